@@ -1,0 +1,5 @@
+//! Who is in the mesh.
+
+mod id;
+
+pub use id::{Incarnation, Member, NodeId};

@@ -1,0 +1,313 @@
+//! Commands a peer takes from its own node and the answers it gives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_space::Mode;
+use cpe_tuple::{Template, Tuple, Value};
+use serde::Serialize;
+
+/// Names one command of the local node; chosen by the caller, unique while the command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+/// When a store counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// Once the home has decided it and has it on disk.
+    #[default]
+    Home,
+    /// Once it is durable in the own outbox; the home admits it exactly once, later.
+    Local,
+}
+
+/// Something the local node asks of its peer. Deadlines count from the moment of the call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Adds a tuple to a workspace.
+    Out {
+        /// Workspace.
+        workspace: String,
+        /// What to add. Its first field names the variable.
+        tuple: Tuple,
+        /// When it counts as done.
+        ack: Ack,
+        /// How long to wait for that; then the answer is [`Reply::Pending`].
+        deadline: Duration,
+    },
+    /// Reads a matching tuple and leaves it where it is.
+    Read {
+        /// Workspace.
+        workspace: String,
+        /// What to match.
+        template: Template,
+        /// Wait until something matches, or answer [`Reply::Tuple`]`(None)` at once.
+        wait: bool,
+        /// Ask the home instead of the local replica.
+        fresh: bool,
+        /// How long to wait.
+        deadline: Duration,
+    },
+    /// Takes a matching tuple: it is handed to one taker, ever, in the whole mesh.
+    Take {
+        /// Workspace.
+        workspace: String,
+        /// What to match.
+        template: Template,
+        /// Wait until something matches, or answer [`Reply::Tuple`]`(None)` once that is decided.
+        wait: bool,
+        /// How long to wait.
+        deadline: Duration,
+    },
+    /// Sets the mode of a variable that has none yet.
+    Declare {
+        /// Workspace.
+        workspace: String,
+        /// First field of the variable's tuples.
+        variable: Value,
+        /// Its mode.
+        mode: Mode,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// Deletes a variable with its tuples, or a whole workspace.
+    Delete {
+        /// Workspace.
+        workspace: String,
+        /// The variable; all of them when `None`.
+        variable: Option<Value>,
+        /// How long to wait for the homes.
+        deadline: Duration,
+    },
+    /// Sends a [`Reply::Tuple`] for each matching tuple as this node learns of it, beginning with
+    /// those there are, until cancelled.
+    Watch {
+        /// Workspace.
+        workspace: String,
+        /// What to match.
+        template: Template,
+    },
+    /// Lists workspaces, or the variables of one, from the local replica.
+    List {
+        /// The workspace; all when `None`.
+        workspace: Option<String>,
+    },
+    /// Claims a named actor for this node (rule A3), or registers a new one.
+    Claim {
+        /// The actor's name.
+        name: String,
+        /// The token the claimant believes current: 0 for a name never claimed.
+        expect: u64,
+        /// What the actor is: kind and arguments, opaque to the space.
+        spec: Value,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// Gives up a named actor (it was stopped); refused unless `token` is current.
+    Release {
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// Where a named actor lives, from the local replica.
+    Where {
+        /// The actor's name.
+        name: String,
+    },
+    /// All named actors, from the local replica.
+    Actors,
+    /// A summary of this node.
+    Status,
+    /// The members of the mesh as this node sees them.
+    Peers,
+    /// The shards that have ever been written to, their homes and how far this replica is.
+    Shards,
+    /// Hands every shard this node is home of to another live member.
+    Drain {
+        /// How long to wait until all are taken over.
+        deadline: Duration,
+    },
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Decided at home, at this index of the shard's history.
+    Stored {
+        /// Position in the shard's history.
+        index: u64,
+    },
+    /// In the own outbox; it will be admitted exactly once when the home can be reached.
+    Pending,
+    /// The tuple read or taken; `None` only from the forms that do not wait, and for a take only
+    /// when that was decided.
+    Tuple(Option<Tuple>),
+    /// Done: declared, deleted, released, drained.
+    Done,
+    /// The workspaces.
+    Workspaces(Vec<WorkspaceInfo>),
+    /// The variables of a workspace.
+    Variables(Vec<VariableInfo>),
+    /// The actor's record after a claim, or now.
+    Actor(Option<ActorInfo>),
+    /// All named actors.
+    Actors(Vec<ActorInfo>),
+    /// A summary of this node.
+    Status(Box<Status>),
+    /// The members.
+    Peers(Vec<PeerInfo>),
+    /// The shards.
+    Shards(Vec<ShardInfo>),
+    /// Not done, and why.
+    Failed(Failure),
+}
+
+/// Why a command was not done (space.md, section 2.7).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// Nothing matched in time. Nothing was taken.
+    #[error("nothing matched within {0:?}")]
+    TimedOut(Duration),
+    /// Certainly not executed: the request never reached a home that could decide it.
+    #[error("the home of shard {shard} cannot be reached ({why}); try again when it is back")]
+    Unavailable {
+        /// The shard.
+        shard: u16,
+        /// What was tried.
+        why: String,
+    },
+    /// May have been executed: it was sent and no answer came. A tuple taken this way is put
+    /// back as soon as the home answers again.
+    #[error(
+        "no answer came from the home of shard {shard}: operation {session:016x}.{seq} may have \
+         been executed; a tuple it took is put back"
+    )]
+    Unknown {
+        /// The shard.
+        shard: u16,
+        /// The operation's session.
+        session: u64,
+        /// The operation's number in it.
+        seq: u64,
+    },
+    /// Refused, now and always, for a reason in the request.
+    #[error("{0}")]
+    Refused(String),
+    /// Too much is under way at this node already.
+    #[error("too much is under way at this node ({0}); try again later")]
+    Busy(String),
+}
+
+/// A workspace as seen by this replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkspaceInfo {
+    /// Its name.
+    pub name: String,
+    /// Variables that hold tuples or were declared.
+    pub variables: usize,
+    /// Tuples.
+    pub tuples: usize,
+}
+
+/// A variable as seen by this replica.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VariableInfo {
+    /// First field of its tuples.
+    pub name: Value,
+    /// Its mode.
+    pub mode: Mode,
+    /// Tuples decided and not yet taken.
+    pub tuples: usize,
+    /// Tuples stored but not yet admitted, as far as this node knows.
+    pub pending: usize,
+    /// Which shard it lives in.
+    pub shard: u16,
+}
+
+/// A named actor's registry record.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ActorInfo {
+    /// The name.
+    pub name: String,
+    /// What it is: kind and arguments.
+    pub spec: Value,
+    /// Raised by every claim; messages and commits carry it.
+    pub token: u64,
+    /// Who hosts it; `None` after it was stopped.
+    pub host: Option<Member>,
+}
+
+/// A summary of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub inc: Incarnation,
+    /// Its name.
+    pub name: String,
+    /// The mesh it belongs to.
+    pub mesh: String,
+    /// True once it knows the mesh's shards: at once for a founder, else after it has joined.
+    pub joined: bool,
+    /// Members alive, itself included.
+    pub alive: usize,
+    /// Shards of the mesh.
+    pub shards: u16,
+    /// Shards this node is home of.
+    pub homes: usize,
+    /// Decided entries applied, over all shards.
+    pub applied: u64,
+    /// Own stores not yet admitted.
+    pub outbox: usize,
+    /// Tuples in this replica.
+    pub tuples: usize,
+    /// Requests that wait: reads and takes.
+    pub waiting: usize,
+    /// Messages and entries counted since start, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// A member as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerInfo {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub inc: Incarnation,
+    /// Its name.
+    pub name: String,
+    /// Its libp2p peer id.
+    pub peer: String,
+    /// `alive`, `suspect`, `dead` or `left`.
+    pub state: &'static str,
+    /// True when a link to it is up; always for this node itself.
+    pub linked: bool,
+    /// Addresses it listens on.
+    pub addresses: Vec<String>,
+    /// What it said it can do.
+    pub capabilities: BTreeMap<String, String>,
+}
+
+/// A shard as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShardInfo {
+    /// Its number.
+    pub shard: u16,
+    /// Epoch of its home group.
+    pub epoch: u64,
+    /// The home group.
+    pub members: Vec<Member>,
+    /// Entries applied by this replica.
+    pub applied: u64,
+    /// Entries decided, as far as this node has heard.
+    pub decided: u64,
+    /// Tuples in this replica.
+    pub tuples: usize,
+}
