@@ -1,0 +1,1 @@
+//! Generators for property tests, behind the feature `test-utils`.

@@ -1,0 +1,163 @@
+//! A tuple: what the space stores.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{
+    Value, json,
+    limits::{LimitError, MAX_FIELDS, MAX_TUPLE_BYTES, check_name},
+    value::dismantle,
+    wire::bounded_fields,
+};
+
+/// An ordered list of at most [`MAX_FIELDS`] values that takes at most [`MAX_TUPLE_BYTES`].
+///
+/// It cannot be changed, and a clone shares the values: cloning costs one counter.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tuple {
+    fields: Arc<[Value]>,
+    // Invariant: the sum of the fields' sizes and the head; equal fields have equal sizes, so the
+    // derived comparisons hold.
+    size: usize,
+}
+
+impl Tuple {
+    /// A tuple of these values.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] when there are more than [`MAX_FIELDS`], when they take more than
+    /// [`MAX_TUPLE_BYTES`] in all, or when a value is too deep or has too large a map.
+    pub fn new(fields: Vec<Value>) -> Result<Self, LimitError> {
+        match check_fields(fields.len(), &fields) {
+            Ok(size) => Ok(Self {
+                fields: fields.into(),
+                size,
+            }),
+            Err(error) => {
+                // The values may be deep enough that an ordinary drop overflows the stack.
+                dismantle(fields);
+                Err(error)
+            }
+        }
+    }
+
+    /// The tuple `[name, value]`: one value of a NetWorkSpaces variable.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError`] as [`Tuple::new`], and when the name is longer than
+    /// [`MAX_NAME_BYTES`](crate::limits::MAX_NAME_BYTES).
+    pub fn named(name: impl Into<String>, value: impl Into<Value>) -> Result<Self, LimitError> {
+        let name = name.into();
+        check_name(&name)?;
+        Self::new(vec![Value::String(name), value.into()])
+    }
+
+    /// The values.
+    pub fn fields(&self) -> &[Value] {
+        &self.fields
+    }
+
+    /// About how many bytes the tuple takes when encoded, never less than it really takes. Free:
+    /// measured when the tuple was made.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// Checks the values of a tuple or template of `count` fields and returns their size with the
+/// head of the list.
+pub(crate) fn check_fields<'a>(
+    count: usize,
+    values: impl IntoIterator<Item = &'a Value>,
+) -> Result<usize, LimitError> {
+    if count > MAX_FIELDS {
+        return Err(LimitError::Fields {
+            fields: count,
+            limit: MAX_FIELDS,
+        });
+    }
+    // The head of a list of at most 64 takes two bytes.
+    let mut bytes = 2;
+    for value in values {
+        bytes += value.check()?;
+    }
+    if bytes > MAX_TUPLE_BYTES {
+        return Err(LimitError::Bytes {
+            bytes,
+            limit: MAX_TUPLE_BYTES,
+        });
+    }
+    Ok(bytes)
+}
+
+impl Deref for Tuple {
+    type Target = [Value];
+
+    fn deref(&self) -> &[Value] {
+        &self.fields
+    }
+}
+
+impl AsRef<[Value]> for Tuple {
+    fn as_ref(&self) -> &[Value] {
+        &self.fields
+    }
+}
+
+impl TryFrom<Vec<Value>> for Tuple {
+    type Error = LimitError;
+
+    fn try_from(fields: Vec<Value>) -> Result<Self, LimitError> {
+        Self::new(fields)
+    }
+}
+
+impl From<Tuple> for Vec<Value> {
+    /// Moves the values out when nobody else holds the tuple, and clones them otherwise.
+    fn from(mut tuple: Tuple) -> Self {
+        match Arc::get_mut(&mut tuple.fields) {
+            Some(fields) => fields.iter_mut().map(std::mem::take).collect(),
+            None => tuple.fields.to_vec(),
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Tuple {
+    type Item = &'a Value;
+    type IntoIter = std::slice::Iter<'a, Value>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.fields.iter()
+    }
+}
+
+impl fmt::Debug for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.fields.iter()).finish()
+    }
+}
+
+/// The JSON form in one line.
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&json::tuple_to_json(self), f)
+    }
+}
+
+impl Serialize for Tuple {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.fields.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tuple {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(bounded_fields(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;
