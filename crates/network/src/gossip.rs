@@ -1,0 +1,102 @@
+//! Broadcasts: small news for every member that may be lost, repeated or reordered.
+//!
+//! A broadcast carries a key in front of its contents, and the key is the gossip message's id:
+//! the same news from two nodes is passed on once. Nothing is signed here, since all neighbours
+//! are admitted members and verifying each copy would cost more than everything else.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, IdentTopic, Message, MessageAuthenticity, MessageId, TopicHash,
+    ValidationMode,
+};
+
+use crate::wire::{Reader, WireError};
+
+/// Topics. Every node listens to all of them; libp2p refuses subscriptions above 100.
+pub const TOPICS: u16 = 32;
+/// Bytes of one broadcast's contents, at most.
+pub const GOSSIP_MAX: usize = 48 * 1024;
+/// Bytes of one gossip packet. libp2p-gossipsub 0.50.1 measures its whole read buffer against
+/// this, up to 8 KiB more than one packet, and cuts the stream beyond: hence the slack.
+const PACKET_MAX: usize = GOSSIP_MAX + 32 * 1024;
+/// For how long a repetition is recognised.
+const DUPLICATES_FOR: Duration = Duration::from_secs(120);
+const KEY_BYTES: usize = 16;
+
+/// What makes a broadcast the same as another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageKey {
+    /// The feed: a shard, with whatever else tells feeds apart.
+    pub shard: u64,
+    /// The place in the feed.
+    pub index: u64,
+}
+
+pub(crate) fn topic(number: u16) -> IdentTopic {
+    IdentTopic::new(format!("cpe/1/{number}"))
+}
+
+/// The number of a topic of ours.
+pub(crate) fn topic_number(hash: &TopicHash) -> Option<u16> {
+    hash.as_str()
+        .strip_prefix("cpe/1/")?
+        .parse()
+        .ok()
+        .filter(|number| *number < TOPICS)
+}
+
+pub(crate) fn encode(key: MessageKey, contents: &[u8]) -> Vec<u8> {
+    let mut out = BytesMut::with_capacity(KEY_BYTES + contents.len());
+    out.put_u64(key.shard);
+    out.put_u64(key.index);
+    out.put_slice(contents);
+    out.into()
+}
+
+/// The contents of a broadcast, without its key.
+pub(crate) fn decode(data: Vec<u8>) -> Result<Bytes, WireError> {
+    Reader::new(&data).take(KEY_BYTES, "broadcast key")?;
+    let mut contents = Bytes::from(data);
+    let contents = contents.split_off(KEY_BYTES);
+    if contents.len() > GOSSIP_MAX {
+        let found = contents.len();
+        return Err(WireError::TooLong {
+            what: "broadcast",
+            found,
+            limit: GOSSIP_MAX,
+        });
+    }
+    Ok(contents)
+}
+
+fn message_id(message: &Message) -> MessageId {
+    match message.data.get(..KEY_BYTES) {
+        Some(key) => MessageId::new(key),
+        // Refused when it is looked at; until then any id will do that others cannot foresee.
+        None => MessageId::new(blake3::hash(&message.data).as_bytes()),
+    }
+}
+
+pub(crate) fn behaviour() -> Result<Behaviour, String> {
+    let config = ConfigBuilder::default()
+        .max_transmit_size(PACKET_MAX)
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(message_id)
+        .flood_publish(false)
+        .duplicate_cache_time(DUPLICATES_FOR)
+        // Small meshes are the rule: start early, and repair a thin overlay soon.
+        .heartbeat_initial_delay(Duration::from_millis(200))
+        .heartbeat_interval(Duration::from_millis(700))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut gossip = Behaviour::new(MessageAuthenticity::Anonymous, config)?;
+    for number in 0..TOPICS {
+        gossip
+            .subscribe(&topic(number))
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(gossip)
+}
