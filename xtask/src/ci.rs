@@ -1,0 +1,100 @@
+//! `cargo xtask ci`: what has to pass before a change goes in. The workflow file only calls this.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::run::{answers, cargo, print, run, say, timed};
+use crate::workspace::Root;
+use crate::{setup, test, tidy};
+
+/// What a step did.
+enum Outcome {
+    Passed,
+    Skipped(&'static str),
+}
+
+/// A named step.
+type Step = (&'static str, fn(&Root) -> Result<Outcome>);
+
+/// Cheap ones first, so that a slip is told in seconds.
+const STEPS: [Step; 7] = [
+    ("format", format),
+    ("tidy", |root| tidy::tidy(root).map(|()| Outcome::Passed)),
+    ("setup", |root| setup::setup(root).map(|()| Outcome::Passed)),
+    ("clippy", clippy),
+    ("docs", docs),
+    ("test", |root| test::test(root).map(|()| Outcome::Passed)),
+    ("deny", deny),
+];
+
+/// Runs the steps up to the first that fails and prints how long each took.
+pub(crate) fn ci(root: &Root) -> Result<()> {
+    let mut table: Vec<(&str, Duration, String)> = Vec::new();
+    let mut failure = None;
+    for (name, step) in STEPS {
+        say(&format!("\n== {name}"));
+        let (outcome, took) = timed(|| step(root));
+        let told = match outcome {
+            Ok(Outcome::Passed) => "passed".to_owned(),
+            Ok(Outcome::Skipped(why)) => format!("skipped: {why}"),
+            Err(error) => {
+                failure = Some(error.context(format!("step `{name}` failed")));
+                "FAILED".to_owned()
+            }
+        };
+        table.push((name, took, told));
+        if failure.is_some() {
+            break;
+        }
+    }
+    let total: Duration = table.iter().map(|(_, took, _)| *took).sum();
+    print("\n");
+    for (name, took, told) in &table {
+        print(&format!(
+            "{name:<8} {:>8.1} s  {told}\n",
+            took.as_secs_f64()
+        ));
+    }
+    print(&format!("{:<8} {:>8.1} s\n", "total", total.as_secs_f64()));
+    failure.map_or(Ok(()), Err)
+}
+
+fn format(root: &Root) -> Result<Outcome> {
+    run(cargo(root).args(["fmt", "--all", "--check"]))
+        .context("run `cargo fmt --all` and look at what it changed")?;
+    Ok(Outcome::Passed)
+}
+
+/// `--locked` here is the check that Cargo.lock belongs to the manifests.
+fn clippy(root: &Root) -> Result<Outcome> {
+    let args = [
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run(cargo(root).args(args))?;
+    Ok(Outcome::Passed)
+}
+
+/// Libraries only: the binary `cpe` and the library `cpe` would share one page.
+fn docs(root: &Root) -> Result<Outcome> {
+    let args = ["doc", "--locked", "--workspace", "--lib", "--no-deps"];
+    run(cargo(root).args(args).env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Outcome::Passed)
+}
+
+fn deny(root: &Root) -> Result<Outcome> {
+    if !answers(cargo(root).args(["deny", "--version"])) {
+        let why = "cargo-deny is not installed; the public workflow runs it";
+        say(&format!("deny: skipped, {why}"));
+        return Ok(Outcome::Skipped(why));
+    }
+    // Known vulnerabilities come from a database on the network; the public workflow adds them.
+    run(cargo(root).args(["deny", "--locked", "check", "bans", "licenses", "sources"]))?;
+    Ok(Outcome::Passed)
+}
