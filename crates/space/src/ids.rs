@@ -108,7 +108,11 @@ pub struct OpId {
 
 impl fmt::Display for OpId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.session.member, self.session.boot, self.seq)
+        write!(
+            f,
+            "{}.{}.{}",
+            self.session.member, self.session.boot, self.seq
+        )
     }
 }
 

@@ -1,1 +1,59 @@
-//! PLACEHOLDER
+//! The replicated tuple space of CPE, without I/O.
+//!
+//! What only grows needs no agreement: a store is an add to a CRDT, accepted anywhere. What must
+//! happen once is decided by the *home* of the shard that owns the variable, and the home's
+//! decided history is itself the CRDT's causal metadata: one index per shard, no tombstones. A
+//! replica that holds the first `i` entries knows that a tuple whose index is at most `i` and that
+//! is not there was taken.
+//!
+//! This crate holds the values, the history and the rules for combining replicas. Who decides,
+//! and how messages travel, is the business of `cpe-mesh`.
+//!
+//! - [`Sm`], the deterministic state machine of a shard: apply a [`Command`], get an [`Applied`];
+//! - [`Shard`], one replica: decided prefix, log, pending adds, [`Shard::feed`] and
+//!   [`Shard::merge`];
+//! - [`Entry`], an encoded command and the chain hash over the history.
+//!
+//! # Example
+//! ```
+//! use cpe_membership::{Incarnation, Member, NodeId};
+//! use cpe_space::{Applied, Command, Config, Dot, Entry, Name, Shard, ShardId};
+//! use cpe_tuple::{Template, Tuple, Value};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let me = Member { node: NodeId(1), inc: Incarnation(1) };
+//! let mut home = Shard::new(ShardId(0), Config { epoch: 1, members: vec![me] });
+//! let command = Command::Admit {
+//!     dot: Dot { origin: me, n: 1 },
+//!     workspace: Name::new("jobs")?,
+//!     tuple: Tuple::new(vec![Value::from("job"), Value::from(17)])?,
+//! };
+//! let entry = Entry::new(&command)?;
+//! assert!(matches!(home.push(entry.clone(), &command), Applied::Added { index: 1, .. }));
+//!
+//! // Another replica applies the same entry from a feed and is equal.
+//! let mut replica = Shard::new(ShardId(0), Config { epoch: 1, members: vec![me] });
+//! replica.feed(0, &[entry], |_, _, _| {})?;
+//! assert_eq!(replica.sm(), home.sm());
+//! assert!(replica.find(&Name::new("jobs")?, &Template::named("job")?).is_some());
+//! # Ok(())
+//! # }
+//! ```
+
+mod command;
+mod entry;
+mod ids;
+mod machine;
+mod mode;
+mod ranges;
+mod shard;
+mod variable;
+
+pub use command::{ActorRecord, Command, Outcome};
+pub use entry::{Entry, MAX_ENTRY_BYTES};
+pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
+pub use machine::{Applied, Sm};
+pub use mode::{Mode, UnknownMode};
+pub use ranges::RangeSet;
+pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
+pub use variable::Variable;

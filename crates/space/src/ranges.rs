@@ -14,7 +14,10 @@ impl RangeSet {
     /// True when `n` is in the set.
     #[must_use]
     pub fn contains(&self, n: u64) -> bool {
-        self.0.range(..=n).next_back().is_some_and(|(_, last)| n <= *last)
+        self.0
+            .range(..=n)
+            .next_back()
+            .is_some_and(|(_, last)| n <= *last)
     }
 
     /// Adds `n`; false when it was there.

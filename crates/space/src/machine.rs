@@ -1,0 +1,468 @@
+//! The deterministic state machine of one shard.
+//!
+//! [`Sm::apply`] is the only thing that changes it: same history, same state, on every replica.
+
+use std::collections::BTreeMap;
+
+use cpe_membership::{Member, NodeId};
+use cpe_tuple::{Template, Tuple, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ActorRecord, Command, Config, Dot, Name, OpId, Outcome, RangeSet, Session, variable::Variable,
+    variable_of,
+};
+
+/// What applying one entry did, for those who wait and watch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Applied {
+    /// Nothing anyone waits for.
+    Nothing,
+    /// A tuple was admitted (or put back) under this index.
+    Added {
+        /// Where the tuple stands in its variable.
+        index: u64,
+        /// The store, when it was one.
+        dot: Option<Dot>,
+        /// Workspace.
+        workspace: Name,
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// A store was refused as a repetition or as out of order.
+    Skipped(Dot),
+    /// An operation has this outcome.
+    Done(OpId, Outcome),
+    /// A waiting take found nothing: it has no outcome and must be asked again.
+    Missed(OpId),
+    /// The epoch ended.
+    Sealed(Config),
+}
+
+/// What a session's client may still ask about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct SessionRecord {
+    /// Operations that have an outcome, acknowledged or not.
+    done: RangeSet,
+    /// Outcomes not yet acknowledged.
+    results: BTreeMap<u64, Remembered>,
+}
+
+/// An outcome and what is needed to undo it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    outcome: Outcome,
+    /// Workspace of a taken tuple; `None` when it cannot return because its variable was deleted.
+    home: Option<Name>,
+}
+
+/// State of one shard after `index` decided entries.
+///
+/// A map is ordered everywhere: replicas must agree to the byte, and snapshots are compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sm {
+    /// Entries applied.
+    index: u64,
+    /// Chain hash of the entries applied (see [`crate::Shard`]).
+    hash: u64,
+    /// The current home group.
+    config: Config,
+    /// The home group before it and the index of the entry that sealed its epoch.
+    previous: Option<(Config, u64)>,
+    workspaces: BTreeMap<Name, BTreeMap<Value, Variable>>,
+    /// How many stores of each origin were admitted: the context of an add-wins set, compressed.
+    admitted: BTreeMap<Member, u64>,
+    /// At most one per node: a later boot of a node replaces the earlier one.
+    sessions: BTreeMap<NodeId, (Session, SessionRecord)>,
+    actors: BTreeMap<String, ActorRecord>,
+}
+
+impl Sm {
+    /// The state before any entry.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            index: 0,
+            hash: 0,
+            config,
+            previous: None,
+            workspaces: BTreeMap::new(),
+            admitted: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            actors: BTreeMap::new(),
+        }
+    }
+
+    /// Entries applied: the version of this replica of the shard.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Chain hash of the entries applied.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The current home group.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The home group of the epoch before, with the index of the entry that ended it.
+    #[must_use]
+    pub fn previous(&self) -> Option<&(Config, u64)> {
+        self.previous.as_ref()
+    }
+
+    /// How many stores of `origin` were admitted.
+    #[must_use]
+    pub fn admitted(&self, origin: Member) -> u64 {
+        self.admitted.get(&origin).copied().unwrap_or(0)
+    }
+
+    /// The remembered outcome of an operation; [`Outcome::Stale`] if it was acknowledged or its
+    /// session superseded, `None` if it was never decided.
+    #[must_use]
+    pub fn outcome(&self, op: OpId) -> Option<Outcome> {
+        let (session, record) = self.sessions.get(&op.session.member.node)?;
+        if *session > op.session {
+            return Some(Outcome::Stale);
+        }
+        if *session < op.session || !record.done.contains(op.seq) {
+            return None;
+        }
+        Some(
+            record
+                .results
+                .get(&op.seq)
+                .map_or(Outcome::Stale, |kept| kept.outcome.clone()),
+        )
+    }
+
+    /// Workspaces with anything in this shard, in order.
+    pub fn workspaces(&self) -> impl Iterator<Item = (&Name, &BTreeMap<Value, Variable>)> {
+        self.workspaces.iter()
+    }
+
+    /// Variables of a workspace in this shard.
+    pub fn variables(&self, workspace: &Name) -> impl Iterator<Item = (&Value, &Variable)> {
+        self.workspaces.get(workspace).into_iter().flatten()
+    }
+
+    /// One variable.
+    #[must_use]
+    pub fn variable(&self, workspace: &Name, variable: &Value) -> Option<&Variable> {
+        self.workspaces.get(workspace)?.get(variable)
+    }
+
+    /// Named actors registered in this shard, in order.
+    pub fn actors(&self) -> impl Iterator<Item = (&str, &ActorRecord)> {
+        self.actors
+            .iter()
+            .map(|(name, record)| (name.as_str(), record))
+    }
+
+    /// A named actor.
+    #[must_use]
+    pub fn actor(&self, name: &str) -> Option<&ActorRecord> {
+        self.actors.get(name)
+    }
+
+    /// Tuples decided and not taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.workspaces
+            .values()
+            .flat_map(BTreeMap::values)
+            .map(Variable::len)
+            .sum()
+    }
+
+    /// True when no tuple is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tuple a read would find: by the variable's mode, as a take decided next would.
+    #[must_use]
+    pub fn find(&self, workspace: &Name, template: &Template) -> Option<(u64, &Tuple)> {
+        self.pick(workspace, template, self.index + 1)
+    }
+
+    fn pick(&self, workspace: &Name, template: &Template, draw: u64) -> Option<(u64, &Tuple)> {
+        let variables = self.workspaces.get(workspace)?;
+        match template.key() {
+            Some(key) => variables.get(key)?.pick(template, draw),
+            None => variables
+                .values()
+                .find_map(|variable| variable.pick(template, draw)),
+        }
+    }
+
+    /// Every tuple that matches, oldest first within a variable.
+    pub fn matches<'a>(
+        &'a self,
+        workspace: &Name,
+        template: &'a Template,
+    ) -> impl Iterator<Item = (u64, &'a Tuple)> + use<'a> {
+        self.workspaces
+            .get(workspace)
+            .into_iter()
+            .flat_map(|variables| match template.key() {
+                Some(key) => variables.range(key..=key),
+                None => variables.range::<Value, _>(..),
+            })
+            .flat_map(|(_, variable)| variable.tuples())
+            .filter(|(_, tuple)| template.matches(tuple))
+    }
+
+    /// Applies the next entry, whose chain hash is `hash`.
+    pub fn apply(&mut self, command: &Command, hash: u64) -> Applied {
+        self.index += 1;
+        self.hash = hash;
+        if let Some(op) = command.op()
+            && let Some(outcome) = self.open(op)
+            // An untake speaks of an operation that may well be done already.
+            && !matches!(command, Command::Untake { .. })
+        {
+            return Applied::Done(op, outcome);
+        }
+        match command {
+            Command::Noop => Applied::Nothing,
+            Command::Admit {
+                dot,
+                workspace,
+                tuple,
+            } => self.admit(*dot, workspace, tuple),
+            Command::Take {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+            } => {
+                self.forget(op.session, acks);
+                self.take(*op, workspace, template, *wait)
+            }
+            Command::Untake { op } => self.untake(*op),
+            Command::Ack { session, seqs } => {
+                self.forget(*session, seqs);
+                Applied::Nothing
+            }
+            Command::Declare {
+                op,
+                workspace,
+                variable,
+                mode,
+            } => {
+                let there = self.enter(workspace, variable);
+                let outcome = match there.declare(*mode) {
+                    Ok(()) => Outcome::Done,
+                    Err(other) => Outcome::ModeIs(other),
+                };
+                self.conclude(*op, outcome, None)
+            }
+            Command::Drop {
+                op,
+                workspace,
+                variable,
+            } => {
+                self.delete(workspace, variable.as_ref());
+                self.conclude(*op, Outcome::Done, None)
+            }
+            Command::Claim {
+                op,
+                name,
+                expect,
+                spec,
+                host,
+            } => {
+                let current = self.actors.get(name);
+                let token = current.map_or(0, |record| record.token);
+                let outcome = if token == *expect {
+                    let record = ActorRecord {
+                        token: token + 1,
+                        host: Some(*host),
+                        spec: spec.clone(),
+                    };
+                    self.actors.insert(name.clone(), record.clone());
+                    Outcome::Claimed(record)
+                } else {
+                    Outcome::Fenced(current.cloned())
+                };
+                self.conclude(*op, outcome, None)
+            }
+            Command::Release { op, name, token } => {
+                let outcome = match self.actors.get_mut(name) {
+                    Some(record) if record.token == *token => {
+                        record.host = None;
+                        Outcome::Done
+                    }
+                    other => Outcome::Fenced(other.map(|record| record.clone())),
+                };
+                self.conclude(*op, outcome, None)
+            }
+            Command::Seal { config } => {
+                let old = std::mem::replace(&mut self.config, config.clone());
+                self.previous = Some((old, self.index));
+                Applied::Sealed(config.clone())
+            }
+        }
+    }
+
+    /// Makes sure the operation's session is the current one of its node; the outcome when the
+    /// operation is done, or its session superseded.
+    fn open(&mut self, op: OpId) -> Option<Outcome> {
+        let (session, record) = self
+            .sessions
+            .entry(op.session.member.node)
+            .or_insert_with(|| (op.session, SessionRecord::default()));
+        if *session < op.session {
+            *session = op.session;
+            *record = SessionRecord::default();
+        }
+        self.outcome(op)
+    }
+
+    fn record(&mut self, session: Session) -> Option<&mut SessionRecord> {
+        match self.sessions.get_mut(&session.member.node) {
+            Some((current, record)) if *current == session => Some(record),
+            _ => None,
+        }
+    }
+
+    fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
+        if let Some(record) = self.record(op.session) {
+            record.done.insert(op.seq);
+            record.results.insert(
+                op.seq,
+                Remembered {
+                    outcome: outcome.clone(),
+                    home,
+                },
+            );
+        }
+        Applied::Done(op, outcome)
+    }
+
+    fn forget(&mut self, session: Session, seqs: &[u64]) {
+        if let Some(record) = self.record(session) {
+            for seq in seqs {
+                record.done.insert(*seq);
+                record.results.remove(seq);
+            }
+        }
+    }
+
+    fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
+        self.workspaces
+            .entry(workspace.clone())
+            .or_default()
+            .entry(variable.clone())
+            .or_default()
+    }
+
+    fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
+        let count = self.admitted.entry(dot.origin).or_insert(0);
+        if dot.n != *count + 1 {
+            return Applied::Skipped(dot);
+        }
+        *count += 1;
+        let index = self.index;
+        self.enter(workspace, &variable_of(tuple))
+            .insert(index, tuple.clone());
+        let (workspace, tuple) = (workspace.clone(), tuple.clone());
+        Applied::Added {
+            index,
+            dot: Some(dot),
+            workspace,
+            tuple,
+        }
+    }
+
+    fn take(&mut self, op: OpId, workspace: &Name, template: &Template, wait: bool) -> Applied {
+        let found = self.pick(workspace, template, self.index);
+        let Some((index, tuple)) = found.map(|(index, tuple)| (index, tuple.clone())) else {
+            if wait {
+                return Applied::Missed(op);
+            }
+            return self.conclude(op, Outcome::Empty, None);
+        };
+        let key = variable_of(&tuple);
+        self.remove(workspace, &key, index);
+        self.conclude(op, Outcome::Taken { index, tuple }, Some(workspace.clone()))
+    }
+
+    fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
+        let Some(variables) = self.workspaces.get_mut(workspace) else {
+            return;
+        };
+        if let Some(variable) = variables.get_mut(key) {
+            variable.remove(index);
+            if variable.is_forgettable() {
+                variables.remove(key);
+            }
+        }
+        if variables.is_empty() {
+            self.workspaces.remove(workspace);
+        }
+    }
+
+    fn untake(&mut self, op: OpId) -> Applied {
+        let Some(record) = self.record(op.session) else {
+            return Applied::Done(op, Outcome::Stale);
+        };
+        if record.done.contains(op.seq) && !record.results.contains_key(&op.seq) {
+            return Applied::Done(op, Outcome::Stale);
+        }
+        let kept = record.results.remove(&op.seq);
+        self.conclude(op, Outcome::Cancelled, None);
+        if let Some(Remembered {
+            outcome: Outcome::Taken { index, tuple },
+            home: Some(workspace),
+        }) = kept
+        {
+            let variable = self.enter(&workspace, &variable_of(&tuple));
+            if variable.put_back(index, tuple.clone()) {
+                return Applied::Added {
+                    index,
+                    dot: None,
+                    workspace,
+                    tuple,
+                };
+            }
+        }
+        Applied::Done(op, Outcome::Cancelled)
+    }
+
+    fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
+        match key {
+            None => {
+                self.workspaces.remove(workspace);
+            }
+            Some(key) => {
+                if let Some(variables) = self.workspaces.get_mut(workspace) {
+                    variables.remove(key);
+                    if variables.is_empty() {
+                        self.workspaces.remove(workspace);
+                    }
+                }
+            }
+        }
+        // A tuple taken before the deletion must not come back after it.
+        for (_, record) in self.sessions.values_mut() {
+            for kept in record.results.values_mut() {
+                if let Outcome::Taken { tuple, .. } = &kept.outcome
+                    && kept.home.as_ref() == Some(workspace)
+                    && key.is_none_or(|key| *key == variable_of(tuple))
+                {
+                    kept.home = None;
+                }
+            }
+        }
+    }
+}
