@@ -1,0 +1,2 @@
+//! Local benchmarks.
+fn main() {}

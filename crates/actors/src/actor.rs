@@ -1,0 +1,106 @@
+//! The trait a user implements.
+
+use std::future::Future;
+
+use cpe_tuple::Value;
+
+use crate::{ActorError, Context, ExitReason, Terminated};
+
+/// A thing with a mailbox that handles one message at a time.
+///
+/// Only [`handle`](Self::handle) has to be written, as a plain `async fn`. Messages of one sender
+/// arrive in the order in which they were sent; no two calls of one actor overlap, so its state
+/// needs no locks. What a handler awaits delays this actor only.
+pub trait Actor: Send + Sized + 'static {
+    /// What the actor understands; usually an enum.
+    type Message: Send + 'static;
+
+    /// What [`ask`](crate::Address::ask) answers; `()` for an actor that is only told things.
+    ///
+    /// For answers of several types put a [`ReplyTo`](crate::ReplyTo) into the message.
+    type Reply: Send + 'static;
+
+    /// Handles one message. The answer goes to the asker; a `tell` ignores it.
+    ///
+    /// # Errors
+    /// [`ActorError::refused`] when the message is at fault, anything else when the actor is: then
+    /// its [`Supervision`](crate::Supervision) decides what happens. A panic counts as a failure.
+    fn handle(
+        &mut self,
+        message: Self::Message,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<Self::Reply, ActorError>> + Send;
+
+    /// Runs before the first message, and again after each restart.
+    ///
+    /// # Errors
+    /// Any error is a failure of the actor, as in [`handle`](Self::handle).
+    fn started(
+        &mut self,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        let _ = ctx;
+        async { Ok(()) }
+    }
+
+    /// Runs after the last message, when all children have ended.
+    ///
+    /// Not called on an instance that failed, because its state may be broken, nor on one that was
+    /// killed.
+    fn stopping(
+        &mut self,
+        reason: &ExitReason,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (reason, ctx);
+        async {}
+    }
+
+    /// An actor that this one [watches](Context::watch) has ended. Called once per watched actor.
+    ///
+    /// # Errors
+    /// Any error is a failure of this actor: the way to end together with the other one.
+    fn terminated(
+        &mut self,
+        other: Terminated,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        let _ = (other, ctx);
+        async { Ok(()) }
+    }
+
+    /// The state to keep, or nothing (the default). Taken on request, see
+    /// [`Context::save_snapshot`] and [`Options::snapshot_every`](crate::Options::snapshot_every).
+    ///
+    /// An actor with serde state returns `Ok(Some(cpe_actors::bridge::to_value(self)?))`.
+    ///
+    /// # Errors
+    /// An error is a failure of the actor.
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(None)
+    }
+
+    /// Takes up the state of a snapshot; called before [`started`](Self::started).
+    ///
+    /// # Errors
+    /// An error is a failure of the actor: say clearly if the snapshot's form is unknown.
+    fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// A second copy of the message for one more try after a failure; nothing by default.
+    ///
+    /// With `Some(message.clone())`, a message that fails is handled once more after the actor was
+    /// resumed or restarted; if it fails again it goes to the dead letters as poisoned.
+    fn keep(message: &Self::Message) -> Option<Self::Message> {
+        let _ = message;
+        None
+    }
+
+    /// How a message that was not handled shows among the dead letters; nothing by default.
+    fn describe(message: &Self::Message) -> Option<Value> {
+        let _ = message;
+        None
+    }
+}

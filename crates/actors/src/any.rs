@@ -1,0 +1,172 @@
+//! Actors reached by values: from the command line, from rules, from other nodes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use cpe_tuple::Value;
+use futures::future::BoxFuture;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{ActorId, ActorInfo, ActorRef, Address, AsActor, AskError, TellError, bridge};
+
+/// An address whose messages and answers are [`Value`]s, whatever the actor's own types are.
+#[derive(Clone)]
+pub struct AnyAddress(Arc<dyn Target>);
+
+impl AnyAddress {
+    /// For a typed actor: messages and answers are translated by [`bridge`], in the caller, so that
+    /// the actor never sees a message it cannot read.
+    #[must_use]
+    pub fn from_typed<M, R>(address: Address<M, R>) -> Self
+    where
+        M: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        Self(Arc::new(Typed(address)))
+    }
+
+    pub(crate) fn from_plain(address: Address<Value, Option<Value>>) -> Self {
+        Self(Arc::new(Plain(address)))
+    }
+
+    /// The actor's number.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.as_actor().id()
+    }
+
+    /// The actor's name, or kind and number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.as_actor().label()
+    }
+
+    /// A moment's view of the actor.
+    #[must_use]
+    pub fn info(&self) -> ActorInfo {
+        self.as_actor().info()
+    }
+
+    /// Puts a message into the mailbox, waiting while that is full.
+    ///
+    /// # Errors
+    /// [`AskError::Dead`], or [`AskError::Refused`] for a value that is no message of the actor.
+    pub async fn tell(&self, message: Value) -> Result<(), AskError> {
+        self.0.tell(message).await
+    }
+
+    /// Puts a message into the mailbox if there is room now.
+    ///
+    /// # Errors
+    /// As for [`tell`](Self::tell), and [`AskError::Full`].
+    pub fn try_tell(&self, message: Value) -> Result<(), AskError> {
+        self.0.try_tell(message)
+    }
+
+    /// Asks and waits for the answer for up to `deadline`; an actor that answers nothing answers
+    /// [`Value::Null`].
+    ///
+    /// # Errors
+    /// As for [`Address::ask_within`], and [`AskError::Refused`] for a value that is no message of
+    /// the actor.
+    pub async fn ask(&self, message: Value, deadline: Duration) -> Result<Value, AskError> {
+        self.0.ask(message, deadline).await
+    }
+
+    /// As [`ActorRef::stop`].
+    pub fn stop(&self) {
+        self.as_actor().stop();
+    }
+}
+
+impl AsActor for AnyAddress {
+    fn as_actor(&self) -> ActorRef {
+        self.0.actor()
+    }
+}
+
+impl fmt::Debug for AnyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnyAddress({})", self.label())
+    }
+}
+
+trait Target: Send + Sync {
+    fn actor(&self) -> ActorRef;
+    fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>>;
+    fn try_tell(&self, message: Value) -> Result<(), AskError>;
+    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>>;
+}
+
+struct Plain(Address<Value, Option<Value>>);
+
+impl Target for Plain {
+    fn actor(&self) -> ActorRef {
+        self.0.as_actor()
+    }
+
+    fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>> {
+        Box::pin(async { self.0.tell(message).await.map_err(without_message) })
+    }
+
+    fn try_tell(&self, message: Value) -> Result<(), AskError> {
+        self.0.try_tell(message).map_err(without_message)
+    }
+
+    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
+        Box::pin(async move {
+            self.0.ask_within(deadline, message).await.map(Option::unwrap_or_default)
+        })
+    }
+}
+
+struct Typed<M, R>(Address<M, R>);
+
+impl<M, R> Typed<M, R>
+where
+    M: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    fn read(&self, message: Value) -> Result<M, AskError> {
+        bridge::from_value(message).map_err(|error| AskError::Refused {
+            actor: self.0.label(),
+            reason: crate::error::bounded(error.to_string()),
+        })
+    }
+}
+
+impl<M, R> Target for Typed<M, R>
+where
+    M: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    fn actor(&self) -> ActorRef {
+        self.0.as_actor()
+    }
+
+    fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>> {
+        let message = self.read(message);
+        Box::pin(async { self.0.tell(message?).await.map_err(without_message) })
+    }
+
+    fn try_tell(&self, message: Value) -> Result<(), AskError> {
+        self.0.try_tell(self.read(message)?).map_err(without_message)
+    }
+
+    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
+        let message = self.read(message);
+        Box::pin(async move {
+            let answer = self.0.ask_within(deadline, message?).await?;
+            bridge::to_value(&answer).map_err(|error| AskError::Failed {
+                actor: self.0.label(),
+                reason: crate::error::bounded(format!("its answer is no value: {error}")),
+            })
+        })
+    }
+}
+
+fn without_message<M>(error: TellError<M>) -> AskError {
+    match error {
+        TellError::Full { actor, .. } => AskError::Full { actor, after: Duration::ZERO },
+        TellError::Dead { actor, reason, .. } => AskError::Dead { actor, reason },
+    }
+}

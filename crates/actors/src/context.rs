@@ -1,0 +1,244 @@
+//! What a handler can do besides answering.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
+
+use cpe_tuple::Value;
+use tokio::time::Instant;
+
+use crate::{
+    Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor, ExitReason,
+    Options, SpawnError, System, TimerId, TooManyTimers,
+    address::MAX_DEADLINE,
+    cell::panic_text,
+    control::Control,
+    mailbox::Shared,
+    timers::{MIN_PERIOD, Payload},
+};
+
+/// The most actors one actor may watch.
+pub const MAX_WATCHED: usize = 65_536;
+
+/// The actor may watch no more: either side's limit is reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{watched} cannot be watched: it has, or this actor watches, {MAX_WATCHED} already")]
+pub struct TooManyWatches {
+    /// The actor that was to be watched.
+    pub watched: String,
+}
+
+/// The actor's view of itself and its surroundings, lent to each handler.
+pub struct Context<A: Actor> {
+    pub(crate) shared: Arc<Shared<A::Message, A::Reply>>,
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) snapshot_due: bool,
+}
+
+/// Parts that most actors never need.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) watching: BTreeSet<ActorId>,
+    /// When the last failures were, oldest first; bounded by the intensity limit.
+    pub(crate) failures: VecDeque<Instant>,
+    pub(crate) snapshot: Option<Value>,
+}
+
+impl<A: Actor> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.label())
+    }
+}
+
+impl<A: Actor> AsActor for Context<A> {
+    fn as_actor(&self) -> ActorRef {
+        ActorRef(Arc::clone(&self.shared) as Arc<dyn Control>)
+    }
+}
+
+impl<A: Actor> Context<A> {
+    pub(crate) const fn new(shared: Arc<Shared<A::Message, A::Reply>>) -> Self {
+        Self { shared, rare: None, snapshot_due: false }
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// This actor's number.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.shared.id
+    }
+
+    /// This actor's name, or kind and number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.shared.label()
+    }
+
+    /// This actor's address, to give away. Do not `tell` oneself with it when the mailbox may be
+    /// full: nobody would make room. `try_tell` and [`tell_after`](Self::tell_after) are safe.
+    #[must_use]
+    pub fn address(&self) -> Address<A::Message, A::Reply> {
+        Address { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The system this actor lives in.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.shared.system
+    }
+
+    /// Ends this actor after the present message. See [`ActorRef::stop`].
+    pub fn stop(&self) {
+        let deadline = Instant::now() + self.shared.options.grace;
+        self.shared.request_stop(ExitReason::Stopped, deadline);
+    }
+
+    // ---- children ----
+
+    /// Starts a child, which is stopped before this actor stops. As [`System::spawn`].
+    ///
+    /// # Errors
+    /// As for [`System::spawn`], and [`SpawnError::ParentStopping`].
+    pub fn spawn<C: Actor>(&self, child: C) -> Result<Address<C::Message, C::Reply>, SpawnError> {
+        let options = Arc::clone(self.system().defaults());
+        self.system().start(Some(self.parent()?), options, child, None)
+    }
+
+    /// Starts a child with options and a factory for its restarts. As [`System::spawn_with`].
+    ///
+    /// # Errors
+    /// As for [`System::spawn_with`], and [`SpawnError::ParentStopping`].
+    pub fn spawn_with<C: Actor>(
+        &self,
+        options: Options,
+        factory: impl FnMut() -> Result<C, ActorError> + Send + 'static,
+    ) -> Result<Address<C::Message, C::Reply>, SpawnError> {
+        self.system().start_with(Some(self.parent()?), options, Box::new(factory))
+    }
+
+    /// This actor's living children.
+    #[must_use]
+    pub fn children(&self) -> Vec<ActorInfo> {
+        self.system().children(self.id()).iter().map(|child| child.info()).collect()
+    }
+
+    fn parent(&self) -> Result<ActorId, SpawnError> {
+        match self.shared.state() {
+            ActorState::Stopping | ActorState::Ended => {
+                Err(SpawnError::ParentStopping { parent: self.label() })
+            }
+            _ => Ok(self.id()),
+        }
+    }
+
+    // ---- watching ----
+
+    /// Has [`Actor::terminated`] called once when `other` ends; at once if it has ended.
+    /// Watching the same actor twice is watching it once.
+    ///
+    /// # Errors
+    /// [`TooManyWatches`] beyond [`MAX_WATCHED`] on this side or
+    /// [`MAX_WATCHERS`](crate::MAX_WATCHERS) on the other.
+    pub fn watch(&mut self, other: &impl AsActor) -> Result<(), TooManyWatches> {
+        let other = other.as_actor();
+        let me = Arc::clone(&self.shared) as Arc<dyn Control>;
+        let id = self.id();
+        let watching = &mut self.rare().watching;
+        if watching.contains(&other.id()) {
+            return Ok(());
+        }
+        if watching.len() < MAX_WATCHED {
+            // Before the registration: an actor that has ended tells at once, and is only heard
+            // while it is in the set.
+            watching.insert(other.id());
+            if other.0.add_watcher(id, &me) {
+                return Ok(());
+            }
+            self.rare().watching.remove(&other.id());
+        }
+        Err(TooManyWatches { watched: other.label() })
+    }
+
+    /// Stops watching; no notice of `other` comes after this call.
+    pub fn unwatch(&mut self, other: &impl AsActor) {
+        let other = other.as_actor();
+        if self.rare().watching.remove(&other.id()) {
+            other.0.remove_watcher(self.id());
+        }
+    }
+
+    // ---- timers ----
+
+    /// Sends this actor a message after a while, ahead of what waits in the mailbox.
+    ///
+    /// # Errors
+    /// [`TooManyTimers`] beyond [`MAX_TIMERS`](crate::MAX_TIMERS).
+    pub fn tell_after(
+        &self,
+        delay: Duration,
+        message: A::Message,
+    ) -> Result<TimerId, TooManyTimers> {
+        let at = Instant::now() + delay.min(MAX_DEADLINE);
+        self.shared.set_timer(at, Payload::Once(message)).map_err(|_| TooManyTimers)
+    }
+
+    /// Sends this actor a message each `period` (at least
+    /// [`MIN_PERIOD`](crate::timers::MIN_PERIOD)), first after one period. Beats that fall into a
+    /// long handler are skipped, not made up for.
+    ///
+    /// # Errors
+    /// [`TooManyTimers`] beyond [`MAX_TIMERS`](crate::MAX_TIMERS).
+    pub fn tell_every(
+        &self,
+        period: Duration,
+        message: impl Fn() -> A::Message + Send + Sync + 'static,
+    ) -> Result<TimerId, TooManyTimers> {
+        let period = period.clamp(MIN_PERIOD, MAX_DEADLINE);
+        let payload = Payload::Every(period, Arc::new(message));
+        self.shared.set_timer(Instant::now() + period, payload).map_err(|_| TooManyTimers)
+    }
+
+    /// Cancels a timer of this actor; false if it has fired or never was.
+    pub fn cancel_timer(&self, timer: TimerId) -> bool {
+        self.shared.cancel_timer(timer)
+    }
+
+    // ---- state and work ----
+
+    /// Takes a snapshot once the present message is handled without failure: it is kept for the
+    /// next restart and given to [`Options::on_snapshot`].
+    pub const fn save_snapshot(&mut self) {
+        self.snapshot_due = true;
+    }
+
+    /// Runs work that computes long or blocks on a thread of its own, so that other actors go on;
+    /// await it to have it done before the next message.
+    ///
+    /// The work starts at once and runs to its end even if the actor is killed meanwhile.
+    ///
+    /// # Errors
+    /// A failure with the panic's text when the work panics.
+    pub fn blocking<T, F>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Result<T, ActorError>> + Send + use<A, T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let work = tokio::task::spawn_blocking(work);
+        async {
+            work.await.map_err(|error| match error.try_into_panic() {
+                Ok(panic) => ActorError::failed(panic_text(&*panic)),
+                Err(error) => ActorError::from(error),
+            })
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Actors without their message type: for stopping, watching and listing.
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{
+    ActorState, ExitReason,
+    mailbox::{Notice, Shared},
+};
+
+/// The number of an actor, unique in its [`System`](crate::System) and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActorId(pub(crate) std::num::NonZeroU64);
+
+impl ActorId {
+    /// The number itself.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for ActorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An actor has ended: what a watcher is told, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminated {
+    /// The actor's number.
+    pub id: ActorId,
+    /// Its name, or kind and number.
+    pub actor: String,
+    /// Why it ended.
+    pub reason: ExitReason,
+}
+
+/// One actor as listings show it; a moment's view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ActorInfo {
+    /// Its number.
+    pub id: ActorId,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its kind: the registered one or the type's name.
+    pub kind: String,
+    /// Its parent, if it has one.
+    pub parent: Option<ActorId>,
+    /// Where it is in its life.
+    pub state: ActorState,
+    /// Messages waiting.
+    pub depth: usize,
+    /// Messages the mailbox holds at most.
+    pub mailbox: usize,
+    /// Messages handled without failure since it was spawned.
+    pub handled: u64,
+    /// Failures since it was spawned.
+    pub failed: u32,
+    /// Restarts since it was spawned.
+    pub restarts: u32,
+    /// The last failure's reason.
+    pub last_error: Option<String>,
+}
+
+/// What can be done with an actor whatever its messages are.
+pub(crate) trait Control: Any + Send + Sync {
+    fn id(&self) -> ActorId;
+    fn label(&self) -> String;
+    fn info(&self) -> ActorInfo;
+    fn request_stop(&self, reason: ExitReason, deadline: Instant);
+    /// The actor's own grace period.
+    fn grace(&self) -> Duration;
+    fn drain(&self);
+    fn exit_reason(&self) -> Option<ExitReason>;
+    fn ended(self: Arc<Self>) -> BoxFuture<'static, Terminated>;
+    fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool;
+    fn remove_watcher(&self, id: ActorId);
+    fn notify(&self, notice: Notice);
+}
+
+impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
+    fn id(&self) -> ActorId {
+        self.id
+    }
+
+    fn label(&self) -> String {
+        Self::label(self)
+    }
+
+    fn info(&self) -> ActorInfo {
+        ActorInfo {
+            id: self.id,
+            name: self.options.name.as_deref().map(str::to_owned),
+            kind: self.kind().to_owned(),
+            parent: self.parent,
+            state: self.state(),
+            depth: self.depth(),
+            mailbox: self.options.mailbox,
+            handled: self.handled(),
+            failed: self.failed(),
+            restarts: self.restarts(),
+            last_error: self.last_error(),
+        }
+    }
+
+    fn request_stop(&self, reason: ExitReason, deadline: Instant) {
+        Self::request_stop(self, reason, deadline);
+    }
+
+    fn grace(&self) -> Duration {
+        self.options.grace
+    }
+
+    fn drain(&self) {
+        Self::drain(self);
+    }
+
+    fn exit_reason(&self) -> Option<ExitReason> {
+        Self::exit_reason(self)
+    }
+
+    fn ended(self: Arc<Self>) -> BoxFuture<'static, Terminated> {
+        Box::pin(async move { self.wait_ended().await })
+    }
+
+    fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool {
+        Self::add_watcher(self, id, watcher)
+    }
+
+    fn remove_watcher(&self, id: ActorId) {
+        Self::remove_watcher(self, id);
+    }
+
+    fn notify(&self, notice: Notice) {
+        Self::notify(self, notice);
+    }
+}
+
+/// An actor without its message type: stop it, wait for its end, watch it, look at it.
+#[derive(Clone)]
+pub struct ActorRef(pub(crate) Arc<dyn Control>);
+
+impl ActorRef {
+    /// The actor's number.
+    #[must_use]
+    pub fn id(&self) -> ActorId {
+        self.0.id()
+    }
+
+    /// Its name, or kind and number.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.0.label()
+    }
+
+    /// A moment's view of it.
+    #[must_use]
+    pub fn info(&self) -> ActorInfo {
+        self.0.info()
+    }
+
+    /// Asks it to stop after the message it is at; what waits in its mailbox goes to the dead
+    /// letters. Its children stop first. Returns at once; see [`ended`](Self::ended).
+    ///
+    /// A handler that is still waiting for something when the actor's grace period is over is
+    /// cancelled there, so this ends also an actor that is blocked on a full mailbox.
+    pub fn stop(&self) {
+        self.0.request_stop(ExitReason::Stopped, Instant::now() + self.0.grace());
+    }
+
+    /// Asks it to take no more messages, handle those it has, and stop.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// Stops it without grace: its handler is cancelled at the await where it stands and
+    /// [`stopping`](crate::Actor::stopping) is not called. Code that computes without awaiting
+    /// cannot be interrupted; see [`Context::blocking`](crate::Context::blocking).
+    pub fn kill(&self) {
+        self.0.request_stop(ExitReason::Killed, Instant::now());
+    }
+
+    /// Waits until it is gone and says why.
+    pub async fn ended(&self) -> Terminated {
+        Arc::clone(&self.0).ended().await
+    }
+}
+
+impl fmt::Debug for ActorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActorRef({})", self.label())
+    }
+}
+
+/// What stands for one actor: all addresses do.
+pub trait AsActor {
+    /// The actor without its message type.
+    fn as_actor(&self) -> ActorRef;
+}
+
+impl AsActor for ActorRef {
+    fn as_actor(&self) -> ActorRef {
+        self.clone()
+    }
+}

@@ -1,0 +1,667 @@
+//! What all holders of an actor share: its mailbox, its system messages and its counters.
+//!
+//! User messages wait in one queue behind a mutex; the actor takes the whole queue at once and
+//! works it off without the lock, so a busy actor costs a sender one short lock per message and no
+//! wake-up. The bound stays exact: a message counts until the actor takes it from its batch, told
+//! by a counter that only the actor writes and that senders read only when the mailbox looks full.
+//!
+//! System messages (stop, a watched actor's end, a child's failure, timers) have places of their
+//! own and are looked at before every user message. They are bounded by what caused them: one stop,
+//! one notice per watch, one per child, [`MAX_TIMERS`](crate::MAX_TIMERS) timers.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context as TaskContext, Poll, Waker},
+};
+
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, Sleep},
+};
+
+use crate::{
+    ActorId, AskError, ExitReason, Options, System, Terminated, TimerId,
+    control::Control,
+    timers::{Due, Payload, Timers},
+};
+
+/// Messages handled in one go before other tasks get their turn; tokio's own budget is of this size
+/// (tokio 1.54, `coop::Budget::initial`).
+const TURN: u32 = 128;
+
+/// Queues that grew beyond this many messages are freed when the actor goes idle.
+const KEPT_SLOTS: usize = 64;
+
+/// The most actors that may watch one actor.
+pub const MAX_WATCHERS: usize = 65_536;
+
+pub(crate) type Answer<R> = Result<R, Box<AskError>>;
+
+pub(crate) struct Envelope<M, R> {
+    pub(crate) message: M,
+    pub(crate) reply: Option<oneshot::Sender<Answer<R>>>,
+}
+
+/// A system message that the actor is told in order.
+pub(crate) enum Notice {
+    Terminated(Terminated),
+    ChildFailed { child: String, reason: String },
+}
+
+/// What the actor does next.
+pub(crate) enum Next<M, R> {
+    Stop(ExitReason),
+    Notice(Notice),
+    Message(Envelope<M, R>),
+    /// A timer's function panicked.
+    Broken(String),
+}
+
+/// Why a message was not put in.
+pub(crate) enum Refusal {
+    Full,
+    Dead(ExitReason),
+}
+
+#[derive(Clone)]
+struct Stop {
+    reason: ExitReason,
+    deadline: Instant,
+}
+
+/// Parts that an ordinary actor never needs.
+struct Extra<M> {
+    notices: VecDeque<Notice>,
+    watchers: Vec<(ActorId, Weak<dyn Control>)>,
+    timers: Timers<M>,
+    last_error: Option<String>,
+    stop: Option<Stop>,
+}
+
+impl<M> Default for Extra<M> {
+    fn default() -> Self {
+        Self {
+            notices: VecDeque::new(),
+            watchers: Vec::new(),
+            timers: Timers::default(),
+            last_error: None,
+            stop: None,
+        }
+    }
+}
+
+struct Queue<M, R> {
+    user: VecDeque<Envelope<M, R>>,
+    /// All messages ever put in.
+    pushed: u64,
+    /// The actor's `taken` as last read by a sender.
+    seen: u64,
+    waker: Option<Waker>,
+    /// The actor waits for user messages too, not only for system messages.
+    idle: bool,
+    /// Handles what is here, takes nothing more, then stops.
+    draining: bool,
+    ended: bool,
+    closed: Option<Box<ExitReason>>,
+    extra: Option<Box<Extra<M>>>,
+}
+
+impl<M, R> Queue<M, R> {
+    fn extra(&mut self) -> &mut Extra<M> {
+        self.extra.get_or_insert_default()
+    }
+}
+
+/// Where an actor is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ActorState {
+    /// Spawned, not yet through its `started`.
+    Starting,
+    /// Handling messages or waiting for them.
+    Running,
+    /// Between a failure and its next instance.
+    Restarting,
+    /// Stopping its children and itself.
+    Stopping,
+    /// Gone.
+    Ended,
+}
+
+pub(crate) struct Shared<M, R> {
+    pub(crate) id: ActorId,
+    pub(crate) parent: Option<ActorId>,
+    pub(crate) type_name: &'static str,
+    pub(crate) options: Arc<Options>,
+    pub(crate) system: System,
+    queue: Mutex<Queue<M, R>>,
+    /// A system message waits. Written under the lock, read without.
+    urgent: AtomicBool,
+    state: AtomicU8,
+    /// Senders waiting for room.
+    waiting: AtomicU32,
+    failed: AtomicU32,
+    restarts: AtomicU32,
+    /// User messages that left the mailbox. Only the actor writes it.
+    taken: AtomicU64,
+    /// Messages handled without failure, timers' included. Only the actor writes it.
+    handled: AtomicU64,
+    room: Notify,
+    ended: Notify,
+}
+
+/// The actor's own side of its mailbox.
+pub(crate) struct Local<M, R> {
+    batch: VecDeque<Envelope<M, R>>,
+    taken: u64,
+    next_due: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    turn: u32,
+}
+
+impl<M, R> Default for Local<M, R> {
+    fn default() -> Self {
+        Self { batch: VecDeque::new(), taken: 0, next_due: None, sleep: None, turn: 0 }
+    }
+}
+
+/// Counts a sender that waits for room, also when its future is dropped.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
+    pub(crate) fn new(
+        id: ActorId,
+        parent: Option<ActorId>,
+        type_name: &'static str,
+        options: Arc<Options>,
+        system: System,
+    ) -> Self {
+        Self {
+            id,
+            parent,
+            type_name,
+            options,
+            system,
+            queue: Mutex::new(Queue {
+                user: VecDeque::new(),
+                pushed: 0,
+                seen: 0,
+                waker: None,
+                idle: false,
+                draining: false,
+                ended: false,
+                closed: None,
+                extra: None,
+            }),
+            urgent: AtomicBool::new(false),
+            state: AtomicU8::new(ActorState::Starting as u8),
+            waiting: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
+            restarts: AtomicU32::new(0),
+            taken: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            room: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<M, R>> {
+        // No user code runs under this lock, so a poisoned one is still in order.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- senders ----
+
+    /// Puts a message in, or says why not and gives it back.
+    pub(crate) fn push(
+        &self,
+        envelope: Envelope<M, R>,
+    ) -> Result<(), (Envelope<M, R>, Refusal)> {
+        let mut queue = self.lock();
+        if let Some(reason) = &queue.closed {
+            let reason = ExitReason::clone(reason);
+            return Err((envelope, Refusal::Dead(reason)));
+        }
+        if queue.draining {
+            return Err((envelope, Refusal::Dead(ExitReason::Stopped)));
+        }
+        let capacity = self.options.mailbox as u64;
+        if queue.pushed - queue.seen >= capacity {
+            queue.seen = self.taken.load(Ordering::SeqCst);
+            if queue.pushed - queue.seen >= capacity {
+                return Err((envelope, Refusal::Full));
+            }
+        }
+        queue.user.push_back(envelope);
+        queue.pushed += 1;
+        let waker = if queue.idle {
+            queue.idle = false;
+            queue.waker.take()
+        } else {
+            None
+        };
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Puts a message in, waiting for room.
+    pub(crate) async fn push_waiting(
+        &self,
+        mut envelope: Envelope<M, R>,
+    ) -> Result<(), (Envelope<M, R>, ExitReason)> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(&self.waiting);
+        let mut room = pin!(self.room.notified());
+        loop {
+            // Listening before looking: room made in between is not missed. Each message the actor
+            // takes while someone waits sends one notification, and a waiter that is dropped
+            // passes its own on, so no free slot goes unannounced.
+            room.as_mut().enable();
+            match self.push(envelope) {
+                Ok(()) => return Ok(()),
+                Err((back, Refusal::Dead(reason))) => return Err((back, reason)),
+                Err((back, Refusal::Full)) => envelope = back,
+            }
+            room.as_mut().await;
+            room.set(self.room.notified());
+        }
+    }
+
+    // ---- system messages ----
+
+    /// Runs `change` on the parts for system messages and wakes the actor.
+    fn urge<T>(&self, change: impl FnOnce(&mut Extra<M>) -> T) -> T {
+        let mut queue = self.lock();
+        let result = change(queue.extra());
+        self.urgent.store(true, Ordering::Release);
+        queue.idle = false;
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Asks for a stop by `deadline`; an earlier deadline replaces a later one.
+    pub(crate) fn request_stop(&self, reason: ExitReason, deadline: Instant) {
+        self.urge(|extra| match &mut extra.stop {
+            Some(stop) if stop.deadline <= deadline => {}
+            stop => *stop = Some(Stop { reason, deadline }),
+        });
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        if self.lock().ended {
+            return;
+        }
+        self.urge(|extra| extra.notices.push_back(notice));
+    }
+
+    pub(crate) fn drain(&self) {
+        self.lock().draining = true;
+        self.urge(|_| ());
+        self.room.notify_waiters();
+    }
+
+    pub(crate) fn set_timer(&self, at: Instant, payload: Payload<M>) -> Result<TimerId, Refused<M>> {
+        if let Some(reason) = &self.lock().closed {
+            return Err(Refused { payload, dead: Some(ExitReason::clone(reason)) });
+        }
+        self.urge(|extra| extra.timers.set(at, payload))
+            .map_err(|payload| Refused { payload, dead: None })
+    }
+
+    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
+        self.urge(|extra| extra.timers.cancel(id))
+    }
+
+    pub(crate) fn clear_timers(&self) {
+        self.urge(|extra| extra.timers.clear());
+    }
+
+    // ---- watching ----
+
+    /// Adds a watcher; an actor that has ended tells it at once. False when there are too many.
+    pub(crate) fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool {
+        let mut queue = self.lock();
+        if queue.ended {
+            let terminated = self.terminated(&queue);
+            drop(queue);
+            watcher.notify(Notice::Terminated(terminated));
+            return true;
+        }
+        let watchers = &mut queue.extra().watchers;
+        if watchers.iter().any(|(other, _)| *other == id) {
+            return true;
+        }
+        if watchers.len() == watchers.capacity() {
+            watchers.retain(|(_, watcher)| watcher.strong_count() > 0);
+        }
+        if watchers.len() >= MAX_WATCHERS {
+            return false;
+        }
+        watchers.push((id, Arc::downgrade(watcher)));
+        true
+    }
+
+    pub(crate) fn remove_watcher(&self, id: ActorId) {
+        if let Some(extra) = &mut self.lock().extra {
+            extra.watchers.retain(|(other, _)| *other != id);
+        }
+    }
+
+    fn terminated(&self, queue: &Queue<M, R>) -> Terminated {
+        Terminated {
+            id: self.id,
+            actor: self.label(),
+            reason: queue.closed.as_deref().cloned().unwrap_or(ExitReason::RuntimeGone),
+        }
+    }
+
+    /// Waits until the actor is gone.
+    pub(crate) async fn wait_ended(&self) -> Terminated {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            {
+                let queue = self.lock();
+                if queue.ended {
+                    return self.terminated(&queue);
+                }
+            }
+            ended.await;
+        }
+    }
+
+    // ---- the actor's own side ----
+
+    pub(crate) fn poll_next(
+        &self,
+        cx: &mut TaskContext<'_>,
+        local: &mut Local<M, R>,
+    ) -> Poll<Next<M, R>> {
+        if local.turn >= TURN {
+            local.turn = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        local.turn += 1;
+        if self.urgent.load(Ordering::Acquire)
+            && let Some(next) = self.take_urgent(local)
+        {
+            return Poll::Ready(next);
+        }
+        if let Some(due) = local.next_due
+            && let Some(next) = self.take_due(due, local)
+        {
+            return Poll::Ready(next);
+        }
+        if local.batch.is_empty() {
+            let mut queue = self.lock();
+            if queue.user.is_empty() {
+                if queue.draining {
+                    return Poll::Ready(Next::Stop(ExitReason::Stopped));
+                }
+                // Set under the lock since the look above: go round again.
+                if self.urgent.load(Ordering::Acquire) {
+                    drop(queue);
+                    return self.poll_next(cx, local);
+                }
+                if queue.user.capacity() > KEPT_SLOTS {
+                    queue.user = VecDeque::new();
+                }
+                queue.idle = true;
+                register(&mut queue.waker, cx);
+                drop(queue);
+                if local.batch.capacity() > KEPT_SLOTS {
+                    local.batch = VecDeque::new();
+                }
+                local.turn = 0;
+                return self.poll_sleep(cx, local);
+            }
+            std::mem::swap(&mut queue.user, &mut local.batch);
+        }
+        match local.batch.pop_front() {
+            Some(envelope) => {
+                local.taken += 1;
+                self.taken.store(local.taken, Ordering::SeqCst);
+                if self.waiting.load(Ordering::SeqCst) > 0 {
+                    self.room.notify_one();
+                }
+                Poll::Ready(Next::Message(envelope))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn take_urgent(&self, local: &mut Local<M, R>) -> Option<Next<M, R>> {
+        let mut queue = self.lock();
+        let extra = queue.extra();
+        local.next_due = extra.timers.next_due();
+        if let Some(stop) = &extra.stop {
+            return Some(Next::Stop(stop.reason.clone()));
+        }
+        let notice = extra.notices.pop_front();
+        if extra.notices.is_empty() {
+            self.urgent.store(false, Ordering::Release);
+        }
+        notice.map(Next::Notice)
+    }
+
+    fn take_due(&self, due: Instant, local: &mut Local<M, R>) -> Option<Next<M, R>> {
+        let now = Instant::now();
+        if due > now {
+            return None;
+        }
+        let fired = {
+            let mut queue = self.lock();
+            let timers = &mut queue.extra().timers;
+            let fired = timers.pop_due(now);
+            local.next_due = timers.next_due();
+            fired
+        };
+        let message = match fired? {
+            Due::Message(message) => message,
+            Due::Make(make) => match catch_unwind(AssertUnwindSafe(|| make())) {
+                Ok(message) => message,
+                Err(panic) => return Some(Next::Broken(crate::cell::panic_text(&*panic))),
+            },
+        };
+        Some(Next::Message(Envelope { message, reply: None }))
+    }
+
+    fn poll_sleep(&self, cx: &mut TaskContext<'_>, local: &mut Local<M, R>) -> Poll<Next<M, R>> {
+        let Some(due) = local.next_due else {
+            local.sleep = None;
+            return Poll::Pending;
+        };
+        let sleep =
+            local.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() != due {
+            sleep.as_mut().reset(due);
+        }
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// While a handler waits: ready once a stop was asked for and its grace period is over.
+    pub(crate) fn poll_interrupt(
+        &self,
+        cx: &mut TaskContext<'_>,
+        grace: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<()> {
+        let deadline = {
+            let mut queue = self.lock();
+            register(&mut queue.waker, cx);
+            queue.idle = false;
+            queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()).map(|stop| stop.deadline)
+        };
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let sleep = grace.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(cx)
+    }
+
+    /// Ready as soon as a stop was asked for, whatever its deadline.
+    pub(crate) fn poll_stop_requested(&self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
+        let mut queue = self.lock();
+        if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
+            return Poll::Ready(stop.reason.clone());
+        }
+        register(&mut queue.waker, cx);
+        queue.idle = false;
+        Poll::Pending
+    }
+
+    /// Takes no more messages; gives back those that were not handled.
+    pub(crate) fn close(
+        &self,
+        reason: &ExitReason,
+        local: &mut Local<M, R>,
+    ) -> VecDeque<Envelope<M, R>> {
+        let mut rest = std::mem::take(&mut local.batch);
+        {
+            let mut queue = self.lock();
+            if queue.closed.is_none() {
+                queue.closed = Some(Box::new(reason.clone()));
+            }
+            rest.append(&mut queue.user);
+            self.taken.store(queue.pushed, Ordering::SeqCst);
+            if let Some(extra) = &mut queue.extra {
+                extra.timers.clear();
+            }
+        }
+        self.room.notify_waiters();
+        rest
+    }
+
+    /// Marks the actor as gone and tells its watchers. Only the first call does anything.
+    pub(crate) fn finish(&self) -> bool {
+        let (watchers, terminated) = {
+            let mut queue = self.lock();
+            if queue.ended {
+                return false;
+            }
+            queue.ended = true;
+            queue.waker = None;
+            let terminated = self.terminated(&queue);
+            let watchers = queue.extra.as_mut().map(|extra| {
+                extra.notices.clear();
+                std::mem::take(&mut extra.watchers)
+            });
+            (watchers.unwrap_or_default(), terminated)
+        };
+        self.set_state(ActorState::Ended);
+        self.ended.notify_waiters();
+        for (_, watcher) in watchers {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.notify(Notice::Terminated(terminated.clone()));
+            }
+        }
+        true
+    }
+
+    // ---- counters ----
+
+    pub(crate) fn set_state(&self, state: ActorState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> ActorState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => ActorState::Starting,
+            1 => ActorState::Running,
+            2 => ActorState::Restarting,
+            3 => ActorState::Stopping,
+            _ => ActorState::Ended,
+        }
+    }
+
+    pub(crate) fn count_handled(&self) -> u64 {
+        let handled = self.handled.load(Ordering::Relaxed) + 1;
+        self.handled.store(handled, Ordering::Relaxed);
+        handled
+    }
+
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_failure(&self, reason: &str) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.lock().extra().last_error = Some(reason.to_owned());
+    }
+
+    pub(crate) fn failed(&self) -> u32 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.lock().extra.as_ref().and_then(|extra| extra.last_error.clone())
+    }
+
+    /// User messages that wait.
+    pub(crate) fn depth(&self) -> usize {
+        let queue = self.lock();
+        usize::try_from(queue.pushed.saturating_sub(self.taken.load(Ordering::SeqCst)))
+            .unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn exit_reason(&self) -> Option<ExitReason> {
+        self.lock().closed.as_deref().cloned()
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        self.options.kind.as_deref().unwrap_or(self.type_name)
+    }
+
+    /// Name, or kind and number, for messages to people.
+    pub(crate) fn label(&self) -> String {
+        match &self.options.name {
+            Some(name) => name.to_string(),
+            None => format!("{}#{}", self.kind(), self.id),
+        }
+    }
+}
+
+/// A timer that was not set.
+pub(crate) struct Refused<M> {
+    pub(crate) payload: Payload<M>,
+    pub(crate) dead: Option<ExitReason>,
+}
+
+fn register(slot: &mut Option<Waker>, cx: &TaskContext<'_>) {
+    match slot {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *slot = Some(cx.waker().clone()),
+    }
+}

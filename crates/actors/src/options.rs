@@ -1,0 +1,121 @@
+//! Settings of one actor.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use cpe_tuple::Value;
+
+use crate::{ActorId, Supervision};
+
+/// Messages a mailbox holds unless set otherwise.
+pub const DEFAULT_MAILBOX: usize = 1_024;
+
+/// The most messages a mailbox may be set to hold.
+pub const MAX_MAILBOX: usize = 1 << 20;
+
+/// How long a handler may go on after its actor was told to stop, unless set otherwise.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+
+/// Called with each snapshot an actor takes. Must not block: hand the value on.
+pub type SnapshotSink = Arc<dyn Fn(ActorId, &Value) + Send + Sync>;
+
+/// How an actor runs; see each setter for the default.
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) kind: Option<Arc<str>>,
+    pub(crate) mailbox: usize,
+    pub(crate) supervision: Supervision,
+    pub(crate) grace: Duration,
+    pub(crate) snapshot_every: Option<u64>,
+    pub(crate) snapshot: Option<Value>,
+    pub(crate) sink: Option<SnapshotSink>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: None,
+            kind: None,
+            mailbox: DEFAULT_MAILBOX,
+            supervision: Supervision::default(),
+            grace: DEFAULT_GRACE,
+            snapshot_every: None,
+            snapshot: None,
+            sink: None,
+        }
+    }
+}
+
+impl Options {
+    /// A name, unique among the living actors of the system. None by default.
+    #[must_use]
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.name = Some(Arc::from(name.as_ref()));
+        self
+    }
+
+    /// The kind that listings show. The type's name by default.
+    #[must_use]
+    pub fn kind(mut self, kind: impl AsRef<str>) -> Self {
+        self.kind = Some(Arc::from(kind.as_ref()));
+        self
+    }
+
+    /// Messages the mailbox holds. [`DEFAULT_MAILBOX`] by default, at most [`MAX_MAILBOX`].
+    #[must_use]
+    pub fn mailbox(mut self, messages: NonZeroUsize) -> Self {
+        self.mailbox = messages.get().min(MAX_MAILBOX);
+        self
+    }
+
+    /// What a failure leads to. Restart with limits by default.
+    #[must_use]
+    pub const fn supervision(mut self, supervision: Supervision) -> Self {
+        self.supervision = supervision;
+        self
+    }
+
+    /// How long a handler may go on once the actor was told to stop; then it is cancelled at the
+    /// await where it stands. [`DEFAULT_GRACE`] by default.
+    #[must_use]
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Takes a snapshot after every so many handled messages. Only on request by default.
+    #[must_use]
+    pub const fn snapshot_every(mut self, messages: std::num::NonZeroU64) -> Self {
+        self.snapshot_every = Some(messages.get());
+        self
+    }
+
+    /// The snapshot to start from: handed to [`Actor::restore`](crate::Actor::restore) before the
+    /// first message.
+    #[must_use]
+    pub fn restore(mut self, snapshot: Value) -> Self {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
+    /// Called with each snapshot, on the actor's task.
+    #[must_use]
+    pub fn on_snapshot(mut self, sink: impl Fn(ActorId, &Value) + Send + Sync + 'static) -> Self {
+        self.sink = Some(Arc::new(sink));
+        self
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("mailbox", &self.mailbox)
+            .field("supervision", &self.supervision)
+            .field("grace", &self.grace)
+            .field("snapshot_every", &self.snapshot_every)
+            .field("restores", &self.snapshot.is_some())
+            .finish_non_exhaustive()
+    }
+}
