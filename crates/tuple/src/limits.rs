@@ -2,8 +2,8 @@
 
 use crate::Kind;
 
-/// Bytes. The largest tuple or template, by [`Tuple::size`](crate::Tuple::size). 4 MiB: a few
-/// gossip frames' worth of chunks; larger data belongs in several tuples.
+/// Bytes. The largest tuple or template, by [`Tuple::size`](crate::Tuple::size). 4 MiB: large
+/// enough for a model or a picture, small enough to be copied to every home replica at once.
 pub const MAX_TUPLE_BYTES: usize = 4 << 20;
 
 /// The most fields of a tuple or template.

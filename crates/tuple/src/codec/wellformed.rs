@@ -18,7 +18,7 @@ enum Open {
 
 /// What the head of an item says.
 enum Head {
-    /// The item is over with its head, and with `n` bytes after it.
+    /// The item holds no others and was read to its end.
     Leaf,
     Container(Open),
     Break,
