@@ -1,0 +1,307 @@
+//! What can go wrong, one enum for each operation.
+
+/// Why a table or data set could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The input could not be read at all.
+    #[error("cannot read the CSV: {0}")]
+    Read(#[source] std::io::Error),
+    /// The output could not be written.
+    #[error("cannot write the CSV: {0}")]
+    Write(#[source] std::io::Error),
+    /// Nothing but white space.
+    #[error("the CSV is empty: give a header line with column names and at least one row")]
+    Empty,
+    /// A header and no rows.
+    #[error("the CSV has a header but no rows")]
+    NoRows,
+    /// A byte sequence that is no UTF-8.
+    #[error(
+        "line {line}, column {column} of the CSV is not UTF-8: save the file as UTF-8 and try again"
+    )]
+    NotUtf8 {
+        /// Line of the file, from 1.
+        line: u64,
+        /// The column's name, or its number from 1 in the header.
+        column: String,
+    },
+    /// A row with more or fewer cells than the header.
+    #[error("line {line} of the CSV has {found} cells, the header has {expected}")]
+    Ragged {
+        /// Line of the file, from 1.
+        line: u64,
+        /// Cells of the header.
+        expected: usize,
+        /// Cells of this row.
+        found: usize,
+    },
+    /// A column without a name.
+    #[error("column {position} of the CSV header has no name")]
+    UnnamedColumn {
+        /// Place in the header, from 1.
+        position: usize,
+    },
+    /// Two columns of one name.
+    #[error("the CSV header names the column \"{column}\" twice, at {first} and {second}")]
+    DuplicateColumn {
+        /// The name.
+        column: String,
+        /// Place of the first, from 1.
+        first: usize,
+        /// Place of the second, from 1.
+        second: usize,
+    },
+    /// Numbers and texts in one column.
+    #[error(
+        "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has {other}; \
+         correct the cell, or name the column as text"
+    )]
+    Mixed {
+        /// Line of the offending cell.
+        line: u64,
+        /// The column's name.
+        column: String,
+        /// The cell, shortened.
+        cell: String,
+        /// `text` or `a number`.
+        kind: &'static str,
+        /// A line before it of the other kind.
+        other_line: u64,
+        /// `text` or `a number`: what that line has.
+        other: &'static str,
+    },
+    /// A number that is infinite or too large to be held.
+    #[error("line {line}, column \"{column}\": \"{cell}\" is not a finite number")]
+    NotFinite {
+        /// Line of the file, from 1.
+        line: u64,
+        /// The column's name.
+        column: String,
+        /// The cell, shortened.
+        cell: String,
+    },
+    /// A column in which every cell is missing.
+    #[error("column \"{column}\" has no value in any row: leave it out")]
+    AllMissing {
+        /// The column's name.
+        column: String,
+    },
+    /// A target's cell is missing.
+    #[error("line {line}: the target \"{column}\" is missing: fill it in or leave the row out")]
+    MissingTarget {
+        /// Line of the file, from 1.
+        line: u64,
+        /// The target's name.
+        column: String,
+    },
+    /// A target's number is beyond what growing can square.
+    #[error(
+        "row {row}: the target \"{column}\" is {value}, beyond the bound of {bound:e}: scale it"
+    )]
+    TargetTooLarge {
+        /// Row, from 1.
+        row: usize,
+        /// The target's name.
+        column: String,
+        /// What it is.
+        value: f64,
+        /// What it may be.
+        bound: f64,
+    },
+    /// No column of that name.
+    #[error("there is no column \"{column}\"; the columns are {known}")]
+    UnknownColumn {
+        /// The name asked for.
+        column: String,
+        /// Some of the names there are.
+        known: String,
+    },
+    /// A column of text where numbers are needed, or the other way about.
+    #[error("column \"{column}\" holds {found}, the model was trained with {expected}")]
+    WrongKind {
+        /// The column's name.
+        column: String,
+        /// What it holds.
+        found: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// Too much of something.
+    #[error("too large: {what} is {found}, the limit is {limit}")]
+    TooLarge {
+        /// What exceeded its bound.
+        what: String,
+        /// What was found (or the bound plus one, if counting stopped there).
+        found: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// Parts that do not fit each other.
+    #[error("the data set does not fit together: {0}")]
+    Inconsistent(String),
+    /// Bytes that are no data set.
+    #[error("these bytes are no data set: {0}")]
+    Decode(String),
+}
+
+/// Why a forest could not be specified or a grove not be grown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrowError {
+    /// A setting outside its bounds.
+    #[error("{setting} = {value} is outside {bounds}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        bounds: String,
+    },
+    /// A grove beyond the last.
+    #[error("there is no grove {index}: the forest has {groves}")]
+    NoSuchGrove {
+        /// The index asked for.
+        index: u32,
+        /// How many there are.
+        groves: u32,
+    },
+    /// Classification asked of numbers or regression of classes.
+    #[error("the task is to {task}, but the target \"{target}\" holds {found}")]
+    WrongTask {
+        /// `classify` or `regress`.
+        task: &'static str,
+        /// The target's name.
+        target: String,
+        /// `classes` or `numbers`.
+        found: &'static str,
+    },
+    /// Too few rows.
+    #[error("{found} rows are too few to grow a tree: give at least {needed}")]
+    TooFewRows {
+        /// Rows there are.
+        found: usize,
+        /// Rows needed.
+        needed: usize,
+    },
+    /// All rows have one class or one number.
+    #[error("the target \"{target}\" is the same in all rows ({value}): there is nothing to learn")]
+    ConstantTarget {
+        /// The target's name.
+        target: String,
+        /// The value.
+        value: String,
+    },
+    /// Each feature has one value only.
+    #[error("every feature has the same value in all rows: there is nothing to learn from")]
+    ConstantFeatures,
+    /// The engine failed or panicked.
+    #[error("the engine could not grow grove {index}: {reason}")]
+    Engine {
+        /// The grove.
+        index: u32,
+        /// What the engine said.
+        reason: String,
+    },
+    /// The grove would be too large to keep or send.
+    #[error(
+        "grove {index} has {found} bytes, beyond the limit of {limit}: lower grove_trees or raise \
+         min_leaf"
+    )]
+    TooLarge {
+        /// The grove.
+        index: u32,
+        /// Its bytes.
+        found: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The engine does not behave as this crate knows it.
+    #[error(
+        "the engine is not the one this build was made for ({0}): build with smartcore 0.7.0 exactly"
+    )]
+    EngineChanged(String),
+}
+
+/// Why bytes are no grove or forest, or groves no forest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The bytes are malformed.
+    #[error("these bytes are no {what}: {reason}, at byte {offset}")]
+    Decode {
+        /// `grove` or `forest`.
+        what: &'static str,
+        /// What is wrong.
+        reason: String,
+        /// Where.
+        offset: usize,
+    },
+    /// The bytes are beyond a bound.
+    #[error("a {what} of {found} bytes is beyond the limit of {limit}")]
+    TooLarge {
+        /// `grove` or `forest`.
+        what: &'static str,
+        /// Bytes given.
+        found: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A grove was grown from other data, another specification or another engine.
+    #[error("grove {index} belongs to another forest: its recipe is {found}, not {expected}")]
+    Stranger {
+        /// The grove's index.
+        index: u32,
+        /// First bytes of its recipe.
+        found: String,
+        /// First bytes of this forest's recipe.
+        expected: String,
+    },
+    /// A grove is missing or there twice.
+    #[error("grove {index} is {problem}; the forest has groves 0 to {last}")]
+    Groves {
+        /// The index.
+        index: u32,
+        /// `missing` or `there twice`.
+        problem: &'static str,
+        /// Index of the last grove.
+        last: u32,
+    },
+    /// The manifest contradicts itself or its groves.
+    #[error("the forest does not fit together: {0}")]
+    Inconsistent(String),
+}
+
+/// Why a forest could not predict or be scored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictError {
+    /// Rows of another width than the model's.
+    #[error("the rows have {found} columns, the model was trained with {expected}: {names}")]
+    WrongColumns {
+        /// Columns of the rows.
+        found: usize,
+        /// Columns of the model.
+        expected: usize,
+        /// Some of the model's column names.
+        names: String,
+    },
+    /// More rows than a prediction takes.
+    #[error("{found} rows at once are too many: give at most {limit}")]
+    TooManyRows {
+        /// Rows given.
+        found: usize,
+        /// Rows allowed.
+        limit: usize,
+    },
+    /// Partial answers that cannot be added.
+    #[error("these partial answers do not belong together: {0}")]
+    Unlike(String),
+    /// No tree voted.
+    #[error("no tree has voted")]
+    NoVotes,
+    /// The data has another target than the model.
+    #[error("the data cannot be scored with this model: {0}")]
+    WrongData(String),
+}

@@ -1,0 +1,477 @@
+//! A forest: a manifest and its groves.
+
+use cpe_tuple::codec;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::dataset::{Dataset, Feature, Target, check_features, check_names};
+use crate::engine::ENGINE;
+use crate::error::{GrowError, ModelError, PredictError};
+use crate::grove::Grove;
+use crate::grow::{check, grow_grove};
+use crate::limits::{MAX_CLASSES, MAX_COLUMNS, MAX_FOREST_BYTES};
+use crate::oob::OutOfBag;
+use crate::rows::Rows;
+use crate::score::{Score, Told};
+use crate::spec::{ForestSpec, Task};
+use crate::tally::{Predictions, Tally, check_width, names_of};
+
+/// What must be known of a forest besides its trees: what it was asked for and what it learnt from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    spec: ForestSpec,
+    engine: String,
+    data: [u8; 32],
+    rows: usize,
+    features: Vec<Feature>,
+    ranges: Vec<Range>,
+    target: String,
+    classes: Vec<String>,
+}
+
+/// What a feature's values were at training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    /// The least; NaN if all were missing.
+    pub min: f64,
+    /// The largest; NaN if all were missing.
+    pub max: f64,
+    /// How many were missing.
+    pub missing: u64,
+}
+
+impl Manifest {
+    /// The manifest of the forest that this specification makes of this data.
+    ///
+    /// # Errors
+    /// [`GrowError`] if no forest can be grown; see [`check`].
+    pub fn new(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
+        check(data, spec)?;
+        Ok(Self {
+            spec: spec.clone(),
+            engine: ENGINE.to_owned(),
+            data: data.hash(),
+            rows: data.len(),
+            features: data.features.clone(),
+            ranges: data
+                .columns
+                .iter()
+                .map(|column| Range::of(column))
+                .collect(),
+            target: data.target_name.clone(),
+            classes: match &data.target {
+                Target::Classes { names, .. } => names.clone(),
+                Target::Numbers(_) => Vec::new(),
+            },
+        })
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub const fn spec(&self) -> &ForestSpec {
+        &self.spec
+    }
+
+    /// What grew the trees.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    /// The hash of the data it learnt from; see [`Dataset::hash`].
+    #[must_use]
+    pub const fn data(&self) -> &[u8; 32] {
+        &self.data
+    }
+
+    /// How many rows it learnt from.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The columns of a row, in their order.
+    #[must_use]
+    pub fn features(&self) -> &[Feature] {
+        &self.features
+    }
+
+    /// For each feature what its values were at training.
+    #[must_use]
+    pub fn ranges(&self) -> &[Range] {
+        &self.ranges
+    }
+
+    /// The name of what is told.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The classes that can be told; empty for numbers.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// What all its groves carry.
+    #[must_use]
+    pub fn recipe(&self) -> [u8; 32] {
+        self.spec.recipe(&self.data)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        let wrong = |reason: String| ModelError::Inconsistent(reason);
+        self.spec
+            .validate()
+            .map_err(|error| wrong(error.to_string()))?;
+        check_features(&self.features).map_err(|error| wrong(error.to_string()))?;
+        check_names("class", &self.classes).map_err(|error| wrong(error.to_string()))?;
+        let features = self.features.len();
+        if features == 0 || features > MAX_COLUMNS || self.ranges.len() != features {
+            return Err(wrong(format!(
+                "{features} features, {} ranges",
+                self.ranges.len()
+            )));
+        }
+        let classes = match self.spec.task {
+            Task::Classify => 2..=MAX_CLASSES,
+            Task::Regress => 0..=0,
+        };
+        if !classes.contains(&self.classes.len()) {
+            let (task, found) = (self.spec.task.name(), self.classes.len());
+            return Err(wrong(format!(
+                "the task is to {task}, and there are {found} classes"
+            )));
+        }
+        if self.engine != ENGINE {
+            return Err(wrong(format!(
+                "its trees were grown by \"{}\", this build has \"{ENGINE}\"",
+                self.engine
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a grove is one of this forest's.
+    ///
+    /// # Errors
+    /// [`ModelError::Stranger`] or [`ModelError::Inconsistent`] if it is not.
+    pub fn accept(&self, grove: &Grove) -> Result<(), ModelError> {
+        let index = grove.index;
+        if grove.recipe != self.recipe() {
+            return Err(ModelError::Stranger {
+                index,
+                found: short_hex(&grove.recipe),
+                expected: short_hex(&self.recipe()),
+            });
+        }
+        if grove.features != self.features.len()
+            || grove.classes != self.classes.len()
+            || grove.trees() != self.spec.trees_of(index)
+        {
+            return Err(ModelError::Inconsistent(format!(
+                "grove {index} has {} trees of {} features and {} classes",
+                grove.trees(),
+                grove.features,
+                grove.classes
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Range {
+    fn of(column: &[f64]) -> Self {
+        let known = || column.iter().copied().filter(|value| !value.is_nan());
+        Self {
+            min: known().reduce(f64::min).unwrap_or(f64::NAN),
+            max: known().reduce(f64::max).unwrap_or(f64::NAN),
+            missing: column.iter().filter(|value| value.is_nan()).count() as u64,
+        }
+    }
+}
+
+/// A whole forest.
+///
+/// # Example
+/// ```
+/// use cpe_forest::{Dataset, Forest, ForestSpec};
+///
+/// let (train, test) = Dataset::breast_cancer().split(0.3, 1)?;
+/// let forest = Forest::grow(&train, &ForestSpec::classify().with_trees(20))?;
+/// assert!(forest.evaluate(&test)?.main() > 0.9);
+/// assert_eq!(Forest::decode(&forest.encode()?)?.hash(), forest.hash());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forest {
+    manifest: Manifest,
+    groves: Vec<Grove>,
+    /// For each grove the hash of its bytes, and how many there are.
+    seals: Vec<([u8; 32], usize)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    manifest: Manifest,
+    groves: Vec<ByteBuf>,
+}
+
+impl Forest {
+    /// Grows all groves here, one after another.
+    ///
+    /// # Errors
+    /// As [`grow_grove`].
+    pub fn grow(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
+        let manifest = Manifest::new(data, spec)?;
+        let groves = (0..spec.groves())
+            .map(|index| grow_grove(data, spec, index))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::sealed(manifest, groves))
+    }
+
+    /// Puts groves together that were grown anywhere, in any order.
+    ///
+    /// # Errors
+    /// [`ModelError::Groves`] if one is missing or there twice, [`ModelError::Stranger`] or
+    /// [`ModelError::Inconsistent`] if one is not of this forest.
+    pub fn assemble(manifest: Manifest, mut groves: Vec<Grove>) -> Result<Self, ModelError> {
+        manifest.check()?;
+        groves.sort_by_key(|grove| grove.index);
+        let last = manifest.spec.groves() - 1;
+        let mut found = groves.iter().map(|grove| grove.index).peekable();
+        for index in 0..=last {
+            let problem = |problem| ModelError::Groves {
+                index,
+                problem,
+                last,
+            };
+            if found.next_if_eq(&index).is_none() {
+                return Err(problem("missing"));
+            }
+            if found.next_if_eq(&index).is_some() {
+                return Err(problem("there twice"));
+            }
+        }
+        if let Some(index) = found.next() {
+            let problem = "beyond the last";
+            return Err(ModelError::Groves {
+                index,
+                problem,
+                last,
+            });
+        }
+        for grove in &groves {
+            manifest.accept(grove)?;
+        }
+        Ok(Self::sealed(manifest, groves))
+    }
+
+    fn sealed(manifest: Manifest, groves: Vec<Grove>) -> Self {
+        let seal = |grove: &Grove| {
+            let bytes = grove.encode();
+            (*blake3::hash(&bytes).as_bytes(), bytes.len())
+        };
+        Self {
+            manifest,
+            seals: groves.iter().map(seal).collect(),
+            groves,
+        }
+    }
+
+    /// What is known of the forest besides its trees.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its groves, in order.
+    #[must_use]
+    pub fn groves(&self) -> &[Grove] {
+        &self.groves
+    }
+
+    /// For each grove the hash of its bytes and how many they are.
+    #[must_use]
+    pub fn seals(&self) -> &[([u8; 32], usize)] {
+        &self.seals
+    }
+
+    /// The forest's identity: BLAKE3 of its recipe and its groves' hashes. Two forests of one hash
+    /// give the same answer to every row.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"cpe-forest forest 1\n");
+        hasher.update(&self.manifest.recipe());
+        for (hash, _) in &self.seals {
+            hasher.update(hash);
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    /// The forest as bytes (CBOR of the manifest and the groves' bytes).
+    ///
+    /// # Errors
+    /// [`ModelError::TooLarge`] beyond [`MAX_FOREST_BYTES`].
+    pub fn encode(&self) -> Result<Vec<u8>, ModelError> {
+        let stored = Stored {
+            manifest: self.manifest.clone(),
+            groves: self
+                .groves
+                .iter()
+                .map(|grove| ByteBuf::from(grove.encode()))
+                .collect(),
+        };
+        let bytes =
+            codec::encode(&stored).map_err(|error| ModelError::Inconsistent(error.to_string()))?;
+        if bytes.len() > MAX_FOREST_BYTES {
+            return Err(too_large(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads a forest, and holds it to all that [`assemble`](Self::assemble) asks.
+    ///
+    /// # Errors
+    /// [`ModelError`]; whatever the bytes are, there is no panic.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ModelError> {
+        if bytes.len() > MAX_FOREST_BYTES {
+            return Err(too_large(bytes.len()));
+        }
+        let stored: Stored =
+            codec::decode(bytes, MAX_FOREST_BYTES).map_err(|error| ModelError::Decode {
+                what: "forest",
+                reason: error.to_string(),
+                offset: 0,
+            })?;
+        let groves = stored
+            .groves
+            .iter()
+            .map(|bytes| Grove::decode(bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(stored.manifest, groves)
+    }
+
+    /// The votes of all groves.
+    ///
+    /// # Errors
+    /// [`PredictError::WrongColumns`] and [`PredictError::TooManyRows`].
+    pub fn tally(&self, rows: &Rows) -> Result<Tally, PredictError> {
+        check_width(rows, self.manifest.features.len(), || {
+            names_of(&self.manifest)
+        })?;
+        Tally::of(&self.groves, rows)
+    }
+
+    /// What the forest says of rows.
+    ///
+    /// # Errors
+    /// As [`tally`](Self::tally).
+    pub fn predict(&self, rows: &Rows) -> Result<Predictions, PredictError> {
+        self.tally(rows)?.finish(&self.manifest)
+    }
+
+    /// How good the forest's answers are on data that it has not seen.
+    ///
+    /// # Errors
+    /// [`PredictError::WrongData`] if the data's features or target are not the model's.
+    pub fn evaluate(&self, data: &Dataset) -> Result<Score, PredictError> {
+        let predictions = self.predict(&self.rows_of(data)?)?;
+        let told = predictions.rows.iter().map(|row| Some(Told::from(row)));
+        Score::of(told, &data.target, &self.manifest.classes)
+    }
+
+    /// A data set's rows as this model wants them: columns by name, texts by the model's numbers.
+    pub(crate) fn rows_of(&self, data: &Dataset) -> Result<Rows, PredictError> {
+        let wrong = |reason: String| PredictError::WrongData(reason);
+        let columns = self
+            .manifest
+            .features
+            .iter()
+            .map(|feature| {
+                let place = data
+                    .features
+                    .iter()
+                    .position(|own| own.name == feature.name);
+                let place =
+                    place.ok_or_else(|| wrong(format!("it has no column \"{}\"", feature.name)))?;
+                let column = data.columns.get(place).cloned().unwrap_or_default();
+                let levels = data
+                    .features
+                    .get(place)
+                    .map_or(&[] as &[_], |own| &own.levels);
+                if levels.is_empty() != feature.levels.is_empty() {
+                    let name = &feature.name;
+                    return Err(wrong(format!(
+                        "column \"{name}\" mixes up numbers and texts"
+                    )));
+                }
+                Ok(feature.translate(column, levels))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let numbers = matches!(data.target, Target::Numbers(_));
+        if numbers != (self.manifest.spec.task == Task::Regress) {
+            let (task, found) = (self.manifest.spec.task.name(), data.target.kind());
+            return Err(wrong(format!(
+                "its target holds {found}, the model can {task}"
+            )));
+        }
+        Ok(Rows::of_columns(&columns, data.len()))
+    }
+
+    /// How good the forest is on its own training data, each row judged only by the trees that
+    /// have not seen it. `parts` are those of [`out_of_bag`](crate::out_of_bag), one for each
+    /// grove, in any order.
+    ///
+    /// # Errors
+    /// [`PredictError::Unlike`] if a part is missing or of another forest,
+    /// [`PredictError::WrongData`] if the data is not what the forest was grown from.
+    pub fn out_of_bag_score(
+        &self,
+        data: &Dataset,
+        parts: &[OutOfBag],
+    ) -> Result<Score, PredictError> {
+        crate::oob::score(&self.manifest, data, parts)
+    }
+}
+
+impl Feature {
+    /// Numbers for another set of levels as numbers for this one's; unknown texts are missing.
+    fn translate(&self, column: Vec<f64>, levels: &[String]) -> Vec<f64> {
+        if self.levels == levels {
+            return column;
+        }
+        let known: Vec<f64> = levels
+            .iter()
+            .map(|level| {
+                let place = self.levels.iter().position(|own| own == level);
+                place.map_or(f64::NAN, |place| place as f64)
+            })
+            .collect();
+        let of = |value: f64| known.get(value as usize).copied().unwrap_or(f64::NAN);
+        column
+            .into_iter()
+            .map(|value| if value.is_nan() { value } else { of(value) })
+            .collect()
+    }
+}
+
+fn too_large(found: usize) -> ModelError {
+    ModelError::TooLarge {
+        what: "forest",
+        found,
+        limit: MAX_FOREST_BYTES,
+    }
+}
+
+/// The first bytes of a hash, to tell it from others at a glance.
+pub(crate) fn short_hex(hash: &[u8; 32]) -> String {
+    hex(hash).chars().take(12).collect()
+}
+
+/// A hash as 64 hexadecimal digits.
+pub(crate) fn hex(hash: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+}

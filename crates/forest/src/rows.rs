@@ -1,0 +1,120 @@
+//! Rows to predict.
+
+use crate::dataset::{Feature, level_number};
+use crate::error::{DataError, PredictError};
+use crate::table::{Table, Values};
+
+/// Rows of numbers, one after another; NaN is a missing value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl Rows {
+    /// Rows of `width` numbers each, one row after another in `values`.
+    ///
+    /// # Errors
+    /// [`PredictError::Unlike`] if the numbers do not make whole rows.
+    pub fn new(width: usize, values: Vec<f64>) -> Result<Self, PredictError> {
+        if width == 0 || !values.len().is_multiple_of(width) {
+            return Err(PredictError::Unlike(format!(
+                "{} numbers do not make whole rows of {width}",
+                values.len()
+            )));
+        }
+        Ok(Self { width, values })
+    }
+
+    /// One row.
+    #[must_use]
+    pub fn one(values: &[f64]) -> Self {
+        Self {
+            width: values.len().max(1),
+            values: values.to_vec(),
+        }
+    }
+
+    /// The columns of a table that a model wants, found by name, in the model's order. Other
+    /// columns are ignored; a text that the model has never seen counts as missing.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownColumn`] if one is not there, [`DataError::WrongKind`] if it holds texts
+    /// instead of numbers or the other way about.
+    pub fn of_table(table: &Table, features: &[Feature]) -> Result<Self, DataError> {
+        let mut columns = Vec::with_capacity(features.len());
+        for feature in features {
+            let column = table.column(&feature.name)?;
+            columns.push(match (&column.values, feature.levels.is_empty()) {
+                (Values::Numbers(values), true) => values.clone(),
+                (Values::Texts { levels, of }, false) => {
+                    let known: Vec<f64> = levels
+                        .iter()
+                        .map(|level| {
+                            feature
+                                .levels
+                                .iter()
+                                .position(|known| known == level)
+                                .map_or(f64::NAN, |place| level_number(place as u32))
+                        })
+                        .collect();
+                    of.iter()
+                        .map(|&code| known.get(code as usize).copied().unwrap_or(f64::NAN))
+                        .collect()
+                }
+                (values, numbers) => {
+                    return Err(DataError::WrongKind {
+                        column: feature.name.clone(),
+                        found: values.kind(),
+                        expected: if numbers { "numbers" } else { "texts" },
+                    });
+                }
+            });
+        }
+        Ok(Self::of_columns(&columns, table.len()))
+    }
+
+    pub(crate) fn of_columns(columns: &[Vec<f64>], rows: usize) -> Self {
+        let mut values = Vec::with_capacity(rows * columns.len());
+        for row in 0..rows {
+            values.extend(
+                columns
+                    .iter()
+                    .map(|column| column.get(row).copied().unwrap_or(f64::NAN)),
+            );
+        }
+        Self {
+            width: columns.len().max(1),
+            values,
+        }
+    }
+
+    /// Numbers in a row.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// One row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Option<&[f64]> {
+        let start = row.checked_mul(self.width)?;
+        self.values.get(start..start.checked_add(self.width)?)
+    }
+
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.values
+    }
+}

@@ -1,0 +1,445 @@
+//! CSV in: a header, then rows; each column becomes numbers or texts by what is in its cells.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use csv::{ByteRecord, ReaderBuilder};
+
+use crate::error::DataError;
+use crate::limits::{MAX_CELLS, MAX_COLUMNS, MAX_CSV_BYTES, MAX_LEVELS, MAX_NAME_BYTES, MAX_ROWS};
+
+/// Cells that mean "not known", besides white space. Compared without regard to case.
+pub const MISSING: [&str; 7] = ["na", "n/a", "nan", "null", "none", "?", "-"];
+
+/// The code of a missing text.
+pub(crate) const NO_LEVEL: u32 = u32::MAX;
+
+/// Characters of a cell that an error shows.
+const SHOWN_CELL: usize = 40;
+
+/// How to read a CSV.
+#[derive(Clone, Debug)]
+pub struct CsvOptions {
+    /// What stands between cells. A comma by default.
+    pub delimiter: u8,
+    /// Columns to take as text although they may look like numbers.
+    pub text: Vec<String>,
+    /// Columns to leave out.
+    pub ignore: Vec<String>,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self {
+            delimiter: b',',
+            text: Vec::new(),
+            ignore: Vec::new(),
+        }
+    }
+}
+
+/// A table of named columns of one length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub(crate) columns: Vec<Column>,
+    /// The line of the file where each row began, for later errors.
+    pub(crate) lines: Vec<u64>,
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) values: Values,
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Values {
+    /// NaN is a missing number.
+    Numbers(Vec<f64>),
+    /// Indices into sorted texts; [`NO_LEVEL`] is a missing one.
+    Texts { levels: Vec<String>, of: Vec<u32> },
+}
+
+impl Values {
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Numbers(_) => "numbers",
+            Self::Texts { .. } => "texts",
+        }
+    }
+}
+
+impl Table {
+    /// Reads a CSV: UTF-8, a header line, then rows of as many cells.
+    ///
+    /// A column is numeric if every cell that is not missing (see [`MISSING`]) is a number, and
+    /// text if none is. A column of which every cell is missing is refused.
+    ///
+    /// # Errors
+    /// Any [`DataError`] that names lines and columns; nothing is kept of the input then.
+    pub fn read_csv(input: impl Read, options: &CsvOptions) -> Result<Self, DataError> {
+        let mut bounded = Bounded {
+            inner: input,
+            left: MAX_CSV_BYTES,
+            exceeded: false,
+        };
+        let table = read(&mut bounded, options);
+        if bounded.exceeded {
+            return Err(too_large(
+                "the CSV, in bytes,",
+                MAX_CSV_BYTES + 1,
+                MAX_CSV_BYTES,
+            ));
+        }
+        table
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there is no row. A table that was read has at least one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The columns' names in the order of the file.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| column.name.as_str())
+    }
+
+    /// Whether there is a column of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Result<&Column, DataError> {
+        self.columns
+            .iter()
+            .find(|column| column.name == name)
+            .ok_or_else(|| DataError::UnknownColumn {
+                column: name.to_owned(),
+                known: some_names(self.names()),
+            })
+    }
+
+    pub(crate) fn line(&self, row: usize) -> u64 {
+        self.lines.get(row).copied().unwrap_or(0)
+    }
+}
+
+/// The first names of many, for an error.
+pub(crate) fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let mut names = names.peekable();
+    let mut text = names.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    let rest = names.count();
+    if rest > 0 {
+        text.push_str(&format!(" and {rest} more"));
+    }
+    text
+}
+
+pub(crate) fn too_large(what: &str, found: u64, limit: u64) -> DataError {
+    DataError::TooLarge {
+        what: what.to_owned(),
+        found,
+        limit,
+    }
+}
+
+fn read(input: &mut impl Read, options: &CsvOptions) -> Result<Table, DataError> {
+    let mut reader = ReaderBuilder::new()
+        .delimiter(options.delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(input);
+    let mut record = ByteRecord::new();
+    if !next(&mut reader, &mut record)? {
+        return Err(DataError::Empty);
+    }
+    let mut builders = header(&record, options)?;
+    let width = record.len();
+    let mut lines = Vec::new();
+    while next(&mut reader, &mut record)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() != width {
+            return Err(DataError::Ragged {
+                line,
+                expected: width,
+                found: record.len(),
+            });
+        }
+        if lines.len() == MAX_ROWS {
+            return Err(too_large(
+                "the number of rows",
+                MAX_ROWS as u64 + 1,
+                MAX_ROWS as u64,
+            ));
+        }
+        lines.push(line);
+        if lines.len() * width > MAX_CELLS {
+            let found = (lines.len() * width) as u64;
+            return Err(too_large("rows times columns", found, MAX_CELLS as u64));
+        }
+        for (builder, cell) in builders.iter_mut().zip(record.iter()) {
+            builder.push(cell, line)?;
+        }
+    }
+    if lines.is_empty() {
+        return Err(DataError::NoRows);
+    }
+    let columns = builders
+        .into_iter()
+        .filter(|builder| !builder.ignored)
+        .map(Builder::finish)
+        .collect::<Result<_, _>>()?;
+    Ok(Table { columns, lines })
+}
+
+fn next(reader: &mut csv::Reader<impl Read>, record: &mut ByteRecord) -> Result<bool, DataError> {
+    reader
+        .read_byte_record(record)
+        .map_err(|error| DataError::Read(error.into()))
+}
+
+fn header(record: &ByteRecord, options: &CsvOptions) -> Result<Vec<Builder>, DataError> {
+    if record.len() > MAX_COLUMNS {
+        let found = record.len() as u64;
+        return Err(too_large(
+            "the number of columns",
+            found,
+            MAX_COLUMNS as u64,
+        ));
+    }
+    let mut seen = BTreeMap::new();
+    let mut builders = Vec::with_capacity(record.len());
+    for (index, cell) in record.iter().enumerate() {
+        let position = index + 1;
+        // Spreadsheets put a byte order mark before the first name.
+        let cell = match (index, cell.strip_prefix(b"\xef\xbb\xbf")) {
+            (0, Some(rest)) => rest,
+            _ => cell,
+        };
+        let name = std::str::from_utf8(cell)
+            .map_err(|_| DataError::NotUtf8 {
+                line: 1,
+                column: position.to_string(),
+            })?
+            .trim();
+        if name.is_empty() {
+            return Err(DataError::UnnamedColumn { position });
+        }
+        if name.len() > MAX_NAME_BYTES {
+            let what = format!("the name of column {position}, in bytes,");
+            return Err(too_large(&what, name.len() as u64, MAX_NAME_BYTES as u64));
+        }
+        if let Some(first) = seen.insert(name.to_owned(), position) {
+            return Err(DataError::DuplicateColumn {
+                column: name.to_owned(),
+                first,
+                second: position,
+            });
+        }
+        builders.push(Builder {
+            name: name.to_owned(),
+            ignored: options.ignore.iter().any(|ignored| ignored == name),
+            forced_text: options.text.iter().any(|text| text == name),
+            number_line: None,
+            text_line: None,
+            numbers: Vec::new(),
+            texts: Vec::new(),
+            levels: BTreeMap::new(),
+        });
+    }
+    for name in options.ignore.iter().chain(&options.text) {
+        if !seen.contains_key(name) {
+            return Err(DataError::UnknownColumn {
+                column: name.clone(),
+                known: some_names(seen.keys().map(String::as_str)),
+            });
+        }
+    }
+    Ok(builders)
+}
+
+/// A column while its cells come in. Missing cells go to both lists until the kind is known.
+struct Builder {
+    name: String,
+    ignored: bool,
+    forced_text: bool,
+    number_line: Option<u64>,
+    text_line: Option<u64>,
+    numbers: Vec<f64>,
+    texts: Vec<u32>,
+    levels: BTreeMap<String, u32>,
+}
+
+impl Builder {
+    fn push(&mut self, cell: &[u8], line: u64) -> Result<(), DataError> {
+        if self.ignored {
+            return Ok(());
+        }
+        let Ok(cell) = std::str::from_utf8(cell) else {
+            return Err(DataError::NotUtf8 {
+                line,
+                column: format!("\"{}\"", self.name),
+            });
+        };
+        let cell = cell.trim();
+        if is_missing(cell) {
+            if self.text_line.is_none() {
+                self.numbers.push(f64::NAN);
+            }
+            if self.number_line.is_none() {
+                self.texts.push(NO_LEVEL);
+            }
+            return Ok(());
+        }
+        match cell.parse::<f64>() {
+            Ok(number) if !self.forced_text => self.push_number(number, cell, line),
+            _ => self.push_text(cell, line),
+        }
+    }
+
+    fn push_number(&mut self, number: f64, cell: &str, line: u64) -> Result<(), DataError> {
+        if let Some(other_line) = self.text_line {
+            return Err(self.mixed(cell, line, "a number", other_line, "text"));
+        }
+        if !number.is_finite() {
+            return Err(DataError::NotFinite {
+                line,
+                column: self.name.clone(),
+                cell: shortened(cell),
+            });
+        }
+        if self.number_line.is_none() {
+            self.number_line = Some(line);
+            self.texts = Vec::new();
+        }
+        // Minus zero equals zero, and would give equal tables different hashes.
+        self.numbers.push(number + 0.0);
+        Ok(())
+    }
+
+    fn push_text(&mut self, cell: &str, line: u64) -> Result<(), DataError> {
+        if let Some(other_line) = self.number_line {
+            return Err(self.mixed(cell, line, "text", other_line, "a number"));
+        }
+        if self.text_line.is_none() {
+            self.text_line = Some(line);
+            self.numbers = Vec::new();
+        }
+        let code = match self.levels.get(cell) {
+            Some(&code) => code,
+            None => self.new_level(cell, line)?,
+        };
+        self.texts.push(code);
+        Ok(())
+    }
+
+    fn new_level(&mut self, cell: &str, line: u64) -> Result<u32, DataError> {
+        if cell.len() > MAX_NAME_BYTES {
+            let what = format!("line {line}, column \"{}\": the text, in bytes,", self.name);
+            return Err(too_large(&what, cell.len() as u64, MAX_NAME_BYTES as u64));
+        }
+        if self.levels.len() == MAX_LEVELS {
+            let what = format!(
+                "the number of different texts in column \"{}\" (reached at line {line}; a column \
+                 of identifiers or free text should be ignored)",
+                self.name
+            );
+            return Err(too_large(&what, MAX_LEVELS as u64 + 1, MAX_LEVELS as u64));
+        }
+        let code = self.levels.len() as u32;
+        self.levels.insert(cell.to_owned(), code);
+        Ok(code)
+    }
+
+    fn mixed(
+        &self,
+        cell: &str,
+        line: u64,
+        kind: &'static str,
+        other_line: u64,
+        other: &'static str,
+    ) -> DataError {
+        DataError::Mixed {
+            line,
+            column: self.name.clone(),
+            cell: shortened(cell),
+            kind,
+            other_line,
+            other,
+        }
+    }
+
+    fn finish(self) -> Result<Column, DataError> {
+        let values = if self.number_line.is_some() {
+            Values::Numbers(self.numbers)
+        } else if self.text_line.is_some() {
+            // Codes in order of the texts, so that the order of the rows does not matter.
+            let mut sorted = vec![NO_LEVEL; self.levels.len()];
+            let mut levels = Vec::with_capacity(self.levels.len());
+            for (place, (level, code)) in self.levels.into_iter().enumerate() {
+                levels.push(level);
+                if let Some(slot) = sorted.get_mut(code as usize) {
+                    *slot = place as u32;
+                }
+            }
+            let of = self
+                .texts
+                .into_iter()
+                .map(|code| sorted.get(code as usize).copied().unwrap_or(NO_LEVEL))
+                .collect();
+            Values::Texts { levels, of }
+        } else {
+            return Err(DataError::AllMissing { column: self.name });
+        };
+        Ok(Column {
+            name: self.name,
+            values,
+        })
+    }
+}
+
+fn is_missing(cell: &str) -> bool {
+    cell.is_empty() || MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word))
+}
+
+fn shortened(cell: &str) -> String {
+    let mut shown: String = cell.chars().take(SHOWN_CELL).collect();
+    if shown.len() < cell.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// A reader that stops at a bound and remembers that it did.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+    exceeded: bool,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(read)
+            }
+            None => {
+                self.exceeded = true;
+                Err(std::io::Error::other("the CSV is too large"))
+            }
+        }
+    }
+}
