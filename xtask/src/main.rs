@@ -24,8 +24,8 @@ usage: cargo xtask COMMAND
 
   demo [ARGS]             build a release and run `cpe demo ARGS`: three nodes, one mesh, real data
   test                    run every test of the workspace
-  ci                      what has to pass before a change goes in: format, tidy, clippy, docs, tests,
-                          licences; stops at the first failure and ends with a table of times
+  ci                      what has to pass before a change goes in: format, tidy, clippy, docs,
+                          tests, licences; stops at the first failure, ends with a table of times
   bench [NAME] [--quick]  run the benchmarks (or those whose name contains NAME), print a table and
                           write target/bench/NAME.json
   tidy                    check the house rules that no compiler knows

@@ -107,8 +107,8 @@ fn libclang(places: &Places) -> Result<String> {
         ));
     }
     say(&format!(
-        "setup: this machine has no libclang 14 or 15, which the CLIPS bindings need (newer ones do \
-         not work); downloading {WHEEL} with pip into .tools/libclang, about 20 MB"
+        "setup: this machine has no libclang 14 or 15, which the CLIPS bindings need (newer ones \
+         do not work); downloading {WHEEL} with pip into .tools/libclang, about 20 MB"
     ));
     download(places)?;
     Ok(format!("unpacked {WHEEL} into .tools/libclang"))

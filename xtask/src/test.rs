@@ -44,9 +44,7 @@ fn run_all(root: &Root, skipped: &Path, count: &mut Count) -> Result<()> {
         command
     };
     if !answers(cargo(root).args(["nextest", "--version"])) {
-        say(
-            "test: cargo-nextest is not installed, so plain `cargo test` runs them (slower, same tests)",
-        );
+        say("test: no cargo-nextest here, so plain `cargo test` runs the same tests, slower");
         let args = ["test", "--workspace", "--no-fail-fast"];
         return tee(&mut test(&args), Stream::Out, |line| {
             count.add_libtest(line)
