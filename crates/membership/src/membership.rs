@@ -316,21 +316,36 @@ impl Membership {
 
     fn act(&mut self, due: Due) {
         match due {
-            Due::Swim(timer) => {
-                let forgotten = match &timer {
-                    Timer::RemoveDown(id) => Some(id.node),
-                    _ => None,
-                };
-                self.with_swim(|swim, wishes| swim.handle_timer(timer, wishes));
-                if let Some(node) = forgotten
-                    && self.find(node).is_none()
-                {
-                    self.cards.remove(node);
-                }
-            }
+            Due::Swim(timer) => self.act_swim(timer),
             Due::Cards => self.offer_cards(),
             Due::Heal => self.heal(),
             Due::Join => self.repeat_joins(),
+        }
+    }
+
+    fn act_swim(&mut self, timer: Timer<SwimId>) {
+        if let Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = &timer
+        {
+            // foca 2.0.0 tells a member that it is dead when this timer fires, although it has
+            // objected in time; it then comes back under a new identity for nothing.
+            let accused = foca::Member::new(*member_id, *incarnation, State::Suspect);
+            if self.find(member_id.node) != Some(&accused) {
+                return;
+            }
+        }
+        let forgotten = match &timer {
+            Timer::RemoveDown(id) => Some(id.node),
+            _ => None,
+        };
+        self.with_swim(|swim, wishes| swim.handle_timer(timer, wishes));
+        if let Some(node) = forgotten
+            && self.find(node).is_none()
+        {
+            self.cards.remove(node);
         }
     }
 
