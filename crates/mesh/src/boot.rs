@@ -1,0 +1,265 @@
+//! What is on disk, under which keys, and how a peer comes back from it.
+
+use cpe_membership::{Incarnation, NewError};
+use cpe_space::{Config, Dot, Entry, FeedError, Item, Shard, ShardId, Sm};
+use serde::{Deserialize, Serialize};
+
+use crate::PeerConfig;
+use crate::client::ShardClient;
+use crate::peer::{Peer, Slot};
+use crate::persist::{Image, Table};
+use crate::wire::Genesis;
+
+const GENESIS_KEY: &[u8] = b"genesis";
+const LIFE_KEY: &[u8] = b"life";
+const DOT_PREFIX: &[u8] = b"dot/";
+
+/// Bytes. The largest value of the `Meta` and `Outbox` tables.
+const MAX_VALUE_BYTES: usize = cpe_space::MAX_ENTRY_BYTES;
+
+/// Which life and start of the node this is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Life {
+    pub(crate) inc: Incarnation,
+    pub(crate) boot: u32,
+}
+
+/// Why a peer cannot come back from what is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// A record does not decode.
+    #[error(
+        "the stored {what} is unreadable ({reason}); to come back as a new node with nothing, \
+         move the data folder away and keep its identity"
+    )]
+    Unreadable {
+        /// Which record.
+        what: String,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The settings found another mesh than the one on disk.
+    #[error("the data folder belongs to the mesh {stored}, the settings to {configured}")]
+    OtherMesh {
+        /// The mesh on disk.
+        stored: String,
+        /// The mesh in the settings.
+        configured: String,
+    },
+    /// The membership settings or the node's card are out of bounds.
+    #[error(transparent)]
+    Membership(#[from] NewError),
+}
+
+/// Key of a shard's record.
+pub(crate) fn shard_key(shard: ShardId) -> Vec<u8> {
+    shard.0.to_be_bytes().to_vec()
+}
+
+/// Key of a numbered record of a shard: ordered by shard, then number.
+pub(crate) fn indexed(shard: ShardId, n: u64) -> Vec<u8> {
+    let mut key = shard_key(shard);
+    key.extend_from_slice(&n.to_be_bytes());
+    key
+}
+
+/// Key of the count of own stores to a shard.
+pub(crate) fn dot_key(shard: ShardId) -> Vec<u8> {
+    let mut key = DOT_PREFIX.to_vec();
+    key.extend_from_slice(&shard.0.to_be_bytes());
+    key
+}
+
+fn read_indexed(key: &[u8]) -> Option<(ShardId, u64)> {
+    let (shard, n) = key.split_first_chunk::<2>()?;
+    Some((
+        ShardId(u16::from_be_bytes(*shard)),
+        u64::from_be_bytes(n.try_into().ok()?),
+    ))
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    what: impl FnOnce() -> String,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<T, BootError> {
+    cpe_tuple::codec::decode(bytes, limit).map_err(|error| BootError::Unreadable {
+        what: what(),
+        reason: error.to_string(),
+    })
+}
+
+/// The life after the one on disk; a first one where there is none.
+pub(crate) fn life(config: &PeerConfig, image: &Image) -> Result<Life, BootError> {
+    let stored = image.entries.get(&(Table::Meta, LIFE_KEY.to_vec()));
+    match stored {
+        None => Ok(Life {
+            inc: config.inc(),
+            boot: 1,
+        }),
+        Some(bytes) => {
+            let life: Life = read(|| "life".to_owned(), bytes, MAX_VALUE_BYTES)?;
+            Ok(Life {
+                inc: life.inc,
+                boot: life.boot.saturating_add(1),
+            })
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn save_life(&mut self) {
+        let life = Life {
+            inc: self.me.inc,
+            boot: self.session.boot,
+        };
+        if let Ok(bytes) = cpe_tuple::codec::encode(&life) {
+            self.batch.put(Table::Meta, LIFE_KEY.to_vec(), bytes);
+        }
+    }
+
+    pub(crate) fn save_genesis(&mut self, genesis: &Genesis) {
+        if let Ok(bytes) = cpe_tuple::codec::encode(genesis) {
+            self.batch.put(Table::Meta, GENESIS_KEY.to_vec(), bytes);
+        }
+    }
+
+    /// Sets up the shards of the mesh, knowing nothing of their history.
+    pub(crate) fn found(&mut self, genesis: Genesis) {
+        let config = Config {
+            epoch: 1,
+            members: vec![genesis.founder],
+        };
+        self.slots = (0..genesis.shards)
+            .map(|n| Slot {
+                shard: Shard::new(ShardId(n), config.clone()),
+                home: None,
+                map: config.clone(),
+                client: ShardClient::default(),
+                fed: 0,
+                pull: None,
+                saved: 0,
+            })
+            .collect();
+        self.genesis = Some(genesis);
+        for shard in self.all_shards() {
+            self.settle_home(shard);
+        }
+    }
+
+    /// Takes up what the image holds.
+    pub(crate) fn restore(&mut self, image: &Image) -> Result<(), BootError> {
+        let stored = image.entries.get(&(Table::Meta, GENESIS_KEY.to_vec()));
+        let stored: Option<Genesis> = stored
+            .map(|bytes| read(|| "mesh".to_owned(), bytes, MAX_VALUE_BYTES))
+            .transpose()?;
+        let genesis = match (stored, self.config.genesis.clone()) {
+            (Some(stored), Some(configured)) if stored.mesh != configured.mesh => {
+                let (stored, configured) = (stored.mesh, configured.mesh);
+                return Err(BootError::OtherMesh { stored, configured });
+            }
+            (Some(stored), _) => stored,
+            (None, Some(mut configured)) => {
+                configured.founder = self.me;
+                self.save_genesis(&configured);
+                return {
+                    self.found(configured);
+                    Ok(())
+                };
+            }
+            (None, None) => return Ok(()),
+        };
+        self.slots.clear();
+        let config = Config {
+            epoch: 1,
+            members: vec![genesis.founder],
+        };
+        for n in 0..genesis.shards {
+            self.slots.push(restore_slot(ShardId(n), &config, image)?);
+        }
+        self.genesis = Some(genesis);
+        self.restore_outbox(image)?;
+        for shard in self.all_shards() {
+            self.clear_outbox(shard);
+            self.settle_home(shard);
+        }
+        Ok(())
+    }
+
+    fn restore_outbox(&mut self, image: &Image) -> Result<(), BootError> {
+        let origin = self.me;
+        for (key, value) in image.table(Table::Meta) {
+            let shard = key
+                .strip_prefix(DOT_PREFIX)
+                .and_then(|rest| rest.try_into().ok());
+            if let Some(shard) = shard.map(u16::from_be_bytes)
+                && let Some(slot) = self.slot(ShardId(shard))
+                && let Ok(n) = value.try_into()
+            {
+                slot.client.stored = slot.client.stored.max(u64::from_be_bytes(n));
+            }
+        }
+        for (key, value) in image.table(Table::Outbox) {
+            let Some((shard, n)) = read_indexed(key) else {
+                continue;
+            };
+            let what = || format!("store {n} to shard {shard}");
+            let item: Item = read(what, value, MAX_VALUE_BYTES)?;
+            let now = self.now;
+            if let Some(slot) = self.slot(shard) {
+                slot.shard.add_pending(Dot { origin, n }, item.clone());
+                slot.client.restore(n, item);
+                self.timers.set(crate::peer::Timer::Stores(shard), now);
+            }
+        }
+        for slot in &mut self.slots {
+            let admitted = slot.shard.sm().admitted(origin);
+            slot.client.stored = slot.client.stored.max(admitted);
+        }
+        Ok(())
+    }
+}
+
+fn restore_slot(id: ShardId, config: &Config, image: &Image) -> Result<Slot, BootError> {
+    let snapshot = image.entries.get(&(Table::Snapshot, shard_key(id)));
+    let mut shard = match snapshot {
+        None => Shard::new(id, config.clone()),
+        Some(bytes) => {
+            let sm: Sm = read(|| format!("snapshot of shard {id}"), bytes, usize::MAX)?;
+            Shard::from_snapshot(id, sm)
+        }
+    };
+    let saved = shard.version().index;
+    let range = (Table::Log, indexed(id, saved + 1))..=(Table::Log, indexed(id, u64::MAX));
+    for ((_, key), value) in image.entries.range(range) {
+        let Some((_, index)) = read_indexed(key) else {
+            continue;
+        };
+        let entry = Entry::from_bytes(value);
+        shard
+            .feed(index - 1, &[entry], |_, _, _| {})
+            .map_err(|error: FeedError| BootError::Unreadable {
+                what: format!("log of shard {id}"),
+                reason: error.to_string(),
+            })?;
+    }
+    if shard.has_gap() {
+        return Err(BootError::Unreadable {
+            what: format!("log of shard {id}"),
+            reason: format!("entry {} is missing", shard.version().index + 1),
+        });
+    }
+    let map = shard.sm().config().clone();
+    let fed = shard.version().index;
+    let client = ShardClient::default();
+    Ok(Slot {
+        shard,
+        home: None,
+        map,
+        client,
+        fed,
+        pull: None,
+        saved,
+    })
+}

@@ -1,0 +1,746 @@
+//! The asking side of a shard: stores on their way and operations under way (rules R15, R16, R18).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_membership::Member;
+use cpe_space::{Config, Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_tuple::{Template, Tuple};
+
+use crate::boot;
+use crate::home::MAX_TAIL;
+use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
+use crate::persist::Table;
+use crate::request::{Request, Scan, Stage, actor_info};
+use crate::wire::{Message, Operation};
+use crate::{Ack, Event, Failure, Reply, RequestId};
+
+/// Stores waiting for a home, per shard. More are refused as busy.
+pub(crate) const MAX_OUTBOX: usize = 65_536;
+
+/// Bytes of stores sent to a home at once.
+const STORE_BYTES: usize = 256 * 1024;
+
+/// Acknowledgements sent along with one operation.
+const ACKS_PER_MESSAGE: usize = 64;
+
+/// How long outcomes are left unacknowledged, to be told together.
+const ACK_DELAY: Duration = Duration::from_millis(500);
+
+/// Every so many tries to reach the home, unadmitted stores are shown to everybody: to be read,
+/// and for whoever can reach the home to pass on.
+const SHOW_EVERY_TRIES: u32 = 3;
+
+/// A node's dealings with the home of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct ShardClient {
+    /// Stores made to the shard in this life: the last dot.
+    pub(crate) stored: u64,
+    /// Own stores by count, until the replica has applied their admission.
+    outbox: BTreeMap<u64, Out>,
+    /// Stores the home has said are decided.
+    admitted: u64,
+    store_tries: u32,
+    next_seq: u64,
+    ops: BTreeMap<u64, ClientOp>,
+    acks: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Out {
+    item: Item,
+    durable: bool,
+    /// Handed to this node's own home without a place in the outbox table: see [`Peer::store`].
+    direct: bool,
+    waiting: Option<(RequestId, Ack)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpState {
+    Asking,
+    /// Its tuple was handed to the local node, which has not confirmed it.
+    Delivered,
+    Cancelling,
+}
+
+/// An operation whose outcome is not yet known and acknowledged.
+#[derive(Debug)]
+struct ClientOp {
+    operation: Operation,
+    request: Option<RequestId>,
+    state: OpState,
+    sent: bool,
+    tries: u32,
+}
+
+impl ShardClient {
+    pub(crate) fn outbox_len(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Puts back a store found in the outbox at start.
+    pub(crate) fn restore(&mut self, n: u64, item: Item) {
+        self.stored = self.stored.max(n);
+        self.outbox.insert(
+            n,
+            Out {
+                item,
+                durable: true,
+                direct: false,
+                waiting: None,
+            },
+        );
+    }
+}
+
+impl Peer {
+    /// Pause before try number `tries + 1` (rule R15).
+    fn pause(&self, tries: u32) -> Duration {
+        let factor = 1.5_f64.powi(i32::try_from(tries.min(16)).unwrap_or(16));
+        self.config
+            .retry_first
+            .mul_f64(factor)
+            .min(self.config.retry_max)
+    }
+
+    /// Adds a tuple: the outbox first, then the home (rule R16).
+    pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
+        let shard = self.shard_for(&workspace, &variable_of(&tuple));
+        let origin = self.me;
+        let item = Item { workspace, tuple };
+        let Some(slot) = self.slot(shard) else { return };
+        if slot.client.outbox.len() >= MAX_OUTBOX {
+            let why = format!("{MAX_OUTBOX} stores wait for the home of shard {shard}");
+            self.finish(request, Reply::Failed(Failure::Busy(why)));
+            return;
+        }
+        slot.client.stored += 1;
+        let n = slot.client.stored;
+        // The home of a group of one decides by writing: the entry is its own outbox. With more
+        // members a proposal may be known elsewhere while it is not yet on this disk.
+        let alone = slot.map.members.len() == 1
+            && slot
+                .client
+                .outbox
+                .last_key_value()
+                .is_none_or(|(_, out)| out.direct);
+        let deciding = slot.home.as_ref().is_some_and(|home| !home.is_sealed());
+        let direct = alone && deciding && ack == Ack::Home;
+        slot.shard.add_pending(Dot { origin, n }, item.clone());
+        let waiting = Some((request, ack));
+        if direct {
+            let out = Out {
+                item: item.clone(),
+                durable: true,
+                direct: true,
+                waiting,
+            };
+            slot.client.outbox.insert(n, out);
+            self.requests.insert(request, Request::Store);
+            self.store_at_home(shard, origin, n, vec![item]);
+            self.timers
+                .set_if_none(Timer::Stores(shard), self.now + self.config.retry_first);
+            return;
+        }
+        let out = Out {
+            item: item.clone(),
+            durable: false,
+            direct: false,
+            waiting,
+        };
+        slot.client.outbox.insert(n, out);
+        self.requests.insert(request, Request::Store);
+        self.save_store(shard, n, &item);
+        self.wake_readers(&item.workspace, &item.tuple);
+    }
+
+    /// Writes a store into the outbox table.
+    fn save_store(&mut self, shard: ShardId, n: u64, item: &Item) {
+        // What was stored can be encoded: it was made within the limits of a tuple.
+        if let Ok(bytes) = cpe_tuple::codec::encode(item) {
+            self.batch
+                .put(Table::Outbox, boot::indexed(shard, n), bytes);
+        }
+        self.batch
+            .put(Table::Meta, boot::dot_key(shard), n.to_be_bytes().to_vec());
+        self.afters.push(After::Outbox(shard, n));
+    }
+
+    /// The own home of the shard is gone: stores it was given and did not decide take the way of
+    /// all others, through the outbox, before another node hears of them.
+    pub(crate) fn outbox_instead(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let mut undecided = Vec::new();
+        for (n, out) in slot.client.outbox.iter_mut().filter(|(_, out)| out.direct) {
+            out.direct = false;
+            out.durable = false;
+            undecided.push((*n, out.item.clone()));
+        }
+        for (n, item) in undecided {
+            self.save_store(shard, n, &item);
+        }
+    }
+
+    pub(crate) fn outbox_durable(&mut self, shard: ShardId, n: u64) {
+        let Some(slot) = self.slot(shard) else { return };
+        let Some(out) = slot.client.outbox.get_mut(&n) else {
+            return;
+        };
+        out.durable = true;
+        let local = out.waiting.take_if(|(_, ack)| *ack == Ack::Local);
+        if let Some((request, _)) = local {
+            self.finish(request, Reply::Pending);
+        }
+        // The first of several goes at once; those made meanwhile follow together.
+        self.timers.set(Timer::Stores(shard), self.now);
+        if let Some(slot) = self.slot(shard) {
+            slot.client.store_tries = 0;
+        }
+        self.send_stores(shard);
+    }
+
+    /// Sends the shard's home what it has not admitted.
+    pub(crate) fn send_stores(&mut self, shard: ShardId) {
+        let origin = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let from = slot.client.admitted + 1;
+        let mut left = STORE_BYTES;
+        let mut items = Vec::new();
+        let mut first = 0;
+        for (n, out) in slot.client.outbox.range(from..) {
+            let size = out.item.tuple.size();
+            if !out.durable || (!items.is_empty() && size > left) {
+                break;
+            }
+            if items.is_empty() {
+                first = *n;
+            }
+            left = left.saturating_sub(size);
+            items.push(out.item.clone());
+        }
+        if items.is_empty() {
+            return;
+        }
+        let tries = slot.client.store_tries;
+        slot.client.store_tries = tries.saturating_add(1);
+        let home = slot.map.members.first().map(|member| member.node);
+        let pause = self.pause(tries);
+        self.timers.set(Timer::Stores(shard), self.now + pause);
+        if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 {
+            let shown = Message::Pending {
+                shard,
+                origin,
+                first,
+                items: items.clone(),
+            };
+            self.broadcast(shard, &shown);
+        }
+        if let Some(home) = home {
+            self.send_if(
+                home,
+                Message::Store {
+                    shard,
+                    origin,
+                    first,
+                    items,
+                },
+            );
+        }
+    }
+
+    /// Stores up to `upto` are decided.
+    pub(crate) fn admitted(&mut self, shard: ShardId, origin: Member, upto: u64, index: u64) {
+        if origin != self.me {
+            return;
+        }
+        let Some(slot) = self.slot(shard) else { return };
+        if upto <= slot.client.admitted || upto > slot.client.stored {
+            return;
+        }
+        slot.client.admitted = upto;
+        slot.client.store_tries = 0;
+        let mut done = Vec::new();
+        for (_, out) in slot.client.outbox.range_mut(..=upto) {
+            done.extend(out.waiting.take().map(|(request, _)| request));
+        }
+        let more = slot.client.outbox.range(upto + 1..).next().is_some();
+        for request in done {
+            self.finish(request, Reply::Stored { index });
+        }
+        self.clear_outbox(shard);
+        if more {
+            self.send_stores(shard);
+        } else {
+            self.timers.clear(&Timer::Stores(shard));
+        }
+    }
+
+    /// Own stores the replica has applied leave the outbox (rule R16).
+    pub(crate) fn clear_outbox(&mut self, shard: ShardId) {
+        let me = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let applied = slot.shard.sm().admitted(me);
+        let kept = slot.client.outbox.split_off(&(applied + 1));
+        let gone = std::mem::replace(&mut slot.client.outbox, kept);
+        let index = slot.shard.version().index;
+        for (n, out) in gone {
+            self.batch.delete(Table::Outbox, boot::indexed(shard, n));
+            if let Some((request, _)) = out.waiting {
+                self.finish(request, Reply::Stored { index });
+            }
+        }
+        let Some(slot) = self.slot(shard) else { return };
+        slot.client.admitted = slot.client.admitted.max(applied);
+        if slot.client.outbox.is_empty() {
+            self.timers.clear(&Timer::Stores(shard));
+        }
+    }
+
+    /// Asks the shard's home for an operation in the name of a request.
+    pub(crate) fn operate(
+        &mut self,
+        request: RequestId,
+        shard: ShardId,
+        operation: Operation,
+        within: Duration,
+    ) {
+        if let Some(seq) = self.new_op(request, shard, operation) {
+            self.requests
+                .insert(request, Request::Op { shard, seq, within });
+            self.send_op(shard, seq);
+        }
+    }
+
+    fn new_op(&mut self, request: RequestId, shard: ShardId, operation: Operation) -> Option<u64> {
+        let slot = self.slot(shard)?;
+        if slot.client.ops.len() >= MAX_REQUESTS {
+            let why = format!("{MAX_REQUESTS} operations at the home of shard {shard}");
+            self.finish(request, Reply::Failed(Failure::Busy(why)));
+            return None;
+        }
+        slot.client.next_seq += 1;
+        let seq = slot.client.next_seq;
+        let (state, request) = (OpState::Asking, Some(request));
+        let op = ClientOp {
+            operation,
+            request,
+            state,
+            sent: false,
+            tries: 0,
+        };
+        slot.client.ops.insert(seq, op);
+        Some(seq)
+    }
+
+    pub(crate) fn open_ops(&self, shard: ShardId) -> Vec<u64> {
+        let slot = self.slot_ref(shard);
+        let asking = slot.into_iter().flat_map(|slot| &slot.client.ops);
+        asking
+            .filter(|(_, op)| op.state != OpState::Delivered)
+            .map(|(seq, _)| *seq)
+            .collect()
+    }
+
+    /// Sends, or sends again, an operation or its cancellation.
+    pub(crate) fn send_op(&mut self, shard: ShardId, seq: u64) {
+        let session = self.session;
+        let me = self.me.node;
+        let Some(slot) = self.slot(shard) else { return };
+        let Some(op) = slot.client.ops.get_mut(&seq) else {
+            return;
+        };
+        let id = OpId { session, seq };
+        let message = match op.state {
+            OpState::Delivered => return,
+            OpState::Cancelling => Message::Cancel { shard, op: id },
+            OpState::Asking => {
+                let few = slot.client.acks.len().min(ACKS_PER_MESSAGE);
+                // Kept in the list until a home has logged them? No: a lost acknowledgement only
+                // means that an outcome is remembered until the session ends.
+                let acks = slot.client.acks.drain(..few).collect();
+                Message::Operate {
+                    shard,
+                    op: id,
+                    acks,
+                    operation: op.operation.clone(),
+                }
+            }
+        };
+        let tries = op.tries;
+        op.tries = tries.saturating_add(1);
+        let home = slot.map.members.first().map(|member| member.node);
+        // Asking oneself is not lost: no timer, unless the home has no room.
+        let pause = self.pause(tries);
+        self.timers.set(Timer::Op(shard, seq), self.now + pause);
+        let sent = home.is_some_and(|home| self.send_if(home, message));
+        if home == Some(me) && sent {
+            self.timers
+                .set(Timer::Op(shard, seq), self.now + self.config.retry_max);
+        }
+        if let Some(op) = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq))
+        {
+            op.sent |= sent;
+        }
+    }
+
+    /// A take is parked at the home: from now on the client only shows that it lives.
+    pub(crate) fn parked(&mut self, shard: ShardId, id: OpId) {
+        if id.session == self.session {
+            let slow = self.now + self.config.retry_max;
+            if self.open_op(shard, id.seq) {
+                self.timers.set(Timer::Op(shard, id.seq), slow);
+            }
+        }
+    }
+
+    fn open_op(&self, shard: ShardId, seq: u64) -> bool {
+        self.slot_ref(shard)
+            .is_some_and(|slot| slot.client.ops.contains_key(&seq))
+    }
+
+    /// The home has decided an operation.
+    pub(crate) fn decided(&mut self, shard: ShardId, id: OpId, outcome: Outcome, index: u64) {
+        if id.session != self.session {
+            return;
+        }
+        let seq = id.seq;
+        let Some(slot) = self.slot(shard) else { return };
+        let Some(op) = slot.client.ops.get_mut(&seq) else {
+            return;
+        };
+        match op.state {
+            OpState::Delivered => return,
+            // A tuple on its way here when the cancellation left: the home puts it back.
+            OpState::Cancelling if matches!(outcome, Outcome::Taken { .. }) => return,
+            OpState::Asking | OpState::Cancelling => {}
+        }
+        self.timers.clear(&Timer::Op(shard, seq));
+        self.timers.clear(&Timer::Grace(shard, seq));
+        let Some(op) = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq))
+        else {
+            return;
+        };
+        let request = op.request.take();
+        let taken = matches!(outcome, Outcome::Taken { .. });
+        if taken && let Some(request) = request {
+            op.state = OpState::Delivered;
+            self.delivered.insert(request, (shard, seq));
+        } else {
+            self.end_op(shard, seq);
+        }
+        let Some(request) = request else { return };
+        match self.requests.get_mut(&request) {
+            Some(Request::Scan(scan)) => {
+                if matches!(outcome, Outcome::Empty) {
+                    scan.empty_at.insert(shard, index);
+                    scan.stage = Stage::Waiting;
+                    self.scan_step(request);
+                    return;
+                }
+                let within = scan.within;
+                let reply = self.op_reply(shard, within, outcome);
+                self.finish(request, reply);
+            }
+            Some(Request::DropAll { left, .. }) => {
+                left.remove(&(shard, seq));
+                if left.is_empty() {
+                    self.finish(request, Reply::Done);
+                }
+            }
+            Some(Request::Op { within, .. }) => {
+                let within = *within;
+                let reply = self.op_reply(shard, within, outcome);
+                self.finish(request, reply);
+            }
+            _ => {}
+        }
+    }
+
+    fn op_reply(&mut self, shard: ShardId, within: Duration, outcome: Outcome) -> Reply {
+        match outcome {
+            Outcome::Taken { tuple, .. } => {
+                self.count("taken", 1);
+                Reply::Tuple(Some(tuple))
+            }
+            Outcome::Empty => Reply::Tuple(None),
+            Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
+            Outcome::Done => Reply::Done,
+            Outcome::ModeIs(mode) => {
+                let why = format!("the variable is {mode} already; delete it to change its mode");
+                Reply::Failed(Failure::Refused(why))
+            }
+            Outcome::Claimed(record) => Reply::Actor(Some(actor_info("", &record))),
+            Outcome::Fenced(Some(record)) => {
+                let host = record
+                    .host
+                    .map_or_else(|| "nobody".to_owned(), |h| h.to_string());
+                let why = format!(
+                    "the name is held with token {} by {host} (shard {shard})",
+                    record.token
+                );
+                Reply::Failed(Failure::Refused(why))
+            }
+            Outcome::Fenced(None) => {
+                Reply::Failed(Failure::Refused("there is no such name".to_owned()))
+            }
+        }
+    }
+
+    /// Removes a finished operation and remembers to acknowledge it.
+    fn end_op(&mut self, shard: ShardId, seq: u64) {
+        self.timers.clear(&Timer::Op(shard, seq));
+        self.timers.clear(&Timer::Grace(shard, seq));
+        if let Some(slot) = self.slot(shard)
+            && slot.client.ops.remove(&seq).is_some()
+        {
+            slot.client.acks.push(seq);
+            self.unacked.insert(shard);
+            self.timers.set_if_none(Timer::Acks, self.now + ACK_DELAY);
+        }
+    }
+
+    pub(crate) fn send_acks(&mut self) {
+        let session = self.session;
+        for shard in std::mem::take(&mut self.unacked) {
+            let Some(slot) = self.slot(shard) else {
+                continue;
+            };
+            let seqs = std::mem::take(&mut slot.client.acks);
+            let home = slot.map.members.first().map(|member| member.node);
+            if let (false, Some(home)) = (seqs.is_empty(), home) {
+                for few in seqs.chunks(MAX_TAIL / 16) {
+                    let seqs = few.to_vec();
+                    self.send_if(
+                        home,
+                        Message::Ack {
+                            shard,
+                            session,
+                            seqs,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// The time of a request at one shard's home is up.
+    pub(crate) fn op_deadline(
+        &mut self,
+        request: RequestId,
+        shard: ShardId,
+        seq: u64,
+        within: Duration,
+    ) {
+        let Some(op) = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq))
+        else {
+            return self.finish(request, Reply::Failed(Failure::TimedOut(within)));
+        };
+        let sent = op.sent;
+        let take = matches!(op.operation, Operation::Take { .. });
+        if !sent {
+            op.request = None;
+            self.end_op(shard, seq);
+            let why = "no link to it".to_owned();
+            let failure = Failure::Unavailable {
+                shard: shard.0,
+                why,
+            };
+            self.finish(request, Reply::Failed(failure));
+        } else if take {
+            op.state = OpState::Cancelling;
+            op.tries = 0;
+            self.timers.set(
+                Timer::Grace(shard, seq),
+                self.now + self.config.cancel_grace,
+            );
+            self.send_op(shard, seq);
+        } else {
+            // It goes on being asked, so that its number is not left open; nobody listens.
+            op.request = None;
+            let failure = self.unknown(shard, seq);
+            self.finish(request, Reply::Failed(failure));
+        }
+    }
+
+    fn unknown(&self, shard: ShardId, seq: u64) -> Failure {
+        let session = self.session.member.node.0;
+        Failure::Unknown {
+            shard: shard.0,
+            session,
+            seq,
+        }
+    }
+
+    /// No answer came to a cancellation; it goes on being asked.
+    pub(crate) fn grace_over(&mut self, shard: ShardId, seq: u64) {
+        let op = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq));
+        if let Some(request) = op.and_then(|op| op.request.take()) {
+            let failure = self.unknown(shard, seq);
+            self.finish(request, Reply::Failed(failure));
+        }
+    }
+
+    /// Nobody waits for this operation any more.
+    pub(crate) fn cancel_op(&mut self, shard: ShardId, seq: u64) {
+        let Some(op) = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq))
+        else {
+            return;
+        };
+        op.request = None;
+        if !op.sent {
+            self.end_op(shard, seq);
+        } else if matches!(op.operation, Operation::Take { .. }) {
+            op.state = OpState::Cancelling;
+            op.tries = 0;
+            self.send_op(shard, seq);
+        }
+    }
+
+    /// The tuple this request took was received: its outcome may be forgotten.
+    pub(crate) fn received(&mut self, request: RequestId) {
+        if let Some((shard, seq)) = self.delivered.remove(&request) {
+            self.end_op(shard, seq);
+        }
+    }
+
+    /// The tuple this request took was never received: it goes back (rule R18).
+    pub(crate) fn give_back(&mut self, request: RequestId) {
+        if let Some((shard, seq)) = self.delivered.remove(&request) {
+            self.cancel_op(shard, seq);
+        }
+    }
+
+    /// Begins a take: at one shard, or looking for one.
+    pub(crate) fn take(
+        &mut self,
+        request: RequestId,
+        workspace: Name,
+        template: Template,
+        wait: bool,
+        within: Duration,
+    ) {
+        if let Some(variable) = template.key() {
+            let shard = self.shard_for(&workspace, variable);
+            let operation = Operation::Take {
+                workspace,
+                template,
+                wait,
+            };
+            return self.operate(request, shard, operation, within);
+        }
+        self.register(request, &workspace, &template);
+        let empty_at = BTreeMap::new();
+        let stage = Stage::Waiting;
+        let scan = Scan {
+            workspace,
+            template,
+            wait,
+            within,
+            stage,
+            empty_at,
+        };
+        self.requests.insert(request, Request::Scan(scan));
+        self.scan_step(request);
+    }
+
+    /// Takes from a shard that shows a match, else asks all homes once, else waits for a match.
+    pub(crate) fn scan_step(&mut self, request: RequestId) {
+        let Some(Request::Scan(scan)) = self.requests.get(&request) else {
+            return;
+        };
+        if scan.stage != Stage::Waiting {
+            return;
+        }
+        let candidate = self.slots.iter().map(|slot| &slot.shard).find(|shard| {
+            let asked = scan.empty_at.get(&shard.id());
+            asked.is_none_or(|index| shard.version().index > *index)
+                && shard.sm().find(&scan.workspace, &scan.template).is_some()
+        });
+        match candidate.map(cpe_space::Shard::id) {
+            Some(shard) => self.scan_take(request, shard),
+            None => {
+                let first = scan.empty_at.is_empty();
+                if !scan.wait || first {
+                    let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
+                    let shards = self.all_shards();
+                    let query = self.ask(request, shards, &workspace, Some(template));
+                    if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
+                        scan.stage = Stage::Asking(query);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries to take from one shard.
+    pub(crate) fn scan_take(&mut self, request: RequestId, shard: ShardId) {
+        let Some(Request::Scan(scan)) = self.requests.get(&request) else {
+            return;
+        };
+        let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
+        let operation = Operation::Take {
+            workspace,
+            template,
+            wait: false,
+        };
+        if let Some(seq) = self.new_op(request, shard, operation) {
+            if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
+                scan.stage = Stage::Taking(shard, seq);
+            }
+            self.send_op(shard, seq);
+        }
+    }
+
+    /// Deletes what a workspace has in these shards, for a request that waits for all of them.
+    pub(crate) fn drop_from(&mut self, request: RequestId, workspace: &Name, shards: &[ShardId]) {
+        let mut sent = Vec::new();
+        for shard in shards {
+            let operation = Operation::Drop {
+                workspace: workspace.clone(),
+                variable: None,
+            };
+            let Some(seq) = self.new_op(request, *shard, operation) else {
+                return;
+            };
+            if let Some(Request::DropAll { left, .. }) = self.requests.get_mut(&request) {
+                left.insert((*shard, seq));
+            }
+            sent.push((*shard, seq));
+        }
+        if sent.is_empty() {
+            self.finish(request, Reply::Done);
+        }
+        for (shard, seq) in sent {
+            self.send_op(shard, seq);
+        }
+    }
+
+    /// Somebody knows the shard's home better.
+    pub(crate) fn learn_home(&mut self, shard: ShardId, config: Config) {
+        let Some(slot) = self.slot(shard) else { return };
+        if config.epoch <= slot.map.epoch || config.members.len() > Config::MAX_MEMBERS {
+            return;
+        }
+        slot.map = config.clone();
+        self.event(Event::Moved(shard, config));
+        for seq in self.open_ops(shard) {
+            self.timers.set(Timer::Op(shard, seq), self.now);
+        }
+        if self
+            .slot_ref(shard)
+            .is_some_and(|slot| slot.client.outbox_len() > 0)
+        {
+            self.timers.set(Timer::Stores(shard), self.now);
+        }
+    }
+}

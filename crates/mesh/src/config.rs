@@ -1,0 +1,69 @@
+//! Settings of a peer.
+
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, MembershipConfig, NodeCard};
+
+use crate::Genesis;
+
+/// Settings of a peer. The intervals are for a LAN; none of them bears on safety.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// What the node tells others about itself. Its incarnation counts for fresh state only: a
+    /// recovered peer goes on under the one it had.
+    pub card: NodeCard,
+    /// The mesh, when this node founds it. A joining node learns it from its peers.
+    pub genesis: Option<Genesis>,
+    /// False when nothing is kept: decisions are final at once and no batch is written.
+    pub durable: bool,
+    /// Settings of the membership protocol.
+    pub membership: MembershipConfig,
+    /// How long decided entries are gathered before they are gossiped. 20 ms: below what a person
+    /// notices, and at most 50 frames a second (space.md, 1.3).
+    pub feed_interval: Duration,
+    /// How often a peer compares digests with one other. 1 s.
+    pub digest_interval: Duration,
+    /// How long a gap in a feed is left to close by itself. 200 ms (space.md, 1.3).
+    pub pull_delay: Duration,
+    /// First pause before a request is repeated, times 1.5 each time. 50 ms (rule R15).
+    pub retry_first: Duration,
+    /// Longest such pause. 1 s (rule R15).
+    pub retry_max: Duration,
+    /// How long a cancelled operation's answer is waited for before it is called unknown. 1 s.
+    pub cancel_grace: Duration,
+    /// A parked take whose client is silent for this long is dropped by the home. 10 s: ten of
+    /// the client's longest pauses.
+    pub park_lease: Duration,
+    /// Entries a log may have beyond the last snapshot before a new one is written. 4,096.
+    pub log_entries_max: u64,
+    /// Bytes, the same. 4 MiB.
+    pub log_bytes_max: usize,
+}
+
+impl PeerConfig {
+    /// LAN settings for a node.
+    #[must_use]
+    pub fn new(card: NodeCard) -> Self {
+        Self {
+            card,
+            genesis: None,
+            durable: true,
+            membership: MembershipConfig::lan(),
+            feed_interval: Duration::from_millis(20),
+            digest_interval: Duration::from_secs(1),
+            pull_delay: Duration::from_millis(200),
+            retry_first: Duration::from_millis(50),
+            retry_max: Duration::from_secs(1),
+            cancel_grace: Duration::from_secs(1),
+            park_lease: Duration::from_secs(10),
+            log_entries_max: 4_096,
+            log_bytes_max: 4 * 1024 * 1024,
+        }
+    }
+
+    /// The incarnation fresh state begins with.
+    #[must_use]
+    pub fn inc(&self) -> Incarnation {
+        self.card.inc
+    }
+}

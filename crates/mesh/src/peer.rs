@@ -1,0 +1,734 @@
+//! The peer: its state, its inputs and outputs, and the order in which things happen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use cpe_membership::{Member, Membership, NodeId};
+use cpe_space::{Config, Name, Session, Shard, ShardId};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::boot::{self, BootError};
+use crate::client::ShardClient;
+use crate::home::Home;
+use crate::persist::{Batch, Image};
+use crate::read::{Place, QueryState};
+use crate::request::Request;
+use crate::sync::Pull;
+use crate::timers::Timers;
+use crate::wire::{Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, Message};
+use crate::{Command, Failure, Genesis, PeerConfig, Reply, RequestId};
+
+/// Requests of the local node under way at a time. More are refused as busy.
+pub const MAX_REQUESTS: usize = 262_144;
+
+/// Something that happened to a peer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A message arrived on a link.
+    Message {
+        /// From whom: the transport vouches for it.
+        from: NodeId,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A gossiped frame arrived; who forwarded it means nothing.
+    Gossip(Vec<u8>),
+    /// A link is up: the node was admitted and messages can be sent to it.
+    LinkUp(NodeId),
+    /// A link is down.
+    LinkDown(NodeId),
+    /// A batch, and all before it, is durable.
+    Persisted(u64),
+    /// The local node asks something.
+    Command(RequestId, Command),
+    /// Nobody waits for this request any more. What it took and nobody received goes back.
+    Cancel(RequestId),
+    /// The local node has received the tuple this request took.
+    Received(RequestId),
+    /// The node's addresses, capabilities or load changed.
+    Card(Box<cpe_membership::NodeCard>),
+    /// The node stops: tell the others. Give it time to drain first.
+    Leave,
+    /// It is [`Peer::next_wake`].
+    Tick,
+}
+
+/// Something a peer wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a message on a link; losing it is allowed.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which stream.
+        lane: Lane,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Gossip a frame to everybody; losing it is allowed.
+    Broadcast {
+        /// Any number; frames of one topic concern the same shards.
+        topic: u16,
+        /// Names the frame, for de-duplication.
+        id: u64,
+        /// At most [`MAX_GOSSIP_BYTES`](crate::MAX_GOSSIP_BYTES).
+        bytes: Vec<u8>,
+    },
+    /// Make this durable, after all batches before it, and report it.
+    Persist {
+        /// Counts from 1.
+        token: u64,
+        /// The changes.
+        batch: Batch,
+        /// Whether anyone waits for it: others may be synced lazily.
+        sync: bool,
+    },
+    /// The answer to a request; several for a watch.
+    Reply(RequestId, Reply),
+    /// Keep a link to this member, or stop trying to when there are no addresses.
+    Connect {
+        /// The member.
+        node: NodeId,
+        /// Its libp2p peer id.
+        peer: String,
+        /// Where it listens.
+        addresses: Vec<String>,
+    },
+    /// Something worth a log line.
+    Event(Event),
+}
+
+/// Something worth a log line or a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer knows its mesh now.
+    Joined(Genesis),
+    /// A member is there.
+    Up(Member),
+    /// A member does not answer.
+    Down(Member),
+    /// A member said good-bye.
+    Left(Member),
+    /// Others know a later life of this node: this process is a left-over and should end.
+    Defunct,
+    /// A shard's home moved.
+    Moved(ShardId, Config),
+    /// A peer sent bytes that are no message, or entries that are none.
+    Malformed {
+        /// Who.
+        from: Option<NodeId>,
+        /// What was wrong.
+        reason: String,
+    },
+    /// Two histories of a shard differ: durable state was rolled back somewhere.
+    Diverged {
+        /// The shard.
+        shard: ShardId,
+        /// Who has the other history.
+        with: NodeId,
+    },
+}
+
+/// What is due when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Feed,
+    Digest,
+    Acks,
+    Stores(ShardId),
+    Op(ShardId, u64),
+    Query(u64),
+    Pull(ShardId),
+    Epoch(ShardId),
+    Park(ShardId),
+    Deadline(RequestId),
+    Grace(ShardId, u64),
+    Drain,
+}
+
+/// What to do once a batch is durable.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// So many entries of the shard's tail are decided.
+    Decide(ShardId, usize),
+    /// This store is in the outbox.
+    Outbox(ShardId, u64),
+}
+
+/// One shard as this peer has it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) shard: Shard,
+    /// Present while this node decides for the shard.
+    pub(crate) home: Option<Home>,
+    /// The newest home group heard of: never older than the replica's.
+    pub(crate) map: Config,
+    pub(crate) client: ShardClient,
+    /// Decided entries gossiped so far.
+    pub(crate) fed: u64,
+    pub(crate) pull: Option<Pull>,
+    /// Index of the newest snapshot on disk.
+    pub(crate) saved: u64,
+}
+
+/// One node of the mesh, as a state machine.
+///
+/// *Input*: [`handle`](Self::handle), with the time, a monotonic `Duration` since an arbitrary
+/// start. *Output*: drain [`poll_output`](Self::poll_output) after each input and do what it says
+/// in order; a batch may be written later, as long as batches stay in order. *Time*: call
+/// `handle` with [`Input::Tick`] at [`next_wake`](Self::next_wake). Nothing here blocks, reads a
+/// clock or draws entropy: same seed, same inputs, same outputs.
+#[derive(Debug)]
+pub struct Peer {
+    pub(crate) config: PeerConfig,
+    pub(crate) me: Member,
+    pub(crate) session: Session,
+    pub(crate) now: Duration,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) genesis: Option<Genesis>,
+    /// By shard number; empty until the mesh is known.
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) membership: Membership,
+    pub(crate) links: BTreeSet<NodeId>,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) requests: BTreeMap<RequestId, Request>,
+    /// Takes answered to the local node, which has not yet said that it received the tuple.
+    pub(crate) delivered: BTreeMap<RequestId, (ShardId, u64)>,
+    pub(crate) readers: BTreeMap<Place, BTreeSet<RequestId>>,
+    pub(crate) queries: BTreeMap<u64, QueryState>,
+    pub(crate) next_query: u64,
+    /// Shards with decided entries not yet gossiped.
+    pub(crate) dirty: BTreeSet<ShardId>,
+    /// Shards with outcomes to acknowledge.
+    pub(crate) unacked: BTreeSet<ShardId>,
+    /// Shards whose tail has entries to write.
+    pub(crate) proposed: BTreeSet<ShardId>,
+    /// Snapshots being sent, newest per shard.
+    pub(crate) snapshots: BTreeMap<ShardId, (u64, Vec<u8>)>,
+    pub(crate) draining: bool,
+    pub(crate) counters: BTreeMap<&'static str, u64>,
+    pub(crate) batch: Batch,
+    pub(crate) afters: Vec<After>,
+    /// Commands that came before the mesh was known.
+    early: VecDeque<(RequestId, Command)>,
+    writes: VecDeque<(u64, Vec<After>)>,
+    next_token: u64,
+    loopback: VecDeque<Message>,
+    outputs: VecDeque<Output>,
+}
+
+impl Peer {
+    /// A peer over what its storage holds; an empty image for a new node.
+    ///
+    /// `seed` must differ between nodes and starts.
+    ///
+    /// # Errors
+    /// [`BootError`] when the image contradicts itself or the settings.
+    pub fn new(
+        config: PeerConfig,
+        image: &Image,
+        seed: u64,
+        now: Duration,
+    ) -> Result<Self, BootError> {
+        let life = boot::life(&config, image)?;
+        let mut card = config.card.clone();
+        card.inc = life.inc;
+        let me = card.member();
+        let membership = Membership::new(card, config.membership.clone(), seed, now)?;
+        let mut peer = Self {
+            me,
+            session: Session {
+                member: me,
+                boot: life.boot,
+            },
+            now,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            genesis: None,
+            slots: Vec::new(),
+            membership,
+            links: BTreeSet::new(),
+            timers: Timers::default(),
+            requests: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            next_query: 1,
+            dirty: BTreeSet::new(),
+            unacked: BTreeSet::new(),
+            proposed: BTreeSet::new(),
+            snapshots: BTreeMap::new(),
+            draining: false,
+            counters: BTreeMap::new(),
+            batch: Batch::default(),
+            afters: Vec::new(),
+            early: VecDeque::new(),
+            writes: VecDeque::new(),
+            next_token: 1,
+            loopback: VecDeque::new(),
+            outputs: VecDeque::new(),
+            config,
+        };
+        peer.save_life();
+        peer.restore(image)?;
+        peer.timers
+            .set(Timer::Digest, now + peer.config.digest_interval);
+        peer.settle();
+        Ok(peer)
+    }
+
+    /// The node and its life.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.me
+    }
+
+    /// The mesh, once known.
+    #[must_use]
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.genesis.as_ref()
+    }
+
+    /// The replicas, by shard.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.slots.iter().map(|slot| &slot.shard)
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Duration> {
+        [self.timers.next(), self.membership.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Message { from, bytes } => match Message::decode(&bytes) {
+                Ok(message) => self.receive(from, message),
+                Err(error) => self.malformed(Some(from), error.to_string()),
+            },
+            Input::Gossip(bytes) => match Message::decode(&bytes) {
+                Ok(Message::Feeds(parts)) => self.take_feeds(parts),
+                Ok(Message::Pending {
+                    shard,
+                    origin,
+                    first,
+                    items,
+                }) => {
+                    self.take_pending(shard, origin, first, items);
+                }
+                Ok(_) => self.malformed(None, "not a gossip frame".to_owned()),
+                Err(error) => self.malformed(None, error.to_string()),
+            },
+            Input::LinkUp(node) => self.link_up(node),
+            Input::LinkDown(node) => {
+                self.links.remove(&node);
+            }
+            Input::Persisted(token) => self.persisted(token),
+            Input::Command(request, command) => self.command(request, command),
+            Input::Cancel(request) => self.cancel(request),
+            Input::Received(request) => self.received(request),
+            Input::Card(card) => {
+                if let Err(error) = self.membership.set_card(self.now, *card) {
+                    self.malformed(None, error.to_string());
+                }
+            }
+            Input::Leave => self.membership.leave(self.now),
+            Input::Tick => {}
+        }
+        self.tick();
+        self.settle();
+    }
+
+    fn tick(&mut self) {
+        if self.membership.next_wake().is_some_and(|at| at <= self.now) {
+            self.membership.tick(self.now);
+        }
+        while let Some(timer) = self.timers.pop(self.now) {
+            self.due(timer);
+        }
+    }
+
+    fn due(&mut self, timer: Timer) {
+        match timer {
+            Timer::Feed => self.gossip_feeds(),
+            Timer::Digest => self.compare_digests(),
+            Timer::Acks => self.send_acks(),
+            Timer::Stores(shard) => self.send_stores(shard),
+            Timer::Op(shard, seq) => self.send_op(shard, seq),
+            Timer::Query(query) => self.send_query(query),
+            Timer::Pull(shard) => self.pull(shard),
+            Timer::Epoch(shard) => self.push_epoch(shard),
+            Timer::Park(shard) => self.expire_parked(shard),
+            Timer::Deadline(request) => self.deadline(request),
+            Timer::Grace(shard, seq) => self.grace_over(shard, seq),
+            Timer::Drain => self.continue_drain(),
+        }
+    }
+
+    /// Runs until nothing is left that needs no input: messages to itself, membership's wishes,
+    /// writes.
+    fn settle(&mut self) {
+        loop {
+            while let Some(output) = self.membership.poll_output() {
+                self.membership_says(output);
+            }
+            if let Some(message) = self.loopback.pop_front() {
+                self.receive(self.me.node, message);
+                continue;
+            }
+            if !self.write() {
+                break;
+            }
+        }
+    }
+
+    fn membership_says(&mut self, output: cpe_membership::Output) {
+        use cpe_membership::Output as Said;
+        match output {
+            Said::Send { to, bytes } => self.send(to, &Message::Swim(bytes)),
+            Said::Up(member) => {
+                self.event(Event::Up(member));
+                self.connect(member.node);
+            }
+            Said::Card(node) => self.connect(node),
+            Said::Down(member) => {
+                self.event(Event::Down(member));
+                self.disconnect(member.node);
+            }
+            Said::Left(member) => {
+                self.event(Event::Left(member));
+                self.disconnect(member.node);
+            }
+            Said::Defunct { .. } => self.event(Event::Defunct),
+            _ => {}
+        }
+    }
+
+    fn connect(&mut self, node: NodeId) {
+        if node == self.me.node {
+            return;
+        }
+        if let Some(card) = self.membership.card(node) {
+            let (peer, addresses) = (card.peer_id.clone(), card.addresses.clone());
+            if !addresses.is_empty() {
+                self.outputs.push_back(Output::Connect {
+                    node,
+                    peer,
+                    addresses,
+                });
+            }
+        }
+    }
+
+    fn disconnect(&mut self, node: NodeId) {
+        let peer = self
+            .membership
+            .card(node)
+            .map(|card| card.peer_id.clone())
+            .unwrap_or_default();
+        self.outputs.push_back(Output::Connect {
+            node,
+            peer,
+            addresses: Vec::new(),
+        });
+    }
+
+    fn link_up(&mut self, node: NodeId) {
+        self.links.insert(node);
+        self.greet(node);
+        self.membership.announce(self.now, node);
+        // What waits for this node need not wait for its timer.
+        for shard in self.shards_homed_at(node) {
+            self.timers.set_if_none(Timer::Stores(shard), self.now);
+            self.timers.set(Timer::Stores(shard), self.now);
+            for seq in self.open_ops(shard) {
+                self.timers.set(Timer::Op(shard, seq), self.now);
+            }
+        }
+    }
+
+    fn shards_homed_at(&self, node: NodeId) -> Vec<ShardId> {
+        let homed = |slot: &&Slot| slot.map.members.iter().any(|member| member.node == node);
+        self.slots
+            .iter()
+            .filter(homed)
+            .map(|slot| slot.shard.id())
+            .collect()
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        self.count("messages_in", 1);
+        match message {
+            Message::Hello { genesis, map } => self.hello(from, genesis, map),
+            Message::Swim(bytes) => self.membership.handle_packet(self.now, from, &bytes),
+            Message::Store {
+                shard,
+                origin,
+                first,
+                items,
+            } => {
+                self.serve_store(from, shard, origin, first, items);
+            }
+            Message::Admitted {
+                shard,
+                origin,
+                upto,
+                index,
+            } => {
+                self.admitted(shard, origin, upto, index);
+            }
+            Message::Operate {
+                shard,
+                op,
+                acks,
+                operation,
+            } => {
+                self.serve_operation(from, shard, op, acks, operation);
+            }
+            Message::Decided {
+                shard,
+                op,
+                outcome,
+                index,
+            } => {
+                self.decided(shard, op, outcome, index);
+            }
+            Message::Parked { shard, op } => self.parked(shard, op),
+            Message::Cancel { shard, op } => self.serve_cancel(from, shard, op),
+            Message::Ack {
+                shard,
+                session,
+                seqs,
+            } => self.serve_ack(shard, session, seqs),
+            Message::WrongHome { shard, config } => self.learn_home(shard, config),
+            Message::Query {
+                query,
+                shards,
+                workspace,
+                template,
+            } => {
+                self.serve_query(from, query, shards, &workspace, template.as_ref());
+            }
+            Message::Answer {
+                query,
+                nothing,
+                found,
+                more,
+                elsewhere,
+            } => {
+                self.answered(query, &nothing, found, more, elsewhere);
+            }
+            Message::Feed {
+                shard,
+                from: index,
+                entries,
+                version,
+            } => {
+                self.take_feed(Some(from), shard, index, &entries, version);
+            }
+            Message::Feeds(parts) => self.take_feeds(parts),
+            Message::FeedReq { shard, from: index } => self.serve_feed(from, shard, index),
+            Message::Root { root } => self.serve_root(from, root),
+            Message::Digest { reply, versions } => self.serve_digest(from, reply, &versions),
+            Message::SnapReq {
+                shard,
+                index,
+                offset,
+            } => {
+                self.serve_snapshot(from, shard, index, offset);
+            }
+            Message::SnapPart {
+                shard,
+                index,
+                total,
+                offset,
+                bytes,
+            } => {
+                self.take_snapshot(from, shard, index, total, offset, &bytes);
+            }
+            Message::EpochStart {
+                shard,
+                config,
+                index,
+            } => {
+                self.epoch_start(from, shard, config, index);
+            }
+            Message::Pending {
+                shard,
+                origin,
+                first,
+                items,
+            } => {
+                self.take_pending(shard, origin, first, items);
+            }
+        }
+    }
+
+    fn command(&mut self, request: RequestId, command: Command) {
+        if self.genesis.is_some() || matches!(command, Command::Status | Command::Peers) {
+            self.begin(request, command);
+        } else if self.early.len() >= MAX_REQUESTS {
+            self.reply(
+                request,
+                Reply::Failed(Failure::Busy("not joined yet".to_owned())),
+            );
+        } else {
+            if let Some(deadline) = command.deadline() {
+                self.timers
+                    .set(Timer::Deadline(request), self.now + deadline);
+            }
+            self.early.push_back((request, command));
+        }
+    }
+
+    /// Begins the commands that came before the mesh was known.
+    pub(crate) fn begin_early(&mut self) {
+        for (request, command) in std::mem::take(&mut self.early) {
+            self.begin(request, command);
+        }
+    }
+
+    /// Takes a command out of those that came too early.
+    pub(crate) fn drop_early(&mut self, request: RequestId) -> bool {
+        let before = self.early.len();
+        self.early.retain(|(other, _)| *other != request);
+        self.early.len() < before
+    }
+
+    fn persisted(&mut self, token: u64) {
+        while self
+            .writes
+            .front()
+            .is_some_and(|(first, _)| *first <= token)
+        {
+            if let Some((_, afters)) = self.writes.pop_front() {
+                self.written(afters);
+            }
+        }
+    }
+
+    /// Hands what has to be durable to storage; false when there was nothing.
+    fn write(&mut self) -> bool {
+        for shard in std::mem::take(&mut self.proposed) {
+            self.write_tail(shard);
+        }
+        if self.batch.is_empty() && self.afters.is_empty() {
+            return false;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let afters = std::mem::take(&mut self.afters);
+        if !self.config.durable {
+            self.written(afters);
+            return true;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        let sync = !afters.is_empty();
+        self.outputs
+            .push_back(Output::Persist { token, batch, sync });
+        self.writes.push_back((token, afters));
+        true
+    }
+
+    fn written(&mut self, afters: Vec<After>) {
+        for after in afters {
+            match after {
+                After::Decide(shard, entries) => self.decide(shard, entries),
+                After::Outbox(shard, n) => self.outbox_durable(shard, n),
+            }
+        }
+    }
+
+    pub(crate) fn slot(&mut self, shard: ShardId) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(shard.0))
+    }
+
+    pub(crate) fn slot_ref(&self, shard: ShardId) -> Option<&Slot> {
+        self.slots.get(usize::from(shard.0))
+    }
+
+    pub(crate) fn shard_for(&self, workspace: &Name, variable: &cpe_tuple::Value) -> ShardId {
+        let shards = self.genesis.as_ref().map_or(1, |genesis| genesis.shards);
+        cpe_space::shard_of(workspace, variable, shards)
+    }
+
+    /// Sends a message, to itself too; false when there is no link.
+    pub(crate) fn send_if(&mut self, to: NodeId, message: Message) -> bool {
+        if to == self.me.node {
+            self.loopback.push_back(message);
+            return true;
+        }
+        if !self.links.contains(&to) {
+            return false;
+        }
+        self.send(to, &message);
+        true
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        if !self.links.contains(&to) {
+            return;
+        }
+        match message.encode() {
+            Ok(bytes) => {
+                self.count("messages_out", 1);
+                let large = bytes.len() > MAX_CONTROL_BYTES
+                    || matches!(message, Message::Feed { .. } | Message::SnapPart { .. });
+                let lane = if large { Lane::Bulk } else { Lane::Control };
+                self.outputs.push_back(Output::Send { to, lane, bytes });
+            }
+            Err(error) => self.malformed(None, format!("own message: {error}")),
+        }
+    }
+
+    /// Gossips a frame; false when it is too large for that.
+    pub(crate) fn broadcast(&mut self, shard: ShardId, message: &Message) -> bool {
+        let Ok(bytes) = message.encode() else {
+            return false;
+        };
+        if bytes.len() > MAX_GOSSIP_BYTES {
+            return false;
+        }
+        let mut id = [0_u8; 8];
+        for (to, from) in id.iter_mut().zip(blake3::hash(&bytes).as_bytes()) {
+            *to = *from;
+        }
+        self.count("frames_gossiped", 1);
+        let id = u64::from_be_bytes(id);
+        self.outputs.push_back(Output::Broadcast {
+            topic: shard.0,
+            id,
+            bytes,
+        });
+        true
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.outputs.push_back(Output::Reply(request, reply));
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn malformed(&mut self, from: Option<NodeId>, reason: String) {
+        self.count("malformed", 1);
+        self.event(Event::Malformed { from, reason });
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str, by: u64) {
+        *self.counters.entry(name).or_insert(0) += by;
+    }
+}

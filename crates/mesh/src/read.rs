@@ -1,0 +1,305 @@
+//! Reads: from the local replica, waiting in it, and fresh from the homes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpe_membership::NodeId;
+use cpe_space::{Config, Name, ShardId};
+use cpe_tuple::{Template, Tuple, Value};
+
+use crate::peer::{Peer, Timer};
+use crate::request::{Request, Stage};
+use crate::wire::Message;
+use crate::{Failure, Reply, RequestId};
+
+/// Where a reader waits: a workspace and, when its template names one, a variable.
+pub(crate) type Place = (Name, Option<Value>);
+
+/// Pause before a query is sent again to the homes that have not answered.
+const QUERY_RETRY: Duration = Duration::from_millis(300);
+
+/// A question to homes, under way.
+#[derive(Debug)]
+pub(crate) struct QueryState {
+    request: RequestId,
+    workspace: Name,
+    template: Option<Template>,
+    missing: BTreeSet<ShardId>,
+    found: Vec<ShardId>,
+}
+
+fn place(workspace: &Name, template: &Template) -> Place {
+    (workspace.clone(), template.key().cloned())
+}
+
+impl Peer {
+    pub(crate) fn register(&mut self, request: RequestId, workspace: &Name, template: &Template) {
+        self.readers
+            .entry(place(workspace, template))
+            .or_default()
+            .insert(request);
+    }
+
+    pub(crate) fn unregister(&mut self, request: RequestId, workspace: &Name, template: &Template) {
+        let place = place(workspace, template);
+        if let Some(readers) = self.readers.get_mut(&place) {
+            readers.remove(&request);
+            if readers.is_empty() {
+                self.readers.remove(&place);
+            }
+        }
+    }
+
+    /// What the local replica shows (guarantee G5).
+    fn find(&self, workspace: &Name, template: &Template) -> Option<Tuple> {
+        match template.key() {
+            Some(variable) => {
+                let slot = self.slot_ref(self.shard_for(workspace, variable))?;
+                slot.shard.find(workspace, template)
+            }
+            None => self
+                .slots
+                .iter()
+                .find_map(|slot| slot.shard.find(workspace, template)),
+        }
+    }
+
+    pub(crate) fn read(
+        &mut self,
+        request: RequestId,
+        workspace: Name,
+        template: Template,
+        wait: bool,
+        fresh: bool,
+        within: Duration,
+    ) {
+        if fresh {
+            let shards = match template.key() {
+                Some(variable) => vec![self.shard_for(&workspace, variable)],
+                None => self.all_shards(),
+            };
+            let query = self.ask(request, shards, &workspace, Some(template.clone()));
+            let state = Request::Fresh {
+                query,
+                workspace,
+                template,
+                wait,
+                within,
+            };
+            self.requests.insert(request, state);
+            return;
+        }
+        let found = self.find(&workspace, &template);
+        if found.is_some() || !wait {
+            return self.finish(request, Reply::Tuple(found));
+        }
+        self.register(request, &workspace, &template);
+        self.requests.insert(
+            request,
+            Request::Read {
+                workspace,
+                template,
+                within,
+            },
+        );
+    }
+
+    pub(crate) fn watch(&mut self, request: RequestId, workspace: Name, template: Template) {
+        let mut there = Vec::new();
+        for slot in &self.slots {
+            there.extend(
+                slot.shard
+                    .sm()
+                    .matches(&workspace, &template)
+                    .map(|(_, t)| t.clone()),
+            );
+        }
+        self.register(request, &workspace, &template);
+        self.requests.insert(
+            request,
+            Request::Watch {
+                workspace,
+                template,
+            },
+        );
+        for tuple in there {
+            self.reply(request, Reply::Tuple(Some(tuple)));
+        }
+    }
+
+    /// A tuple has come into the local replica: whoever waits for it looks again.
+    pub(crate) fn wake_readers(&mut self, workspace: &Name, tuple: &Tuple) {
+        let variable = cpe_space::variable_of(tuple);
+        for key in [Some(variable), None] {
+            let Some(readers) = self.readers.get(&(workspace.clone(), key)) else {
+                continue;
+            };
+            for request in readers.clone() {
+                match self.requests.get(&request) {
+                    Some(Request::Read { template, .. }) if template.matches(tuple) => {
+                        self.finish(request, Reply::Tuple(Some(tuple.clone())));
+                    }
+                    Some(Request::Watch { template, .. }) if template.matches(tuple) => {
+                        self.reply(request, Reply::Tuple(Some(tuple.clone())));
+                    }
+                    Some(Request::Scan(scan)) if scan.template.matches(tuple) => {
+                        self.scan_step(request);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Asks the homes of these shards what they have.
+    pub(crate) fn ask(
+        &mut self,
+        request: RequestId,
+        shards: Vec<ShardId>,
+        workspace: &Name,
+        template: Option<Template>,
+    ) -> u64 {
+        let query = self.next_query;
+        self.next_query += 1;
+        let missing = shards.into_iter().collect();
+        let workspace = workspace.clone();
+        let state = QueryState {
+            request,
+            workspace,
+            template,
+            missing,
+            found: Vec::new(),
+        };
+        self.queries.insert(query, state);
+        // Sent by its timer, when the request that asks stands in its table.
+        self.timers.set(Timer::Query(query), self.now);
+        query
+    }
+
+    pub(crate) fn drop_query(&mut self, query: u64) {
+        self.queries.remove(&query);
+        self.timers.clear(&Timer::Query(query));
+    }
+
+    pub(crate) fn send_query(&mut self, query: u64) {
+        let Some(state) = self.queries.get(&query) else {
+            return;
+        };
+        let mut homes: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
+        for shard in &state.missing {
+            let home = self
+                .slot_ref(*shard)
+                .and_then(|slot| slot.map.members.first());
+            if let Some(home) = home {
+                homes.entry(home.node).or_default().push(*shard);
+            }
+        }
+        let (workspace, template) = (state.workspace.clone(), state.template.clone());
+        for (home, shards) in homes {
+            let (workspace, template) = (workspace.clone(), template.clone());
+            self.send_if(
+                home,
+                Message::Query {
+                    query,
+                    shards,
+                    workspace,
+                    template,
+                },
+            );
+        }
+        self.timers.set(Timer::Query(query), self.now + QUERY_RETRY);
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        query: u64,
+        nothing: &[ShardId],
+        found: Option<(ShardId, Option<Tuple>)>,
+        more: Vec<ShardId>,
+        elsewhere: Vec<(ShardId, Config)>,
+    ) {
+        let moved = !elsewhere.is_empty();
+        for (shard, config) in elsewhere {
+            self.learn_home(shard, config);
+        }
+        let Some(state) = self.queries.get_mut(&query) else {
+            return;
+        };
+        for shard in nothing.iter().chain(&more) {
+            state.missing.remove(shard);
+        }
+        let first = found.filter(|(shard, _)| state.missing.remove(shard));
+        state
+            .found
+            .extend(first.iter().map(|(shard, _)| *shard).chain(more));
+        let request = state.request;
+        let done = state.missing.is_empty();
+        let shards = state.found.clone();
+        if moved && !done {
+            self.timers
+                .set(Timer::Query(query), self.now + self.config.retry_first);
+        }
+        match self.requests.get_mut(&request) {
+            Some(Request::Fresh {
+                workspace,
+                template,
+                wait,
+                within,
+                ..
+            }) => {
+                if let Some((_, Some(tuple))) = first {
+                    self.finish(request, Reply::Tuple(Some(tuple)));
+                } else if done && !*wait {
+                    self.finish(request, Reply::Tuple(None));
+                } else if done {
+                    // Nothing yet: what is decided from now on will come by feed.
+                    let (workspace, template) = (workspace.clone(), template.clone());
+                    let within = *within;
+                    self.drop_query(query);
+                    self.read(request, workspace, template, true, false, within);
+                }
+            }
+            Some(Request::Scan(scan)) => {
+                if let Some((shard, _)) = first {
+                    scan.stage = Stage::Waiting;
+                    self.drop_query(query);
+                    self.scan_take(request, shard);
+                } else if done {
+                    let wait = scan.wait;
+                    scan.stage = Stage::Waiting;
+                    self.drop_query(query);
+                    if !wait {
+                        self.finish(request, Reply::Tuple(None));
+                    }
+                }
+            }
+            Some(Request::DropAll { workspace, .. }) if done => {
+                let workspace = workspace.clone();
+                self.drop_query(query);
+                self.drop_from(request, &workspace, &shards);
+            }
+            Some(Request::DropAll { .. }) => {}
+            _ => self.drop_query(query),
+        }
+    }
+
+    /// Why a query was not answered in time.
+    pub(crate) fn unanswered(&self, query: u64) -> Failure {
+        let missing = self
+            .queries
+            .get(&query)
+            .and_then(|state| state.missing.first().copied());
+        let shard = missing.unwrap_or(ShardId(0));
+        let home = self
+            .slot_ref(shard)
+            .and_then(|slot| slot.map.members.first());
+        let why = match home {
+            Some(home) => format!("no answer from {home}"),
+            None => "nothing was asked in time".to_owned(),
+        };
+        Failure::Unavailable {
+            shard: shard.0,
+            why,
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! The local node's requests: where each stands, its deadline, its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpe_membership::MemberState;
+use cpe_space::{Name, ShardId, variable_of};
+use cpe_tuple::{Template, Value};
+
+use crate::peer::{MAX_REQUESTS, Peer, Timer};
+use crate::wire::Operation;
+use crate::{
+    ActorInfo, Command, Failure, PeerInfo, Reply, RequestId, ShardInfo, Status, VariableInfo,
+    WorkspaceInfo,
+};
+
+/// Workspace that names registry records: a named actor lives in the shard of its name here.
+const ACTORS: &str = "#actor";
+
+/// Where a request stands.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A store on its way.
+    Store,
+    /// A read waiting in the local replica.
+    Read {
+        workspace: Name,
+        template: Template,
+        within: Duration,
+    },
+    /// A read asked of the home; afterwards it may wait locally.
+    Fresh {
+        query: u64,
+        workspace: Name,
+        template: Template,
+        wait: bool,
+        within: Duration,
+    },
+    /// An operation at one shard's home.
+    Op {
+        shard: ShardId,
+        seq: u64,
+        within: Duration,
+    },
+    /// A take whose template names no variable: it looks for a shard first.
+    Scan(Scan),
+    /// A workspace's deletion, shard by shard.
+    DropAll {
+        query: u64,
+        workspace: Name,
+        left: BTreeSet<(ShardId, u64)>,
+    },
+    /// A watch: ends only when cancelled.
+    Watch { workspace: Name, template: Template },
+    /// Waiting for all homes to be handed over.
+    Drain { within: Duration },
+}
+
+/// A take over all shards of a workspace.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) workspace: Name,
+    pub(crate) template: Template,
+    pub(crate) wait: bool,
+    pub(crate) within: Duration,
+    pub(crate) stage: Stage,
+    /// Shards whose home had nothing at this index: not asked again until the replica is there.
+    pub(crate) empty_at: BTreeMap<ShardId, u64>,
+}
+
+/// What a scan is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waiting for the local replica to show a match.
+    Waiting,
+    /// Asking all homes.
+    Asking(u64),
+    /// Taking from one shard.
+    Taking(ShardId, u64),
+}
+
+impl Command {
+    /// How long the command may take.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        match self {
+            Self::Out { deadline, .. }
+            | Self::Read { deadline, .. }
+            | Self::Take { deadline, .. }
+            | Self::Declare { deadline, .. }
+            | Self::Delete { deadline, .. }
+            | Self::Claim { deadline, .. }
+            | Self::Release { deadline, .. }
+            | Self::Drain { deadline } => Some(*deadline),
+            Self::Watch { .. }
+            | Self::List { .. }
+            | Self::Where { .. }
+            | Self::Actors
+            | Self::Status
+            | Self::Peers
+            | Self::Shards => None,
+        }
+    }
+}
+
+impl Peer {
+    /// Begins a command.
+    pub(crate) fn begin(&mut self, request: RequestId, command: Command) {
+        if self.requests.len() >= MAX_REQUESTS {
+            let why = format!("{MAX_REQUESTS} requests");
+            self.reply(request, Reply::Failed(Failure::Busy(why)));
+            return;
+        }
+        if let Some(deadline) = command.deadline() {
+            self.timers
+                .set_if_none(Timer::Deadline(request), self.now + deadline);
+        }
+        if let Err(refusal) = self.start(request, command) {
+            self.finish(request, Reply::Failed(Failure::Refused(refusal)));
+        }
+    }
+
+    fn start(&mut self, request: RequestId, command: Command) -> Result<(), String> {
+        let name = |text: &str| Name::new(text).map_err(|error| error.to_string());
+        match command {
+            Command::Out {
+                workspace,
+                tuple,
+                ack,
+                ..
+            } => {
+                self.store(request, name(&workspace)?, tuple, ack);
+            }
+            Command::Read {
+                workspace,
+                template,
+                wait,
+                fresh,
+                deadline,
+            } => {
+                self.read(request, name(&workspace)?, template, wait, fresh, deadline);
+            }
+            Command::Take {
+                workspace,
+                template,
+                wait,
+                deadline,
+            } => {
+                self.take(request, name(&workspace)?, template, wait, deadline);
+            }
+            Command::Declare {
+                workspace,
+                variable,
+                mode,
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let shard = self.shard_for(&workspace, &variable);
+                let operation = Operation::Declare {
+                    workspace,
+                    variable,
+                    mode,
+                };
+                self.operate(request, shard, operation, deadline);
+            }
+            Command::Delete {
+                workspace,
+                variable: Some(variable),
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let shard = self.shard_for(&workspace, &variable);
+                let variable = Some(variable);
+                self.operate(
+                    request,
+                    shard,
+                    Operation::Drop {
+                        workspace,
+                        variable,
+                    },
+                    deadline,
+                );
+            }
+            Command::Delete {
+                workspace,
+                variable: None,
+                ..
+            } => {
+                let workspace = name(&workspace)?;
+                let query = self.ask(request, self.all_shards(), &workspace, None);
+                let left = BTreeSet::new();
+                self.requests.insert(
+                    request,
+                    Request::DropAll {
+                        query,
+                        workspace,
+                        left,
+                    },
+                );
+            }
+            Command::Watch {
+                workspace,
+                template,
+            } => {
+                self.watch(request, name(&workspace)?, template);
+            }
+            Command::List { workspace } => {
+                let reply = match workspace {
+                    None => Reply::Workspaces(self.workspaces()),
+                    Some(workspace) => Reply::Variables(self.variables(&name(&workspace)?)),
+                };
+                self.reply(request, reply);
+            }
+            Command::Claim {
+                name: actor,
+                expect,
+                spec,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let host = self.me;
+                let operation = Operation::Claim {
+                    name: actor,
+                    expect,
+                    spec,
+                    host,
+                };
+                self.operate(request, shard, operation, deadline);
+            }
+            Command::Release {
+                name: actor,
+                token,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let operation = Operation::Release { name: actor, token };
+                self.operate(request, shard, operation, deadline);
+            }
+            Command::Where { name: actor } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let slot = self.slot_ref(shard);
+                let record = slot.and_then(|slot| slot.shard.sm().actor(&actor));
+                let info = record.map(|record| actor_info(&actor, record));
+                self.reply(request, Reply::Actor(info));
+            }
+            Command::Actors => {
+                let all = self.slots.iter().flat_map(|slot| slot.shard.sm().actors());
+                let mut infos: Vec<_> =
+                    all.map(|(name, record)| actor_info(name, record)).collect();
+                infos.sort_by(|a, b| a.name.cmp(&b.name));
+                self.reply(request, Reply::Actors(infos));
+            }
+            Command::Status => {
+                let status = Box::new(self.status());
+                self.reply(request, Reply::Status(status));
+            }
+            Command::Peers => {
+                let peers = self.peers();
+                self.reply(request, Reply::Peers(peers));
+            }
+            Command::Shards => {
+                let shards = self.shard_infos();
+                self.reply(request, Reply::Shards(shards));
+            }
+            Command::Drain { deadline } => self.drain(request, deadline),
+        }
+        Ok(())
+    }
+
+    fn actor_shard(&self, actor: &Name) -> ShardId {
+        let workspace = Name::new(ACTORS);
+        let variable = Value::String(actor.as_str().to_owned());
+        workspace.map_or(ShardId(0), |workspace| {
+            self.shard_for(&workspace, &variable)
+        })
+    }
+
+    pub(crate) fn all_shards(&self) -> Vec<ShardId> {
+        self.slots.iter().map(|slot| slot.shard.id()).collect()
+    }
+
+    /// Ends a request with its answer.
+    pub(crate) fn finish(&mut self, request: RequestId, reply: Reply) {
+        self.forget(request);
+        self.reply(request, reply);
+    }
+
+    /// Drops a request and what stands in its name, but for operations at homes.
+    pub(crate) fn forget(&mut self, request: RequestId) -> Option<Request> {
+        self.timers.clear(&Timer::Deadline(request));
+        let state = self.requests.remove(&request)?;
+        match &state {
+            Request::Read {
+                workspace,
+                template,
+                ..
+            }
+            | Request::Watch {
+                workspace,
+                template,
+            } => {
+                self.unregister(request, workspace, template);
+            }
+            Request::Scan(scan) => {
+                self.unregister(request, &scan.workspace, &scan.template);
+                if let Stage::Asking(query) = scan.stage {
+                    self.drop_query(query);
+                }
+            }
+            Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
+                self.drop_query(*query);
+            }
+            Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
+        }
+        Some(state)
+    }
+
+    /// A request's time is up.
+    pub(crate) fn deadline(&mut self, request: RequestId) {
+        if self.drop_early(request) {
+            let why = "this node has not joined its mesh yet".to_owned();
+            self.reply(
+                request,
+                Reply::Failed(Failure::Unavailable { shard: 0, why }),
+            );
+            return;
+        }
+        let Some(state) = self.requests.get(&request) else {
+            return;
+        };
+        match state {
+            Request::Store => self.finish(request, Reply::Pending),
+            Request::Read { within, .. } => {
+                let failure = Failure::TimedOut(*within);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::Drain { within } => {
+                let failure = Failure::TimedOut(*within);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
+                let failure = self.unanswered(*query);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::Op { shard, seq, within } => {
+                let (shard, seq, within) = (*shard, *seq, *within);
+                self.op_deadline(request, shard, seq, within);
+            }
+            Request::Scan(scan) => match scan.stage {
+                Stage::Waiting => {
+                    let failure = Failure::TimedOut(scan.within);
+                    self.finish(request, Reply::Failed(failure));
+                }
+                Stage::Asking(query) => {
+                    let failure = self.unanswered(query);
+                    self.finish(request, Reply::Failed(failure));
+                }
+                Stage::Taking(shard, seq) => {
+                    let within = scan.within;
+                    self.op_deadline(request, shard, seq, within);
+                }
+            },
+            Request::Watch { .. } => {}
+        }
+    }
+
+    /// Nobody waits for this request any more.
+    pub(crate) fn cancel(&mut self, request: RequestId) {
+        if self.drop_early(request) {
+            return;
+        }
+        match self.forget(request) {
+            Some(Request::Op { shard, seq, .. }) => self.cancel_op(shard, seq),
+            Some(Request::Scan(Scan {
+                stage: Stage::Taking(shard, seq),
+                ..
+            })) => {
+                self.cancel_op(shard, seq);
+            }
+            Some(_) => {}
+            // It was answered: a tuple it took and nobody received goes back.
+            None => self.give_back(request),
+        }
+    }
+
+    fn workspaces(&self) -> Vec<WorkspaceInfo> {
+        let mut all: BTreeMap<&Name, WorkspaceInfo> = BTreeMap::new();
+        for slot in &self.slots {
+            for (name, variables) in slot.shard.sm().workspaces() {
+                let info = all.entry(name).or_insert_with(|| WorkspaceInfo {
+                    name: name.to_string(),
+                    variables: 0,
+                    tuples: 0,
+                });
+                info.variables += variables.len();
+                info.tuples += variables
+                    .values()
+                    .map(cpe_space::Variable::len)
+                    .sum::<usize>();
+            }
+        }
+        all.into_values().collect()
+    }
+
+    fn variables(&self, workspace: &Name) -> Vec<VariableInfo> {
+        let mut all: BTreeMap<Value, VariableInfo> = BTreeMap::new();
+        for slot in &self.slots {
+            let shard = slot.shard.id().0;
+            let blank = |name: &Value| VariableInfo {
+                name: name.clone(),
+                mode: cpe_space::Mode::default(),
+                tuples: 0,
+                pending: 0,
+                shard,
+            };
+            for (name, variable) in slot.shard.sm().variables(workspace) {
+                let info = all.entry(name.clone()).or_insert_with(|| blank(name));
+                info.mode = variable.mode();
+                info.tuples = variable.len();
+            }
+            for item in slot
+                .shard
+                .pending()
+                .values()
+                .filter(|i| i.workspace == *workspace)
+            {
+                let name = variable_of(&item.tuple);
+                all.entry(name.clone())
+                    .or_insert_with(|| blank(&name))
+                    .pending += 1;
+            }
+        }
+        all.into_values().collect()
+    }
+
+    fn status(&self) -> Status {
+        let waiting = self.slots.iter().filter_map(|slot| slot.home.as_ref());
+        Status {
+            node: self.me.node,
+            inc: self.me.inc,
+            name: self.config.card.name.clone(),
+            mesh: self
+                .genesis
+                .as_ref()
+                .map(|genesis| genesis.mesh.clone())
+                .unwrap_or_default(),
+            joined: self.genesis.is_some(),
+            alive: self.membership.active_count() + 1,
+            shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
+            homes: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
+            applied: self
+                .slots
+                .iter()
+                .map(|slot| slot.shard.version().index)
+                .sum(),
+            outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
+            tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
+            waiting: self.requests.len() + waiting.map(crate::home::Home::waiting).sum::<usize>(),
+            counters: self.counters.clone(),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerInfo> {
+        let own = self.membership.own_card();
+        let own = std::iter::once((self.me, MemberState::Alive, Some(own)));
+        let others = self
+            .membership
+            .members()
+            .filter(|view| view.member.node != self.me.node);
+        own.chain(others.map(|view| (view.member, view.state, view.card)))
+            .map(|(member, state, card)| PeerInfo {
+                node: member.node,
+                inc: member.inc,
+                name: card.map(|card| card.name.clone()).unwrap_or_default(),
+                peer: card.map(|card| card.peer_id.clone()).unwrap_or_default(),
+                state: match state {
+                    MemberState::Alive => "alive",
+                    MemberState::Suspect => "suspect",
+                    MemberState::Dead => "dead",
+                    MemberState::Left => "left",
+                },
+                linked: member.node == self.me.node || self.links.contains(&member.node),
+                addresses: card.map(|card| card.addresses.clone()).unwrap_or_default(),
+                capabilities: card
+                    .map(|card| card.capabilities.clone())
+                    .unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn shard_infos(&self) -> Vec<ShardInfo> {
+        let used = |slot: &&crate::peer::Slot| {
+            slot.shard.version().index > 0 || slot.map.epoch > 1 || slot.pull.is_some()
+        };
+        let info = |slot: &crate::peer::Slot| ShardInfo {
+            shard: slot.shard.id().0,
+            epoch: slot.map.epoch,
+            members: slot.map.members.clone(),
+            applied: slot.shard.version().index,
+            decided: slot
+                .pull
+                .as_ref()
+                .map_or(0, |pull| pull.index)
+                .max(slot.shard.version().index),
+            tuples: slot.shard.sm().len(),
+        };
+        self.slots.iter().filter(used).map(info).collect()
+    }
+}
+
+/// A registry record as it is shown.
+pub(crate) fn actor_info(name: &str, record: &cpe_space::ActorRecord) -> ActorInfo {
+    ActorInfo {
+        name: name.to_owned(),
+        spec: record.spec.clone(),
+        token: record.token,
+        host: record.host,
+    }
+}

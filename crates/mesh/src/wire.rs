@@ -1,0 +1,309 @@
+//! What peers say to each other (space.md, section 2.4): fire and forget, may be lost,
+//! duplicated and reordered.
+
+use cpe_membership::Member;
+use cpe_space::{Config, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId, Version};
+use cpe_tuple::codec::{self, CodecError};
+use cpe_tuple::{Template, Tuple, Value};
+use serde::{Deserialize, Serialize};
+
+/// Bytes. The largest message: a feed of one largest entry and what surrounds it.
+pub const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes. The largest frame given to gossip: gossipsub 0.50 breaks its links near its RPC limit
+/// of 64 KiB (network.md, 3.4), so stay well below.
+pub const MAX_GOSSIP_BYTES: usize = 48 * 1024;
+
+/// Bytes. Messages up to this size travel on the control stream, larger ones on the bulk stream.
+pub const MAX_CONTROL_BYTES: usize = 16 * 1024;
+
+/// The streams between two peers. Their order is independent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Small and urgent: membership, operations and their outcomes.
+    Control,
+    /// Large: feeds, snapshots.
+    Bulk,
+}
+
+/// The facts of a mesh, fixed when it was founded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// Name of the mesh: its public key's hash, in hexadecimal.
+    pub mesh: String,
+    /// How many shards it has.
+    pub shards: u16,
+    /// The home of every shard in epoch 1.
+    pub founder: Member,
+}
+
+impl Genesis {
+    /// The most shards a mesh may have; 1,024 are for meshes beyond 500 nodes.
+    pub const MAX_SHARDS: u16 = 4_096;
+}
+
+/// An operation a client asks a home to decide.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Take a matching tuple.
+    Take {
+        /// Workspace.
+        workspace: Name,
+        /// What to match.
+        template: Template,
+        /// Park it until something matches.
+        wait: bool,
+    },
+    /// Set a variable's mode.
+    Declare {
+        /// Workspace.
+        workspace: Name,
+        /// The variable.
+        variable: Value,
+        /// The mode.
+        mode: Mode,
+    },
+    /// Delete a variable, or the workspace's part in this shard.
+    Drop {
+        /// Workspace.
+        workspace: Name,
+        /// The variable.
+        variable: Option<Value>,
+    },
+    /// Claim a named actor.
+    Claim {
+        /// Its name.
+        name: String,
+        /// The token believed current.
+        expect: u64,
+        /// What it is.
+        spec: Value,
+        /// Who will host it.
+        host: Member,
+    },
+    /// Give up a named actor.
+    Release {
+        /// Its name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+    },
+}
+
+/// A message. The variants' order is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// First message on a link, and again when the sender's genesis or map changed.
+    Hello {
+        /// The mesh, if the sender knows it.
+        genesis: Option<Genesis>,
+        /// Homes that are not the founder any more.
+        map: Vec<(ShardId, Config)>,
+    },
+    /// A frame of the membership protocol.
+    Swim(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// Stores for a home, in dot order from `first`.
+    Store {
+        /// The shard.
+        shard: ShardId,
+        /// Whose stores.
+        origin: Member,
+        /// The first one's count.
+        first: u64,
+        /// The stores.
+        items: Vec<Item>,
+    },
+    /// All stores of the origin up to `upto` are decided.
+    Admitted {
+        /// The shard.
+        shard: ShardId,
+        /// Whose stores.
+        origin: Member,
+        /// Up to which.
+        upto: u64,
+        /// Index at or before which the last was decided.
+        index: u64,
+    },
+    /// An operation for a home.
+    Operate {
+        /// The shard.
+        shard: ShardId,
+        /// Its id: a retry has the same.
+        op: OpId,
+        /// Operations whose outcomes were received.
+        acks: Vec<u64>,
+        /// What to do.
+        operation: Operation,
+    },
+    /// The outcome of an operation.
+    Decided {
+        /// The shard.
+        shard: ShardId,
+        /// Which.
+        op: OpId,
+        /// What it came to.
+        outcome: Outcome,
+        /// The home's index then.
+        index: u64,
+    },
+    /// A waiting take is parked at the home.
+    Parked {
+        /// The shard.
+        shard: ShardId,
+        /// Which.
+        op: OpId,
+    },
+    /// Undo the operation, or see that it never happens (rule R18).
+    Cancel {
+        /// The shard.
+        shard: ShardId,
+        /// Which.
+        op: OpId,
+    },
+    /// Outcomes received: forget them.
+    Ack {
+        /// The shard.
+        shard: ShardId,
+        /// Whose.
+        session: Session,
+        /// Which.
+        seqs: Vec<u64>,
+    },
+    /// The receiver is not the shard's home: this is.
+    WrongHome {
+        /// The shard.
+        shard: ShardId,
+        /// Its home group.
+        config: Config,
+    },
+    /// Asks a home what it has, decided and current.
+    Query {
+        /// Names the question.
+        query: u64,
+        /// Of which shards.
+        shards: Vec<ShardId>,
+        /// Workspace.
+        workspace: Name,
+        /// What to match; any tuple or declaration when `None`.
+        template: Option<Template>,
+    },
+    /// Answers a query.
+    Answer {
+        /// Which question.
+        query: u64,
+        /// Shards that have nothing.
+        nothing: Vec<ShardId>,
+        /// A shard that has something, and the tuple if a template was given.
+        found: Option<(ShardId, Option<Tuple>)>,
+        /// Further shards that have something.
+        more: Vec<ShardId>,
+        /// Shards the receiver is not home of, and their homes as far as it knows.
+        elsewhere: Vec<(ShardId, Config)>,
+    },
+    /// Decided entries `from + 1 ..` of a shard.
+    Feed {
+        /// The shard.
+        shard: ShardId,
+        /// Index before the first entry.
+        from: u64,
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Where the sender stands.
+        version: Version,
+    },
+    /// Several feeds, for gossip.
+    Feeds(Vec<FeedPart>),
+    /// Asks for the entries after `from`.
+    FeedReq {
+        /// The shard.
+        shard: ShardId,
+        /// Index before the first entry wanted.
+        from: u64,
+    },
+    /// A hash over all versions: equal hashes need no digest.
+    Root {
+        /// The hash.
+        root: u64,
+    },
+    /// Where the sender stands, shard by shard.
+    Digest {
+        /// True for an answer to a digest: not answered again.
+        reply: bool,
+        /// Shards with any history.
+        versions: Vec<(ShardId, Version)>,
+    },
+    /// Asks for a part of a snapshot.
+    SnapReq {
+        /// The shard.
+        shard: ShardId,
+        /// Of the snapshot at this index; the newest when 0.
+        index: u64,
+        /// From this byte on.
+        offset: u64,
+    },
+    /// A part of a snapshot.
+    SnapPart {
+        /// The shard.
+        shard: ShardId,
+        /// Index of the snapshot.
+        index: u64,
+        /// Bytes of the whole snapshot.
+        total: u64,
+        /// Where this part begins.
+        offset: u64,
+        /// The part.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// An epoch was sealed at `index`: the receiver is in the next home group (rule R11).
+    EpochStart {
+        /// The shard.
+        shard: ShardId,
+        /// The next home group.
+        config: Config,
+        /// Index of the seal.
+        index: u64,
+    },
+    /// Stores no home has admitted yet, for everybody to see.
+    Pending {
+        /// The shard.
+        shard: ShardId,
+        /// Whose stores.
+        origin: Member,
+        /// The first one's count.
+        first: u64,
+        /// The stores.
+        items: Vec<Item>,
+    },
+}
+
+/// One shard's part of a gossip frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeedPart {
+    /// The shard.
+    pub shard: ShardId,
+    /// Index before the first entry.
+    pub from: u64,
+    /// The entries; empty when they are too large for gossip: then they are to be asked for.
+    pub entries: Vec<Entry>,
+    /// Where the home stands.
+    pub version: Version,
+}
+
+impl Message {
+    /// Encodes the message.
+    ///
+    /// # Errors
+    /// When it is larger than an encoding may be.
+    pub fn encode(&self) -> Result<Vec<u8>, CodecError> {
+        codec::encode(self)
+    }
+
+    /// Decodes a message.
+    ///
+    /// # Errors
+    /// When the bytes are too many or are not one message, whole.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(bytes, MAX_MESSAGE_BYTES)
+    }
+}
