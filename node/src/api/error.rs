@@ -1,0 +1,119 @@
+//! What goes wrong, as HTTP status and JSON.
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use cpe::{ActorsError, Failure, SpaceError};
+use serde_json::json;
+
+/// An answer that says why not: `{"error":{"kind":...,"message":...}}`.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    /// Any error.
+    pub(crate) fn new(
+        status: StatusCode,
+        kind: &'static str,
+        message: impl std::fmt::Display,
+    ) -> Self {
+        Self { status, kind, message: message.to_string() }
+    }
+
+    /// The request is well-formed JSON and means nothing here.
+    pub(crate) fn invalid(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message)
+    }
+
+    /// What it is about is not there.
+    pub(crate) fn not_found(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The node is on its way out.
+    pub(crate) fn stopping() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the node is stopping; ask another one",
+        )
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({"error": {"kind": self.kind, "message": self.message}});
+        (self.status, axum::Json(body)).into_response()
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let (status, kind) = match &failure {
+            Failure::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            Failure::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Failure::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+            Failure::Refused(_) => (StatusCode::CONFLICT, "refused"),
+            Failure::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Self::new(status, kind, failure)
+    }
+}
+
+impl From<SpaceError> for ApiError {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::Failed(failure) => failure.into(),
+            SpaceError::Closed => Self::stopping(),
+            other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", other),
+        }
+    }
+}
+
+impl From<ActorsError> for ApiError {
+    fn from(error: ActorsError) -> Self {
+        let (status, kind) = match error {
+            ActorsError::Space(error) => return error.into(),
+            ActorsError::NoSuchActor(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ActorsError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Self::new(status, kind, error)
+    }
+}
+
+/// Answers a path that does not exist.
+pub(crate) async fn no_such_path(uri: Uri) -> ApiError {
+    ApiError::not_found(format!("nothing is at {}; /openapi.json lists what is", uri.path()))
+}
+
+/// Answers a method that a path does not take.
+pub(crate) async fn wrong_method(method: axum::http::Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "wrong_method",
+        format!("{} does not take {method}; /openapi.json lists what it takes", uri.path()),
+    )
+}
+
+macro_rules! from_rejection {
+    ($($rejection:ty),*) => {$(
+        impl From<$rejection> for ApiError {
+            fn from(rejection: $rejection) -> Self {
+                let status = rejection.status();
+                let kind = match status {
+                    StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+                    StatusCode::UNPROCESSABLE_ENTITY => "invalid",
+                    _ => "bad_request",
+                };
+                Self::new(status, kind, rejection.body_text())
+            }
+        }
+    )*};
+}
+from_rejection!(JsonRejection, PathRejection, QueryRejection);

@@ -1,0 +1,121 @@
+//! Who may ask: the checks that come before every handler.
+//!
+//! The API has no password: whoever reaches it may use it, so it listens on loopback. What is left
+//! to fear there is a web page in the user's browser. It could ask for a name of its own that it
+//! lets point to 127.0.0.1 (DNS rebinding), so only loopback's names are answered; or send a form
+//! across origins, so requests that change anything must carry JSON, which a browser sends across
+//! origins only when allowed, and nothing here allows it.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::error::ApiError;
+
+/// Refuses what a hostile page could have sent.
+pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+    match verdict(request.method(), request.headers(), &app.hosts) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Ends requests that wait when the node stops.
+pub(crate) async fn until_stop(State(app): State<App>, request: Request, next: Next) -> Response {
+    tokio::select! {
+        biased;
+        () = app.stop.cancelled() => ApiError::stopping().into_response(),
+        response = next.run(request) => response,
+    }
+}
+
+fn verdict(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(host) = text(header::HOST) else {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "no Host header"));
+    };
+    if !is_own(host, hosts) {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!("this node is not called `{host}`; name it in the setting api.hosts"),
+        ));
+    }
+    if let Some(origin) = text(header::ORIGIN)
+        && origin.strip_prefix("http://") != Some(host)
+    {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            format!("pages of {origin} may not use this node"),
+        ));
+    }
+    let sends = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    let kind = text(header::CONTENT_TYPE).unwrap_or("");
+    if sends && kind.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "bad_request",
+            "send JSON, with the header Content-Type: application/json",
+        ));
+    }
+    Ok(())
+}
+
+fn is_own(host: &str, hosts: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let loopback = name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    loopback
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, headers: &[(header::HeaderName, &str)]) -> Option<StatusCode> {
+        let map = headers.iter().map(|(k, v)| (k.clone(), v.parse().unwrap())).collect();
+        let verdict = verdict(&method, &map, &["node-7.lan".to_owned()]);
+        verdict.err().map(|error| error.into_response().status())
+    }
+
+    #[test]
+    fn only_loopback_and_configured_names_are_answered() {
+        for host in ["127.0.0.1:8766", "localhost:1", "LOCALHOST", "[::1]:8766", "node-7.lan:80"] {
+            assert_eq!(ask(Method::GET, &[(header::HOST, host)]), None, "{host}");
+        }
+        for host in ["evil.example:8766", "192.168.1.5:8766", "127.0.0.1.evil.example", ""] {
+            let status = ask(Method::GET, &[(header::HOST, host)]);
+            assert_eq!(status, Some(StatusCode::FORBIDDEN), "{host}");
+        }
+        assert_eq!(ask(Method::GET, &[]), Some(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        let host = (header::HOST, "localhost:8766");
+        let own = ask(Method::GET, &[host.clone(), (header::ORIGIN, "http://localhost:8766")]);
+        assert_eq!(own, None);
+        for origin in ["http://localhost:9000", "https://localhost:8766", "null"] {
+            let status = ask(Method::GET, &[host.clone(), (header::ORIGIN, origin)]);
+            assert_eq!(status, Some(StatusCode::FORBIDDEN), "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_changes_anything_must_be_json() {
+        let host = (header::HOST, "localhost:8766");
+        let plain = ask(Method::POST, &[host.clone(), (header::CONTENT_TYPE, "text/plain")]);
+        assert_eq!(plain, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");
+        assert_eq!(ask(Method::POST, &[host, kind]), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! `cpe actor`: actors anywhere in the mesh, through one node.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+use super::space::value;
+use crate::cli::Common;
+use crate::client::{Client, segment};
+use crate::config::parse_pair;
+use crate::exit::{Fault, Status};
+use crate::output;
+
+/// Commands of actors.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ActorCommand {
+    /// Start a named actor on a node that suits it
+    Spawn {
+        /// What it is: echo, counter, rules, forest or a kind of your own
+        kind: String,
+        /// Its name, unique in the mesh
+        name: String,
+        /// Arguments of its kind
+        #[arg(long, value_name = "JSON", default_value = "null", allow_negative_numbers = true)]
+        args: String,
+        /// Only on a node with this capability (again for more)
+        #[arg(long, value_name = "K=V", value_parser = parse_pair)]
+        require: Vec<(String, String)>,
+        /// Only on this node: its name, node id or peer id
+        #[arg(long, value_name = "N")]
+        node: Option<String>,
+    },
+    /// List the named actors
+    List,
+    /// Say where an actor lives
+    Where {
+        /// The actor
+        name: String,
+    },
+    /// Send a message and do not wait for an answer
+    Tell {
+        /// The actor
+        name: String,
+        /// The message: JSON, a bare word is a string
+        #[arg(value_name = "MSG", allow_negative_numbers = true)]
+        message: String,
+    },
+    /// Send a message and print the answer
+    Ask {
+        /// The actor
+        name: String,
+        /// The message: JSON, a bare word is a string
+        #[arg(value_name = "MSG", allow_negative_numbers = true)]
+        message: String,
+    },
+    /// Stop an actor
+    Stop {
+        /// The actor
+        name: String,
+    },
+}
+
+/// Runs a command of actors.
+///
+/// # Errors
+/// Why it was not done.
+pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status, Fault> {
+    let client = Client::of(&common);
+    let within = common.timeout();
+    let at = |name: &str, what: &str| format!("/v1/actors/{}{what}", segment(name));
+    let answer = match &command {
+        ActorCommand::Spawn { kind, name, args, require, node } => {
+            let require: Map<String, Value> =
+                require.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect();
+            let body = json!({
+                "kind": kind,
+                "name": name,
+                "args": value("--args", args)?,
+                "require": require,
+                "node": node,
+                "timeout_ms": millis(within),
+            });
+            client.post("/v1/actors", &body, within).await?
+        }
+        ActorCommand::List => client.get("/v1/actors", within).await?,
+        ActorCommand::Where { name } => client.get(&at(name, ""), within).await?,
+        ActorCommand::Tell { name, message } => {
+            let body = json!({"message": value("MSG", message)?});
+            client.post(&at(name, "/tell"), &body, within).await?
+        }
+        ActorCommand::Ask { name, message } => {
+            let body = json!({"message": value("MSG", message)?, "timeout_ms": millis(within)});
+            let mut answer = client.post(&at(name, "/ask"), &body, within).await?;
+            answer.get_mut("answer").map(Value::take).unwrap_or_default()
+        }
+        ActorCommand::Stop { name } => {
+            let path = at(name, &format!("?timeout_ms={}", millis(within)));
+            client.delete(&path, within).await?
+        }
+    };
+    show(&command, &answer, &common)?;
+    Ok(Status::Done)
+}
+
+fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), Fault> {
+    if common.json {
+        return output::json(answer);
+    }
+    match command {
+        ActorCommand::Spawn { name, .. } | ActorCommand::Where { name } => {
+            match answer.get("host").and_then(Value::as_str) {
+                Some(host) => output::line(format_args!("{name} lives on node {host}")),
+                None => output::line(format_args!("{name} is stopped")),
+            }
+        }
+        ActorCommand::List => {
+            let columns = ["name", "host", "token", "spec"];
+            output::table(&columns, output::rows(answer, &columns), "no actors yet")
+        }
+        ActorCommand::Ask { .. } => output::line(format_args!("{}", output::plain(answer))),
+        ActorCommand::Tell { .. } | ActorCommand::Stop { .. } => Ok(()),
+    }
+}
+
+fn millis(within: Duration) -> u64 {
+    u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
+}

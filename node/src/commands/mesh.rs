@@ -1,0 +1,137 @@
+//! `cpe mesh`: make a mesh, look at its members and homes.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::cli::Common;
+use crate::client::Client;
+use crate::exit::{About, Fault, Status};
+use crate::output;
+
+/// Commands of the mesh.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Make a mesh: write its key to DIR/mesh.key, for every node that is to belong to it
+    Init {
+        /// Folder; made when it is not there
+        dir: PathBuf,
+    },
+    /// Summarise the node asked
+    Status,
+    /// List the members with their state
+    Peers,
+    /// List the shards with their homes, and how far the node asked is behind
+    Shards,
+    /// Hand everything the node asked is home of to others, before it is taken away
+    Drain,
+}
+
+/// Runs a command of the mesh.
+///
+/// # Errors
+/// Why it was not done.
+pub(crate) async fn run(command: MeshCommand, common: Common) -> Result<Status, Fault> {
+    let within = common.timeout();
+    let client = Client::of(&common);
+    match command {
+        MeshCommand::Init { dir } => return init(dir, &common).await,
+        MeshCommand::Status => status(&client.get("/v1/status", within).await?, &common)?,
+        MeshCommand::Peers => peers(&client.get("/v1/peers", within).await?, &common)?,
+        MeshCommand::Shards => shards(&client.get("/v1/shards", within).await?, &common)?,
+        MeshCommand::Drain => {
+            let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            let body = json!({"timeout_ms": timeout_ms});
+            let done = client.post("/v1/drain", &body, within).await?;
+            if common.json {
+                output::json(&done)?;
+            } else {
+                output::line(format_args!("drained: other nodes are home of everything now"))?;
+            }
+        }
+    }
+    Ok(Status::Done)
+}
+
+async fn init(dir: PathBuf, common: &Common) -> Result<Status, Fault> {
+    let path = dir.join("mesh.key");
+    let shown = path.display().to_string();
+    let make = tokio::task::spawn_blocking(move || -> Result<String, Fault> {
+        std::fs::create_dir_all(&dir).about(format!("cannot make {}", dir.display()))?;
+        if path.exists() {
+            return Err(Fault::failed(format!("{} is there already", path.display()))
+                .next("a mesh keeps its key: choose another folder for another mesh"));
+        }
+        let key = cpe::MeshKey::generate();
+        key.save(&path).about(format!("cannot write {}", path.display()))?;
+        Ok(key.mesh_id().to_string())
+    });
+    let mesh = make.await.about("cannot make the key")??;
+    if common.json {
+        output::json(&json!({"key": shown, "mesh": mesh}))?;
+    } else {
+        output::line(format_args!("wrote {shown}, the key of mesh {mesh}"))?;
+        output::line(format_args!("Whoever has this file can join. Copy it to each machine, then"))?;
+        output::line(format_args!("  cpe node --mesh-key {shown}"))?;
+    }
+    Ok(Status::Done)
+}
+
+fn status(status: &Value, common: &Common) -> Result<(), Fault> {
+    if common.json {
+        return output::json(status);
+    }
+    let Some(fields) = status.as_object() else { return output::json(status) };
+    let rows = fields
+        .iter()
+        .filter(|(name, _)| *name != "counters")
+        .map(|(name, value)| vec![name.clone(), output::plain(value)]);
+    output::table(&["about", "value"], rows.collect(), "")
+}
+
+fn peers(peers: &Value, common: &Common) -> Result<(), Fault> {
+    if common.json {
+        return output::json(peers);
+    }
+    let items = peers.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |peer: &Value, field: &str| {
+        peer.get(field).map(output::plain).unwrap_or_default()
+    };
+    let rows = items.iter().map(|peer| {
+        let link = if peer.get("linked") == Some(&Value::Bool(true)) { "up" } else { "-" };
+        vec![
+            text(peer, "name"),
+            text(peer, "node"),
+            text(peer, "state"),
+            link.to_owned(),
+            text(peer, "peer"),
+        ]
+    });
+    output::table(&["name", "node", "state", "link", "peer"], rows.collect(), "no members")
+}
+
+fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
+    if common.json {
+        return output::json(shards);
+    }
+    let items = shards.as_array().map(Vec::as_slice).unwrap_or_default();
+    let number = |shard: &Value, field: &str| shard.get(field).and_then(Value::as_u64).unwrap_or(0);
+    let rows = items.iter().map(|shard| {
+        let homes = shard.get("members").and_then(Value::as_array).map(Vec::as_slice);
+        let homes = homes.unwrap_or_default().iter();
+        let homes: Vec<_> =
+            homes.filter_map(|member| member.get("node")).map(output::plain).collect();
+        let lag = number(shard, "decided").saturating_sub(number(shard, "applied"));
+        vec![
+            number(shard, "shard").to_string(),
+            homes.join(" "),
+            number(shard, "epoch").to_string(),
+            number(shard, "applied").to_string(),
+            lag.to_string(),
+            number(shard, "tuples").to_string(),
+        ]
+    });
+    let head = ["shard", "home", "epoch", "applied", "lag", "tuples"];
+    output::table(&head, rows.collect(), "no shard was written to yet")
+}

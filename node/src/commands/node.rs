@@ -1,0 +1,277 @@
+//! `cpe node`: a node from its first breath to its last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use cpe::Node;
+use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Server};
+use crate::cli::Common;
+use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
+use crate::exit::{About, Fault, Status};
+use crate::{kinds, logging, output};
+
+/// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Configuration file [env: CPE_CONFIG]
+    #[arg(long, value_name = "F")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Folder of everything the node keeps [default: cpe-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+
+    /// What people call this node [default: made from its peer id]
+    #[arg(long, value_name = "N")]
+    name: Option<String>,
+
+    /// Where to listen for other nodes (again for more) [default: port 4710, TCP and QUIC]
+    #[arg(long, value_name = "MULTIADDR", value_parser = multiaddr)]
+    listen: Vec<String>,
+
+    /// A member of the mesh to join by (again for more)
+    #[arg(long, value_name = "MULTIADDR", value_parser = multiaddr)]
+    bootstrap: Vec<String>,
+
+    /// Key of the mesh to belong to
+    #[arg(long, value_name = "F")]
+    mesh_key: Option<String>,
+
+    /// Say of this node that it has something (again for more)
+    #[arg(long, value_name = "K=V", value_parser = parse_pair)]
+    capability: Vec<(String, String)>,
+
+    /// Look for members on the local network
+    #[arg(long)]
+    mdns: bool,
+
+    /// Shards of the mesh, when this node founds it
+    #[arg(long, value_name = "COUNT")]
+    shards: Option<u16>,
+
+    /// `NetWorkSpaces` gateway: not in this build, hence `off`
+    #[arg(long, value_name = "ADDR|off")]
+    nws: Option<Nws>,
+
+    /// Keep everything in memory; nothing outlives the node
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// How long an orderly stop may take [default: 10s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    stop_within: Option<Duration>,
+
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormatArg>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Nws {
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormatArg {
+    Auto,
+    Pretty,
+    Json,
+}
+
+impl NodeArgs {
+    /// The settings given by flags.
+    ///
+    /// # Errors
+    /// When a capability is given twice.
+    pub(crate) fn flags(&self, common: &Common) -> Result<Vec<Flag>, Fault> {
+        let mut flags = Vec::new();
+        let mut add = |key, flag, value: Option<Value>| {
+            flags.extend(value.map(|value| Flag { key, flag, value }));
+        };
+        let text = |value: &Option<String>| value.as_deref().map(Value::from);
+        let list = |items: &[String]| (!items.is_empty()).then(|| json!(items));
+        add("node.name", "--name", text(&self.name));
+        add("node.data", "--data", text(&self.data));
+        add("node.ephemeral", "--ephemeral", self.ephemeral.then_some(Value::Bool(true)));
+        add("node.capabilities", "--capability", capabilities(&self.capability)?);
+        let stop = self.stop_within.map(|span| humantime::format_duration(span).to_string());
+        add("node.stop_within", "--stop-within", stop.map(Value::from));
+        add("mesh.listen", "--listen", list(&self.listen));
+        add("mesh.bootstrap", "--bootstrap", list(&self.bootstrap));
+        add("mesh.key", "--mesh-key", text(&self.mesh_key));
+        add("mesh.mdns", "--mdns", self.mdns.then_some(Value::Bool(true)));
+        add("mesh.shards", "--shards", self.shards.map(Value::from));
+        add("api.listen", "--api", text(&common.api));
+        add("log.filter", "--log", text(&common.log));
+        let format = self.log_format.map(|format| match format {
+            LogFormatArg::Auto => "auto",
+            LogFormatArg::Pretty => "pretty",
+            LogFormatArg::Json => "json",
+        });
+        add("log.format", "--log-format", format.map(Value::from));
+        Ok(flags)
+    }
+}
+
+fn capabilities(pairs: &[(String, String)]) -> Result<Option<Value>, Fault> {
+    let mut map = serde_json::Map::new();
+    for (key, value) in pairs {
+        if map.insert(key.clone(), Value::from(&**value)).is_some() {
+            return Err(Fault::usage(format!("--capability {key} is given twice")));
+        }
+    }
+    Ok((!map.is_empty()).then_some(Value::Object(map)))
+}
+
+fn multiaddr(text: &str) -> Result<String, String> {
+    check_multiaddr(text).map(|()| text.to_owned())
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// When it cannot start, or could not stop in an orderly way.
+pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault> {
+    let config = Config::load(args.config.clone(), args.flags(&common)?)?;
+    logging::start(&config.log)?;
+    // Before anything is started: a signal that comes early must not be missed.
+    let mut signals = Signals::new()?;
+    // The API's port first: it is the cheapest thing to find taken.
+    let server = Server::bind(&config.api.listen).await?;
+    let node = tokio::select! {
+        node = start(&config) => node?,
+        () = signals.next() => return Ok(Status::Done),
+    };
+
+    let stop = CancellationToken::new();
+    let app = Arc::new(api::Shared {
+        space: node.space(),
+        actors: node.actors(),
+        mesh: node.mesh(),
+        about: api::About {
+            name: node.name().to_owned(),
+            peer: node.peer_id(),
+            addresses: node.addresses(),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+        hosts: config.api.hosts.clone(),
+        stop: stop.clone(),
+    });
+    let api = server.address().to_owned();
+    let serving = server.serve(&app, config.api.body_bytes_max);
+    announce(&node, &api, &config, common.json)?;
+
+    signals.next().await;
+    tracing::info!(within = ?config.node.stop_within, "stopping; a second signal stops at once");
+    tokio::spawn(async move {
+        signals.next().await;
+        output::warn(format_args!("stopped at once, without handing anything over"));
+        std::process::exit(Status::Failed as i32);
+    });
+    stop.cancel();
+    let orderly = async {
+        let _ = serving.await;
+        drop(app);
+        node.shutdown(config.node.stop_within).await
+    };
+    // The node keeps its own deadline; this one only guards against a fault in that.
+    let guard = config.node.stop_within.saturating_add(Duration::from_secs(5));
+    match tokio::time::timeout(guard, orderly).await {
+        Ok(Ok(())) => Ok(Status::Done),
+        Ok(Err(error)) => {
+            // Everything stored is on disk: the node was told to stop and it does.
+            tracing::warn!(%error, "stopped without handing everything over");
+            Ok(Status::Done)
+        }
+        Err(_) => Err(Fault::failed(format!("the node did not stop within {guard:?}"))),
+    }
+}
+
+async fn start(config: &Config) -> Result<Node, Fault> {
+    let mut builder = Node::builder()
+        .data_dir(&config.node.data)
+        .mdns(config.mesh.mdns)
+        .shards(config.mesh.shards);
+    if !config.node.name.is_empty() {
+        builder = builder.name(&config.node.name);
+    }
+    if config.node.ephemeral {
+        builder = builder.ephemeral();
+    }
+    if !config.mesh.key.as_os_str().is_empty() {
+        builder = builder.mesh_key(&config.mesh.key);
+    }
+    for address in &config.mesh.listen {
+        builder = builder.listen(address);
+    }
+    for address in &config.mesh.bootstrap {
+        builder = builder.bootstrap(address);
+    }
+    for (key, value) in &config.node.capabilities {
+        builder = builder.capability(key, value);
+    }
+    kinds::register(builder).start().await.about("cannot start the node")
+}
+
+/// Says that the node is ready: to a person how to go on, to a program where everything is.
+fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), Fault> {
+    let addresses = node.addresses();
+    if json {
+        return output::json(&json!({
+            "ready": true,
+            "name": node.name(),
+            "peer": node.peer_id(),
+            "addresses": addresses,
+            "api": api,
+        }));
+    }
+    output::line(format_args!("node {} is ready", node.name()))?;
+    output::line(format_args!("  peer    {}", node.peer_id()))?;
+    for address in &addresses {
+        output::line(format_args!("  listens {address}"))?;
+    }
+    output::line(format_args!("  api     http://{api}/"))?;
+    if let (Some(key), Some(address)) = (node.mesh_key_path(), reachable(&addresses)) {
+        let key = key.display();
+        output::line(format_args!("It founded a mesh. To join it from another folder or machine:"))?;
+        output::line(format_args!("  cpe node --mesh-key {key} --bootstrap {address}"))?;
+        output::line(format_args!("(copy {key} there first; whoever has it can join)"))?;
+    } else if config.mesh.bootstrap.is_empty() && !config.mesh.mdns {
+        output::line(format_args!("It waits to be joined, or for nodes it met before."))?;
+    }
+    Ok(())
+}
+
+/// The address another machine most likely reaches.
+fn reachable(addresses: &[String]) -> Option<&String> {
+    addresses.iter().find(|address| !address.contains("/127.0.0.1/")).or_else(|| addresses.first())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Fault> {
+        let open = |kind| signal(kind).about("cannot listen for signals");
+        Ok(Self {
+            terminate: open(SignalKind::terminate())?,
+            interrupt: open(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! `cpe space`: the tuple space of a mesh, through one of its nodes.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand, ValueEnum};
+use cpe_tuple::json::{
+    parse_cli_value, parse_template, parse_tuple, template_to_json, tuple_to_json, value_to_json,
+};
+use serde_json::{Value, json};
+
+use crate::cli::Common;
+use crate::client::{Client, segment};
+use crate::exit::{About, Fault, Status};
+use crate::output;
+
+/// Bytes of a file that becomes a value at most: a tuple holds 4 MiB with its name.
+const FILE_BYTES_MAX: u64 = cpe_tuple::limits::MAX_TUPLE_BYTES as u64;
+
+/// Commands of the tuple space.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpaceCommand {
+    /// Add a value to a variable
+    Store(StoreArgs),
+    /// Add a tuple
+    Out(OutArgs),
+    /// Wait for a value of a variable and leave it there
+    Find(NameArgs),
+    /// Read a value of a variable if there is one (else exit status 3)
+    FindTry(NameArgs),
+    /// Wait for a value of a variable and take it
+    Fetch(NameArgs),
+    /// Take a value of a variable if there is one (else exit status 3)
+    FetchTry(NameArgs),
+    /// Wait for a tuple that matches a template and leave it there
+    Rd(TemplateArgs),
+    /// Read a tuple that matches a template if there is one (else exit status 3)
+    Rdp(TemplateArgs),
+    /// Wait for a tuple that matches a template and take it
+    In(TemplateArgs),
+    /// Take a tuple that matches a template if there is one (else exit status 3)
+    Inp(TemplateArgs),
+    /// Set the mode of a variable
+    Declare(DeclareArgs),
+    /// List the workspaces, or the variables of one
+    List {
+        /// Workspace
+        #[arg(value_name = "WS", value_parser = workspace)]
+        workspace: Option<String>,
+    },
+    /// Delete a variable with its tuples, or a whole workspace
+    Delete {
+        /// Workspace
+        #[arg(value_name = "WS", value_parser = workspace)]
+        workspace: String,
+        /// Variable; all of them when left out
+        #[arg(allow_negative_numbers = true)]
+        name: Option<String>,
+    },
+    /// Print tuples as they come, beginning with those there are, until interrupted
+    Watch {
+        /// Workspace
+        #[arg(value_name = "WS", value_parser = workspace)]
+        workspace: String,
+        /// Which tuples [default: those of a variable, `[{"?":"any"},{"?":"any"}]`]
+        template: Option<String>,
+    },
+}
+
+/// Arguments of `store`.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Workspace
+    #[arg(value_name = "WS", value_parser = workspace)]
+    workspace: String,
+    /// Variable
+    #[arg(allow_negative_numbers = true)]
+    name: String,
+    /// Value: JSON, a bare word is a string
+    #[arg(allow_negative_numbers = true, required_unless_present = "file")]
+    value: Option<String>,
+    /// When it counts as stored
+    #[arg(long, value_enum, default_value_t = AckArg::Home)]
+    ack: AckArg,
+    /// Store the bytes of this file (`-`: standard input) instead of VALUE
+    #[arg(long, conflicts_with = "value")]
+    file: Option<PathBuf>,
+}
+
+/// Arguments of `out`.
+#[derive(Debug, Args)]
+pub(crate) struct OutArgs {
+    /// Workspace
+    #[arg(value_name = "WS", value_parser = workspace)]
+    workspace: String,
+    /// Tuple: a JSON array
+    tuple: String,
+    /// When it counts as stored
+    #[arg(long, value_enum, default_value_t = AckArg::Home)]
+    ack: AckArg,
+}
+
+/// When a store counts as done.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum AckArg {
+    /// Decided and durable at its home
+    Home,
+    /// Durable on the node asked; it is admitted exactly once, later
+    Local,
+}
+
+/// Arguments of the forms that name a variable.
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    /// Workspace
+    #[arg(value_name = "WS", value_parser = workspace)]
+    workspace: String,
+    /// Variable
+    #[arg(allow_negative_numbers = true)]
+    name: String,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// Arguments of the forms that take a template.
+#[derive(Debug, Args)]
+pub(crate) struct TemplateArgs {
+    /// Workspace
+    #[arg(value_name = "WS", value_parser = workspace)]
+    workspace: String,
+    /// Template: a JSON array
+    template: String,
+    #[command(flatten)]
+    read: ReadArgs,
+}
+
+/// Options of everything that reads.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// Ask the home instead of the replica of the node asked; a take always does
+    #[arg(long)]
+    fresh: bool,
+    /// Write what was read to this file: bytes and text as they are, else JSON
+    #[arg(long, value_name = "F")]
+    out: Option<PathBuf>,
+}
+
+/// Arguments of `declare`.
+#[derive(Debug, Args)]
+pub(crate) struct DeclareArgs {
+    /// Workspace
+    #[arg(value_name = "WS", value_parser = workspace)]
+    workspace: String,
+    /// Variable
+    #[arg(allow_negative_numbers = true)]
+    name: String,
+    /// fifo, lifo, multi or single
+    mode: cpe::Mode,
+}
+
+/// One of the four ways to read; the word is its path in the HTTP API.
+#[derive(Clone, Copy)]
+struct How {
+    path: &'static str,
+    waits: bool,
+}
+
+const RD: How = How { path: "rd", waits: true };
+const RDP: How = How { path: "rdp", waits: false };
+const IN: How = How { path: "in", waits: true };
+const INP: How = How { path: "inp", waits: false };
+
+/// Runs a command of the tuple space.
+///
+/// # Errors
+/// Why it was not done.
+pub(crate) async fn run(command: SpaceCommand, common: Common) -> Result<Status, Fault> {
+    let space = Remote { client: Client::of(&common), within: common.timeout(), common };
+    match command {
+        SpaceCommand::Store(args) => space.store(args).await,
+        SpaceCommand::Out(args) => {
+            let tuple = parse_tuple(&args.tuple).map_err(|why| usage("TUPLE", &why))?;
+            let body = json!({"tuple": tuple_to_json(&tuple)});
+            space.add(&args.workspace, "out", body, args.ack).await
+        }
+        SpaceCommand::Find(args) => space.named(RD, args).await,
+        SpaceCommand::FindTry(args) => space.named(RDP, args).await,
+        SpaceCommand::Fetch(args) => space.named(IN, args).await,
+        SpaceCommand::FetchTry(args) => space.named(INP, args).await,
+        SpaceCommand::Rd(args) => space.matching(RD, args).await,
+        SpaceCommand::Rdp(args) => space.matching(RDP, args).await,
+        SpaceCommand::In(args) => space.matching(IN, args).await,
+        SpaceCommand::Inp(args) => space.matching(INP, args).await,
+        SpaceCommand::Declare(args) => space.declare(args).await,
+        SpaceCommand::List { workspace } => space.list(workspace).await,
+        SpaceCommand::Delete { workspace, name } => space.delete(&workspace, name).await,
+        SpaceCommand::Watch { workspace, template } => space.watch(&workspace, template).await,
+    }
+}
+
+struct Remote {
+    client: Client,
+    within: Duration,
+    common: Common,
+}
+
+impl Remote {
+    async fn store(&self, args: StoreArgs) -> Result<Status, Fault> {
+        let name = value("NAME", &args.name)?;
+        let value = match (&args.file, &args.value) {
+            (Some(file), _) => json!({"bytes": STANDARD.encode(read_file(file)?)}),
+            (None, Some(text)) => value("VALUE", text)?,
+            (None, None) => return Err(Fault::usage("neither VALUE nor --file was given")),
+        };
+        self.add(&args.workspace, "store", json!({"name": name, "value": value}), args.ack).await
+    }
+
+    async fn add(
+        &self,
+        workspace: &str,
+        path: &str,
+        mut body: Value,
+        ack: AckArg,
+    ) -> Result<Status, Fault> {
+        if let Value::Object(body) = &mut body {
+            let ack = match ack {
+                AckArg::Home => "home",
+                AckArg::Local => "local",
+            };
+            body.insert("ack".to_owned(), Value::from(ack));
+        }
+        let stored = self.post(workspace, path, body).await?;
+        if self.common.json {
+            output::json(&stored)?;
+        } else if stored.get("stored") == Some(&Value::from("pending")) {
+            output::line(format_args!("pending: kept here until its home admits it"))?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn named(&self, how: How, args: NameArgs) -> Result<Status, Fault> {
+        let template = json!([value("NAME", &args.name)?, {"?": "any"}]);
+        let found = self.find(how, &args.workspace, template, args.read.fresh).await?;
+        let Some(value) = found.and_then(|fields| fields.get(1).cloned()) else {
+            return self.nothing();
+        };
+        self.show(&value, &args.read)
+    }
+
+    async fn matching(&self, how: How, args: TemplateArgs) -> Result<Status, Fault> {
+        let template = template(&args.template)?;
+        match self.find(how, &args.workspace, template, args.read.fresh).await? {
+            Some(tuple) => self.show(&tuple, &args.read),
+            None => self.nothing(),
+        }
+    }
+
+    async fn find(
+        &self,
+        how: How,
+        workspace: &str,
+        template: Value,
+        fresh: bool,
+    ) -> Result<Option<Value>, Fault> {
+        let body = json!({"template": template, "fresh": fresh});
+        let mut found = self.post(workspace, how.path, body).await?;
+        match found.get_mut("tuple").map(Value::take) {
+            Some(tuple @ Value::Array(_)) => Ok(Some(tuple)),
+            Some(Value::Null) if !how.waits => Ok(None),
+            _ => Err(Fault::failed(format!("the node answered without a tuple: {found}"))),
+        }
+    }
+
+    /// A trying form found nothing: that is an answer, not an error.
+    fn nothing(&self) -> Result<Status, Fault> {
+        if self.common.json {
+            output::json(&Value::Null)?;
+        }
+        Ok(Status::Nothing)
+    }
+
+    fn show(&self, value: &Value, read: &ReadArgs) -> Result<Status, Fault> {
+        if let Some(path) = &read.out {
+            std::fs::write(path, as_bytes(value)).about(format!("cannot write {}", path.display()))?;
+        } else if self.common.json {
+            output::json(value)?;
+        } else {
+            output::line(format_args!("{}", output::plain(value)))?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn declare(&self, args: DeclareArgs) -> Result<Status, Fault> {
+        let body = json!({"name": value("NAME", &args.name)?, "mode": args.mode.to_string()});
+        let done = self.post(&args.workspace, "declare", body).await?;
+        if self.common.json {
+            output::json(&done)?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn list(&self, workspace: Option<String>) -> Result<Status, Fault> {
+        let path = match &workspace {
+            Some(workspace) => format!("/v1/spaces/{}", segment(workspace)),
+            None => "/v1/spaces".to_owned(),
+        };
+        let list = self.client.get(&path, self.within).await?;
+        if self.common.json {
+            output::json(&list)?;
+            return Ok(Status::Done);
+        }
+        let columns: &[&str] = match workspace {
+            Some(_) => &["name", "mode", "tuples", "pending", "shard"],
+            None => &["name", "variables", "tuples"],
+        };
+        let empty = match workspace {
+            Some(name) => format!("workspace `{name}` holds nothing"),
+            None => "no workspaces yet".to_owned(),
+        };
+        output::table(columns, output::rows(&list, columns), &empty)?;
+        Ok(Status::Done)
+    }
+
+    async fn delete(&self, workspace: &str, name: Option<String>) -> Result<Status, Fault> {
+        let mut path = format!("/v1/spaces/{}", segment(workspace));
+        if let Some(name) = name {
+            let name = value("NAME", &name)?.to_string();
+            path.push_str(&format!("/variables/{}", segment(&name)));
+        }
+        path.push_str(&format!("?timeout_ms={}", self.within.as_millis()));
+        let done = self.client.delete(&path, self.within).await?;
+        if self.common.json {
+            output::json(&done)?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn watch(&self, workspace: &str, given: Option<String>) -> Result<Status, Fault> {
+        let template = match given {
+            Some(text) => template(&text)?,
+            None => json!([{"?": "any"}, {"?": "any"}]),
+        };
+        let query = segment(&template.to_string());
+        let path = format!("/v1/spaces/{}/watch?template={query}", segment(workspace));
+        let print = async {
+            let mut lines = self.client.stream(&path).await?;
+            while let Some(line) = lines.next().await? {
+                output::json(line.get("tuple").unwrap_or(&line))?;
+            }
+            Err(Fault::unavailable("the node ended the watch: it is stopping"))
+        };
+        // Only a time that was asked for ends a watch, and then it has done what it was to do.
+        match self.common.timeout {
+            None => print.await,
+            Some(within) => {
+                tokio::time::timeout(within, print).await.unwrap_or(Ok(Status::Done))
+            }
+        }
+    }
+
+    async fn post(&self, workspace: &str, path: &str, mut body: Value) -> Result<Value, Fault> {
+        if let Value::Object(body) = &mut body {
+            let within = u64::try_from(self.within.as_millis()).unwrap_or(u64::MAX);
+            body.insert("timeout_ms".to_owned(), Value::from(within));
+        }
+        let path = format!("/v1/spaces/{}/{path}", segment(workspace));
+        Ok(self.client.post(&path, &body, self.within).await?)
+    }
+}
+
+/// Reads a value of the command line and gives its JSON form.
+pub(super) fn value(what: &str, text: &str) -> Result<Value, Fault> {
+    let value = parse_cli_value(text).map_err(|why| usage(what, &why))?;
+    Ok(value_to_json(&value))
+}
+
+fn template(text: &str) -> Result<Value, Fault> {
+    let template = parse_template(text).map_err(|why| usage("TEMPLATE", &why))?;
+    Ok(template_to_json(&template))
+}
+
+fn usage(what: &str, why: &dyn std::fmt::Display) -> Fault {
+    Fault::usage(format!("{what}: {why}"))
+}
+
+fn workspace(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a workspace needs a name".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
+    let about = format!("cannot read {}", path.display());
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits.
+    let limit = FILE_BYTES_MAX + 1;
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).about(about)?;
+    } else {
+        let file = std::fs::File::open(path).about(&about)?;
+        file.take(limit).read_to_end(&mut bytes).about(about)?;
+    }
+    if bytes.len() as u64 == limit {
+        return Err(Fault::failed(format!(
+            "{} is larger than a tuple may be ({FILE_BYTES_MAX} bytes)",
+            path.display()
+        ))
+        .next("store it in parts"));
+    }
+    Ok(bytes)
+}
+
+/// What `--out` writes.
+fn as_bytes(value: &Value) -> Vec<u8> {
+    if let Some(encoded) = value.get("bytes").and_then(Value::as_str)
+        && let Ok(bytes) = STANDARD.decode(encoded)
+    {
+        return bytes;
+    }
+    output::plain(value).into_bytes()
+}

@@ -1,0 +1,126 @@
+//! The node's configuration: file, environment and flags, in that order of weakness.
+//!
+//! One table (`settings`) says for each setting its key in the file, its environment variable,
+//! its flag, its form and its default. Everything else follows from the table: what a file may
+//! hold, what `cpe config show` prints, and what `configs/node.toml` must mention.
+
+mod layers;
+mod settings;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+pub(crate) use layers::{Flag, Settings};
+pub(crate) use shape::{check_multiaddr, parse_pair, parse_span};
+
+use crate::exit::Fault;
+
+/// What a node runs with. Fields are the settings of the table, section by section.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The node itself.
+    pub(crate) node: NodeConfig,
+    /// Its mesh.
+    pub(crate) mesh: MeshConfig,
+    /// Its HTTP API.
+    pub(crate) api: ApiConfig,
+    /// Its log.
+    pub(crate) log: LogConfig,
+}
+
+/// Section `[node]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeConfig {
+    /// What people call it; empty: derived from its peer id.
+    pub(crate) name: String,
+    /// Folder of everything it keeps.
+    pub(crate) data: PathBuf,
+    /// Keep everything in memory.
+    pub(crate) ephemeral: bool,
+    /// What it says of itself.
+    pub(crate) capabilities: BTreeMap<String, String>,
+    /// How long an orderly stop may take.
+    #[serde(deserialize_with = "span")]
+    pub(crate) stop_within: Duration,
+}
+
+/// Section `[mesh]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MeshConfig {
+    /// Multiaddrs to listen on.
+    pub(crate) listen: Vec<String>,
+    /// Multiaddrs of members to join by.
+    pub(crate) bootstrap: Vec<String>,
+    /// File of the mesh key; empty: the one in the data folder, or a new mesh.
+    pub(crate) key: PathBuf,
+    /// Look for members on the local network.
+    pub(crate) mdns: bool,
+    /// Shards of a mesh this node founds.
+    pub(crate) shards: u16,
+}
+
+/// Section `[api]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiConfig {
+    /// Address and port to listen on.
+    pub(crate) listen: String,
+    /// Names besides loopback's that requests may call this node by.
+    pub(crate) hosts: Vec<String>,
+    /// Bytes of a request's body at most.
+    pub(crate) body_bytes_max: usize,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogConfig {
+    /// Which events are written.
+    pub(crate) filter: String,
+    /// How.
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// `pretty` on a terminal, `json` elsewhere.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Joins the layers.
+    ///
+    /// # Errors
+    /// A usage fault that names the file and line, the variable or the flag, and says what would
+    /// be right.
+    pub(crate) fn load(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Fault> {
+        Self::from_settings(&Settings::load(file, &|name| std::env::var_os(name), flags)?)
+    }
+
+    fn from_settings(settings: &Settings) -> Result<Self, Fault> {
+        // The table checked every value: what fails here is a table at odds with these structs,
+        // which a test rules out.
+        serde_json::from_value(settings.nested())
+            .map_err(|error| Fault::failed(format!("the settings table is inconsistent: {error}")))
+    }
+}
+
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_span(&text).map_err(serde::de::Error::custom)
+}
