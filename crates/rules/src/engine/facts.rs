@@ -1,0 +1,192 @@
+//! Facts in and out, typed: no text is ever parsed on this way.
+
+pub(crate) mod rows;
+
+use std::fmt;
+
+use super::Engine;
+use crate::error::EngineError;
+use crate::raw::{FactFault, RawFact};
+use crate::value::Value;
+
+/// A fact, copied out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// The fact's index, as in `f-12`.
+    pub index: i64,
+    /// The name of its template or relation.
+    pub template: String,
+    /// Whether it has no named slots; then its fields are the one slot `implied`.
+    pub ordered: bool,
+    /// Slots in the order of the template.
+    pub slots: Vec<(String, Value)>,
+}
+
+impl Fact {
+    /// The value of a slot.
+    #[must_use]
+    pub fn slot(&self, name: &str) -> Option<&Value> {
+        self.slots
+            .iter()
+            .find(|(slot, _)| slot == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The fields of an ordered fact.
+    #[must_use]
+    pub fn fields(&self) -> Option<&[Value]> {
+        match self.slots.first() {
+            Some((_, Value::Multifield(fields))) if self.ordered => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+/// As CLIPS prints it: `(reading (sensor boiler) (celsius 91))`.
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}", self.template)?;
+        for (slot, value) in &self.slots {
+            if !self.ordered {
+                write!(f, " ({slot}")?;
+            }
+            match value {
+                Value::Multifield(fields) => {
+                    for field in fields {
+                        write!(f, " {field}")?;
+                    }
+                }
+                value => write!(f, " {value}")?,
+            }
+            if !self.ordered {
+                f.write_str(")")?;
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+impl From<RawFact> for Fact {
+    fn from(raw: RawFact) -> Self {
+        let RawFact {
+            index,
+            template,
+            ordered,
+            slots,
+        } = raw;
+        Self {
+            index,
+            template,
+            ordered,
+            slots,
+        }
+    }
+}
+
+impl Engine {
+    /// Assert a fact of a deftemplate; slots not named get their defaults. Returns its index, or
+    /// that of an equal fact that exists already.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTemplate`], [`EngineError::OrderedTemplate`],
+    /// [`EngineError::Slot`], or what matching it ran into.
+    pub fn assert(&mut self, template: &str, slots: &[(&str, Value)]) -> Result<i64, EngineError> {
+        let asserted = self.call(|env| env.assert(template, slots))?;
+        asserted.map_err(|fault| self.explain(template, fault))
+    }
+
+    /// Assert the ordered fact `(relation fields...)`. A relation never seen before is created.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownTemplate`] when `relation` is a deftemplate with named slots.
+    pub fn assert_ordered(
+        &mut self,
+        relation: &str,
+        fields: Vec<Value>,
+    ) -> Result<i64, EngineError> {
+        let asserted = self.call(|env| env.assert_ordered(relation, fields))?;
+        asserted.map_err(|fault| match fault {
+            FactFault::OrderedTemplate => EngineError::Assert(
+                relation.to_owned(),
+                "the deftemplate has named slots: give them by name".to_owned(),
+            ),
+            other => self.explain(relation, other),
+        })
+    }
+
+    /// Retract a fact.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownFact`] when there is none of this index.
+    pub fn retract(&mut self, index: i64) -> Result<(), EngineError> {
+        if self.call(|env| env.retract(index))? {
+            Ok(())
+        } else {
+            Err(EngineError::UnknownFact(index))
+        }
+    }
+
+    /// Change slots of a fact: it is retracted and asserted anew, under a new index that is
+    /// returned. (CLIPS's own modify call corrupts memory in 6.40.)
+    ///
+    /// # Errors
+    /// As [`assert`](Self::assert); the fact is then as it was, under a new index.
+    pub fn modify(&mut self, index: i64, changes: &[(&str, Value)]) -> Result<i64, EngineError> {
+        let fact = self.fact(index).ok_or(EngineError::UnknownFact(index))?;
+        if fact.ordered {
+            return Err(EngineError::OrderedTemplate(fact.template));
+        }
+        let old: Vec<_> = fact
+            .slots
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.clone()))
+            .collect();
+        let mut new = old.clone();
+        for (name, value) in changes {
+            match new.iter_mut().find(|(slot, _)| slot == name) {
+                Some((_, slot)) => *slot = value.clone(),
+                None => new.push((name, value.clone())),
+            }
+        }
+        self.retract(index)?;
+        self.assert(&fact.template, &new).inspect_err(|_| {
+            // Best effort: what was there a moment ago is accepted again.
+            let _ = self.assert(&fact.template, &old);
+        })
+    }
+
+    /// All facts, oldest first.
+    pub fn facts(&mut self) -> Vec<Fact> {
+        let limit = self.limits().facts.saturating_add(1);
+        self.env.facts(limit).into_iter().map(Fact::from).collect()
+    }
+
+    /// The fact of an index.
+    pub fn fact(&mut self, index: i64) -> Option<Fact> {
+        self.env.fact(index).map(Fact::from)
+    }
+
+    /// Facts that exist.
+    #[must_use]
+    pub fn fact_count(&self) -> usize {
+        self.env.fact_count()
+    }
+
+    fn explain(&mut self, template: &str, raised: FactFault) -> EngineError {
+        let template = template.to_owned();
+        match raised {
+            FactFault::UnknownTemplate => EngineError::UnknownTemplate(template),
+            FactFault::OrderedTemplate => EngineError::OrderedTemplate(template),
+            FactFault::Slot { slot, reason } => EngineError::Slot {
+                template,
+                slot,
+                reason,
+            },
+            FactFault::Refused => {
+                let message = crate::raw::first_complaint(&self.take_complaint());
+                EngineError::Assert(template, message)
+            }
+            FactFault::Value(error) => error,
+        }
+    }
+}
