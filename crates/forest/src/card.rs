@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::forest::{Forest, hex};
+use crate::forest::Forest;
+use crate::manifest::hex;
 use crate::score::Score;
 use crate::spec::ForestSpec;
 
@@ -74,7 +75,6 @@ impl ModelCard {
     #[must_use]
     pub fn new(forest: &Forest) -> Self {
         let manifest = forest.manifest();
-        let known = |value: f64| (!value.is_nan()).then_some(value);
         let features = manifest.features().iter().zip(manifest.ranges());
         Self {
             forest: hex(&forest.hash()),
@@ -89,8 +89,8 @@ impl ModelCard {
                 .map(|((feature, range), importance)| FeatureCard {
                     name: feature.name.clone(),
                     levels: feature.levels.clone(),
-                    min: known(range.min),
-                    max: known(range.max),
+                    min: range.min,
+                    max: range.max,
                     missing: range.missing,
                     importance,
                 })

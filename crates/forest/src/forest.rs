@@ -4,193 +4,17 @@ use cpe_tuple::codec;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::dataset::{Dataset, Feature, Target, check_features, check_names};
-use crate::engine::ENGINE;
+use crate::dataset::{Dataset, Target};
 use crate::error::{GrowError, ModelError, PredictError};
 use crate::grove::Grove;
-use crate::grow::{check, grow_grove};
-use crate::limits::{MAX_CLASSES, MAX_COLUMNS, MAX_FOREST_BYTES};
+use crate::grow::grow_grove;
+use crate::limits::MAX_FOREST_BYTES;
+use crate::manifest::Manifest;
 use crate::oob::OutOfBag;
 use crate::rows::Rows;
 use crate::score::{Score, Told};
 use crate::spec::{ForestSpec, Task};
 use crate::tally::{Predictions, Tally, check_width, names_of};
-
-/// What must be known of a forest besides its trees: what it was asked for and what it learnt from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    spec: ForestSpec,
-    engine: String,
-    data: [u8; 32],
-    rows: usize,
-    features: Vec<Feature>,
-    ranges: Vec<Range>,
-    target: String,
-    classes: Vec<String>,
-}
-
-/// What a feature's values were at training.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Range {
-    /// The least; NaN if all were missing.
-    pub min: f64,
-    /// The largest; NaN if all were missing.
-    pub max: f64,
-    /// How many were missing.
-    pub missing: u64,
-}
-
-impl Manifest {
-    /// The manifest of the forest that this specification makes of this data.
-    ///
-    /// # Errors
-    /// [`GrowError`] if no forest can be grown; see [`check`].
-    pub fn new(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
-        check(data, spec)?;
-        Ok(Self {
-            spec: spec.clone(),
-            engine: ENGINE.to_owned(),
-            data: data.hash(),
-            rows: data.len(),
-            features: data.features.clone(),
-            ranges: data
-                .columns
-                .iter()
-                .map(|column| Range::of(column))
-                .collect(),
-            target: data.target_name.clone(),
-            classes: match &data.target {
-                Target::Classes { names, .. } => names.clone(),
-                Target::Numbers(_) => Vec::new(),
-            },
-        })
-    }
-
-    /// What was asked for.
-    #[must_use]
-    pub const fn spec(&self) -> &ForestSpec {
-        &self.spec
-    }
-
-    /// What grew the trees.
-    #[must_use]
-    pub fn engine(&self) -> &str {
-        &self.engine
-    }
-
-    /// The hash of the data it learnt from; see [`Dataset::hash`].
-    #[must_use]
-    pub const fn data(&self) -> &[u8; 32] {
-        &self.data
-    }
-
-    /// How many rows it learnt from.
-    #[must_use]
-    pub const fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The columns of a row, in their order.
-    #[must_use]
-    pub fn features(&self) -> &[Feature] {
-        &self.features
-    }
-
-    /// For each feature what its values were at training.
-    #[must_use]
-    pub fn ranges(&self) -> &[Range] {
-        &self.ranges
-    }
-
-    /// The name of what is told.
-    #[must_use]
-    pub fn target(&self) -> &str {
-        &self.target
-    }
-
-    /// The classes that can be told; empty for numbers.
-    #[must_use]
-    pub fn classes(&self) -> &[String] {
-        &self.classes
-    }
-
-    /// What all its groves carry.
-    #[must_use]
-    pub fn recipe(&self) -> [u8; 32] {
-        self.spec.recipe(&self.data)
-    }
-
-    fn check(&self) -> Result<(), ModelError> {
-        let wrong = |reason: String| ModelError::Inconsistent(reason);
-        self.spec
-            .validate()
-            .map_err(|error| wrong(error.to_string()))?;
-        check_features(&self.features).map_err(|error| wrong(error.to_string()))?;
-        check_names("class", &self.classes).map_err(|error| wrong(error.to_string()))?;
-        let features = self.features.len();
-        if features == 0 || features > MAX_COLUMNS || self.ranges.len() != features {
-            return Err(wrong(format!(
-                "{features} features, {} ranges",
-                self.ranges.len()
-            )));
-        }
-        let classes = match self.spec.task {
-            Task::Classify => 2..=MAX_CLASSES,
-            Task::Regress => 0..=0,
-        };
-        if !classes.contains(&self.classes.len()) {
-            let (task, found) = (self.spec.task.name(), self.classes.len());
-            return Err(wrong(format!(
-                "the task is to {task}, and there are {found} classes"
-            )));
-        }
-        if self.engine != ENGINE {
-            return Err(wrong(format!(
-                "its trees were grown by \"{}\", this build has \"{ENGINE}\"",
-                self.engine
-            )));
-        }
-        Ok(())
-    }
-
-    /// Whether a grove is one of this forest's.
-    ///
-    /// # Errors
-    /// [`ModelError::Stranger`] or [`ModelError::Inconsistent`] if it is not.
-    pub fn accept(&self, grove: &Grove) -> Result<(), ModelError> {
-        let index = grove.index;
-        if grove.recipe != self.recipe() {
-            return Err(ModelError::Stranger {
-                index,
-                found: short_hex(&grove.recipe),
-                expected: short_hex(&self.recipe()),
-            });
-        }
-        if grove.features != self.features.len()
-            || grove.classes != self.classes.len()
-            || grove.trees() != self.spec.trees_of(index)
-        {
-            return Err(ModelError::Inconsistent(format!(
-                "grove {index} has {} trees of {} features and {} classes",
-                grove.trees(),
-                grove.features,
-                grove.classes
-            )));
-        }
-        Ok(())
-    }
-}
-
-impl Range {
-    fn of(column: &[f64]) -> Self {
-        let known = || column.iter().copied().filter(|value| !value.is_nan());
-        Self {
-            min: known().reduce(f64::min).unwrap_or(f64::NAN),
-            max: known().reduce(f64::max).unwrap_or(f64::NAN),
-            missing: column.iter().filter(|value| value.is_nan()).count() as u64,
-        }
-    }
-}
 
 /// A whole forest.
 ///
@@ -239,7 +63,7 @@ impl Forest {
     pub fn assemble(manifest: Manifest, mut groves: Vec<Grove>) -> Result<Self, ModelError> {
         manifest.check()?;
         groves.sort_by_key(|grove| grove.index);
-        let last = manifest.spec.groves() - 1;
+        let last = manifest.spec().groves() - 1;
         let mut found = groves.iter().map(|grove| grove.index).peekable();
         for index in 0..=last {
             let problem = |problem| ModelError::Groves {
@@ -359,7 +183,7 @@ impl Forest {
     /// # Errors
     /// [`PredictError::WrongColumns`] and [`PredictError::TooManyRows`].
     pub fn tally(&self, rows: &Rows) -> Result<Tally, PredictError> {
-        check_width(rows, self.manifest.features.len(), || {
+        check_width(rows, self.manifest.features().len(), || {
             names_of(&self.manifest)
         })?;
         Tally::of(&self.groves, rows)
@@ -380,7 +204,7 @@ impl Forest {
     pub fn evaluate(&self, data: &Dataset) -> Result<Score, PredictError> {
         let predictions = self.predict(&self.rows_of(data)?)?;
         let told = predictions.rows.iter().map(|row| Some(Told::from(row)));
-        Score::of(told, &data.target, &self.manifest.classes)
+        Score::of(told, &data.target, self.manifest.classes())
     }
 
     /// A data set's rows as this model wants them: columns by name, texts by the model's numbers.
@@ -388,7 +212,7 @@ impl Forest {
         let wrong = |reason: String| PredictError::WrongData(reason);
         let columns = self
             .manifest
-            .features
+            .features()
             .iter()
             .map(|feature| {
                 let place = data
@@ -401,19 +225,28 @@ impl Forest {
                 let levels = data
                     .features
                     .get(place)
-                    .map_or(&[] as &[_], |own| &own.levels);
+                    .map_or(&feature.levels, |own| &own.levels);
                 if levels.is_empty() != feature.levels.is_empty() {
                     let name = &feature.name;
                     return Err(wrong(format!(
                         "column \"{name}\" mixes up numbers and texts"
                     )));
                 }
-                Ok(feature.translate(column, levels))
+                if &feature.levels == levels {
+                    return Ok(column);
+                }
+                let known = feature.numbers_of(levels);
+                // NaN as an index is 0, so it is kept apart.
+                let number = |value: f64| match known.get(value as usize) {
+                    Some(&number) if !value.is_nan() => number,
+                    _ => f64::NAN,
+                };
+                Ok(column.into_iter().map(number).collect())
             })
             .collect::<Result<Vec<_>, _>>()?;
         let numbers = matches!(data.target, Target::Numbers(_));
-        if numbers != (self.manifest.spec.task == Task::Regress) {
-            let (task, found) = (self.manifest.spec.task.name(), data.target.kind());
+        if numbers != (self.manifest.spec().task == Task::Regress) {
+            let (task, found) = (self.manifest.spec().task.name(), data.target.kind());
             return Err(wrong(format!(
                 "its target holds {found}, the model can {task}"
             )));
@@ -437,41 +270,10 @@ impl Forest {
     }
 }
 
-impl Feature {
-    /// Numbers for another set of levels as numbers for this one's; unknown texts are missing.
-    fn translate(&self, column: Vec<f64>, levels: &[String]) -> Vec<f64> {
-        if self.levels == levels {
-            return column;
-        }
-        let known: Vec<f64> = levels
-            .iter()
-            .map(|level| {
-                let place = self.levels.iter().position(|own| own == level);
-                place.map_or(f64::NAN, |place| place as f64)
-            })
-            .collect();
-        let of = |value: f64| known.get(value as usize).copied().unwrap_or(f64::NAN);
-        column
-            .into_iter()
-            .map(|value| if value.is_nan() { value } else { of(value) })
-            .collect()
-    }
-}
-
 fn too_large(found: usize) -> ModelError {
     ModelError::TooLarge {
         what: "forest",
         found,
         limit: MAX_FOREST_BYTES,
     }
-}
-
-/// The first bytes of a hash, to tell it from others at a glance.
-pub(crate) fn short_hex(hash: &[u8; 32]) -> String {
-    hex(hash).chars().take(12).collect()
-}
-
-/// A hash as 64 hexadecimal digits.
-pub(crate) fn hex(hash: &[u8; 32]) -> String {
-    blake3::Hash::from_bytes(*hash).to_hex().to_string()
 }

@@ -1,6 +1,6 @@
 //! Rows to predict.
 
-use crate::dataset::{Feature, level_number};
+use crate::dataset::Feature;
 use crate::error::{DataError, PredictError};
 use crate::table::{Table, Values};
 
@@ -42,36 +42,7 @@ impl Rows {
     /// [`DataError::UnknownColumn`] if one is not there, [`DataError::WrongKind`] if it holds texts
     /// instead of numbers or the other way about.
     pub fn of_table(table: &Table, features: &[Feature]) -> Result<Self, DataError> {
-        let mut columns = Vec::with_capacity(features.len());
-        for feature in features {
-            let column = table.column(&feature.name)?;
-            columns.push(match (&column.values, feature.levels.is_empty()) {
-                (Values::Numbers(values), true) => values.clone(),
-                (Values::Texts { levels, of }, false) => {
-                    let known: Vec<f64> = levels
-                        .iter()
-                        .map(|level| {
-                            feature
-                                .levels
-                                .iter()
-                                .position(|known| known == level)
-                                .map_or(f64::NAN, |place| level_number(place as u32))
-                        })
-                        .collect();
-                    of.iter()
-                        .map(|&code| known.get(code as usize).copied().unwrap_or(f64::NAN))
-                        .collect()
-                }
-                (values, numbers) => {
-                    return Err(DataError::WrongKind {
-                        column: feature.name.clone(),
-                        found: values.kind(),
-                        expected: if numbers { "numbers" } else { "texts" },
-                    });
-                }
-            });
-        }
-        Ok(Self::of_columns(&columns, table.len()))
+        Ok(Self::of_columns(&columns_of(table, features)?, table.len()))
     }
 
     pub(crate) fn of_columns(columns: &[Vec<f64>], rows: usize) -> Self {
@@ -116,5 +87,38 @@ impl Rows {
 
     pub(crate) fn values(&self) -> &[f64] {
         &self.values
+    }
+}
+
+/// A model's columns out of a table.
+pub(crate) fn columns_of(table: &Table, features: &[Feature]) -> Result<Vec<Vec<f64>>, DataError> {
+    let column = |feature: &Feature| {
+        let column = table.column(&feature.name)?;
+        match (&column.values, feature.levels.is_empty()) {
+            (Values::Numbers(values), true) => Ok(values.clone()),
+            (Values::Texts { levels, of }, false) => {
+                let known = feature.numbers_of(levels);
+                let number = |code: &u32| known.get(*code as usize).copied().unwrap_or(f64::NAN);
+                Ok(of.iter().map(number).collect())
+            }
+            (Values::Missing(rows), _) => Ok(vec![f64::NAN; *rows]),
+            (values, numbers) => Err(DataError::WrongKind {
+                column: feature.name.clone(),
+                found: values.kind(),
+                expected: if numbers { "numbers" } else { "texts" },
+            }),
+        }
+    };
+    features.iter().map(column).collect()
+}
+
+impl Feature {
+    /// For each of some texts the number that it is to the model; unknown texts are missing.
+    pub(crate) fn numbers_of(&self, texts: &[String]) -> Vec<f64> {
+        let number = |text: &String| match self.levels.binary_search(text) {
+            Ok(place) => place as f64,
+            Err(_) => f64::NAN,
+        };
+        texts.iter().map(number).collect()
     }
 }

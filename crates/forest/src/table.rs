@@ -6,16 +6,17 @@ use std::io::Read;
 use csv::{ByteRecord, ReaderBuilder};
 
 use crate::error::DataError;
-use crate::limits::{MAX_CELLS, MAX_COLUMNS, MAX_CSV_BYTES, MAX_LEVELS, MAX_NAME_BYTES, MAX_ROWS};
+use crate::limits::{MAX_CELLS, MAX_COLUMNS, MAX_CSV_BYTES, MAX_NAME_BYTES, MAX_ROWS};
+
+use self::column::Builder;
+
+mod column;
 
 /// Cells that mean "not known", besides white space. Compared without regard to case.
-pub const MISSING: [&str; 7] = ["na", "n/a", "nan", "null", "none", "?", "-"];
+pub const MISSING: [&str; 5] = ["na", "n/a", "nan", "null", "?"];
 
 /// The code of a missing text.
 pub(crate) const NO_LEVEL: u32 = u32::MAX;
-
-/// Characters of a cell that an error shows.
-const SHOWN_CELL: usize = 40;
 
 /// How to read a CSV.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct CsvOptions {
     pub text: Vec<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
+    /// Columns to read, if not all: others may hold anything.
+    pub only: Option<Vec<String>>,
 }
 
 impl Default for CsvOptions {
@@ -34,7 +37,15 @@ impl Default for CsvOptions {
             delimiter: b',',
             text: Vec::new(),
             ignore: Vec::new(),
+            only: None,
         }
+    }
+}
+
+impl CsvOptions {
+    fn ignores(&self, name: &str) -> bool {
+        let listed = |names: &[String]| names.iter().any(|listed| listed == name);
+        listed(&self.ignore) || self.only.as_deref().is_some_and(|only| !listed(only))
     }
 }
 
@@ -60,6 +71,8 @@ pub(crate) enum Values {
     Numbers(Vec<f64>),
     /// Indices into sorted texts; [`NO_LEVEL`] is a missing one.
     Texts { levels: Vec<String>, of: Vec<u32> },
+    /// All of so many cells are missing.
+    Missing(usize),
 }
 
 impl Values {
@@ -67,6 +80,7 @@ impl Values {
         match self {
             Self::Numbers(_) => "numbers",
             Self::Texts { .. } => "texts",
+            Self::Missing(_) => "nothing",
         }
     }
 }
@@ -75,7 +89,7 @@ impl Table {
     /// Reads a CSV: UTF-8, a header line, then rows of as many cells.
     ///
     /// A column is numeric if every cell that is not missing (see [`MISSING`]) is a number, and
-    /// text if none is. A column of which every cell is missing is refused.
+    /// text if none is.
     ///
     /// # Errors
     /// Any [`DataError`] that names lines and columns; nothing is kept of the input then.
@@ -127,6 +141,18 @@ impl Table {
                 column: name.to_owned(),
                 known: some_names(self.names()),
             })
+    }
+
+    /// Takes a column out.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Column, DataError> {
+        let known = || some_names(self.names());
+        match self.columns.iter().position(|column| column.name == name) {
+            Some(place) => Ok(self.columns.remove(place)),
+            None => Err(DataError::UnknownColumn {
+                column: name.to_owned(),
+                known: known(),
+            }),
+        }
     }
 
     pub(crate) fn line(&self, row: usize) -> u64 {
@@ -199,7 +225,7 @@ fn read(input: &mut impl Read, options: &CsvOptions) -> Result<Table, DataError>
         .into_iter()
         .filter(|builder| !builder.ignored)
         .map(Builder::finish)
-        .collect::<Result<_, _>>()?;
+        .collect();
     Ok(Table { columns, lines })
 }
 
@@ -247,16 +273,8 @@ fn header(record: &ByteRecord, options: &CsvOptions) -> Result<Vec<Builder>, Dat
                 second: position,
             });
         }
-        builders.push(Builder {
-            name: name.to_owned(),
-            ignored: options.ignore.iter().any(|ignored| ignored == name),
-            forced_text: options.text.iter().any(|text| text == name),
-            number_line: None,
-            text_line: None,
-            numbers: Vec::new(),
-            texts: Vec::new(),
-            levels: BTreeMap::new(),
-        });
+        let forced_text = options.text.iter().any(|text| text == name);
+        builders.push(Builder::new(name, options.ignores(name), forced_text));
     }
     for name in options.ignore.iter().chain(&options.text) {
         if !seen.contains_key(name) {
@@ -267,158 +285,6 @@ fn header(record: &ByteRecord, options: &CsvOptions) -> Result<Vec<Builder>, Dat
         }
     }
     Ok(builders)
-}
-
-/// A column while its cells come in. Missing cells go to both lists until the kind is known.
-struct Builder {
-    name: String,
-    ignored: bool,
-    forced_text: bool,
-    number_line: Option<u64>,
-    text_line: Option<u64>,
-    numbers: Vec<f64>,
-    texts: Vec<u32>,
-    levels: BTreeMap<String, u32>,
-}
-
-impl Builder {
-    fn push(&mut self, cell: &[u8], line: u64) -> Result<(), DataError> {
-        if self.ignored {
-            return Ok(());
-        }
-        let Ok(cell) = std::str::from_utf8(cell) else {
-            return Err(DataError::NotUtf8 {
-                line,
-                column: format!("\"{}\"", self.name),
-            });
-        };
-        let cell = cell.trim();
-        if is_missing(cell) {
-            if self.text_line.is_none() {
-                self.numbers.push(f64::NAN);
-            }
-            if self.number_line.is_none() {
-                self.texts.push(NO_LEVEL);
-            }
-            return Ok(());
-        }
-        match cell.parse::<f64>() {
-            Ok(number) if !self.forced_text => self.push_number(number, cell, line),
-            _ => self.push_text(cell, line),
-        }
-    }
-
-    fn push_number(&mut self, number: f64, cell: &str, line: u64) -> Result<(), DataError> {
-        if let Some(other_line) = self.text_line {
-            return Err(self.mixed(cell, line, "a number", other_line, "text"));
-        }
-        if !number.is_finite() {
-            return Err(DataError::NotFinite {
-                line,
-                column: self.name.clone(),
-                cell: shortened(cell),
-            });
-        }
-        if self.number_line.is_none() {
-            self.number_line = Some(line);
-            self.texts = Vec::new();
-        }
-        // Minus zero equals zero, and would give equal tables different hashes.
-        self.numbers.push(number + 0.0);
-        Ok(())
-    }
-
-    fn push_text(&mut self, cell: &str, line: u64) -> Result<(), DataError> {
-        if let Some(other_line) = self.number_line {
-            return Err(self.mixed(cell, line, "text", other_line, "a number"));
-        }
-        if self.text_line.is_none() {
-            self.text_line = Some(line);
-            self.numbers = Vec::new();
-        }
-        let code = match self.levels.get(cell) {
-            Some(&code) => code,
-            None => self.new_level(cell, line)?,
-        };
-        self.texts.push(code);
-        Ok(())
-    }
-
-    fn new_level(&mut self, cell: &str, line: u64) -> Result<u32, DataError> {
-        if cell.len() > MAX_NAME_BYTES {
-            let what = format!("line {line}, column \"{}\": the text, in bytes,", self.name);
-            return Err(too_large(&what, cell.len() as u64, MAX_NAME_BYTES as u64));
-        }
-        if self.levels.len() == MAX_LEVELS {
-            let what = format!(
-                "the number of different texts in column \"{}\" (reached at line {line}; a column \
-                 of identifiers or free text should be ignored)",
-                self.name
-            );
-            return Err(too_large(&what, MAX_LEVELS as u64 + 1, MAX_LEVELS as u64));
-        }
-        let code = self.levels.len() as u32;
-        self.levels.insert(cell.to_owned(), code);
-        Ok(code)
-    }
-
-    fn mixed(
-        &self,
-        cell: &str,
-        line: u64,
-        kind: &'static str,
-        other_line: u64,
-        other: &'static str,
-    ) -> DataError {
-        DataError::Mixed {
-            line,
-            column: self.name.clone(),
-            cell: shortened(cell),
-            kind,
-            other_line,
-            other,
-        }
-    }
-
-    fn finish(self) -> Result<Column, DataError> {
-        let values = if self.number_line.is_some() {
-            Values::Numbers(self.numbers)
-        } else if self.text_line.is_some() {
-            // Codes in order of the texts, so that the order of the rows does not matter.
-            let mut sorted = vec![NO_LEVEL; self.levels.len()];
-            let mut levels = Vec::with_capacity(self.levels.len());
-            for (place, (level, code)) in self.levels.into_iter().enumerate() {
-                levels.push(level);
-                if let Some(slot) = sorted.get_mut(code as usize) {
-                    *slot = place as u32;
-                }
-            }
-            let of = self
-                .texts
-                .into_iter()
-                .map(|code| sorted.get(code as usize).copied().unwrap_or(NO_LEVEL))
-                .collect();
-            Values::Texts { levels, of }
-        } else {
-            return Err(DataError::AllMissing { column: self.name });
-        };
-        Ok(Column {
-            name: self.name,
-            values,
-        })
-    }
-}
-
-fn is_missing(cell: &str) -> bool {
-    cell.is_empty() || MISSING.iter().any(|word| cell.eq_ignore_ascii_case(word))
-}
-
-fn shortened(cell: &str) -> String {
-    let mut shown: String = cell.chars().take(SHOWN_CELL).collect();
-    if shown.len() < cell.len() {
-        shown.push_str("...");
-    }
-    shown
 }
 
 /// A reader that stops at a bound and remembers that it did.
@@ -443,3 +309,6 @@ impl<R: Read> Read for Bounded<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PredictError;
-use crate::forest::Manifest;
 use crate::grove::Grove;
 use crate::limits::MAX_PREDICT_ROWS;
+use crate::manifest::Manifest;
 use crate::rows::Rows;
 use crate::table::some_names;
 use crate::tree::Tree;

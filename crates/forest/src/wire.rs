@@ -312,3 +312,6 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! Tables as data sets, and data sets as CSV.
+
+use std::io::{Read, Write};
+
+use super::{Dataset, Feature, Target, TargetKind};
+use crate::error::DataError;
+use crate::limits::{MAX_AUTO_CLASSES, MAX_CLASSES};
+use crate::manifest::Manifest;
+use crate::rows::{Rows, columns_of};
+use crate::spec::Task;
+use crate::table::{Column, CsvOptions, NO_LEVEL, Table, Values, too_large};
+
+impl Dataset {
+    /// Reads a CSV; `target` names the column to be told, all others are features.
+    ///
+    /// # Errors
+    /// As [`Table::read_csv`] and [`from_table`](Self::from_table).
+    pub fn from_csv(
+        input: impl Read,
+        target: &str,
+        kind: TargetKind,
+        options: &CsvOptions,
+    ) -> Result<Self, DataError> {
+        Self::from_table(Table::read_csv(input, options)?, target, kind)
+    }
+
+    /// Makes a data set of a table; `target` names the column to be told.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownColumn`] if there is no such column, [`DataError::MissingTarget`] if one
+    /// of its cells is empty, [`DataError::WrongKind`] if texts are to be numbers.
+    pub fn from_table(mut table: Table, target: &str, kind: TargetKind) -> Result<Self, DataError> {
+        table.column(target)?;
+        let place = table
+            .columns
+            .iter()
+            .position(|column| column.name == target);
+        let column = table.columns.remove(place.unwrap_or(0));
+        let told = target_of(column, kind, &table)?;
+        let mut features = Vec::with_capacity(table.columns.len());
+        let mut columns = Vec::with_capacity(table.columns.len());
+        for column in table.columns {
+            let (levels, values) = match column.values {
+                Values::Numbers(values) => (Vec::new(), values),
+                Values::Texts { levels, of } => {
+                    (levels, of.into_iter().map(level_number).collect())
+                }
+                Values::Missing(_) => {
+                    return Err(DataError::AllMissing {
+                        column: column.name,
+                    });
+                }
+            };
+            features.push(Feature {
+                name: column.name,
+                levels,
+            });
+            columns.push(values);
+        }
+        Self::new(features, columns, target, told)
+    }
+
+    /// Writes a CSV that reads back as this data set: features, then the target.
+    ///
+    /// # Errors
+    /// [`DataError::Write`] as the writer says.
+    pub fn write_csv(&self, output: impl Write) -> Result<(), DataError> {
+        let failed = |error: csv::Error| DataError::Write(error.into());
+        let mut writer = csv::Writer::from_writer(output);
+        let names = self.features.iter().map(|feature| feature.name.as_str());
+        writer
+            .write_record(names.chain([self.target_name.as_str()]))
+            .map_err(failed)?;
+        for row in 0..self.len() {
+            for (feature, column) in self.features.iter().zip(&self.columns) {
+                let value = column.get(row).copied().unwrap_or(f64::NAN);
+                writer.write_field(cell(feature, value)).map_err(failed)?;
+            }
+            writer.write_field(self.target_text(row)).map_err(failed)?;
+            writer.write_record(None::<&[u8]>).map_err(failed)?;
+        }
+        writer.flush().map_err(DataError::Write)
+    }
+}
+
+impl Manifest {
+    /// Reads rows to tell from a CSV: the model's columns, by name; others may hold anything. A
+    /// text that the model has never seen counts as missing.
+    ///
+    /// # Errors
+    /// As [`Table::read_csv`] and [`Rows::of_table`].
+    pub fn read_rows(&self, input: impl Read, delimiter: u8) -> Result<Rows, DataError> {
+        let table = Table::read_csv(input, &self.options(delimiter))?;
+        Rows::of_table(&table, self.features())
+    }
+
+    /// Reads rows with what is true of them, to evaluate the model, from a CSV.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Self::read_rows), and as [`Dataset::from_table`] for the target.
+    pub fn read_labelled(&self, input: impl Read, delimiter: u8) -> Result<Dataset, DataError> {
+        let mut table = Table::read_csv(input, &self.options(delimiter))?;
+        let columns = columns_of(&table, self.features())?;
+        let kind = match self.spec().task {
+            Task::Classify => TargetKind::Classes,
+            Task::Regress => TargetKind::Numbers,
+        };
+        let target = table.take(self.target())?;
+        let target = target_of(target, kind, &table)?;
+        Dataset::new(self.features().to_vec(), columns, self.target(), target)
+    }
+
+    fn options(&self, delimiter: u8) -> CsvOptions {
+        let features = self.features().iter();
+        let texts = features
+            .clone()
+            .filter(|feature| !feature.levels.is_empty());
+        let names = features.map(|feature| feature.name.clone());
+        CsvOptions {
+            delimiter,
+            text: texts.map(|feature| feature.name.clone()).collect(),
+            ignore: Vec::new(),
+            only: Some(names.chain([self.target().to_owned()]).collect()),
+        }
+    }
+}
+
+fn level_number(code: u32) -> f64 {
+    if code == NO_LEVEL {
+        f64::NAN
+    } else {
+        f64::from(code)
+    }
+}
+
+fn cell(feature: &Feature, value: f64) -> String {
+    if value.is_nan() {
+        return String::new();
+    }
+    if feature.levels.is_empty() {
+        return value.to_string();
+    }
+    feature
+        .levels
+        .get(value as usize)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn target_of(column: Column, kind: TargetKind, table: &Table) -> Result<Target, DataError> {
+    let missing = |row: usize| DataError::MissingTarget {
+        line: table.line(row),
+        column: column.name.clone(),
+    };
+    match column.values {
+        Values::Texts { levels, of } => {
+            if kind == TargetKind::Numbers {
+                return Err(DataError::WrongKind {
+                    column: column.name,
+                    found: "texts",
+                    expected: "numbers as its target",
+                });
+            }
+            if let Some(row) = of.iter().position(|&code| code == NO_LEVEL) {
+                return Err(missing(row));
+            }
+            Ok(Target::Classes { names: levels, of })
+        }
+        Values::Missing(_) => Err(missing(0)),
+        Values::Numbers(values) => {
+            if let Some(row) = values.iter().position(|value| value.is_nan()) {
+                return Err(missing(row));
+            }
+            let mut distinct = values.clone();
+            distinct.sort_by(f64::total_cmp);
+            distinct.dedup();
+            let few_and_whole = distinct.len() <= MAX_AUTO_CLASSES
+                && distinct.iter().all(|value| value.fract() == 0.0);
+            match kind {
+                TargetKind::Numbers => Ok(Target::Numbers(values)),
+                TargetKind::Auto if !few_and_whole => Ok(Target::Numbers(values)),
+                _ if distinct.len() > MAX_CLASSES => Err(too_large(
+                    "the number of classes",
+                    distinct.len() as u64,
+                    MAX_CLASSES as u64,
+                )),
+                _ => Ok(Target::Classes {
+                    of: values
+                        .iter()
+                        .map(|value| distinct.partition_point(|other| other < value) as u32)
+                        .collect(),
+                    names: distinct.iter().map(f64::to_string).collect(),
+                }),
+            }
+        }
+    }
+}
