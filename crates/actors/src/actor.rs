@@ -20,6 +20,10 @@ pub trait Actor: Send + Sized + 'static {
     /// For answers of several types put a [`ReplyTo`](crate::ReplyTo) into the message.
     type Reply: Send + 'static;
 
+    /// What the actor accepts, as a short text for whoever sends it something else by value;
+    /// empty by default. For example `{"add":n} or "get"`.
+    const ACCEPTS: &'static str = "";
+
     /// Handles one message. The answer goes to the asker; a `tell` ignores it.
     ///
     /// # Errors

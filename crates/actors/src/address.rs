@@ -1,13 +1,6 @@
 //! The typed handle to an actor.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -33,7 +26,9 @@ pub struct Address<M, R = ()> {
 
 impl<M, R> Clone for Address<M, R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -79,14 +74,15 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// # Cancel safety
     /// When dropped before it is done, the message was not put in, and is dropped.
     pub async fn tell(&self, message: M) -> Result<(), TellError<M>> {
-        match self.shared.push(Envelope { message, reply: None }) {
+        match self.shared.push(Envelope {
+            message,
+            reply: None,
+        }) {
             Ok(()) => Ok(()),
-            Err((envelope, Refusal::Full)) => {
-                match self.shared.push_waiting(envelope).await {
-                    Ok(()) => Ok(()),
-                    Err((envelope, reason)) => Err(self.dead(envelope.message, reason)),
-                }
-            }
+            Err((envelope, Refusal::Full)) => match self.shared.push_waiting(envelope).await {
+                Ok(()) => Ok(()),
+                Err((envelope, reason)) => Err(self.dead(envelope.message, reason)),
+            },
             Err((envelope, Refusal::Dead(reason))) => Err(self.dead(envelope.message, reason)),
         }
     }
@@ -96,14 +92,18 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// # Errors
     /// [`TellError::Full`] or [`TellError::Dead`], with the message.
     pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
-        self.shared.push(Envelope { message, reply: None }).map_err(|(envelope, refusal)| {
-            match refusal {
-                Refusal::Full => {
-                    TellError::Full { actor: self.label(), message: envelope.message }
-                }
+        self.shared
+            .push(Envelope {
+                message,
+                reply: None,
+            })
+            .map_err(|(envelope, refusal)| match refusal {
+                Refusal::Full => TellError::Full {
+                    actor: self.label(),
+                    message: envelope.message,
+                },
                 Refusal::Dead(reason) => self.dead(envelope.message, reason),
-            }
-        })
+            })
     }
 
     /// Sends a message after a while, by a timer of the actor: it comes ahead of what waits in the
@@ -114,15 +114,20 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// [`MAX_TIMERS`](crate::MAX_TIMERS) timers running.
     pub fn tell_after(&self, delay: Duration, message: M) -> Result<TimerId, TellError<M>> {
         let at = Instant::now() + delay.min(MAX_DEADLINE);
-        self.shared.set_timer(at, Payload::Once(message)).map_err(|refused| {
-            let Payload::Once(message) = refused.payload else {
-                unreachable!("the payload that comes back is the one that went in")
-            };
-            match refused.dead {
-                Some(reason) => self.dead(message, reason),
-                None => TellError::Full { actor: self.label(), message },
-            }
-        })
+        self.shared
+            .set_timer(at, Payload::Once(message))
+            .map_err(|refused| {
+                let Payload::Once(message) = refused.payload else {
+                    unreachable!("the payload that comes back is the one that went in")
+                };
+                match refused.dead {
+                    Some(reason) => self.dead(message, reason),
+                    None => TellError::Full {
+                        actor: self.label(),
+                        message,
+                    },
+                }
+            })
     }
 
     /// Cancels a timer; false if it has fired or never was.
@@ -152,10 +157,21 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// As for [`ask`](Self::ask).
     pub async fn ask_within(&self, deadline: Duration, message: M) -> Result<R, AskError> {
         let (reply, mut answer) = oneshot::channel();
-        let left = self.send_within(deadline, Envelope { message, reply: Some(reply) }).await?;
+        let left = self
+            .send_within(
+                deadline,
+                Envelope {
+                    message,
+                    reply: Some(reply),
+                },
+            )
+            .await?;
         match patiently(left, &mut answer).await {
             Some(answer) => self.answered(answer),
-            None => Err(AskError::TimedOut { actor: self.label(), after: deadline }),
+            None => Err(AskError::TimedOut {
+                actor: self.label(),
+                after: deadline,
+            }),
         }
     }
 
@@ -185,19 +201,27 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
         let (to, mut value) = oneshot::channel();
         // The actor's own answer is only looked at for the reason when no value comes.
         let (reply, mut answer) = oneshot::channel();
-        let envelope = Envelope { message: message(ReplyTo(to)), reply: Some(reply) };
+        let envelope = Envelope {
+            message: message(ReplyTo(to)),
+            reply: Some(reply),
+        };
         self.send_within(deadline, envelope).await?;
         match patiently(due, &mut value).await {
             Some(Ok(value)) => return Ok(value),
             Some(Err(_)) => {
                 if let Some(answer) = patiently(due, &mut answer).await {
                     self.answered(answer)?;
-                    return Err(AskError::Unanswered { actor: self.label() });
+                    return Err(AskError::Unanswered {
+                        actor: self.label(),
+                    });
                 }
             }
             None => {}
         }
-        Err(AskError::TimedOut { actor: self.label(), after: deadline })
+        Err(AskError::TimedOut {
+            actor: self.label(),
+            after: deadline,
+        })
     }
 
     /// As [`ActorRef::stop`].
@@ -235,13 +259,19 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
                     Ok(Ok(())) => return Ok(Due::At(due)),
                     Ok(Err((_, reason))) => reason,
                     Err(_) => {
-                        return Err(AskError::Full { actor: self.label(), after: deadline });
+                        return Err(AskError::Full {
+                            actor: self.label(),
+                            after: deadline,
+                        });
                     }
                 }
             }
             Err((_, Refusal::Dead(reason))) => reason,
         };
-        Err(AskError::Dead { actor: self.label(), reason })
+        Err(AskError::Dead {
+            actor: self.label(),
+            reason,
+        })
     }
 
     fn answered(
@@ -253,14 +283,24 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
             Ok(Err(error)) => Err(*error),
             // Only an actor whose task is gone drops a question without a word.
             Err(_) => {
-                let reason = self.shared.exit_reason().unwrap_or(crate::ExitReason::RuntimeGone);
-                Err(AskError::Dead { actor: self.label(), reason })
+                let reason = self
+                    .shared
+                    .exit_reason()
+                    .unwrap_or(crate::ExitReason::RuntimeGone);
+                Err(AskError::Dead {
+                    actor: self.label(),
+                    reason,
+                })
             }
         }
     }
 
     fn dead(&self, message: M, reason: crate::ExitReason) -> TellError<M> {
-        TellError::Dead { actor: self.label(), reason, message }
+        TellError::Dead {
+            actor: self.label(),
+            reason,
+            message,
+        }
     }
 }
 

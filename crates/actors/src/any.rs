@@ -21,7 +21,17 @@ impl AnyAddress {
         M: DeserializeOwned + Send + 'static,
         R: Serialize + Send + 'static,
     {
-        Self(Arc::new(Typed(address)))
+        Self::accepting(address, "")
+    }
+
+    /// As [`from_typed`](Self::from_typed), with a text for those who send something else.
+    #[must_use]
+    pub fn accepting<M, R>(address: Address<M, R>, accepts: &'static str) -> Self
+    where
+        M: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        Self(Arc::new(Typed { address, accepts }))
     }
 
     pub(crate) fn from_plain(address: Address<Value, Option<Value>>) -> Self {
@@ -114,22 +124,35 @@ impl Target for Plain {
 
     fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
         Box::pin(async move {
-            self.0.ask_within(deadline, message).await.map(Option::unwrap_or_default)
+            self.0
+                .ask_within(deadline, message)
+                .await
+                .map(Option::unwrap_or_default)
         })
     }
 }
 
-struct Typed<M, R>(Address<M, R>);
+struct Typed<M, R> {
+    address: Address<M, R>,
+    accepts: &'static str,
+}
 
 impl<M, R> Typed<M, R>
 where
     M: DeserializeOwned + Send + 'static,
     R: Serialize + Send + 'static,
 {
-    fn read(&self, message: Value) -> Result<M, AskError> {
-        bridge::from_value(message).map_err(|error| AskError::Refused {
-            actor: self.0.label(),
-            reason: crate::error::bounded(error.to_string()),
+    fn read(&self, message: &Value) -> Result<M, AskError> {
+        bridge::from_value(message).map_err(|error| {
+            let mut reason = error.to_string();
+            if !self.accepts.is_empty() {
+                reason = format!("{reason}; it accepts {}", self.accepts);
+            }
+            let reason = crate::error::bounded(reason);
+            AskError::Refused {
+                actor: self.address.label(),
+                reason,
+            }
         })
     }
 }
@@ -140,24 +163,26 @@ where
     R: Serialize + Send + 'static,
 {
     fn actor(&self) -> ActorRef {
-        self.0.as_actor()
+        self.address.as_actor()
     }
 
     fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>> {
-        let message = self.read(message);
-        Box::pin(async { self.0.tell(message?).await.map_err(without_message) })
+        let message = self.read(&message);
+        Box::pin(async { self.address.tell(message?).await.map_err(without_message) })
     }
 
     fn try_tell(&self, message: Value) -> Result<(), AskError> {
-        self.0.try_tell(self.read(message)?).map_err(without_message)
+        self.address
+            .try_tell(self.read(&message)?)
+            .map_err(without_message)
     }
 
     fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
-        let message = self.read(message);
+        let message = self.read(&message);
         Box::pin(async move {
-            let answer = self.0.ask_within(deadline, message?).await?;
+            let answer = self.address.ask_within(deadline, message?).await?;
             bridge::to_value(&answer).map_err(|error| AskError::Failed {
-                actor: self.0.label(),
+                actor: self.address.label(),
                 reason: crate::error::bounded(format!("its answer is no value: {error}")),
             })
         })
@@ -166,7 +191,10 @@ where
 
 fn without_message<M>(error: TellError<M>) -> AskError {
     match error {
-        TellError::Full { actor, .. } => AskError::Full { actor, after: Duration::ZERO },
+        TellError::Full { actor, .. } => AskError::Full {
+            actor,
+            after: Duration::ZERO,
+        },
         TellError::Dead { actor, reason, .. } => AskError::Dead { actor, reason },
     }
 }

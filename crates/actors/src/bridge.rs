@@ -1,3 +1,41 @@
 //! Between [`Value`]s and serde types.
-pub fn to_value<T: serde::Serialize + ?Sized>(value: &T) -> Result<cpe_tuple::Value, std::fmt::Error> { let _ = value; todo!() }
-pub fn from_value<T: serde::de::DeserializeOwned>(value: cpe_tuple::Value) -> Result<T, std::fmt::Error> { let _ = value; todo!() }
+//!
+//! The way leads through JSON, so that what a person types on a command line is what a typed actor
+//! gets: structs and maps are maps, a unit variant is its name, a variant with content is a map of
+//! one entry (`{"add":3}`), `Option::None` and `()` are null. Values inside a type keep all their
+//! kinds, in the forms of [`cpe_tuple::json`].
+//!
+//! What JSON cannot say is not carried: a `Vec<u8>` is a list of integers, a float that is no
+//! number is null, and integers beyond 64 signed bits fit into no value. Where that matters, use a
+//! [`Value`] in the message, which has bytes and all floats.
+
+use cpe_tuple::{JsonError, Value, json};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A type and a value that do not go together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// The type has no JSON form, or the value not the form of the type.
+    #[error("{0}")]
+    Form(#[from] serde_json::Error),
+    /// The JSON form is no value.
+    #[error(transparent)]
+    Value(#[from] JsonError),
+}
+
+/// The value of a serde type.
+///
+/// # Errors
+/// When it holds something that no value can.
+pub fn to_value<T: Serialize + ?Sized>(it: &T) -> Result<Value, BridgeError> {
+    Ok(json::value_from_json(&serde_json::to_value(it)?)?)
+}
+
+/// The serde type that a value stands for.
+///
+/// # Errors
+/// When the value has not the form of the type, naming what was expected.
+pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, BridgeError> {
+    Ok(serde_json::from_value(json::value_to_json(value))?)
+}

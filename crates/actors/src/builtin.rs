@@ -26,7 +26,7 @@ pub(crate) struct Counter {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", expecting = r#"{"add":<integer>} or "get""#)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum CounterMessage {
     Add(i64),
     Get,
@@ -56,6 +56,8 @@ impl Actor for Counter {
     type Message = CounterMessage;
     type Reply = i64;
 
+    const ACCEPTS: &'static str = r#"{"add":n} with an integer n, or "get""#;
+
     async fn handle(
         &mut self,
         message: CounterMessage,
@@ -71,14 +73,19 @@ impl Actor for Counter {
     }
 
     fn snapshot(&self) -> Result<Option<Value>, ActorError> {
-        let snapshot = CounterSnapshot { version: 1, total: self.total };
+        let snapshot = CounterSnapshot {
+            version: 1,
+            total: self.total,
+        };
         Ok(Some(crate::bridge::to_value(&snapshot)?))
     }
 
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
-        let CounterSnapshot { version, total } = crate::bridge::from_value(snapshot)?;
+        let CounterSnapshot { version, total } = crate::bridge::from_value(&snapshot)?;
         if version != 1 {
-            return Err(ActorError::failed(format!("a counter's snapshot of version {version}")));
+            return Err(ActorError::failed(format!(
+                "a counter's snapshot of version {version}"
+            )));
         }
         self.total = total;
         Ok(())

@@ -79,7 +79,9 @@ async fn guarded<T, M: Send + 'static, R: Send + 'static>(
     let mut grace: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| match caught(|| future.as_mut().poll(cx)) {
         Ok(Poll::Ready(result)) => Poll::Ready(Outcome::from(result)),
-        Ok(Poll::Pending) => shared.poll_interrupt(cx, &mut grace).map(|()| Outcome::Cancelled),
+        Ok(Poll::Pending) => shared
+            .poll_interrupt(cx, &mut grace)
+            .map(|()| Outcome::Cancelled),
         Err(panic) => Poll::Ready(Outcome::from_panic(&*panic)),
     })
     .await
@@ -87,8 +89,7 @@ async fn guarded<T, M: Send + 'static, R: Send + 'static>(
 
 /// Makes an instance; a panic of the factory is an error.
 pub(crate) fn build<A>(factory: &mut Factory<A>) -> Result<A, ActorError> {
-    caught(factory)
-        .unwrap_or_else(|panic| Err(ActorError::failed(panic_text(&*panic))))
+    caught(factory).unwrap_or_else(|panic| Err(ActorError::failed(panic_text(&*panic))))
 }
 
 /// The text of a panic, as far as it has one.
@@ -107,9 +108,16 @@ pub(crate) fn run<A: Actor>(
     actor: A,
     factory: Option<Factory<A>>,
 ) -> impl Future<Output = ()> + Send {
-    let grave = Grave { shared: Arc::clone(&shared) };
+    let grave = Grave {
+        shared: Arc::clone(&shared),
+    };
     let ctx = Context::new(shared);
-    let cell = Cell { actor, ctx, factory, local: Local::default() };
+    let cell = Cell {
+        actor,
+        ctx,
+        factory,
+        local: Local::default(),
+    };
     let mut tenure = Tenure { cell, grave };
     async move {
         let reason = tenure.cell.live().await;
@@ -135,7 +143,9 @@ impl<A: Actor> Drop for Grave<A> {
     fn drop(&mut self) {
         let shared = &self.shared;
         bury_messages::<A>(shared, &ExitReason::RuntimeGone, &mut Local::default());
-        shared.system.leave(shared.id, shared.parent, shared.options.name.as_deref());
+        shared
+            .system
+            .leave(shared.id, shared.parent, shared.options.name.as_deref());
         shared.finish();
     }
 }
@@ -151,7 +161,10 @@ fn bury_messages<A: Actor>(
         let why = DeadReason::ActorEnded(reason.clone());
         shared.system.dead_letter(shared.label(), why, detail);
         if let Some(reply) = reply {
-            let dead = AskError::Dead { actor: shared.label(), reason: reason.clone() };
+            let dead = AskError::Dead {
+                actor: shared.label(),
+                reason: reason.clone(),
+            };
             let _ = reply.send(Err(Box::new(dead)));
         }
     }
@@ -209,7 +222,11 @@ impl<A: Actor> Cell<A> {
     /// Makes a new instance ready for messages.
     async fn begin(&mut self, shared: &Peer<A>, first: bool) -> Result<(), String> {
         if (first || shared.options.supervision.from_snapshot)
-            && let Some(snapshot) = self.ctx.rare.as_ref().and_then(|rare| rare.snapshot.clone())
+            && let Some(snapshot) = self
+                .ctx
+                .rare
+                .as_ref()
+                .and_then(|rare| rare.snapshot.clone())
         {
             let restored = caught(|| self.actor.restore(snapshot));
             restored
@@ -228,17 +245,16 @@ impl<A: Actor> Cell<A> {
     }
 
     /// A message was handled: counts it, answers, and takes a snapshot if one is due.
-    fn done(
-        &mut self,
-        shared: &Peer<A>,
-        answer: A::Reply,
-        reply: Reply<A>,
-    ) -> Result<(), String> {
+    fn done(&mut self, shared: &Peer<A>, answer: A::Reply, reply: Reply<A>) -> Result<(), String> {
         let handled = shared.count_handled();
         let every = shared.options.snapshot_every;
         let due = self.ctx.snapshot_due || every.is_some_and(|every| handled.is_multiple_of(every));
         // Before the answer: what an asker was told of survives the next failure.
-        let taken = if due { self.take_snapshot(shared) } else { Ok(()) };
+        let taken = if due {
+            self.take_snapshot(shared)
+        } else {
+            Ok(())
+        };
         if let Some(reply) = reply {
             // The asker may have stopped waiting; that is its own affair.
             let _ = reply.send(Ok(answer));
@@ -302,7 +318,10 @@ impl<A: Actor> Cell<A> {
                 );
                 if let Some(reply) = reply {
                     let actor = shared.label();
-                    let poisoned = AskError::Poisoned { actor, reason: reason.clone() };
+                    let poisoned = AskError::Poisoned {
+                        actor,
+                        reason: reason.clone(),
+                    };
                     let _ = reply.send(Err(Box::new(poisoned)));
                 }
                 self.recover(shared, reason).await
@@ -372,7 +391,10 @@ impl<A: Actor> Cell<A> {
     fn count_failure(&mut self, policy: &Supervision) -> Option<u32> {
         let now = Instant::now();
         let failures = &mut self.ctx.rare().failures;
-        while failures.front().is_some_and(|first| now - *first > policy.within) {
+        while failures
+            .front()
+            .is_some_and(|first| now - *first > policy.within)
+        {
             failures.pop_front();
         }
         let before = u32::try_from(failures.len()).unwrap_or(u32::MAX);
@@ -400,8 +422,8 @@ impl<A: Actor> Cell<A> {
             return Ok(Flow::Break(reason));
         }
         if let Some(factory) = &mut self.factory {
-            self.actor = build(factory)
-                .map_err(|error| format!("cannot make a new instance: {error}"))?;
+            self.actor =
+                build(factory).map_err(|error| format!("cannot make a new instance: {error}"))?;
         }
         shared.count_restart();
         self.begin(shared, false).await.map(Flow::Continue)
@@ -410,7 +432,11 @@ impl<A: Actor> Cell<A> {
     /// Drops the timers and watches of an instance that is gone.
     fn leave_behind(&mut self, shared: &Peer<A>) {
         shared.clear_timers();
-        let watching = self.ctx.rare.as_mut().map(|rare| std::mem::take(&mut rare.watching));
+        let watching = self
+            .ctx
+            .rare
+            .as_mut()
+            .map(|rare| std::mem::take(&mut rare.watching));
         for id in watching.unwrap_or_default() {
             if let Some(other) = shared.system.control(id) {
                 other.remove_watcher(shared.id);
@@ -452,16 +478,29 @@ fn settle<A: Actor>(
         Outcome::Refused(reason) => {
             // An asker learns of it; a teller can only find it among the dead letters.
             let dead = reply.is_none().then(|| DeadReason::Refused(reason.clone()));
-            (dead, AskError::Refused { actor: actor.clone(), reason }, Flow::Continue(()))
+            (
+                dead,
+                AskError::Refused {
+                    actor: actor.clone(),
+                    reason,
+                },
+                Flow::Continue(()),
+            )
         }
         Outcome::Failed(reason) => (
             Some(DeadReason::Failed(reason.clone())),
-            AskError::Failed { actor: actor.clone(), reason },
+            AskError::Failed {
+                actor: actor.clone(),
+                reason,
+            },
             Flow::Continue(()),
         ),
         Outcome::Cancelled => (
             Some(DeadReason::ActorEnded(ExitReason::Killed)),
-            AskError::Dead { actor: actor.clone(), reason: ExitReason::Killed },
+            AskError::Dead {
+                actor: actor.clone(),
+                reason: ExitReason::Killed,
+            },
             Flow::Break(ExitReason::Killed),
         ),
     };

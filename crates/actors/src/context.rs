@@ -62,7 +62,11 @@ impl<A: Actor> AsActor for Context<A> {
 
 impl<A: Actor> Context<A> {
     pub(crate) const fn new(shared: Arc<Shared<A::Message, A::Reply>>) -> Self {
-        Self { shared, rare: None, snapshot_due: false }
+        Self {
+            shared,
+            rare: None,
+            snapshot_due: false,
+        }
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
@@ -85,7 +89,9 @@ impl<A: Actor> Context<A> {
     /// full: nobody would make room. `try_tell` and [`tell_after`](Self::tell_after) are safe.
     #[must_use]
     pub fn address(&self) -> Address<A::Message, A::Reply> {
-        Address { shared: Arc::clone(&self.shared) }
+        Address {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// The system this actor lives in.
@@ -108,7 +114,8 @@ impl<A: Actor> Context<A> {
     /// As for [`System::spawn`], and [`SpawnError::ParentStopping`].
     pub fn spawn<C: Actor>(&self, child: C) -> Result<Address<C::Message, C::Reply>, SpawnError> {
         let options = Arc::clone(self.system().defaults());
-        self.system().start(Some(self.parent()?), options, child, None)
+        self.system()
+            .start(Some(self.parent()?), options, child, None)
     }
 
     /// Starts a child with options and a factory for its restarts. As [`System::spawn_with`].
@@ -120,20 +127,25 @@ impl<A: Actor> Context<A> {
         options: Options,
         factory: impl FnMut() -> Result<C, ActorError> + Send + 'static,
     ) -> Result<Address<C::Message, C::Reply>, SpawnError> {
-        self.system().start_with(Some(self.parent()?), options, Box::new(factory))
+        self.system()
+            .start_with(Some(self.parent()?), options, Box::new(factory))
     }
 
     /// This actor's living children.
     #[must_use]
     pub fn children(&self) -> Vec<ActorInfo> {
-        self.system().children(self.id()).iter().map(|child| child.info()).collect()
+        self.system()
+            .children(self.id())
+            .iter()
+            .map(|child| child.info())
+            .collect()
     }
 
     fn parent(&self) -> Result<ActorId, SpawnError> {
         match self.shared.state() {
-            ActorState::Stopping | ActorState::Ended => {
-                Err(SpawnError::ParentStopping { parent: self.label() })
-            }
+            ActorState::Stopping | ActorState::Ended => Err(SpawnError::ParentStopping {
+                parent: self.label(),
+            }),
             _ => Ok(self.id()),
         }
     }
@@ -163,7 +175,9 @@ impl<A: Actor> Context<A> {
             }
             self.rare().watching.remove(&other.id());
         }
-        Err(TooManyWatches { watched: other.label() })
+        Err(TooManyWatches {
+            watched: other.label(),
+        })
     }
 
     /// Stops watching; no notice of `other` comes after this call.
@@ -186,7 +200,9 @@ impl<A: Actor> Context<A> {
         message: A::Message,
     ) -> Result<TimerId, TooManyTimers> {
         let at = Instant::now() + delay.min(MAX_DEADLINE);
-        self.shared.set_timer(at, Payload::Once(message)).map_err(|_| TooManyTimers)
+        self.shared
+            .set_timer(at, Payload::Once(message))
+            .map_err(|_| TooManyTimers)
     }
 
     /// Sends this actor a message each `period` (at least
@@ -202,7 +218,9 @@ impl<A: Actor> Context<A> {
     ) -> Result<TimerId, TooManyTimers> {
         let period = period.clamp(MIN_PERIOD, MAX_DEADLINE);
         let payload = Payload::Every(period, Arc::new(message));
-        self.shared.set_timer(Instant::now() + period, payload).map_err(|_| TooManyTimers)
+        self.shared
+            .set_timer(Instant::now() + period, payload)
+            .map_err(|_| TooManyTimers)
     }
 
     /// Cancels a timer of this actor; false if it has fired or never was.

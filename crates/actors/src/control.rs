@@ -172,7 +172,8 @@ impl ActorRef {
     /// A handler that is still waiting for something when the actor's grace period is over is
     /// cancelled there, so this ends also an actor that is blocked on a full mailbox.
     pub fn stop(&self) {
-        self.0.request_stop(ExitReason::Stopped, Instant::now() + self.0.grace());
+        self.0
+            .request_stop(ExitReason::Stopped, Instant::now() + self.0.grace());
     }
 
     /// Asks it to take no more messages, handle those it has, and stop.

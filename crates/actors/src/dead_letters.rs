@@ -60,7 +60,10 @@ pub(crate) struct DeadLetters {
 impl Default for DeadLetters {
     fn default() -> Self {
         Self {
-            ring: Mutex::new(Ring { kept: VecDeque::new(), count: 0 }),
+            ring: Mutex::new(Ring {
+                kept: VecDeque::new(),
+                count: 0,
+            }),
             subscribers: broadcast::Sender::new(DEAD_LETTERS_BEHIND),
         }
     }
@@ -70,7 +73,12 @@ impl DeadLetters {
     pub(crate) fn add(&self, actor: String, reason: DeadReason, message: Option<Value>) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.count += 1;
-        let letter = DeadLetter { number: ring.count, actor, reason, message };
+        let letter = DeadLetter {
+            number: ring.count,
+            actor,
+            reason,
+            message,
+        };
         if ring.kept.len() >= DEAD_LETTERS_KEPT {
             ring.kept.pop_front();
         }
@@ -80,7 +88,10 @@ impl DeadLetters {
     }
 
     pub(crate) fn count(&self) -> u64 {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count
     }
 
     pub(crate) fn kept(&self) -> Vec<DeadLetter> {

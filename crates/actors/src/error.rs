@@ -27,13 +27,19 @@ impl ActorError {
     /// The actor is broken or may be: its supervision policy applies, the caller gets
     /// [`AskError::Failed`].
     pub fn failed(reason: impl Display) -> Self {
-        Self { refused: false, reason: bounded(reason.to_string()) }
+        Self {
+            refused: false,
+            reason: bounded(reason.to_string()),
+        }
     }
 
     /// The message is not acceptable and the actor is unharmed: the caller gets
     /// [`AskError::Refused`], no supervision takes place.
     pub fn refused(reason: impl Display) -> Self {
-        Self { refused: true, reason: bounded(reason.to_string()) }
+        Self {
+            refused: true,
+            reason: bounded(reason.to_string()),
+        }
     }
 
     /// Whether only the message was at fault.
@@ -158,9 +164,10 @@ impl<M> TellError<M> {
 impl<M> Debug for TellError<M> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full { actor, .. } => {
-                f.debug_struct("Full").field("actor", actor).finish_non_exhaustive()
-            }
+            Self::Full { actor, .. } => f
+                .debug_struct("Full")
+                .field("actor", actor)
+                .finish_non_exhaustive(),
             Self::Dead { actor, reason, .. } => f
                 .debug_struct("Dead")
                 .field("actor", actor)

@@ -205,7 +205,8 @@ impl KindRegistry {
             let factory = Arc::clone(&factory);
             let system = context.system.clone();
             let make = move || factory(context.clone());
-            system.spawn_with(options, make).map(AnyAddress::from_typed)
+            let address = system.spawn_with(options, make)?;
+            Ok(AnyAddress::accepting(address, A::ACCEPTS))
         });
     }
 
@@ -244,10 +245,17 @@ impl KindRegistry {
         let Some(spawn) = self.kinds.get(kind) else {
             let known: Vec<_> = self.names().collect();
             let kind = crate::error::bounded(kind.to_owned());
-            return Err(SpawnError::NoSuchKind { kind, known: known.join(", ") });
+            return Err(SpawnError::NoSuchKind {
+                kind,
+                known: known.join(", "),
+            });
         };
         let name = options.name.as_deref().map(str::to_owned);
-        let context = KindContext { name: name.clone(), args, system: system.clone() };
+        let context = KindContext {
+            name: name.clone(),
+            args,
+            system: system.clone(),
+        };
         let address = spawn(options.kind(kind), context)?;
         if let Some(name) = name {
             system.set_any(&name, address.id(), address.clone());

@@ -168,7 +168,13 @@ pub(crate) struct Local<M, R> {
 
 impl<M, R> Default for Local<M, R> {
     fn default() -> Self {
-        Self { batch: VecDeque::new(), taken: 0, next_due: None, sleep: None, turn: 0 }
+        Self {
+            batch: VecDeque::new(),
+            taken: 0,
+            next_due: None,
+            sleep: None,
+            turn: 0,
+        }
     }
 }
 
@@ -226,10 +232,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     // ---- senders ----
 
     /// Puts a message in, or says why not and gives it back.
-    pub(crate) fn push(
-        &self,
-        envelope: Envelope<M, R>,
-    ) -> Result<(), (Envelope<M, R>, Refusal)> {
+    pub(crate) fn push(&self, envelope: Envelope<M, R>) -> Result<(), (Envelope<M, R>, Refusal)> {
         let mut queue = self.lock();
         if let Some(reason) = &queue.closed {
             let reason = ExitReason::clone(reason);
@@ -320,12 +323,22 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         self.room.notify_waiters();
     }
 
-    pub(crate) fn set_timer(&self, at: Instant, payload: Payload<M>) -> Result<TimerId, Refused<M>> {
+    pub(crate) fn set_timer(
+        &self,
+        at: Instant,
+        payload: Payload<M>,
+    ) -> Result<TimerId, Refused<M>> {
         if let Some(reason) = &self.lock().closed {
-            return Err(Refused { payload, dead: Some(ExitReason::clone(reason)) });
+            return Err(Refused {
+                payload,
+                dead: Some(ExitReason::clone(reason)),
+            });
         }
         self.urge(|extra| extra.timers.set(at, payload))
-            .map_err(|payload| Refused { payload, dead: None })
+            .map_err(|payload| Refused {
+                payload,
+                dead: None,
+            })
     }
 
     pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
@@ -371,7 +384,11 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         Terminated {
             id: self.id,
             actor: self.label(),
-            reason: queue.closed.as_deref().cloned().unwrap_or(ExitReason::RuntimeGone),
+            reason: queue
+                .closed
+                .as_deref()
+                .cloned()
+                .unwrap_or(ExitReason::RuntimeGone),
         }
     }
 
@@ -484,7 +501,10 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                 Err(panic) => return Some(Next::Broken(crate::cell::panic_text(&*panic))),
             },
         };
-        Some(Next::Message(Envelope { message, reply: None }))
+        Some(Next::Message(Envelope {
+            message,
+            reply: None,
+        }))
     }
 
     fn poll_sleep(&self, cx: &mut TaskContext<'_>, local: &mut Local<M, R>) -> Poll<Next<M, R>> {
@@ -492,8 +512,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             local.sleep = None;
             return Poll::Pending;
         };
-        let sleep =
-            local.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        let sleep = local
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if sleep.deadline() != due {
             sleep.as_mut().reset(due);
         }
@@ -513,9 +534,15 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             let mut queue = self.lock();
             register(&mut queue.waker, cx);
             queue.idle = false;
-            queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()).map(|stop| stop.deadline)
+            queue
+                .extra
+                .as_ref()
+                .and_then(|extra| extra.stop.as_ref())
+                .map(|stop| stop.deadline)
         };
-        let Some(deadline) = deadline else { return Poll::Pending };
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
         let sleep = grace.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
@@ -626,14 +653,21 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     }
 
     pub(crate) fn last_error(&self) -> Option<String> {
-        self.lock().extra.as_ref().and_then(|extra| extra.last_error.clone())
+        self.lock()
+            .extra
+            .as_ref()
+            .and_then(|extra| extra.last_error.clone())
     }
 
     /// User messages that wait.
     pub(crate) fn depth(&self) -> usize {
         let queue = self.lock();
-        usize::try_from(queue.pushed.saturating_sub(self.taken.load(Ordering::SeqCst)))
-            .unwrap_or(usize::MAX)
+        usize::try_from(
+            queue
+                .pushed
+                .saturating_sub(self.taken.load(Ordering::SeqCst)),
+        )
+        .unwrap_or(usize::MAX)
     }
 
     pub(crate) fn exit_reason(&self) -> Option<ExitReason> {

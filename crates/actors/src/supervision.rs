@@ -37,20 +37,34 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { first: Duration::from_millis(10), max: Duration::from_secs(5), jitter: 0.5 }
+        Self {
+            first: Duration::from_millis(10),
+            max: Duration::from_secs(5),
+            jitter: 0.5,
+        }
     }
 }
 
 impl Backoff {
     /// No wait at all.
-    pub const NONE: Self = Self { first: Duration::ZERO, max: Duration::ZERO, jitter: 0.0 };
+    pub const NONE: Self = Self {
+        first: Duration::ZERO,
+        max: Duration::ZERO,
+        jitter: 0.0,
+    };
 
     /// The wait before restart number `attempt` (from 0) of the current run of failures.
     #[must_use]
     pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
-        let full = self.first.saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
+        let full = self
+            .first
+            .saturating_mul(1_u32.checked_shl(attempt).unwrap_or(u32::MAX));
         let full = full.min(self.max);
-        let jitter = if self.jitter.is_finite() { self.jitter.clamp(0.0, 1.0) } else { 0.0 };
+        let jitter = if self.jitter.is_finite() {
+            self.jitter.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
         let random: f64 = ChaCha8Rng::seed_from_u64(seed).random();
         full.mul_f64(jitter.mul_add(-random, 1.0).clamp(0.0, 1.0))
     }
@@ -88,7 +102,10 @@ impl Supervision {
     /// Resume after a failure, otherwise the default.
     #[must_use]
     pub fn resume() -> Self {
-        Self { on_failure: OnFailure::Resume, ..Self::default() }
+        Self {
+            on_failure: OnFailure::Resume,
+            ..Self::default()
+        }
     }
 
     /// Restart after a failure: the default.
@@ -100,13 +117,19 @@ impl Supervision {
     /// Stop at the first failure.
     #[must_use]
     pub fn stop() -> Self {
-        Self { on_failure: OnFailure::Stop, ..Self::default() }
+        Self {
+            on_failure: OnFailure::Stop,
+            ..Self::default()
+        }
     }
 
     /// Fail the parent.
     #[must_use]
     pub fn escalate() -> Self {
-        Self { on_failure: OnFailure::Escalate, ..Self::default() }
+        Self {
+            on_failure: OnFailure::Escalate,
+            ..Self::default()
+        }
     }
 
     /// Sets the intensity limit: at most `count` restarts or resumptions in any `within`.

@@ -16,12 +16,8 @@ use tokio::{runtime::Handle, sync::broadcast, time::Instant};
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, Address, AnyAddress, DeadLetter, DeadReason,
-    ExitReason, Options, SpawnError,
-    cell,
-    control::Control,
-    dead_letters::DeadLetters,
-    error::bounded,
-    mailbox::Shared,
+    ExitReason, Options, SpawnError, cell, control::Control, dead_letters::DeadLetters,
+    error::bounded, mailbox::Shared,
 };
 
 /// Actors a system holds unless set otherwise.
@@ -86,7 +82,11 @@ impl SystemBuilder {
 
     /// The options of actors that are spawned without options of their own.
     pub fn defaults(mut self, options: Options) -> Self {
-        self.defaults = Options { name: None, snapshot: None, ..options };
+        self.defaults = Options {
+            name: None,
+            snapshot: None,
+            ..options
+        };
         self
     }
 
@@ -126,14 +126,20 @@ impl Default for System {
 
 impl fmt::Debug for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("System").field("actors", &self.len()).finish_non_exhaustive()
+        f.debug_struct("System")
+            .field("actors", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl System {
     /// Starts configuring a system.
     pub fn builder() -> SystemBuilder {
-        SystemBuilder { seed: 0, max_actors: DEFAULT_MAX_ACTORS, defaults: Options::default() }
+        SystemBuilder {
+            seed: 0,
+            max_actors: DEFAULT_MAX_ACTORS,
+            defaults: Options::default(),
+        }
     }
 
     /// Starts an actor without a name. It cannot be restarted, having no factory: a failure that
@@ -176,7 +182,10 @@ impl System {
     pub fn find<M: Send + 'static, R: Send + 'static>(&self, name: &str) -> Option<Address<M, R>> {
         let registry = self.registry();
         let typed = Arc::clone(&registry.names.get(name)?.typed);
-        typed.downcast::<Shared<M, R>>().ok().map(|shared| Address { shared })
+        typed
+            .downcast::<Shared<M, R>>()
+            .ok()
+            .map(|shared| Address { shared })
     }
 
     /// The living actor of this name, if it was spawned from a registered kind.
@@ -190,13 +199,19 @@ impl System {
     pub fn find_ref(&self, name: &str) -> Option<ActorRef> {
         let registry = self.registry();
         let id = registry.names.get(name)?.id;
-        registry.actors.get(&id).map(|control| ActorRef(Arc::clone(control)))
+        registry
+            .actors
+            .get(&id)
+            .map(|control| ActorRef(Arc::clone(control)))
     }
 
     /// The living actor of this number.
     #[must_use]
     pub fn get(&self, id: ActorId) -> Option<ActorRef> {
-        self.registry().actors.get(&id).map(|control| ActorRef(Arc::clone(control)))
+        self.registry()
+            .actors
+            .get(&id)
+            .map(|control| ActorRef(Arc::clone(control)))
     }
 
     /// Asks the actor of this name to stop; false if there is none.
@@ -268,7 +283,10 @@ impl System {
         }
         let _ = tokio::time::timeout_at(start + deadline, self.wait_all(&all)).await;
         let remaining = self.list();
-        ShutdownReport { stopped: all.len().saturating_sub(remaining.len()), remaining }
+        ShutdownReport {
+            stopped: all.len().saturating_sub(remaining.len()),
+            remaining,
+        }
     }
 
     async fn wait_all(&self, all: &[Arc<dyn Control>]) {
@@ -286,7 +304,11 @@ impl System {
         mut factory: Factory<A>,
     ) -> Result<Address<A::Message, A::Reply>, SpawnError> {
         let actor = cell::build(&mut factory).map_err(|error| SpawnError::Factory {
-            kind: options.kind.as_deref().unwrap_or_else(|| short_name::<A>()).to_owned(),
+            kind: options
+                .kind
+                .as_deref()
+                .unwrap_or_else(|| short_name::<A>())
+                .to_owned(),
             reason: error.into_reason(),
         })?;
         self.start(parent, Arc::new(options), actor, Some(factory))
@@ -305,7 +327,9 @@ impl System {
         let type_name = short_name::<A>();
         let shared = Arc::new(Shared::new(id, parent, type_name, options, self.clone()));
         self.enter(id, parent, name, &shared)?;
-        self.0.runtime.spawn(cell::run(Arc::clone(&shared), actor, factory));
+        self.0
+            .runtime
+            .spawn(cell::run(Arc::clone(&shared), actor, factory));
         Ok(Address { shared })
     }
 
@@ -321,25 +345,40 @@ impl System {
             return Err(SpawnError::ShuttingDown);
         }
         if registry.actors.len() >= self.0.max_actors {
-            return Err(SpawnError::TooMany { limit: self.0.max_actors });
+            return Err(SpawnError::TooMany {
+                limit: self.0.max_actors,
+            });
         }
         if let Some(name) = name {
             let bad = name.is_empty()
                 || name.len() > MAX_NAME_BYTES
                 || name.chars().any(char::is_control);
             if bad {
-                return Err(SpawnError::BadName { name: bounded(name.to_string()) });
+                return Err(SpawnError::BadName {
+                    name: bounded(name.to_string()),
+                });
             }
             if registry.names.contains_key(&name) {
-                return Err(SpawnError::NameTaken { name: name.to_string() });
+                return Err(SpawnError::NameTaken {
+                    name: name.to_string(),
+                });
             }
             let typed = Arc::clone(shared) as Arc<dyn Any + Send + Sync>;
-            registry.names.insert(name, Named { id, typed, any: None });
+            registry.names.insert(
+                name,
+                Named {
+                    id,
+                    typed,
+                    any: None,
+                },
+            );
         }
         if let Some(parent) = parent {
             registry.children.insert((parent, id));
         }
-        registry.actors.insert(id, Arc::clone(shared) as Arc<dyn Control>);
+        registry
+            .actors
+            .insert(id, Arc::clone(shared) as Arc<dyn Control>);
         Ok(())
     }
 
@@ -398,7 +437,10 @@ impl System {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         // No user code runs under this lock, so a poisoned one is still in order.
-        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

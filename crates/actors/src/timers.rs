@@ -39,7 +39,10 @@ pub(crate) struct Timers<M> {
 
 impl<M> Default for Timers<M> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), next: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            next: 0,
+        }
     }
 }
 
@@ -82,7 +85,8 @@ impl<M> Timers<M> {
                 let late = now.saturating_duration_since(at);
                 let beats = late.as_nanos() / period.as_nanos().max(1) + 1;
                 let ahead = period.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
-                self.entries.insert((at + ahead, id), Payload::Every(period, Arc::clone(&make)));
+                self.entries
+                    .insert((at + ahead, id), Payload::Every(period, Arc::clone(&make)));
                 Some(Due::Make(make))
             }
         }
