@@ -115,6 +115,13 @@ impl Dialer {
         }
     }
 
+    /// Other members said where a peer is. Nothing happens unless it is wanted.
+    pub(crate) fn learn(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>, now: Duration) {
+        if self.wanted.contains_key(&Target::Member(*peer)) {
+            self.want(*peer, addresses, false, now);
+        }
+    }
+
     /// Wants a peer no longer, until it is asked for again.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
         self.wanted

@@ -1,6 +1,5 @@
 //! The program's handle.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -176,9 +175,4 @@ impl Network {
             drop(driver.await);
         }
     }
-}
-
-/// What the driver needs to start with an empty table of peers to cut.
-pub(crate) fn nobody() -> Mutex<BTreeSet<PeerId>> {
-    Mutex::new(BTreeSet::new())
 }

@@ -111,9 +111,9 @@ impl LaneSender {
 }
 
 impl LaneReceiver {
-    /// Waits for a message, then takes up to `max` that are there. 0 means: none will come.
-    pub(crate) async fn recv_many(&mut self, into: &mut Vec<Item>, max: usize) -> usize {
-        self.queue.recv_many(into, max).await
+    /// Waits for a message. `None` means: none will come.
+    pub(crate) async fn recv(&mut self) -> Option<Item> {
+        self.queue.recv().await
     }
 
     /// The next message if there is one now.
