@@ -366,3 +366,153 @@ impl Certificate {
         [DOMAIN, &self.body()].concat()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::Identity;
+
+    fn certificate(key: &MeshKey) -> Certificate {
+        key.certify(
+            Identity::ephemeral().peer_id(),
+            "kim",
+            ["member", "admin"],
+            100,
+            200,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_certificate_holds_within_its_window_only() {
+        let key = MeshKey::generate();
+        let certificate = certificate(&key);
+        let mesh = key.public();
+        assert_eq!(certificate.verify(&mesh, 100), Ok(()));
+        assert_eq!(certificate.verify(&mesh, 200), Ok(()));
+        assert_eq!(
+            certificate.verify(&mesh, 201),
+            Err(CertificateError::Expired)
+        );
+        let mut later = key
+            .certify(certificate.peer, "x", ["y"], 1000, 2000)
+            .unwrap();
+        assert_eq!(later.verify(&mesh, 1000 - CLOCK_SKEW_SECS), Ok(()));
+        let early = later.verify(&mesh, 999 - CLOCK_SKEW_SECS);
+        assert_eq!(early, Err(CertificateError::NotYetValid));
+        later.name = "z".to_owned();
+        assert_eq!(
+            later.verify(&mesh, 1500),
+            Err(CertificateError::BadSignature)
+        );
+        let other = MeshKey::generate().public();
+        assert_eq!(
+            certificate.verify(&other, 150),
+            Err(CertificateError::WrongMesh)
+        );
+    }
+
+    #[test]
+    fn each_byte_of_a_certificate_is_signed() {
+        let key = MeshKey::generate();
+        let bytes = certificate(&key).encode();
+        assert!(bytes.len() <= CERTIFICATE_MAX);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let holds = Certificate::decode(&changed)
+                .is_ok_and(|certificate| certificate.verify(&key.public(), 150).is_ok());
+            assert!(!holds, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn names_and_roles_above_their_limits_are_not_certified() {
+        let key = MeshKey::generate();
+        let peer = Identity::ephemeral().peer_id();
+        let long = "n".repeat(NAME_MAX + 1);
+        assert!(key.certify(peer, &long, ["x"], 0, 1).is_err());
+        assert!(
+            key.certify(peer, "n", ["r".repeat(ROLE_MAX + 1)], 0, 1)
+                .is_err()
+        );
+        assert!(
+            key.certify(peer, "n", vec!["r"; ROLES_MAX + 1], 0, 1)
+                .is_err()
+        );
+        assert!(key.certify(peer, "n", ["r"], 2, 1).is_err());
+        let largest = key.certify(
+            peer,
+            &"n".repeat(NAME_MAX),
+            vec!["r".repeat(ROLE_MAX); 16],
+            0,
+            1,
+        );
+        assert!(largest.unwrap().encode().len() <= CERTIFICATE_MAX);
+    }
+
+    #[test]
+    fn a_mesh_key_survives_its_file_and_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mesh.key");
+        let key = MeshKey::generate();
+        key.save(&path).unwrap();
+        assert_eq!(MeshKey::load(&path).unwrap().public(), key.public());
+        let error = MeshKey::generate().save(&path).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                KeyFileError::Io {
+                    action: "write",
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(MeshKey::load(&path).unwrap().public(), key.public());
+        assert!(!format!("{key:?}").contains(&std::fs::read_to_string(&path).unwrap()[15..30]));
+    }
+
+    #[test]
+    fn what_is_not_a_mesh_key_is_said_to_be_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id");
+        let missing = MeshKey::load(&path).unwrap_err();
+        assert!(missing.to_string().contains("id"), "{missing}");
+        Identity::load_or_create(&path).unwrap();
+        let error = MeshKey::load(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Garbage { .. }), "{error}");
+    }
+
+    #[test]
+    fn keys_and_mesh_ids_survive_their_text() {
+        let key = MeshKey::generate();
+        assert_eq!(key.public().to_string().parse(), Ok(key.public()));
+        assert_eq!(key.mesh_id().to_string().parse(), Ok(key.mesh_id()));
+        assert_eq!("xyz".parse::<MeshId>(), Err(ParseHexError));
+    }
+
+    proptest! {
+        #[test]
+        fn certificates_survive_encoding(
+            name in "[a-zé]{0,32}",
+            roles in prop::collection::vec("[a-z]{0,32}", 0..=16),
+            window in any::<(u64, u64)>(),
+        ) {
+            let (from, to) = (window.0.min(window.1), window.0.max(window.1));
+            let key = MeshKey::generate();
+            let peer = Identity::ephemeral().peer_id();
+            let certificate = key.certify(peer, &name, roles, from, to).unwrap();
+            prop_assert_eq!(Certificate::decode(&certificate.encode()), Ok(certificate));
+        }
+
+        #[test]
+        fn any_bytes_are_a_certificate_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let _ = Certificate::decode(&bytes);
+        }
+    }
+}

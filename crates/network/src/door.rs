@@ -247,7 +247,7 @@ impl Door {
         }
     }
 
-    fn judge(
+    pub(crate) fn judge(
         &self,
         peer: PeerId,
         hello: Hello,
@@ -410,15 +410,24 @@ impl Hello {
     }
 }
 
-fn encode_verdict(refused: Option<&str>) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    let Some(reason) = refused else {
+/// Closes this side and waits for the other to do the same, so that the last words are not lost
+/// with the connection.
+async fn hang_up<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    if stream.close().await.is_ok() {
+        while stream.read(&mut [0; 64]).await.is_ok_and(|bytes| bytes > 0) {}
+    }
+}
+
+fn encode_verdict(refused: Option<&Refusal>) -> Vec<u8> {
+    let Some(refusal) = refused else {
         return vec![WELCOME, 0, 0];
     };
-    out.put_u8(REFUSED);
+    let reason = refusal.to_string();
     let end = (0..=REASON_MAX.min(reason.len()))
         .rev()
         .find(|end| reason.is_char_boundary(*end));
+    let mut out = BytesMut::new();
+    out.put_u8(REFUSED);
     wire::put_bytes(&mut out, reason.as_bytes().split_at(end.unwrap_or(0)).0);
     out.into()
 }

@@ -36,7 +36,7 @@ use crate::traffic::{self, PARTING, Surroundings};
 /// which the first is kept. Later ones come from a peer that has lost the first.
 const MUTUAL_DIAL: Duration = Duration::from_secs(3);
 /// A connection whose lanes are not open after this long is closed.
-const LANES_TIMEOUT: Duration = Duration::from_secs(10);
+const LANES_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// How often certificates, tables and slow connections are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// How long connections may take to close when the network stops.

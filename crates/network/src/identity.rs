@@ -111,3 +111,68 @@ fn garbage(path: &Path, why: &dyn fmt::Display) -> KeyFileError {
         why: why.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep").join("node.key");
+        let first = Identity::load_or_create(&path).unwrap();
+        let second = Identity::load_or_create(&path).unwrap();
+        assert_eq!(first.peer_id(), second.peer_id());
+        assert_eq!(first.node_id(), node_id(&second.peer_id()));
+        assert_eq!(std::fs::read(&path).unwrap().len(), IDENTITY_FILE_BYTES);
+        let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().collect();
+        assert_eq!(names.len(), 1, "nothing is left beside it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_identity_is_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        Identity::load_or_create(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = Identity::load_or_create(&path).unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_identity_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes, expected) in [
+            ("short", vec![1; 67], "67 bytes long, 68 expected"),
+            ("long", vec![1; 100_000], "it is not a node identity"),
+            ("empty", vec![], "0 bytes long"),
+            ("garbage", vec![0xff; 68], "does not hold a node identity"),
+        ] {
+            let path = folder.path().join(name);
+            crate::keyfile::create(&path, &bytes).unwrap();
+            let error = Identity::load_or_create(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains(name), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_an_identity_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Identity::load_or_create(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let identity = Identity::ephemeral();
+        assert_eq!(
+            format!("{identity:?}"),
+            format!("Identity({:?})", identity.peer_id())
+        );
+    }
+}

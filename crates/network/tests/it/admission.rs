@@ -1,5 +1,6 @@
 //! Who is let in, and who is not.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use cpe_network::{Certificate, CertificateError, Identity, MeshKey, Network, Refusal};
@@ -42,20 +43,22 @@ impl Stranger {
             port_use: PortUse::New,
         };
         let (_, mut muxer) = transport.dial(address, opts).unwrap().await.unwrap();
-        let mut stream = poll_fn(|cx| {
-            if let std::task::Poll::Ready(stream) = muxer.poll_outbound_unpin(cx) {
-                return std::task::Poll::Ready(stream);
+        let stream = poll_fn(|cx| {
+            if let Poll::Ready(stream) = muxer.poll_outbound_unpin(cx) {
+                return Poll::Ready(stream);
             }
             let _ = muxer.poll_unpin(cx);
-            std::task::Poll::Pending
-        })
-        .await
-        .unwrap();
+            Poll::Pending
+        });
+        // Whoever is cut unheard may see that at any step.
+        let Ok(mut stream) = stream.await else {
+            return Vec::new();
+        };
         let talk = async {
             let mut answer = Vec::new();
-            stream.write_all(bytes).await.unwrap();
-            stream.flush().await.unwrap();
-            let _ = stream.read_to_end(&mut answer).await;
+            if stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok() {
+                let _ = stream.read_to_end(&mut answer).await;
+            }
             answer
         };
         let mut talk = std::pin::pin!(talk);
