@@ -45,13 +45,15 @@ async fn main() {
     if side == "tasks" {
         let mut all = Vec::with_capacity(count);
         before = resident_bytes();
-        for mut sum in 0..count as u64 {
+        for start in 0..count as u64 {
             let (sender, mut receiver) = mpsc::channel::<u64>(1_024);
             all.push(sender);
             tokio::spawn(async move {
+                let mut sum = start;
                 while let Some(n) = receiver.recv().await {
                     sum += n;
                 }
+                sum
             });
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;

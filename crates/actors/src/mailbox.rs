@@ -441,15 +441,18 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                     drop(queue);
                     return self.poll_next(cx, local);
                 }
-                if queue.user.capacity() > KEPT_SLOTS {
-                    queue.user = VecDeque::new();
-                }
                 queue.idle = true;
                 register(&mut queue.waker, cx);
-                drop(queue);
-                if local.batch.capacity() > KEPT_SLOTS {
-                    local.batch = VecDeque::new();
+                // One small buffer is enough for an actor that gets a message now and then.
+                if queue.user.capacity() == 0 {
+                    std::mem::swap(&mut queue.user, &mut local.batch);
                 }
+                for buffer in [&mut queue.user, &mut local.batch] {
+                    if buffer.capacity() > KEPT_SLOTS {
+                        *buffer = VecDeque::new();
+                    }
+                }
+                drop(queue);
                 local.turn = 0;
                 return self.poll_sleep(cx, local);
             }
