@@ -76,6 +76,13 @@ pub(crate) enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether the node answered with an error of this kind.
+    pub(crate) fn is(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { kind, .. } if kind == wanted)
+    }
+}
+
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
         match &error {

@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) mesh: MeshConfig,
     /// Its HTTP API.
     pub(crate) api: ApiConfig,
+    /// What it does for forests.
+    pub(crate) forest: ForestConfig,
     /// Its log.
     pub(crate) log: LogConfig,
 }
@@ -78,6 +80,14 @@ pub(crate) struct ApiConfig {
     pub(crate) hosts: Vec<String>,
     /// Bytes of a request's body at most.
     pub(crate) body_bytes_max: usize,
+}
+
+/// Section `[forest]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForestConfig {
+    /// Groves it grows at once for whoever asks in the mesh.
+    pub(crate) workers: u16,
 }
 
 /// Section `[log]`.

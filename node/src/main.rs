@@ -11,9 +11,11 @@ mod commands;
 mod config;
 mod demo;
 mod exit;
+mod forest;
 mod kinds;
 mod logging;
 mod output;
+mod remote;
 
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ use crate::api::{self, Server};
 use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
+use crate::forest::worker::Workers;
 use crate::{kinds, logging, output};
 
 /// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
@@ -163,6 +164,8 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         hosts: config.api.hosts.clone(),
         stop: stop.clone(),
     });
+    let workers = config.forest.workers;
+    Workers::start(node.space(), node.name().to_owned(), workers, &stop);
     let api = server.address().to_owned();
     let serving = server.serve(&app, config.api.body_bytes_max);
     announce(&node, &api, &config, common.json)?;

@@ -107,6 +107,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(8 << 20),
     },
     Setting {
+        key: "forest.workers",
+        env: "CPE_FOREST_WORKERS",
+        shape: Shape::Count { low: 0, high: 256, unit: "workers" },
+        default: || json!(1),
+    },
+    Setting {
         key: "log.filter",
         env: "CPE_LOG",
         shape: Shape::Filter,

@@ -1,0 +1,15 @@
+//! Forests in the mesh: where models lie in the space, and how nodes grow them together.
+//!
+//! Everything is in the workspace [`WORKSPACE`]:
+//! - `["model NAME", {...}]`, in mode single: which bytes the model is made of (see `model`);
+//! - `[NAME OF A BLOB, index, bytes]`: the parts of something larger than a tuple (see `blob`);
+//! - `["tasks", job, grove, ...]`: groves to grow, taken by the workers of all nodes (see `job`);
+//! - `["job ID", {...}]`: what came of them.
+
+pub(crate) mod blob;
+pub(crate) mod job;
+pub(crate) mod model;
+pub(crate) mod worker;
+
+/// Where forests live in the space. The sign in front keeps it apart from workspaces of users.
+pub(crate) const WORKSPACE: &str = "#forest";

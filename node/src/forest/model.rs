@@ -1,0 +1,165 @@
+//! Models with names, in the space or in files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cpe::{Field, Kind, Value};
+use cpe_forest::limits::MAX_FOREST_BYTES;
+use cpe_forest::{Forest, ModelCard, Score};
+
+use super::blob::{self, template, tuple};
+use super::job::hex;
+use super::WORKSPACE;
+use crate::exit::{About, Fault};
+use crate::remote::Space;
+
+/// How long to wait for a model that may be on its way to this replica.
+const MODEL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where a model is: what a user wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the space.
+    Mesh(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl Place {
+    /// A bare name is in the mesh; anything with a dot or a slash is a file.
+    pub(crate) fn of(text: &str) -> Self {
+        if text.contains(['/', '.']) {
+            Self::File(PathBuf::from(text))
+        } else {
+            Self::Mesh(text.to_owned())
+        }
+    }
+}
+
+/// What the space says of a model.
+#[derive(Clone, Debug)]
+struct Record {
+    /// The forest's hash, in hexadecimal. Its bytes lie under a name made with it, so that a
+    /// reader never mixes two versions.
+    hash: String,
+    /// How many bytes.
+    bytes: usize,
+    /// Its card as JSON.
+    card: String,
+}
+
+fn variable(name: &str) -> String {
+    format!("model {name}")
+}
+
+fn blob_name(name: &str, hash: &str) -> String {
+    format!("model {name} {hash}")
+}
+
+/// Puts a model into the space, in place of the one of that name.
+///
+/// # Errors
+/// When its home cannot be reached.
+pub(crate) async fn put(
+    space: &impl Space,
+    name: &str,
+    forest: &Forest,
+    card: &ModelCard,
+) -> Result<(), Fault> {
+    let bytes = forest.encode().about("cannot encode the forest")?;
+    let hash = hex(&forest.hash());
+    let old = record(space, name, Duration::ZERO).await?;
+    if old.as_ref().is_none_or(|old| old.hash != hash) {
+        blob::put(space, &blob_name(name, &hash), &bytes).await?;
+    }
+    let card = serde_json::to_string(card).about("cannot write the model card")?;
+    let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let entries = [
+        ("hash", Value::from(hash.as_str())),
+        ("bytes", Value::Int(length)),
+        ("card", Value::from(card)),
+    ];
+    let map: BTreeMap<String, Value> =
+        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    if old.is_none() {
+        space.declare_single(WORKSPACE, &variable(name)).await?;
+    }
+    space.out(WORKSPACE, tuple(vec![Value::from(variable(name)), Value::Map(map)])?).await?;
+    if let Some(old) = old.filter(|old| old.hash != hash) {
+        // Best effort: old bytes only take room.
+        let _ = space.delete(WORKSPACE, &blob_name(name, &old.hash)).await;
+    }
+    Ok(())
+}
+
+/// Reads a model from the space.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, ModelCard), Fault> {
+    let Some(record) = record(space, name, MODEL_WITHIN).await? else {
+        return Err(Fault::failed(format!("no model is called `{name}` in the mesh")).next(
+            "train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash",
+        ));
+    };
+    let blob = blob_name(name, &record.hash);
+    let bytes = blob::read(space, &blob, record.bytes, MAX_FOREST_BYTES).await?;
+    let forest = Forest::decode(&bytes).about(format!("model `{name}` cannot be read"))?;
+    let card = serde_json::from_str(&record.card).unwrap_or_else(|_| ModelCard::new(&forest));
+    Ok((forest, card))
+}
+
+async fn record(
+    space: &impl Space,
+    name: &str,
+    within: Duration,
+) -> Result<Option<Record>, Fault> {
+    let template = template(vec![
+        Field::Actual(Value::from(variable(name))),
+        Field::Typed(Kind::Map),
+    ])?;
+    let found = space.rd(WORKSPACE, template, within).await?;
+    Ok(found.and_then(|tuple| {
+        let map = tuple.fields().get(1)?.as_map()?;
+        Some(Record {
+            hash: map.get("hash")?.as_str()?.to_owned(),
+            bytes: usize::try_from(map.get("bytes")?.as_int()?).ok()?,
+            card: map.get("card")?.as_str()?.to_owned(),
+        })
+    }))
+}
+
+/// Reads a model from a file.
+///
+/// # Errors
+/// When the file cannot be read or holds no model.
+pub(crate) fn read_file(path: &Path) -> Result<Forest, Fault> {
+    let shown = path.display();
+    let about = std::fs::metadata(path).about(format!("cannot read the model {shown}"))?;
+    if about.len() > MAX_FOREST_BYTES as u64 {
+        return Err(Fault::failed(format!("{shown} is larger than a model may be")));
+    }
+    let bytes = std::fs::read(path).about(format!("cannot read the model {shown}"))?;
+    Forest::decode(&bytes).about(format!("{shown} is no model"))
+}
+
+/// Writes a model to a file: a whole one or none.
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn write_file(path: &Path, forest: &Forest) -> Result<(), Fault> {
+    let bytes = forest.encode().about("cannot encode the forest")?;
+    let about = format!("cannot write {}", path.display());
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, bytes).about(&about)?;
+    std::fs::rename(&partial, path).about(about)
+}
+
+/// The card of a forest with the scores that are known.
+pub(crate) fn card(forest: &Forest, out_of_bag: Option<Score>) -> ModelCard {
+    let mut card = ModelCard::new(forest);
+    card.out_of_bag = out_of_bag;
+    card
+}

@@ -1,0 +1,182 @@
+//! The tuple space of a node that runs elsewhere, reached through its HTTP API.
+
+use std::time::Duration;
+
+use cpe::{Template, Tuple};
+use cpe_tuple::json::{template_to_json, tuple_from_json, tuple_to_json};
+use serde_json::{Value, json};
+
+use crate::client::{Client, segment};
+use crate::exit::Fault;
+
+/// What jobs over the space need of it; a node has it in itself, a command through [`Remote`].
+pub(crate) trait Space: Sync {
+    /// Adds a tuple; done when its home has it.
+    fn out(&self, workspace: &str, tuple: Tuple)
+    -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Waits for a tuple and leaves it; `None` when none matched in time.
+    fn rd(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
+
+    /// Waits for a tuple and takes it; `None` when none matched in time.
+    fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
+
+    /// Whether a tuple matches at its home now.
+    fn holds(
+        &self,
+        workspace: &str,
+        template: Template,
+    ) -> impl Future<Output = Result<bool, Fault>> + Send;
+
+    /// Makes a variable hold one value only, which a store replaces.
+    fn declare_single(
+        &self,
+        workspace: &str,
+        variable: &str,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Deletes a variable with its tuples.
+    fn delete(
+        &self,
+        workspace: &str,
+        variable: &str,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+/// How long one step of a job may take.
+const STEP: Duration = Duration::from_secs(30);
+
+/// A space reached through a node's API.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote(pub(crate) Client);
+
+impl Remote {
+    async fn find(
+        &self,
+        how: &str,
+        workspace: &str,
+        template: &Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        let path = format!("/v1/spaces/{}/{how}", segment(workspace));
+        let body = json!({
+            "template": template_to_json(template),
+            "fresh": how == "rdp",
+            "timeout_ms": u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+        });
+        match self.0.post(&path, &body, within).await {
+            Ok(found) => match found.get("tuple") {
+                None | Some(Value::Null) => Ok(None),
+                Some(tuple) => tuple_from_json(tuple).map(Some).map_err(|error| {
+                    Fault::failed(format!("the node answered with no tuple: {error}"))
+                }),
+            },
+            Err(error) if error.is("timed_out") => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Space for Remote {
+    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
+        let path = format!("/v1/spaces/{}/out", segment(workspace));
+        let timeout_ms = u64::try_from(STEP.as_millis()).unwrap_or(u64::MAX);
+        let body = json!({"tuple": tuple_to_json(&tuple), "timeout_ms": timeout_ms});
+        self.0.post(&path, &body, STEP).await?;
+        Ok(())
+    }
+
+    async fn rd(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        self.find("rd", workspace, &template, within).await
+    }
+
+    async fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        self.find("in", workspace, &template, within).await
+    }
+
+    async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
+        Ok(self.find("rdp", workspace, &template, STEP).await?.is_some())
+    }
+
+    async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
+        let path = format!("/v1/spaces/{}/declare", segment(workspace));
+        self.0.post(&path, &json!({"name": variable, "mode": "single"}), STEP).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
+        let name = segment(&Value::from(variable).to_string());
+        let path = format!("/v1/spaces/{}/variables/{name}", segment(workspace));
+        self.0.delete(&path, STEP).await?;
+        Ok(())
+    }
+}
+
+impl Space for cpe::Space {
+    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
+        let stored = self.out_with(workspace, tuple, cpe::Ack::Home, STEP).await;
+        stored.map(|_| ()).map_err(|error| Fault::unavailable(error.to_string()))
+    }
+
+    async fn rd(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        in_time(Self::rd(self, workspace, template, within).await)
+    }
+
+    async fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        in_time(Self::take(self, workspace, template, within).await)
+    }
+
+    async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
+        let found = self.rdp(workspace, template, Some(STEP)).await;
+        Ok(found.map_err(|error| Fault::unavailable(error.to_string()))?.is_some())
+    }
+
+    async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
+        let single = cpe::Mode::Single;
+        let declared = self.declare(workspace, variable.into(), single, STEP).await;
+        declared.map_err(|error| Fault::unavailable(error.to_string()))
+    }
+
+    async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
+        let deleted = Self::delete(self, workspace, Some(variable.into()), STEP).await;
+        deleted.map_err(|error| Fault::unavailable(error.to_string()))
+    }
+}
+
+fn in_time(found: Result<Tuple, cpe::SpaceError>) -> Result<Option<Tuple>, Fault> {
+    match found {
+        Ok(tuple) => Ok(Some(tuple)),
+        Err(cpe::SpaceError::Failed(cpe::Failure::TimedOut(_))) => Ok(None),
+        Err(error) => Err(Fault::unavailable(error.to_string())),
+    }
+}

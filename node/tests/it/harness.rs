@@ -1,0 +1,199 @@
+//! Starts nodes as processes and ends them, whatever becomes of the test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a node may take until it says that it is ready, on a machine that is busy testing.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The binary with nothing of the tester's environment.
+pub(crate) fn cpe() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cpe"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CPE_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(args: &[&str]) -> Ran {
+    Ran::of(cpe().args(args).output().unwrap())
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Demands an exit status.
+    #[track_caller]
+    pub(crate) fn code(self, wanted: i32) -> Self {
+        assert_eq!(self.code, Some(wanted), "{self:#?}");
+        self
+    }
+
+    /// Demands exit status 0 and reads the JSON document.
+    #[track_caller]
+    pub(crate) fn json(self) -> Value {
+        let this = self.code(0);
+        serde_json::from_str(&this.out).unwrap_or_else(|error| panic!("{error}: {this:#?}"))
+    }
+
+    /// Demands that an error says something.
+    #[track_caller]
+    pub(crate) fn says(self, part: &str) -> Self {
+        assert!(self.err.contains(part), "{part:?} is not in {self:#?}");
+        self
+    }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub(crate) struct Node {
+    child: Child,
+    pub(crate) ready: Value,
+    pub(crate) api: String,
+    folder: TempDir,
+}
+
+impl Node {
+    /// Starts a node with a mesh of its own.
+    pub(crate) fn alone() -> Self {
+        Self::start(&[])
+    }
+
+    /// Starts a node on free ports of loopback and waits until it is ready.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = cpe();
+        command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(["--api", "127.0.0.1:0", "--data"]).arg(folder.path().join("data")).args(args);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Both pipes are read to their end by threads of their own: a full one would stop the node.
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).ok();
+            sender.send(line).ok();
+            out.read_to_string(&mut String::new()).ok();
+        });
+        let mut err = child.stderr.take().unwrap();
+        let log = thread::spawn(move || {
+            let mut text = String::new();
+            err.read_to_string(&mut text).ok();
+            text
+        });
+        let line = receiver.recv_timeout(READY_WITHIN).unwrap_or_default();
+        let Ok(ready) = serde_json::from_str::<Value>(&line) else {
+            child.kill().ok();
+            let status = child.wait();
+            panic!("the node said {line:?} and ended with {status:?}: {}", log.join().unwrap());
+        };
+        let api = ready["api"].as_str().unwrap().to_owned();
+        Self { child, ready, api, folder }
+    }
+
+    /// Starts another node of this one's mesh.
+    pub(crate) fn join(&self, args: &[&str]) -> Self {
+        let key = self.data().join("mesh.key");
+        let mut all = vec!["--mesh-key", key.to_str().unwrap(), "--bootstrap", self.address()];
+        all.extend(args);
+        Self::start(&all)
+    }
+
+    /// Three nodes of one mesh that all see each other alive.
+    pub(crate) fn three() -> [Self; 3] {
+        let a = Self::start(&["--name", "a"]);
+        let b = a.join(&["--name", "b"]);
+        let c = a.join(&["--name", "c"]);
+        for node in [&a, &b, &c] {
+            until("three members are alive and linked", || {
+                let peers = node.cpe(&["mesh", "peers", "--json"]).json();
+                let up = |peer: &&Value| peer["state"] == "alive" && peer["linked"] == true;
+                peers.as_array().unwrap().iter().filter(up).count() == 3
+            });
+        }
+        [a, b, c]
+    }
+
+    /// Where it keeps its data.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder that goes with the node, for a test's own files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// An address other nodes can dial.
+    pub(crate) fn address(&self) -> &str {
+        self.ready["addresses"][0].as_str().unwrap()
+    }
+
+    /// A command that talks to this node.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = cpe();
+        command.args(args).env("CPE_API", &self.api);
+        command
+    }
+
+    /// Runs a command that talks to this node.
+    pub(crate) fn cpe(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // By its handle, hence by its id: nothing else can be hit.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Asks again until something is so; fails after a minute.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    // Each question starts a process, which paces this loop. The bound only ends a test that
+    // would never end.
+    const ASKED_MAX: u32 = 3000;
+    for _ in 0..ASKED_MAX {
+        if so() {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("it never came to be that {what}");
+}

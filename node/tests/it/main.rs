@@ -1,0 +1,16 @@
+//! The `cpe` binary from outside: processes, their output and their exit status.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests say what they expect by failing"
+)]
+
+mod api;
+mod config;
+mod forest;
+mod harness;
+mod mesh;
+mod node;
+mod rules;
+mod space;
+mod usage;
