@@ -6,7 +6,7 @@ use redb::{
 };
 
 use crate::error::{OpenError, Place};
-use crate::folder::{self, Folder};
+use crate::folder::Folder;
 use crate::record;
 
 /// Bytes redb may keep of the file in memory. The peer holds its state in memory anyway and reads
@@ -34,13 +34,18 @@ impl Engine {
     /// Opens or creates the database and reads all of it.
     pub(crate) fn open(folder: &Folder) -> Result<(Self, Image), OpenError> {
         let path = folder.database();
-        let new = !path.exists();
-        let opened = builder().create(&path);
-        let database = opened.map_err(|error| open_error(folder, error))?;
-        if new {
-            folder::sync_folder(folder.path())
-                .map_err(OpenError::io("sync the folder", folder.path()))?;
+        let bytes = std::fs::metadata(&path).map_or(0, |data| data.len());
+        if bytes == 0 && !folder.is_new() {
+            // redb would begin a new one, and the peer would vote as if it never had before.
+            return Err(OpenError::Corrupt {
+                path: folder.path().to_owned(),
+                place: Place::File,
+                detail: "it is missing or empty".to_owned(),
+            });
         }
+        let database = builder()
+            .create(&path)
+            .map_err(|error| open_error(folder, error))?;
         let engine = Self { database };
         let image = engine.read_all(folder)?;
         Ok((engine, image))

@@ -23,6 +23,7 @@ const SMALL_FILE_BYTES_MAX: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    new: bool,
     _lock: File,
 }
 
@@ -30,11 +31,29 @@ impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         fs::create_dir_all(path).map_err(OpenError::io("create the folder", path))?;
         let lock = lock(path)?;
-        check_format(path)?;
+        let new = is_new(path)?;
         Ok(Self {
             path: path.to_owned(),
+            new,
             _lock: lock,
         })
+    }
+
+    /// True until [`Folder::finish`] was called once: nothing has ever been acknowledged here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.new
+    }
+
+    /// Notes that the database exists, so that its absence will be noticed from now on.
+    pub(crate) fn finish(&mut self) -> Result<(), OpenError> {
+        if self.new {
+            sync_folder(&self.path).map_err(OpenError::io("sync the folder", &self.path))?;
+            let path = self.path.join("format");
+            write_atomically(&path, format!("{FORMAT}\n").as_bytes(), 0o644)
+                .map_err(OpenError::io("write", &path))?;
+            self.new = false;
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -84,13 +103,14 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn check_format(folder: &Path) -> Result<(), OpenError> {
+/// Reads the format; a folder without one is new. It is written last, when all else is there.
+fn is_new(folder: &Path) -> Result<bool, OpenError> {
     let path = folder.join("format");
     match read_small(&path) {
         Ok(text) => {
             let found = text.lines().next().unwrap_or_default().to_owned();
             if found == FORMAT {
-                return Ok(());
+                return Ok(false);
             }
             Err(OpenError::Format {
                 path: folder.to_owned(),
@@ -98,10 +118,7 @@ fn check_format(folder: &Path) -> Result<(), OpenError> {
                 wanted: FORMAT,
             })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_atomically(&path, format!("{FORMAT}\n").as_bytes(), 0o644)
-                .map_err(OpenError::io("write", &path))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(source) => Err(OpenError::Io {
             action: "read",
             path,

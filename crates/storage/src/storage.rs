@@ -65,8 +65,9 @@ impl Storage {
     /// # Errors
     /// [`OpenError`]; nothing has been changed except that an empty folder may exist now.
     pub fn open(folder: &Path) -> Result<Opened, OpenError> {
-        let folder = Folder::open(folder)?;
+        let mut folder = Folder::open(folder)?;
         let (engine, image) = Engine::open(&folder)?;
+        folder.finish()?;
         let path = folder.path().to_owned();
         Self::start(engine, Some(folder), image).map_err(|source| OpenError::Io {
             action: "start the writer thread of",

@@ -1,0 +1,188 @@
+//! Damaged files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cpe_mesh::{Image, Table};
+use cpe_storage::{OpenError, Place, Storage};
+use redb::{ReadableTable, TableDefinition};
+
+use crate::{put, write};
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("state.redb")
+}
+
+/// A folder with a hundred records of 200 bytes, closed, and the image of what it holds.
+fn filled() -> (tempfile::TempDir, Image) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = Storage::open(folder.path()).unwrap();
+    for n in 0..100_u64 {
+        let value: Vec<u8> = n.to_be_bytes().repeat(25);
+        write(&mut opened, put(&n.to_be_bytes(), &value))
+            .result
+            .unwrap();
+    }
+    opened.storage.close().unwrap();
+    let image = Storage::open(folder.path()).unwrap().image;
+    assert_eq!(image.entries.len(), 100);
+    (folder, image)
+}
+
+#[test]
+fn a_record_changed_behind_our_back_is_named() {
+    let (folder, _) = filled();
+    // Through the engine, so that its own checksums are right and only ours is not.
+    let database = redb::Database::open(database(folder.path())).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        const LOG: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("log");
+        let mut log = transaction.open_table(LOG).unwrap();
+        let key = 42_u64.to_be_bytes();
+        let mut stored = log.get(key.as_slice()).unwrap().unwrap().value().to_vec();
+        stored[100] ^= 0x10;
+        log.insert(key.as_slice(), stored.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let error = Storage::open(folder.path()).unwrap_err();
+    let OpenError::Corrupt { place, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        *place,
+        Place::Record {
+            table: Table::Log,
+            key: 42_u64.to_be_bytes().to_vec()
+        }
+    );
+    let text = error.to_string();
+    assert!(text.contains("Log key 000000000000002a"), "{text}");
+    assert!(text.contains("new incarnation"), "{text}");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_never_taken_for_state() {
+    let (folder, image) = filled();
+    let path = database(folder.path());
+    let good = fs::read(&path).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    // A prime step visits headers, trees and free space alike.
+    for at in (0..good.len()).step_by(if good.len() > 2_000_000 {
+        10_007
+    } else {
+        4_799
+    }) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x04;
+        fs::write(&path, &bad).unwrap();
+        match Storage::open(folder.path()) {
+            Ok(opened) => {
+                assert!(opened.image == image, "byte {at}");
+                harmless += 1;
+            }
+            Err(OpenError::Corrupt { .. }) => refused += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(harmless > 0, "{refused} refused");
+}
+
+#[test]
+fn a_flipped_bit_in_a_stored_value_is_refused() {
+    let (folder, image) = filled();
+    let path = database(folder.path());
+    let good = fs::read(&path).unwrap();
+    let value = 42_u64.to_be_bytes().repeat(25);
+    let places: Vec<usize> = (0..good.len() - value.len())
+        .filter(|at| good[*at..].starts_with(&value))
+        .collect();
+    assert!(!places.is_empty());
+    let mut refused = 0;
+    for at in places {
+        let mut bad = good.clone();
+        bad[at + 50] ^= 0x04;
+        fs::write(&path, &bad).unwrap();
+        match Storage::open(folder.path()) {
+            // A page that a later commit has replaced.
+            Ok(opened) => assert!(opened.image == image, "byte {at}"),
+            Err(OpenError::Corrupt { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(refused, 1);
+}
+
+#[test]
+fn a_truncated_file_is_refused_not_half_read() {
+    let (folder, image) = filled();
+    let path = database(folder.path());
+    let good = fs::read(&path).unwrap();
+    for part in 0..8 {
+        fs::write(&path, &good[..good.len() * part / 8]).unwrap();
+        match Storage::open(folder.path()) {
+            Err(OpenError::Corrupt { .. }) => {}
+            Ok(opened) => assert!(opened.image == image, "{part} eighths"),
+            Err(error) => panic!("{part} eighths: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let (folder, _) = filled();
+    fs::write(database(folder.path()), "once upon a time".repeat(1_000)).unwrap();
+    let error = Storage::open(folder.path()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Corrupt {
+                place: Place::File,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_database_that_vanished_is_not_begun_anew() {
+    let (folder, _) = filled();
+    fs::remove_file(database(folder.path())).unwrap();
+    let error = Storage::open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("missing or empty"), "{error}");
+}
+
+#[test]
+fn damage_to_the_last_commit_is_not_mistaken_for_a_torn_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = Storage::open(folder.path()).unwrap();
+    let value = |n: u64| n.to_be_bytes().repeat(25);
+    for n in 0..20_u64 {
+        write(&mut opened, put(&n.to_be_bytes(), &value(n)))
+            .result
+            .unwrap();
+    }
+    // What a power cut leaves after the last acknowledgement.
+    let good = fs::read(database(folder.path())).unwrap();
+    drop(opened);
+    fs::write(database(folder.path()), &good).unwrap();
+    assert_eq!(
+        Storage::open(folder.path()).unwrap().image.entries.len(),
+        20
+    );
+
+    let last = value(19);
+    let mut refused = 0;
+    for at in (0..good.len() - last.len()).filter(|at| good[*at..].starts_with(&last)) {
+        let mut bad = good.clone();
+        bad[at + 50] ^= 0x04;
+        fs::write(database(folder.path()), &bad).unwrap();
+        match Storage::open(folder.path()) {
+            Ok(opened) => assert_eq!(opened.image.entries.len(), 20, "byte {at}"),
+            Err(OpenError::Corrupt { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(refused, 1);
+}
