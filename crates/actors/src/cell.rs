@@ -140,7 +140,13 @@ struct Grave<A: Actor> {
 impl<A: Actor> Drop for Grave<A> {
     fn drop(&mut self) {
         let shared = &self.shared;
-        bury_messages::<A>(shared, &ExitReason::RuntimeGone, &mut Local::default());
+        // Without effect after an orderly end, which has closed the mailbox with its own reason.
+        let reason = if std::thread::panicking() {
+            ExitReason::Failed("panicked outside its handlers".to_owned())
+        } else {
+            ExitReason::RuntimeGone
+        };
+        bury_messages::<A>(shared, &reason, &mut Local::default());
         shared
             .system
             .leave(shared.id, shared.parent, shared.options.name.as_deref());
@@ -155,7 +161,7 @@ fn bury_messages<A: Actor>(
     local: &mut Local<A::Message, A::Reply>,
 ) {
     for Envelope { message, reply } in shared.close(reason, local) {
-        let detail = A::describe(&message);
+        let detail = describe::<A>(&message);
         let why = DeadReason::ActorEnded(reason.clone());
         shared.system.dead_letter(shared.label(), why, detail);
         if let Some(reply) = reply {
@@ -166,6 +172,10 @@ fn bury_messages<A: Actor>(
             let _ = reply.send(Err(Box::new(dead)));
         }
     }
+}
+
+fn describe<A: Actor>(message: &A::Message) -> Option<Value> {
+    caught(|| A::describe(message)).unwrap_or_default()
 }
 
 type Reply<A> = Option<oneshot::Sender<Answer<<A as Actor>::Reply>>>;
@@ -205,7 +215,7 @@ impl<A: Actor> Cell<A> {
                     Flow::Break(exit) => return exit,
                 },
             };
-            let kept = A::keep(&message);
+            let kept = caught(|| A::keep(&message)).unwrap_or_default();
             let outcome = call!(self, shared, |actor, ctx| actor.handle(message, ctx));
             let failure = match outcome {
                 Outcome::Done(answer) => match self.done(shared, answer, reply) {
@@ -314,11 +324,11 @@ impl<A: Actor> Cell<A> {
             return self.recover(shared, reason).await;
         };
         if let Flow::Break(exit) = self.recover(shared, reason.clone()).await {
-            let detail = A::describe(&message);
+            let detail = describe::<A>(&message);
             let _ = settle::<A>(shared, Outcome::Failed(reason), reply, detail);
             return Flow::Break(exit);
         }
-        let detail = A::describe(&message);
+        let detail = describe::<A>(&message);
         match call!(self, shared, |actor, ctx| actor.handle(message, ctx)) {
             Outcome::Done(answer) => match self.done(shared, answer, reply) {
                 Ok(()) => Flow::Continue(()),
@@ -581,13 +591,6 @@ mod tests {
         let shared = Arc::new(Shared::new(id, None, "Small", options, System::default()));
         let shared_bytes = size_of_val(&*shared);
         let task_bytes = size_of_val(&run(shared, Small(0), None));
-        println!("shared {shared_bytes}, task {task_bytes}");
-        println!(
-            "local {}, ctx {}, cell {}",
-            size_of::<Local<u64, u64>>(),
-            size_of::<Context<Small>>(),
-            size_of::<Cell<Small>>()
-        );
         assert!(shared_bytes <= 320, "{shared_bytes}");
         assert!(task_bytes <= 400, "{task_bytes}");
     }

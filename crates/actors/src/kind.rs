@@ -30,6 +30,14 @@ pub struct KindContext {
     pub system: System,
 }
 
+impl KindContext {
+    /// What [`KindRegistry::spawn`] makes; for testing a factory by itself.
+    #[must_use]
+    pub const fn new(system: System, name: Option<String>, args: Value) -> Self {
+        Self { name, args, system }
+    }
+}
+
 /// An actor whose messages and answers are values.
 ///
 /// Implementors write `Box::pin(async move { ... })`; an actor with types of its own is better

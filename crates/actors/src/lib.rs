@@ -1,4 +1,74 @@
-//! The local actor runtime.
+//! The local actor runtime of the CPE mesh, on tokio.
+//!
+//! An [`Actor`] is a Rust type with a mailbox that handles one message at a time: no locks, no
+//! threads, no callbacks. A [`System`] runs any number of them; an [`Address`] is how to reach one.
+//!
+//! ```
+//! use cpe_actors::{Actor, ActorError, Context, System};
+//!
+//! struct Counter(i64);
+//!
+//! enum Message {
+//!     Add(i64),
+//!     Get,
+//! }
+//!
+//! impl Actor for Counter {
+//!     type Message = Message;
+//!     type Reply = i64;
+//!
+//!     async fn handle(&mut self, it: Message, _: &mut Context<Self>) -> Result<i64, ActorError> {
+//!         if let Message::Add(n) = it {
+//!             self.0 += n;
+//!         }
+//!         Ok(self.0)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let system = System::default();
+//! let counter = system.spawn(Counter(40))?;
+//! counter.tell(Message::Add(2)).await?;
+//! assert_eq!(counter.ask(Message::Get).await?, 42);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Sending
+//!
+//! [`Address::tell`] waits while the bounded mailbox is full, [`Address::try_tell`] gives the
+//! message back, [`Address::ask`] waits for the answer up to a deadline. Messages of one sender
+//! arrive in order. Nothing is lost silently: a message is handled, comes back in an error, or is a
+//! [dead letter](DeadLetter). For answers of several types, or later, put a [`ReplyTo`] into the
+//! message and use [`Address::request`].
+//!
+//! # Failing
+//!
+//! An error or a panic in a handler is a failure, and the actor's [`Supervision`] decides: resume,
+//! restart (after a growing, jittered wait; with the last snapshot if there is one), stop, or fail
+//! the parent; too many failures in a while end the actor. [`ActorError::refused`] is no failure:
+//! only the message was at fault. A message that [`Actor::keep`] copies is tried twice, then it is
+//! poisoned. A restart needs a factory, so [`System::spawn_with`] takes one.
+//!
+//! # Ending
+//!
+//! [`Address::stop`] overtakes what waits in the mailbox; children ([`Context::spawn`]) end before
+//! their parent. A handler that is blocked, be it on a full mailbox, is cancelled after a grace
+//! period. Who [watches](Context::watch) an actor is told of its end once, with the reason.
+//!
+//! # Kinds
+//!
+//! A [`KindRegistry`] starts actors by the name of their kind and gives an [`AnyAddress`] that
+//! speaks [`Value`](cpe_tuple::Value)s: the form in which the command line, rules and other nodes
+//! talk to any actor. Kinds are [`DynActor`]s or typed actors with serde messages; `echo` and
+//! `counter` are built in.
+//!
+//! # What this crate is not
+//!
+//! It knows one process only. Names across the mesh, placement, failover and migration are built on
+//! it by the `cpe` crate. Code that computes long without awaiting belongs into
+//! [`Context::blocking`]: no runtime can interrupt it.
 
 pub mod bridge;
 

@@ -24,7 +24,7 @@ use crate::{
 pub const DEFAULT_MAX_ACTORS: usize = 1 << 20;
 
 /// The longest actor name, in bytes.
-pub const MAX_NAME_BYTES: usize = 256;
+pub const MAX_NAME_BYTES: usize = cpe_tuple::limits::MAX_NAME_BYTES;
 
 /// Makes an instance: the first one and each after a restart.
 pub(crate) type Factory<A> = Box<dyn FnMut() -> Result<A, ActorError> + Send>;
@@ -90,7 +90,7 @@ impl SystemBuilder {
         self
     }
 
-    /// Makes the system on the tokio runtime it is called in.
+    /// Makes the system on the tokio runtime it is called in, which needs its timers enabled.
     ///
     /// # Panics
     /// When called outside a tokio runtime.

@@ -41,8 +41,8 @@ enum Do {
     Refuse,
     Stop,
     Kids(Vec<(&'static str, Supervision)>),
-    Watch(Address<Do, i64>),
-    Unwatch(Address<Do, i64>),
+    Watch(Address<Self, i64>),
+    Unwatch(Address<Self, i64>),
     After(Duration, &'static str),
     Every(Duration, &'static str),
     Later(Duration, ReplyTo<u8>),
@@ -105,7 +105,10 @@ impl Actor for Puppet {
                 });
             }
             Do::Drop(reply) => drop(reply),
-            Do::FailWith(_) => return Err(ActorError::failed("no value")),
+            Do::FailWith(reply) => {
+                assert!(!reply.is_abandoned());
+                return Err(ActorError::failed("no value"));
+            }
             Do::Save => ctx.save_snapshot(),
             Do::Kept(text, failures) => {
                 self.note(text);
@@ -341,6 +344,14 @@ async fn stop_overtakes_user_messages() {
         letters[0].reason,
         DeadReason::ActorEnded(ExitReason::Stopped)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_can_stop_itself() {
+    let system = System::default();
+    let actor = spawn(&system, &log(), Options::default());
+    assert_eq!(actor.ask(Do::Stop).await.unwrap(), 0);
+    assert_eq!(actor.ended().await.reason, ExitReason::Stopped);
 }
 
 #[tokio::test(start_paused = true)]
