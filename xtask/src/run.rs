@@ -50,6 +50,10 @@ pub(crate) fn cargo(root: &Root) -> Command {
             command.env_remove(&name);
         }
     }
+    // Set-up may have changed them since; the inner cargo reads the configuration afresh.
+    for name in &root.configured {
+        command.env_remove(name);
+    }
     command
 }
 

@@ -6,13 +6,13 @@
 //!
 //! 1. The user's own `LIBCLANG_PATH` wins, whatever it is.
 //! 2. A libclang that an earlier run put into `.tools/libclang/native` stays.
-//! 3. A libclang 14 or 15 of the system is linked into that folder.
+//! 3. A libclang 14 or 15 of the system is used where it is.
 //! 4. Else the `libclang` wheel of Python's package index is downloaded, checked against the hashes
 //!    below and unpacked into that folder. It needs no root and nothing outside the clone changes.
 //!
 //! libclang alone lacks the compiler's own headers (`stddef.h` and the like), so those of the C
-//! compiler are copied beside it. `.cargo/config.toml` points the build at both, and plain
-//! `cargo build` works from then on.
+//! compiler are copied beside it. `.tools/cargo.toml`, which `.cargo/config.toml` includes, points
+//! the build at both, and plain `cargo build` works from then on.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -52,11 +52,11 @@ const BY_HAND: &str = "install libclang 15 or 14 (Debian, Ubuntu: `apt install l
 /// The folders and files that setup owns, all below `.tools`, which git ignores.
 struct Places {
     tools: PathBuf,
-    /// Holds libclang; `.cargo/config.toml` names it.
+    /// Holds libclang, if it was downloaded.
     native: PathBuf,
     /// Holds copies of the compiler's headers.
     include: PathBuf,
-    /// Settings that hold absolute paths; `.cargo/config.toml` includes it.
+    /// Where the two are, for cargo; `.cargo/config.toml` includes it.
     config: PathBuf,
 }
 
@@ -77,41 +77,62 @@ impl Places {
     }
 }
 
+/// What set-up tells cargo, and cargo the build.
+const LIBCLANG_PATH: &str = "LIBCLANG_PATH";
+const CLANG_ARGS: &str = "BINDGEN_EXTRA_CLANG_ARGS";
+
+/// The variables that this process has from an earlier set-up by way of cargo. What else is set is
+/// the user's own.
+pub(crate) fn configured(root: &Path) -> Vec<&'static str> {
+    let text = fs::read_to_string(Places::below(root).config).unwrap_or_default();
+    let from_text =
+        |name: &&str| std::env::var(name).is_ok_and(|value| text.contains(&setting(name, &value)));
+    [LIBCLANG_PATH, CLANG_ARGS]
+        .into_iter()
+        .filter(from_text)
+        .collect()
+}
+
 /// Makes sure that clips-sys can be built, now and by plain `cargo build` later.
 pub(crate) fn setup(root: &Root) -> Result<()> {
     let places = Places::below(root.path());
     let compiler = compiler()?;
-    say(&format!("setup: {}", libclang(&places)?));
+    let own = !root.configured.contains(&LIBCLANG_PATH);
+    let (library, told) = libclang(&places, std::env::var_os(LIBCLANG_PATH).filter(|_| own))?;
+    say(&format!("setup: {told}"));
+    fs::create_dir_all(&places.include)
+        .with_context(|| format!("cannot create {}", places.include.display()))?;
     copy_headers(&compiler, &places.include)?;
-    write_config(&places)
+    let text = config_text(&places.include, library.as_deref())?;
+    replace_if_different(&places.config, text.as_bytes())
 }
 
-/// Finds or gets libclang, and says in one line what was done and why.
-fn libclang(places: &Places) -> Result<String> {
-    // Cargo sets the variable from our own configuration when the user has not.
-    let own = std::env::var_os("LIBCLANG_PATH").filter(|path| Path::new(path) != places.native);
+/// Finds or gets libclang; tells in one line what was done and why. No path means that the user
+/// has set one.
+fn libclang(places: &Places, own: Option<OsString>) -> Result<(Option<PathBuf>, String)> {
     if let Some(own) = own {
-        return Ok(format!("using your LIBCLANG_PATH, {}", own.display()));
+        return Ok((None, format!("using your LIBCLANG_PATH, {}", own.display())));
     }
     let library = places.library();
     if library.exists() {
-        return Ok("libclang is in place (.tools/libclang)".to_owned());
-    }
-    fs::create_dir_all(&places.native)
-        .with_context(|| format!("cannot create {}", places.native.display()))?;
-    if let Some((version, found)) = system_libclang() {
-        replace_link(&found, &library)?;
-        return Ok(format!(
-            "linked the system's libclang {version}, {}",
-            found.display()
+        return Ok((
+            Some(library),
+            "libclang is in place (.tools/libclang)".to_owned(),
         ));
+    }
+    if let Some((version, found)) = system_libclang() {
+        let told = format!("using the system's libclang {version}, {}", found.display());
+        return Ok((Some(found), told));
     }
     say(&format!(
         "setup: this machine has no libclang 14 or 15, which the CLIPS bindings need (newer ones \
          do not work); downloading {WHEEL} with pip into .tools/libclang, about 20 MB"
     ));
     download(places)?;
-    Ok(format!("unpacked {WHEEL} into .tools/libclang"))
+    Ok((
+        Some(library),
+        format!("unpacked {WHEEL} into .tools/libclang"),
+    ))
 }
 
 // --- a libclang of the system ---
@@ -204,18 +225,6 @@ fn numbers(text: &str) -> impl Iterator<Item = u32> {
         .filter_map(|digits| digits.parse().ok())
 }
 
-fn replace_link(target: &Path, link: &Path) -> Result<()> {
-    // A link to a library that has been uninstalled since.
-    if link.is_symlink() {
-        fs::remove_file(link).with_context(|| format!("cannot remove {}", link.display()))?;
-    }
-    #[cfg(unix)]
-    let made = std::os::unix::fs::symlink(target, link);
-    #[cfg(not(unix))]
-    let made = fs::copy(target, link).map(|_| ());
-    made.with_context(|| format!("cannot link {} to {}", link.display(), target.display()))
-}
-
 // --- the wheel ---
 
 /// Downloads, checks and unpacks the wheel. What is half done never gets its final name.
@@ -259,6 +268,8 @@ fn download_into(work: &Path, places: &Places) -> Result<()> {
     let library = find(&unpacked, &|name| name == library_name())
         .with_context(|| format!("the wheel holds no {}", library_name()))?;
     let place = places.library();
+    fs::create_dir_all(&places.native)
+        .with_context(|| format!("cannot create {}", places.native.display()))?;
     fs::rename(&library, &place)
         .with_context(|| format!("cannot move libclang to {}", place.display()))
 }
@@ -343,7 +354,6 @@ fn copy_headers(compiler: &OsStr, to: &Path) -> Result<()> {
         ));
         return Ok(());
     };
-    fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
     for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(OsStr::to_str) else {
@@ -378,25 +388,30 @@ fn is_basic_header(name: &str) -> bool {
 
 // --- cargo's configuration ---
 
-fn write_config(places: &Places) -> Result<()> {
-    let include = places
-        .include
-        .to_str()
-        .context("the path of this clone is not UTF-8")?;
-    replace_if_different(&places.config, config_text(include)?.as_bytes())
+/// The part of cargo's configuration that holds absolute paths and thus cannot be in git.
+fn config_text(include: &Path, library: Option<&Path>) -> Result<String> {
+    // bindgen splits this variable as a shell would.
+    let arguments = format!("'-I{}'", plain(include)?);
+    let mut text =
+        "# Written by `cargo xtask setup`; included by .cargo/config.toml.\n[env]\n".to_owned();
+    text.push_str(&setting(CLANG_ARGS, &arguments));
+    if let Some(library) = library {
+        text.push_str(&setting(LIBCLANG_PATH, plain(library)?));
+    }
+    Ok(text)
 }
 
-/// The part of cargo's configuration that holds an absolute path and thus cannot be in git.
-fn config_text(include: &str) -> Result<String> {
-    // bindgen splits the variable as a shell would; TOML's literal strings know no escapes.
-    if include.contains(['\'', '"', '\\', '\n']) {
-        bail!("the path of this clone, {include}, has a quote or backslash in it; move the clone");
-    }
-    Ok(format!(
-        "# Written by `cargo xtask setup`; included by .cargo/config.toml.\n\
-         [env]\n\
-         BINDGEN_EXTRA_CLANG_ARGS = \"'-I{include}'\"\n"
-    ))
+/// The path as text, if that needs no quoting in any of the languages it passes through.
+fn plain(path: &Path) -> Result<&str> {
+    path.to_str()
+        .filter(|text| !text.contains(['\'', '"', '\\', '\n']))
+        .with_context(|| {
+            format!("{path:?} has a quote, a backslash or worse in it; move the clone")
+        })
+}
+
+fn setting(name: &str, value: &str) -> String {
+    format!("{name} = \"{value}\"\n")
 }
 
 /// Writes a file, unless it says the same already: its time stamp is part of what cargo watches.

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::run;
+use crate::{run, setup};
 
-/// The workspace's top folder.
+/// The workspace's top folder, and what cargo's configuration in it told this process.
 #[derive(Debug)]
-pub(crate) struct Root(PathBuf);
+pub(crate) struct Root {
+    path: PathBuf,
+    /// Environment variables that come from set-up's configuration rather than from the user.
+    pub(crate) configured: Vec<&'static str>,
+}
 
 impl Root {
     /// Finds the folder above this crate's own.
@@ -17,16 +21,20 @@ impl Root {
         // Cargo sets the variable for `cargo run`; the constant serves a binary started by hand.
         let own = std::env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = own.parent().context("the folder of xtask has no parent")?;
-        Ok(Self(root.to_owned()))
+        let path = own
+            .parent()
+            .context("the folder of xtask has no parent")?
+            .to_owned();
+        let configured = setup::configured(&path);
+        Ok(Self { path, configured })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub(crate) fn join(&self, relative: &str) -> PathBuf {
-        self.0.join(relative)
+        self.path.join(relative)
     }
 
     /// What cargo knows of the workspace's own crates; needs no network.
