@@ -1,31 +1,43 @@
 //! Safe CLIPS for agents.
 //!
-//! Three layers, each usable without the next:
+//! Layers, each usable without the next:
 //!
 //! - [`Engine`]: one CLIPS environment with [`Limits`] on time, memory, facts, stack and output,
 //!   a sandbox, typed facts in and out, errors with file and line.
 //! - [`Worker`]: a thread with a deep stack that owns an engine (or an agent), for callers that
 //!   must not block.
+//! - [`RuleAgent`]: an actor whose behaviour is CLIPS source. Messages and tuples become facts;
+//!   what rules ask of the world leaves as a list of [`Effect`]s. No I/O.
+//! - [`check`] and [`run`]: a program at the command line.
 //!
 //! What this crate does not do: it opens no file and no socket, and keeps no clock but the one for
 //! deadlines. A join that explodes inside a single assert is noticed only when it has ended, and
 //! CLIPS 6.40 has bugs that legal text can reach; rules from strangers belong in a process of
 //! their own on top of this.
 
+pub mod agent;
+mod bridge;
 mod engine;
 mod error;
 mod format;
 mod limits;
+mod program;
 mod raw;
 mod sandbox;
 mod value;
 mod vet;
 mod worker;
 
+pub use agent::{
+    AgentError, AgentMessage, AgentOptions, Effect, LaterFact, Level, RuleAgent, RuleError,
+    message_value,
+};
+pub use bridge::{BridgeError, from_clips, to_clips};
 pub use engine::{Activation, Construct, Engine, Fact, RowError, Slot};
 pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacement, SlotFault};
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};
 pub use limits::{HaltHandle, Limits, Trip};
+pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;
 pub use value::Value;
