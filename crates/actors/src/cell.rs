@@ -588,10 +588,16 @@ mod tests {
     async fn an_idle_actor_is_small() {
         let id = crate::ActorId(std::num::NonZeroU64::MIN);
         let options = Arc::new(Options::default());
-        let shared = Arc::new(Shared::new(id, None, "Small", options, System::default()));
+        let shared = Arc::new(Shared::new(
+            id,
+            None,
+            || "Small",
+            options,
+            System::default(),
+        ));
         let shared_bytes = size_of_val(&*shared);
         let task_bytes = size_of_val(&run(shared, Small(0), None));
-        assert!(shared_bytes <= 320, "{shared_bytes}");
+        assert!(shared_bytes <= 192, "{shared_bytes}");
         assert!(task_bytes <= 400, "{task_bytes}");
     }
 }

@@ -82,6 +82,11 @@ struct Extra<M> {
     timers: Timers<M>,
     last_error: Option<String>,
     stop: Option<Stop>,
+    exit: Option<ExitReason>,
+    failed: u32,
+    restarts: u32,
+    /// There once somebody waits for the end.
+    ended: Option<Arc<Notify>>,
 }
 
 impl<M> Default for Extra<M> {
@@ -92,6 +97,10 @@ impl<M> Default for Extra<M> {
             timers: Timers::default(),
             last_error: None,
             stop: None,
+            exit: None,
+            failed: 0,
+            restarts: 0,
+            ended: None,
         }
     }
 }
@@ -107,14 +116,21 @@ struct Queue<M, R> {
     idle: bool,
     /// Handles what is here, takes nothing more, then stops.
     draining: bool,
+    /// Takes nothing more.
+    closed: bool,
     ended: bool,
-    closed: Option<Box<ExitReason>>,
     extra: Option<Box<Extra<M>>>,
 }
 
 impl<M, R> Queue<M, R> {
     fn extra(&mut self) -> &mut Extra<M> {
         self.extra.get_or_insert_default()
+    }
+
+    /// Why the mailbox is closed, if it is.
+    fn exit(&self) -> Option<ExitReason> {
+        let exit = self.extra.as_ref().and_then(|extra| extra.exit.clone());
+        self.closed.then(|| exit.unwrap_or(ExitReason::RuntimeGone))
     }
 }
 
@@ -138,7 +154,8 @@ pub enum ActorState {
 pub(crate) struct Shared<M, R> {
     pub(crate) id: ActorId,
     pub(crate) parent: Option<ActorId>,
-    pub(crate) type_name: &'static str,
+    /// A function, for it is half the size of its result.
+    pub(crate) type_name: fn() -> &'static str,
     pub(crate) options: Arc<Options>,
     pub(crate) system: System,
     queue: Mutex<Queue<M, R>>,
@@ -147,14 +164,12 @@ pub(crate) struct Shared<M, R> {
     state: AtomicU8,
     /// Senders waiting for room.
     waiting: AtomicU32,
-    failed: AtomicU32,
-    restarts: AtomicU32,
+
     /// User messages that left the mailbox. Only the actor writes it.
     taken: AtomicU64,
     /// Messages handled without failure, timers' included. Only the actor writes it.
     handled: AtomicU64,
     room: Notify,
-    ended: Notify,
 }
 
 /// The actor's own side of its mailbox.
@@ -191,7 +206,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     pub(crate) fn new(
         id: ActorId,
         parent: Option<ActorId>,
-        type_name: &'static str,
+        type_name: fn() -> &'static str,
         options: Arc<Options>,
         system: System,
     ) -> Self {
@@ -209,18 +224,16 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                 idle: false,
                 draining: false,
                 ended: false,
-                closed: None,
+                closed: false,
                 extra: None,
             }),
             urgent: AtomicBool::new(false),
             state: AtomicU8::new(ActorState::Starting as u8),
             waiting: AtomicU32::new(0),
-            failed: AtomicU32::new(0),
-            restarts: AtomicU32::new(0),
+
             taken: AtomicU64::new(0),
             handled: AtomicU64::new(0),
             room: Notify::new(),
-            ended: Notify::new(),
         }
     }
 
@@ -234,12 +247,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     /// Puts a message in, or says why not and gives it back.
     pub(crate) fn push(&self, envelope: Envelope<M, R>) -> Result<(), (Envelope<M, R>, Refusal)> {
         let mut queue = self.lock();
-        if let Some(reason) = &queue.closed {
-            let reason = ExitReason::clone(reason);
+        if queue.closed || queue.draining {
+            let reason = queue.exit().unwrap_or(ExitReason::Stopped);
             return Err((envelope, Refusal::Dead(reason)));
-        }
-        if queue.draining {
-            return Err((envelope, Refusal::Dead(ExitReason::Stopped)));
         }
         let capacity = self.options.mailbox as u64;
         if queue.pushed - queue.seen >= capacity {
@@ -247,6 +257,10 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             if queue.pushed - queue.seen >= capacity {
                 return Err((envelope, Refusal::Full));
             }
+        }
+        if queue.user.capacity() == 0 {
+            // Half of what it would reserve: most actors never have more than one waiting.
+            queue.user.reserve_exact(2);
         }
         queue.user.push_back(envelope);
         queue.pushed += 1;
@@ -328,10 +342,10 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         at: Instant,
         payload: Payload<M>,
     ) -> Result<TimerId, Refused<M>> {
-        if let Some(reason) = &self.lock().closed {
+        if let Some(reason) = self.exit_reason() {
             return Err(Refused {
                 payload,
-                dead: Some(ExitReason::clone(reason)),
+                dead: Some(reason),
             });
         }
         self.urge(|extra| extra.timers.set(at, payload))
@@ -384,18 +398,21 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         Terminated {
             id: self.id,
             actor: self.label(),
-            reason: queue
-                .closed
-                .as_deref()
-                .cloned()
-                .unwrap_or(ExitReason::RuntimeGone),
+            reason: queue.exit().unwrap_or(ExitReason::RuntimeGone),
         }
     }
 
     /// Waits until the actor is gone.
     pub(crate) async fn wait_ended(&self) -> Terminated {
+        let notify = {
+            let mut queue = self.lock();
+            if queue.ended {
+                return self.terminated(&queue);
+            }
+            Arc::clone(queue.extra().ended.get_or_insert_default())
+        };
         loop {
-            let mut ended = pin!(self.ended.notified());
+            let mut ended = pin!(notify.notified());
             ended.as_mut().enable();
             {
                 let queue = self.lock();
@@ -573,8 +590,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         let mut rest = std::mem::take(&mut local.batch);
         {
             let mut queue = self.lock();
-            if queue.closed.is_none() {
-                queue.closed = Some(Box::new(reason.clone()));
+            if !queue.closed {
+                queue.closed = true;
+                queue.extra().exit = Some(reason.clone());
             }
             rest.append(&mut queue.user);
             self.taken.store(queue.pushed, Ordering::SeqCst);
@@ -587,29 +605,32 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     }
 
     /// Marks the actor as gone and tells its watchers. Only the first call does anything.
-    pub(crate) fn finish(&self) -> bool {
-        let (watchers, terminated) = {
+    pub(crate) fn finish(&self) {
+        let (watchers, notify, terminated) = {
             let mut queue = self.lock();
             if queue.ended {
-                return false;
+                return;
             }
             queue.ended = true;
             queue.waker = None;
             let terminated = self.terminated(&queue);
-            let watchers = queue.extra.as_mut().map(|extra| {
-                extra.notices.clear();
-                std::mem::take(&mut extra.watchers)
-            });
-            (watchers.unwrap_or_default(), terminated)
+            let extra = queue.extra();
+            extra.notices.clear();
+            (
+                std::mem::take(&mut extra.watchers),
+                extra.ended.clone(),
+                terminated,
+            )
         };
         self.set_state(ActorState::Ended);
-        self.ended.notify_waiters();
+        if let Some(notify) = notify {
+            notify.notify_waiters();
+        }
         for (_, watcher) in watchers {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.notify(Notice::Terminated(terminated.clone()));
             }
         }
-        true
     }
 
     // ---- counters ----
@@ -639,20 +660,24 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     }
 
     pub(crate) fn count_failure(&self, reason: &str) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        self.lock().extra().last_error = Some(reason.to_owned());
+        let mut queue = self.lock();
+        let extra = queue.extra();
+        extra.failed = extra.failed.saturating_add(1);
+        extra.last_error = Some(reason.to_owned());
     }
 
     pub(crate) fn failed(&self) -> u32 {
-        self.failed.load(Ordering::Relaxed)
+        self.lock().extra.as_ref().map_or(0, |extra| extra.failed)
     }
 
     pub(crate) fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
+        let mut queue = self.lock();
+        let extra = queue.extra();
+        extra.restarts = extra.restarts.saturating_add(1);
     }
 
     pub(crate) fn restarts(&self) -> u32 {
-        self.restarts.load(Ordering::Relaxed)
+        self.lock().extra.as_ref().map_or(0, |extra| extra.restarts)
     }
 
     pub(crate) fn last_error(&self) -> Option<String> {
@@ -674,11 +699,14 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     }
 
     pub(crate) fn exit_reason(&self) -> Option<ExitReason> {
-        self.lock().closed.as_deref().cloned()
+        self.lock().exit()
     }
 
     pub(crate) fn kind(&self) -> &str {
-        self.options.kind.as_deref().unwrap_or(self.type_name)
+        self.options
+            .kind
+            .as_deref()
+            .unwrap_or_else(|| (self.type_name)())
     }
 
     /// Name, or kind and number, for messages to people.

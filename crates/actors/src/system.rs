@@ -324,7 +324,7 @@ impl System {
         let number = self.0.next_id.fetch_add(1, Ordering::Relaxed);
         let id = ActorId(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX));
         let name = options.name.clone();
-        let type_name = short_name::<A>();
+        let type_name = short_name::<A>;
         let shared = Arc::new(Shared::new(id, parent, type_name, options, self.clone()));
         self.enter(id, parent, name, &shared)?;
         self.0
