@@ -114,25 +114,6 @@ impl ModelCard {
     }
 }
 
-impl Forest {
-    /// For each feature its share in what the trees gained (mean decrease of impurity). The shares
-    /// add up to 1, or to 0 if no tree has a cut.
-    #[must_use]
-    pub fn importance(&self) -> Vec<f64> {
-        let mut sums = vec![0.0; self.manifest().features().len()];
-        for grove in self.groves() {
-            for (sum, share) in sums.iter_mut().zip(&grove.importance) {
-                *sum += share;
-            }
-        }
-        let whole: f64 = sums.iter().sum();
-        if whole > 0.0 {
-            sums.iter_mut().for_each(|sum| *sum /= whole);
-        }
-        sums
-    }
-}
-
 /// Features shown in the text form, the most important first.
 const SHOWN_FEATURES: usize = 15;
 

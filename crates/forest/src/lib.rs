@@ -36,6 +36,7 @@ mod error;
 mod forest;
 mod grove;
 mod grow;
+mod importance;
 mod manifest;
 mod oob;
 mod rows;

@@ -8,7 +8,7 @@ use crate::engine::ENGINE;
 use crate::error::{GrowError, ModelError};
 use crate::grove::Grove;
 use crate::grow::check;
-use crate::limits::{MAX_CLASSES, MAX_COLUMNS};
+use crate::limits::{MAX_CLASSES, MAX_COLUMNS, MAX_NAME_BYTES};
 use crate::spec::{ForestSpec, Task};
 
 /// What must be known of a forest besides its trees: what it was asked for and what it learnt from.
@@ -67,7 +67,8 @@ impl Manifest {
         &self.spec
     }
 
-    /// What grew the trees.
+    /// What grew the trees: [`ENGINE`] of the build that did. Trees of an older engine still tell,
+    /// but their groves cannot be grown again here.
     #[must_use]
     pub fn engine(&self) -> &str {
         &self.engine
@@ -112,7 +113,7 @@ impl Manifest {
     /// What all its groves carry.
     #[must_use]
     pub fn recipe(&self) -> [u8; 32] {
-        self.spec.recipe(&self.data)
+        self.spec.recipe_by(&self.engine, &self.data)
     }
 
     /// Holds a manifest that came from elsewhere to what one made here keeps.
@@ -140,11 +141,8 @@ impl Manifest {
                 "the task is to {task}, and there are {found} classes"
             )));
         }
-        if self.engine != ENGINE {
-            return Err(wrong(format!(
-                "its trees were grown by \"{}\", this build has \"{ENGINE}\"",
-                self.engine
-            )));
+        if self.engine.len() > MAX_NAME_BYTES {
+            return Err(wrong("its engine has too long a name".to_owned()));
         }
         Ok(())
     }

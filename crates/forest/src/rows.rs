@@ -85,6 +85,22 @@ impl Rows {
         self.values.get(start..start.checked_add(self.width)?)
     }
 
+    pub(crate) fn column(&self, column: usize) -> Vec<f64> {
+        self.values
+            .iter()
+            .copied()
+            .skip(column)
+            .step_by(self.width)
+            .collect()
+    }
+
+    pub(crate) fn replace_column(&mut self, column: usize, values: &[f64]) {
+        let slots = self.values.iter_mut().skip(column).step_by(self.width);
+        for (slot, value) in slots.zip(values) {
+            *slot = *value;
+        }
+    }
+
     pub(crate) fn values(&self) -> &[f64] {
         &self.values
     }

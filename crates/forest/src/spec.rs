@@ -158,9 +158,14 @@ impl ForestSpec {
     /// build's engine. A grove carries it, so that groves of different forests are never mixed.
     #[must_use]
     pub fn recipe(&self, data: &[u8; 32]) -> [u8; 32] {
+        self.recipe_by(ENGINE, data)
+    }
+
+    /// As [`recipe`](Self::recipe), by an engine of this name.
+    pub(crate) fn recipe_by(&self, engine: &str, data: &[u8; 32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"cpe-forest recipe 1\n");
-        hasher.update(ENGINE.as_bytes());
+        hasher.update(engine.as_bytes());
         hasher.update(b"\n");
         hasher.update(data);
         hasher.update(self.task.name().as_bytes());

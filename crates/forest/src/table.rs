@@ -94,18 +94,18 @@ impl Table {
     /// # Errors
     /// Any [`DataError`] that names lines and columns; nothing is kept of the input then.
     pub fn read_csv(input: impl Read, options: &CsvOptions) -> Result<Self, DataError> {
+        Self::read_bounded(input, options, MAX_CSV_BYTES)
+    }
+
+    fn read_bounded(input: impl Read, options: &CsvOptions, limit: u64) -> Result<Self, DataError> {
         let mut bounded = Bounded {
             inner: input,
-            left: MAX_CSV_BYTES,
+            left: limit,
             exceeded: false,
         };
         let table = read(&mut bounded, options);
         if bounded.exceeded {
-            return Err(too_large(
-                "the CSV, in bytes,",
-                MAX_CSV_BYTES + 1,
-                MAX_CSV_BYTES,
-            ));
+            return Err(too_large("the CSV, in bytes,", limit + 1, limit));
         }
         table
     }

@@ -111,6 +111,11 @@ fn four_classes_are_told_and_noise_has_little_weight() {
     let importance = forest.importance();
     assert!((importance.iter().sum::<f64>() - 1.0).abs() < 1e-9);
     assert!(importance[2] < 0.15, "{importance:?}");
+    let falls = forest.permutation_importance(&test, 3, 1).unwrap();
+    assert!(
+        falls[0] > 0.2 && falls[1] > 0.2 && falls[2].abs() < 0.05,
+        "{falls:?}"
+    );
 }
 
 #[test]

@@ -102,11 +102,10 @@ fn what_is_too_large_is_named_with_its_limit() {
     }
     assert!(said(texts.as_bytes()).contains("identifiers"));
     // One cell without end stops at the bound of bytes, not at that of memory.
-    let endless = std::io::repeat(b'x');
-    let error = Table::read_csv(endless.take(MAX_CSV_BYTES + 2), &CsvOptions::default());
+    let error = Table::read_bounded(std::io::repeat(b'x'), &CsvOptions::default(), 100_000);
     assert_eq!(
         error.unwrap_err().to_string(),
-        "too large: the CSV, in bytes, is 268435457, the limit is 268435456"
+        "too large: the CSV, in bytes, is 100001, the limit is 100000"
     );
 }
 

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -6,7 +9,14 @@ use crate::grow::grow_grove;
 use crate::rows::Rows;
 use crate::spec::ForestSpec;
 
+/// Groves are grown once, since the properties want them often.
 fn grown(classes: u32) -> Grove {
+    static GROWN: LazyLock<BTreeMap<u32, Grove>> =
+        LazyLock::new(|| [0, 2, 5].map(|classes| (classes, grow(classes))).into());
+    GROWN[&classes].clone()
+}
+
+fn grow(classes: u32) -> Grove {
     let columns: Vec<Vec<f64>> = (0..3_u32)
         .map(|feature| {
             (0..60_u32)
