@@ -54,8 +54,8 @@ pub enum DataError {
     },
     /// Numbers and texts in one column.
     #[error(
-        "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has {other}; \
-         correct the cell, or name the column as text"
+        "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has \
+         {other}; correct the cell, or name the column as text"
     )]
     Mixed {
         /// Line of the offending cell.
@@ -219,7 +219,8 @@ pub enum GrowError {
     },
     /// The engine does not behave as this crate knows it.
     #[error(
-        "the engine is not the one this build was made for ({0}): build with smartcore 0.7.0 exactly"
+        "the engine is not the one this build was made for ({0}): build with smartcore 0.7.0 \
+         exactly"
     )]
     EngineChanged(String),
 }
