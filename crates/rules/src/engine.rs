@@ -247,7 +247,7 @@ impl Engine {
     pub fn eval(&mut self, expression: &str) -> Result<Value, EngineError> {
         let text = self.vetted(expression)?;
         match self.call(|env| env.eval(&text))? {
-            Some(value) => Ok(value),
+            Some(value) => value.ok_or(EngineError::TooLarge("four times its memory limit")),
             None => {
                 let message = crate::raw::first_complaint(&self.take_complaint());
                 Err(EngineError::Evaluation { message, fired: 0 })

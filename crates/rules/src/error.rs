@@ -104,8 +104,8 @@ pub enum EngineError {
     /// A text has a NUL byte, which CLIPS can not hold.
     #[error("text has a NUL byte, which CLIPS can not hold")]
     Nul,
-    /// A text or a list is longer than CLIPS is given, see the constant named.
-    #[error("value is larger than an engine takes ({0})")]
+    /// A value that CLIPS holds in shared pieces would be too large when copied out.
+    #[error("the value is larger than an engine gives out: {0}")]
     TooLarge(&'static str),
     /// A multifield or a void stands where CLIPS can hold neither.
     #[error("a {0} can not be a field of a multifield")]

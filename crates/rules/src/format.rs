@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn directives_print_what_c_prints() {
         let float = Value::Float;
-        assert_eq!(f("%05.2f|", &[float(3.14159)]), "03.14|");
+        assert_eq!(f("%05.2f|", &[float(3.25159)]), "03.25|");
         assert_eq!(
             f("%-6d|%+d|% d", &[42.into(), 42.into(), 42.into()]),
             "42    |+42| 42"

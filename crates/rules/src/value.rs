@@ -119,12 +119,14 @@ impl fmt::Display for Value {
     }
 }
 
-/// A float must read back as a float, so a whole number keeps its `.0`.
+/// Fifteen digits, as CLIPS writes floats; a whole number keeps its `.0`, to read back as a float.
 fn write_float(f: &mut fmt::Formatter<'_>, x: f64) -> fmt::Result {
-    if x.is_finite() && x.fract() == 0.0 && x.abs() < 1e15 {
-        write!(f, "{x:.1}")
+    let text = crate::format::format("%.15g", &[Value::Float(x)]).map_err(|_| fmt::Error)?;
+    f.write_str(&text)?;
+    if text.contains(['.', 'e', 'n']) {
+        Ok(())
     } else {
-        write!(f, "{x}")
+        f.write_str(".0")
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use cpe_rules::{Engine, EngineError, Halt as _, Limits, Signature, Trip, Value, Worker};
+use cpe_rules::{Engine, EngineError, Limits, Signature, Trip, Value, Worker};
 
 /// Small, so that each attack ends soon also on a busy machine.
 const LIMITS: Limits = Limits {
@@ -339,7 +339,7 @@ fn engines_that_come_and_go_leave_no_memory_behind() {
 fn a_worker_refuses_what_would_wait_too_long() {
     let worker = Worker::spawn("busy", || Ok::<_, ()>(Engine::sandboxed(LIMITS, 1))).unwrap();
     let (open, gate) = sync_channel::<()>(1);
-    worker.submit(move |_| drop(gate.recv()), |_| ()).unwrap();
+    worker.submit(move |_| gate.recv().is_ok(), |_| ()).unwrap();
     let refused = (0..=cpe_rules::JOBS_MAX + 1)
         .find_map(|_| worker.submit(|_| (), |_: Result<(), _>| ()).err());
     assert_eq!(refused, Some(cpe_rules::WorkerError::Busy));

@@ -155,7 +155,7 @@ impl Engine {
         })
     }
 
-    /// All facts, oldest first.
+    /// All facts, oldest first. Values beyond four times the limit on memory, copied, are `Void`.
     pub fn facts(&mut self) -> Vec<Fact> {
         let limit = self.limits().facts.saturating_add(1);
         self.env.facts(limit).into_iter().map(Fact::from).collect()

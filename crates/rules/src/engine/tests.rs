@@ -447,3 +447,45 @@ fn printing_from_a_host_function_is_captured() {
     engine.eval("(greet)").unwrap();
     assert_eq!(engine.take_output(), "hello");
 }
+
+#[test]
+fn shared_texts_are_not_copied_into_more_than_the_budget() {
+    let mut engine = loaded(
+        "(defglobal ?*m* = (create$))
+         (deffunction grow (?n ?v) (bind ?m (create$ ?v))
+           (loop-for-count ?n (bind ?m (create$ ?m ?m))) (bind ?*m* ?m) ?n)",
+    );
+    engine
+        .add_function("eat", Signature::exactly(1), |_| Ok(Value::Void))
+        .unwrap();
+    // 65 536 references to one text of 8 KiB: a megabyte to CLIPS, half a gigabyte copied.
+    let text = "x".repeat(8192);
+    engine.set_global("m", &Value::string(text)).unwrap();
+    engine.eval("(grow 16 ?*m*)").unwrap();
+    assert!(engine.memory_used() < 16 << 20);
+    assert!(matches!(engine.eval("?*m*"), Err(EngineError::TooLarge(_))));
+    assert_eq!(engine.global("m"), Ok(Value::Void));
+    let error = engine.eval("(eat ?*m*)").unwrap_err().to_string();
+    assert!(error.contains("arguments take more than"), "{error}");
+    assert_eq!(engine.eval("(+ 40 2)"), Ok(42.into()));
+}
+
+#[test]
+fn values_print_as_clips_prints_them() {
+    let mut engine = engine();
+    for text in [
+        "0.1",
+        "3.0",
+        "-2.5e-10",
+        "1e+22",
+        "123456.789",
+        "abc",
+        "17",
+        "0.3",
+    ] {
+        let value = engine.eval(text).unwrap();
+        engine.eval(&format!("(printout t {text})")).unwrap();
+        assert_eq!(engine.take_output(), value.to_string());
+    }
+    assert_eq!(Value::Float(0.1 + 0.2).to_string(), "0.3");
+}

@@ -24,6 +24,9 @@ const ANY_TYPE_BITS: u32 = 0x3ff;
 /// than this want a multifield.
 const ARGUMENTS_MAX: u32 = 1024;
 
+/// Bytes of arguments copied for one call; more fails it. Four of the largest tuples.
+const ARGUMENT_BYTES_MAX: usize = 16 << 20;
+
 pub(super) struct Entry {
     name: String,
     function: RefCell<HostFunction>,
@@ -249,13 +252,18 @@ unsafe fn arguments(context: *mut c::UDFContext) -> Option<Result<Vec<Value>, St
                 "called with more than {ARGUMENTS_MAX} arguments"
             )));
         }
+        let mut budget = ARGUMENT_BYTES_MAX;
         let mut arguments = Vec::with_capacity(count as usize);
         for i in 1..=count {
             let mut argument = c::UDFValue::default();
             if !c::UDFNthArgument(context, i, ANY_TYPE_BITS, &mut argument) {
                 return None;
             }
-            arguments.push(value::read_argument(&argument));
+            let Some(copied) = value::read_argument(&argument, &mut budget) else {
+                let reason = format!("arguments take more than {ARGUMENT_BYTES_MAX} bytes");
+                return Some(Err(reason));
+            };
+            arguments.push(copied);
         }
         Some(Ok(arguments))
     }

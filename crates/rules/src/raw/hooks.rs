@@ -49,6 +49,18 @@ const RECURSIVE: &[&str] = &[
     "sort",
 ];
 
+/// Builtins that make large values without ever calling back; guarded so that one inside the other
+/// can not outgrow the limit on memory by more than its own result.
+const GROWING: &[&str] = &[
+    "create$",
+    "implode$",
+    "insert$",
+    "replace$",
+    "str-cat",
+    "str-replace",
+    "sym-cat",
+];
+
 /// The clock is read once in so many ticks: a tick is a few nanoseconds, the clock fifty.
 const TICKS_PER_CLOCK: u32 = 32;
 
@@ -91,7 +103,7 @@ pub(super) unsafe fn install(this: &mut Env) {
         (*shared).hooks.generic.set((*generic).evaluateFunction);
         (*generic).evaluateFunction = Some(on_generic);
     }
-    for name in RECURSIVE {
+    for name in RECURSIVE.iter().chain(GROWING) {
         // SAFETY: as above.
         unsafe { guard(this, name) };
     }

@@ -11,6 +11,9 @@ use crate::value::Value;
 /// Bytes of an activation's facts as text; CLIPS cuts the rest off.
 const BASIS_BYTES: usize = 1024;
 
+/// Bytes copied for a list of names.
+const NAMES_BYTES: usize = 64 << 20;
+
 /// A fact, copied.
 #[derive(Debug)]
 pub(crate) struct RawFact {
@@ -27,11 +30,12 @@ impl Env {
     /// Up to `limit` facts, oldest first.
     pub(crate) fn facts(&mut self, limit: usize) -> Vec<RawFact> {
         let mut facts = Vec::new();
+        let mut budget = self.copy_budget();
         // SAFETY: no fact goes away while we walk the list: no rule runs meanwhile.
         unsafe {
             let mut fact = c::GetNextFact(self.env, std::ptr::null_mut());
             while !fact.is_null() && facts.len() < limit {
-                facts.push(self.copy_fact(fact));
+                facts.push(self.copy_fact(fact, &mut budget));
                 fact = c::GetNextFact(self.env, fact);
             }
         }
@@ -42,13 +46,14 @@ impl Env {
         // SAFETY: the fact is live when it is found.
         unsafe {
             let fact = c::FindIndexedFact(self.env, index);
-            (!fact.is_null()).then(|| self.copy_fact(fact))
+            let mut budget = self.copy_budget();
+            (!fact.is_null()).then(|| self.copy_fact(fact, &mut budget))
         }
     }
 
     /// # Safety
     /// `fact` is live.
-    unsafe fn copy_fact(&mut self, fact: *mut c::Fact) -> RawFact {
+    unsafe fn copy_fact(&mut self, fact: *mut c::Fact, budget: &mut usize) -> RawFact {
         // SAFETY: as the caller promises; the template is live as long as its fact.
         unsafe {
             let template = c::FactDeftemplate(fact);
@@ -66,7 +71,7 @@ impl Env {
                     c_name.as_ptr()
                 };
                 if c::GetFactSlot(fact, slot, &mut raw) == c::GetSlotError_GSE_NO_ERROR {
-                    slots.push((name, value::read(&raw)));
+                    slots.push((name, value::read(&raw, budget)));
                 }
             }
             RawFact {
@@ -87,7 +92,7 @@ impl Env {
         // SAFETY: as the caller promises; the list is copied at once.
         let names = unsafe {
             c::DeftemplateSlotNames(template, &mut raw);
-            value::read(&raw)
+            value::read(&raw, &mut NAMES_BYTES.clone())
         };
         let Value::Multifield(names) = names else {
             return Vec::new();
@@ -120,7 +125,7 @@ impl Env {
                 let c_name = c_string(&name)?;
                 let mut raw = c::CLIPSValue::default();
                 c::DeftemplateSlotTypes(template, c_name.as_ptr(), &mut raw);
-                let types = match value::read(&raw) {
+                let types = match value::read(&raw, &mut NAMES_BYTES.clone()) {
                     Value::Multifield(types) => types
                         .iter()
                         .filter_map(|t| t.text().map(str::to_owned))
@@ -167,6 +172,7 @@ impl Env {
 
     /// Name and value of every global.
     pub(crate) fn globals(&mut self) -> Vec<(String, Value)> {
+        let budget = std::cell::RefCell::new(self.copy_budget());
         // SAFETY: as `templates`; values are copied at once.
         unsafe {
             self.each_module(|env, found| {
@@ -174,7 +180,10 @@ impl Env {
                 while !item.is_null() {
                     let mut raw = c::CLIPSValue::default();
                     c::DefglobalGetValue(item, &mut raw);
-                    found.push((copied(c::DefglobalName(item)), value::read(&raw)));
+                    found.push((
+                        copied(c::DefglobalName(item)),
+                        value::read(&raw, &mut budget.borrow_mut()),
+                    ));
                     item = c::GetNextDefglobal(env, item);
                 }
             })
@@ -189,7 +198,7 @@ impl Env {
             (!global.is_null()).then(|| {
                 let mut raw = c::CLIPSValue::default();
                 c::DefglobalGetValue(global, &mut raw);
-                value::read(&raw)
+                value::read(&raw, &mut self.copy_budget())
             })
         })
     }

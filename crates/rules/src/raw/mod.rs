@@ -167,8 +167,9 @@ impl Env {
     /// Forget what the last call left behind and find the stack's end on this thread.
     pub(crate) fn prepare(&mut self) {
         let shared = self.shared();
-        let floor = stack::lowest().saturating_add(shared.limits.get().stack_reserve_bytes);
-        shared.stack_floor.set(floor);
+        shared
+            .stack_floor
+            .set(stack::floor(shared.limits.get().stack_bytes));
         // SAFETY: a live environment, used by this thread only.
         unsafe {
             c::ResetErrorFlags(self.env);
@@ -193,6 +194,12 @@ impl Env {
     pub(crate) fn memory_used(&self) -> usize {
         // SAFETY: reads a counter.
         usize::try_from(unsafe { c::MemUsed(self.env) }).unwrap_or(0)
+    }
+
+    /// Bytes that one call may copy out: four times what the engine itself may hold, since texts
+    /// that facts share there are copied for each.
+    fn copy_budget(&self) -> usize {
+        self.shared().limits.get().memory_bytes.saturating_mul(4)
     }
 
     pub(crate) fn fact_count(&self) -> usize {
@@ -222,12 +229,13 @@ impl Env {
         unsafe { c::Build(self.env, text.as_ptr()) == c::BuildError_BE_NO_ERROR }
     }
 
-    pub(crate) fn eval(&mut self, text: &CStr) -> Option<Value> {
+    /// `None` when CLIPS could not evaluate it, `Some(None)` when the value is too large to copy.
+    pub(crate) fn eval(&mut self, text: &CStr) -> Option<Option<Value>> {
         let mut result = c::CLIPSValue::default();
         // SAFETY: terminated text; the result is copied before anything can collect it.
         unsafe {
             (c::Eval(self.env, text.as_ptr(), &mut result) == c::EvalError_EE_NO_ERROR)
-                .then(|| value::read(&result))
+                .then(|| value::try_read(&result, &mut self.copy_budget()))
         }
     }
 

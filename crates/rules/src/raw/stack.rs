@@ -7,6 +7,16 @@ use std::mem::MaybeUninit;
 /// (macOS secondary threads, 512 KiB).
 const ASSUMED_BYTES: usize = 256 << 10;
 
+/// Stack that stays free whatever the limit: CLIPS needs some of it between two checks.
+const RESERVE_BYTES: usize = 512 << 10;
+
+/// How low the stack may grow when `bytes` of it may be used from here on.
+pub(super) fn floor(bytes: usize) -> usize {
+    lowest()
+        .saturating_add(RESERVE_BYTES)
+        .max(pointer().saturating_sub(bytes))
+}
+
 /// The stack pointer, near enough.
 #[inline(never)]
 pub(super) fn pointer() -> usize {
@@ -16,7 +26,7 @@ pub(super) fn pointer() -> usize {
 
 /// Lowest address of the current thread's stack. Asked once per thread: on the main thread the
 /// C library reads `/proc/self/maps` for it, which takes 50 us.
-pub(super) fn lowest() -> usize {
+fn lowest() -> usize {
     thread_local!(static LOWEST: Cell<Option<usize>> = const { Cell::new(None) });
     LOWEST.with(|known| match known.get() {
         Some(address) => address,

@@ -1,6 +1,6 @@
 //! Values across the border.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 
 use clips_sys as c;
 
@@ -8,23 +8,36 @@ use super::{c_string, copied};
 use crate::error::EngineError;
 use crate::value::Value;
 
-/// Copy a value of CLIPS's.
+/// Copy a value of CLIPS's, or `Void` when that would take more than is left of `budget` bytes.
+///
+/// CLIPS shares texts: a multifield of a million references to one megabyte is small there, and a
+/// terabyte when copied.
 ///
 /// # Safety
 /// `value` is a value CLIPS has just produced.
-pub(super) unsafe fn read(value: &c::CLIPSValue) -> Value {
+pub(super) unsafe fn read(value: &c::CLIPSValue, budget: &mut usize) -> Value {
+    // SAFETY: as the caller promises.
+    unsafe { try_read(value, budget) }.unwrap_or(Value::Void)
+}
+
+/// As [`read`], with `None` for what is too large.
+///
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn try_read(value: &c::CLIPSValue, budget: &mut usize) -> Option<Value> {
+    *budget = budget.checked_sub(size_of::<Value>())?;
     // SAFETY: the header says which member of the union is there.
-    unsafe {
+    Some(unsafe {
         let raw = value.__bindgen_anon_1;
         match u32::from((*raw.header).type_) {
-            c::SYMBOL_TYPE => Value::Symbol(copied((*raw.lexemeValue).contents)),
-            c::STRING_TYPE => Value::String(copied((*raw.lexemeValue).contents)),
-            c::INSTANCE_NAME_TYPE => Value::InstanceName(copied((*raw.lexemeValue).contents)),
+            c::SYMBOL_TYPE => Value::Symbol(read_text(raw.lexemeValue, budget)?),
+            c::STRING_TYPE => Value::String(read_text(raw.lexemeValue, budget)?),
+            c::INSTANCE_NAME_TYPE => Value::InstanceName(read_text(raw.lexemeValue, budget)?),
             c::INTEGER_TYPE => Value::Integer((*raw.integerValue).contents),
             c::FLOAT_TYPE => Value::Float((*raw.floatValue).contents),
             c::MULTIFIELD_TYPE => {
                 let length = (*raw.multifieldValue).length as usize;
-                Value::Multifield(read_fields(raw.multifieldValue, 0, length))
+                Value::Multifield(read_fields(raw.multifieldValue, 0, length, budget)?)
             }
             c::FACT_ADDRESS_TYPE => Value::Fact(c::FactIndex(raw.factValue)),
             c::INSTANCE_ADDRESS_TYPE => Value::Instance(copied(c::InstanceName(raw.instanceValue))),
@@ -33,39 +46,63 @@ pub(super) unsafe fn read(value: &c::CLIPSValue) -> Value {
             }
             _ => Value::Void,
         }
+    })
+}
+
+/// # Safety
+/// `text` is a live lexeme.
+unsafe fn read_text(text: *mut c::CLIPSLexeme, budget: &mut usize) -> Option<String> {
+    // SAFETY: a lexeme's contents are terminated.
+    unsafe {
+        let length = CStr::from_ptr((*text).contents).to_bytes().len();
+        *budget = budget.checked_sub(length)?;
+        Some(copied((*text).contents))
     }
 }
 
-/// Copy an argument of a host function: its multifield may be a slice of a longer one.
+/// Copy an argument of a host function: its multifield may be a slice of a longer one. `None`
+/// when it is larger than what is left of `budget`.
 ///
 /// # Safety
 /// As [`read`].
-pub(super) unsafe fn read_argument(value: &c::UDFValue) -> Value {
+pub(super) unsafe fn read_argument(value: &c::UDFValue, budget: &mut usize) -> Option<Value> {
     // SAFETY: as `read`; `begin` and `range` lie inside the multifield.
     unsafe {
         let raw = value.__bindgen_anon_1;
         if u32::from((*raw.header).type_) == c::MULTIFIELD_TYPE {
-            let fields = read_fields(
+            let (from, count) = (value.begin as usize, value.range as usize);
+            return Some(Value::Multifield(read_fields(
                 raw.multifieldValue,
-                value.begin as usize,
-                value.range as usize,
-            );
-            return Value::Multifield(fields);
+                from,
+                count,
+                budget,
+            )?));
         }
-        read(&c::CLIPSValue {
-            __bindgen_anon_1: c::clipsValue__bindgen_ty_1 { value: raw.value },
-        })
+        let inner = c::clipsValue__bindgen_ty_1 { value: raw.value };
+        try_read(
+            &c::CLIPSValue {
+                __bindgen_anon_1: inner,
+            },
+            budget,
+        )
     }
 }
 
 /// # Safety
 /// `from + count` does not exceed the multifield's length.
-unsafe fn read_fields(multifield: *mut c::Multifield, from: usize, count: usize) -> Vec<Value> {
+unsafe fn read_fields(
+    multifield: *mut c::Multifield,
+    from: usize,
+    count: usize,
+    budget: &mut usize,
+) -> Option<Vec<Value>> {
     // SAFETY: the contents follow the header, `length` of them; no reference to the one-element
     // array of the declaration is made.
     unsafe {
         let first = (&raw mut (*multifield).contents).cast::<c::CLIPSValue>();
-        (from..from + count).map(|i| read(&*first.add(i))).collect()
+        (from..from + count)
+            .map(|i| try_read(&*first.add(i), budget))
+            .collect()
     }
 }
 
@@ -116,7 +153,7 @@ pub(super) unsafe fn write(
 }
 
 /// # Safety
-/// As [`write`].
+/// As `write`.
 unsafe fn lexeme(
     env: *mut c::Environment,
     text: &str,
@@ -128,7 +165,7 @@ unsafe fn lexeme(
 }
 
 /// # Safety
-/// As [`write`].
+/// As `write`.
 unsafe fn write_fields(
     env: *mut c::Environment,
     fields: &[Value],
