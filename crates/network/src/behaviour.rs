@@ -52,7 +52,7 @@ impl Behaviour {
         kad.set_mode(Some(kad::Mode::Server));
         let ping = ping::Config::new()
             .with_interval(config.ping_interval)
-            .with_timeout(config.ping_interval * 2);
+            .with_timeout(config.ping_interval * 3);
         let mdns = if config.mdns {
             Some(multicast(peer))
         } else {

@@ -36,7 +36,7 @@ pub struct NetworkConfig {
     pub quic: bool,
     /// Links, at most. Default: [`LINKS_MAX_DEFAULT`].
     pub links_max: u32,
-    /// Time between two pings of a link. A link that answers none for twice this long is cut.
+    /// Time between two pings of a link. A link that answers none for three times this long is cut.
     /// Default: 5 s.
     pub ping_interval: Duration,
     /// First pause between two dials of the same peer; it doubles with each failure, with jitter,

@@ -101,12 +101,14 @@ impl Dialer {
     ) {
         let full = self.wanted.len() >= WANTED_MAX;
         let Some(entry) = self.wanted.get_mut(&Target::Member(peer)) else {
-            if !full {
-                let mut entry = Entry::new(Some(peer), Vec::new(), now);
-                add_addresses(&mut entry.addresses, addresses);
-                entry.up = up.then_some(now);
-                self.wanted.insert(Target::Member(peer), entry);
+            if full {
+                tracing::warn!(%peer, "not dialled: {WANTED_MAX} peers are wanted already");
+                return;
             }
+            let mut entry = Entry::new(Some(peer), Vec::new(), now);
+            add_addresses(&mut entry.addresses, addresses);
+            entry.up = up.then_some(now);
+            self.wanted.insert(Target::Member(peer), entry);
             return;
         };
         if add_addresses(&mut entry.addresses, addresses) && entry.due.is_some() && !entry.refused {

@@ -41,9 +41,9 @@ pub enum StartError {
     #[error("the certificate belongs to {certified}, this node is {own}: ask for one of its own")]
     OtherIdentity {
         /// The peer that the certificate names.
-        certified: PeerId,
+        certified: Box<PeerId>,
         /// This node.
-        own: PeerId,
+        own: Box<PeerId>,
     },
     /// The node's own certificate would be refused by all members.
     #[error("this node's certificate does not hold: {0}")]

@@ -25,7 +25,7 @@ const PACKET_MAX: usize = GOSSIP_MAX + 32 * 1024;
 const DUPLICATES_FOR: Duration = Duration::from_secs(120);
 const KEY_BYTES: usize = 16;
 
-/// What makes a broadcast the same as another one.
+/// What makes a broadcast the same as another one of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageKey {
     /// The feed: a shard, with whatever else tells feeds apart.
@@ -72,8 +72,9 @@ pub(crate) fn decode(data: Vec<u8>) -> Result<Bytes, WireError> {
 }
 
 fn message_id(message: &Message) -> MessageId {
+    let topic = message.topic.as_str().as_bytes();
     match message.data.get(..KEY_BYTES) {
-        Some(key) => MessageId::new(key),
+        Some(key) => MessageId::new(&[key, topic].concat()),
         // Refused when it is looked at; until then any id will do that others cannot foresee.
         None => MessageId::new(blake3::hash(&message.data).as_bytes()),
     }
@@ -99,4 +100,55 @@ pub(crate) fn behaviour() -> Result<Behaviour, String> {
             .map_err(|error| error.to_string())?;
     }
     Ok(gossip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_survive_and_short_or_large_ones_are_refused() {
+        let key = MessageKey {
+            shard: 1,
+            index: u64::MAX,
+        };
+        assert_eq!(
+            decode(encode(key, b"news")),
+            Ok(Bytes::from_static(b"news"))
+        );
+        assert_eq!(decode(encode(key, b"")), Ok(Bytes::new()));
+        assert!(decode(vec![0; KEY_BYTES - 1]).is_err());
+        assert!(decode(encode(key, &vec![0; GOSSIP_MAX + 1])).is_err());
+    }
+
+    #[test]
+    fn topics_have_numbers_below_the_limit() {
+        for number in 0..TOPICS {
+            assert_eq!(topic_number(&topic(number).hash()), Some(number));
+        }
+        for name in ["cpe/1/32", "cpe/1/-1", "cpe/1/", "other"] {
+            assert_eq!(topic_number(&TopicHash::from_raw(name)), None);
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_key_within_a_topic() {
+        let message = |number: u16, key, contents: &[u8]| {
+            let topic = topic(number).hash();
+            let data = encode(key, contents);
+            message_id(&Message {
+                source: None,
+                data,
+                sequence_number: None,
+                topic,
+            })
+        };
+        let key = MessageKey { shard: 1, index: 2 };
+        assert_eq!(message(0, key, b"a"), message(0, key, b"b"));
+        assert_ne!(message(0, key, b"a"), message(1, key, b"a"));
+        assert_ne!(
+            message(0, key, b"a"),
+            message(0, MessageKey { index: 3, ..key }, b"a")
+        );
+    }
 }

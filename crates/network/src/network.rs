@@ -154,6 +154,12 @@ impl Network {
         read(&self.inner.shared.addresses).clone()
     }
 
+    /// Whether a member can be sent to now.
+    #[must_use]
+    pub fn is_linked(&self, node: NodeId) -> bool {
+        read(&self.inner.shared.links).contains_key(&node)
+    }
+
     /// The links, by node id.
     #[must_use]
     pub fn links(&self) -> Vec<LinkInfo> {

@@ -127,3 +127,51 @@ impl Drop for LaneReceiver {
         self.room.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+
+    #[test]
+    fn the_queue_is_bounded_in_messages_and_in_bytes() {
+        let limits = Lane::Message.limits();
+        let (sender, receiver) = lane_queue(NODE, Lane::Message);
+        for _ in 0..limits.queue_messages {
+            sender.try_send(Bytes::new()).unwrap();
+        }
+        assert_eq!(sender.try_send(Bytes::new()), Err(SendError::Full(NODE)));
+        drop(receiver);
+        assert_eq!(sender.try_send(Bytes::new()), Err(SendError::NoLink(NODE)));
+
+        let (sender, _receiver) = lane_queue(NODE, Lane::Message);
+        let large = Bytes::from(vec![0; limits.message_bytes]);
+        for _ in 0..limits.queue_bytes / (limits.message_bytes + MESSAGE_OVERHEAD) {
+            sender.try_send(large.clone()).unwrap();
+        }
+        assert_eq!(sender.try_send(large), Err(SendError::Full(NODE)));
+        assert!(sender.queued_bytes() > limits.queue_bytes - limits.message_bytes - 1000);
+        sender.try_send(Bytes::new()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_on_when_there_is_some_and_fails_when_the_link_ends() {
+        let (sender, mut receiver) = lane_queue(NODE, Lane::Bulk);
+        let large = Bytes::from(vec![0; Lane::Bulk.limits().message_bytes]);
+        sender.try_send(large.clone()).unwrap();
+        let taken = async { drop(receiver.recv().await) };
+        let (sent, ()) = tokio::join!(sender.send(large.clone()), taken);
+        assert_eq!(sent, Ok(()));
+        let end = async { drop(receiver) };
+        let (sent, ()) = tokio::join!(sender.send(large), end);
+        assert_eq!(sent, Err(SendError::NoLink(NODE)));
+    }
+
+    #[tokio::test]
+    async fn control_never_waits() {
+        let (sender, _receiver) = lane_queue(NODE, Lane::Control);
+        while sender.send(Bytes::new()).await.is_ok() {}
+        assert_eq!(sender.send(Bytes::new()).await, Err(SendError::Full(NODE)));
+    }
+}

@@ -123,6 +123,7 @@ fn check(config: &NetworkConfig) -> Result<(), StartError> {
     }
     let (certified, own) = (config.certificate.peer, config.identity.peer_id());
     if certified != own {
+        let (certified, own) = (Box::new(certified), Box::new(own));
         return Err(StartError::OtherIdentity { certified, own });
     }
     Ok(config.certificate.verify(&config.mesh, unix_now())?)
@@ -130,13 +131,19 @@ fn check(config: &NetworkConfig) -> Result<(), StartError> {
 
 /// Listens at each address and waits until the system has said where that is.
 async fn listen(driver: &mut Driver, addresses: &[Multiaddr]) -> Result<(), StartError> {
+    // All of them first: a probe for IPv6 would find our own IPv4 listener of the same port.
+    for address in addresses {
+        transport::check_port_is_free(address).map_err(|source| StartError::Listen {
+            address: address.clone(),
+            source,
+        })?;
+    }
     let mut waiting = Vec::<(ListenerId, Multiaddr)>::new();
     for address in addresses {
         let busy = |source| StartError::Listen {
             address: address.clone(),
             source,
         };
-        transport::check_port_is_free(address).map_err(busy)?;
         let id = driver
             .swarm
             .listen_on(address.clone())

@@ -47,6 +47,14 @@ fn config(mesh: &MeshKey, identity: Identity) -> NetworkConfig {
     config
 }
 
+/// What a puppet does about the lanes.
+#[derive(PartialEq)]
+enum Lanes {
+    Open,
+    Await,
+    Ignore,
+}
+
 /// An admitted member that does with its lanes what it likes.
 struct Puppet {
     swarm: Swarm<streams::Behaviour>,
@@ -66,8 +74,8 @@ impl Puppet {
         Self { swarm, node }
     }
 
-    /// Dials; opens the lanes if told to; returns them.
-    async fn connect(&mut self, to: &Network, open: bool) -> Option<[Stream; 3]> {
+    /// Dials and returns the lanes.
+    async fn connect(&mut self, to: &Network, lanes: Lanes) -> Option<[Stream; 3]> {
         let address = to.addresses()[0].clone();
         self.swarm
             .dial(DialOpts::unknown_peer_id().address(address).build())
@@ -78,12 +86,11 @@ impl Puppet {
                     peer_id,
                     connection_id,
                     ..
-                } => {
-                    if !open {
-                        return None;
-                    }
-                    self.swarm.behaviour_mut().open(peer_id, connection_id);
-                }
+                } => match lanes {
+                    Lanes::Open => self.swarm.behaviour_mut().open(peer_id, connection_id),
+                    Lanes::Await => {}
+                    Lanes::Ignore => return None,
+                },
                 SwarmEvent::Behaviour(opened) => return Some(opened.streams.unwrap()),
                 SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error:?}"),
                 _ => {}
@@ -138,7 +145,7 @@ async fn garbage_on_a_lane_ends_that_link_and_not_the_node() {
         let (low, high) = ordered();
         let (victim, mut events) = start(config(&mesh, high)).await.unwrap();
         let mut puppet = Puppet::new(&mesh, low);
-        let mut streams = puppet.connect(&victim, true).await.unwrap();
+        let mut streams = puppet.connect(&victim, Lanes::Open).await.unwrap();
         let node = puppet.node;
         let drive = tokio::spawn(async move { while puppet.swarm.next().await.is_some() {} });
         while !matches!(next(&mut events).await, Event::LinkUp { .. }) {}
@@ -181,7 +188,7 @@ async fn a_frame_cut_by_the_end_is_told_as_a_loss() {
     let (low, high) = ordered();
     let (victim, mut events) = start(config(&mesh, high)).await.unwrap();
     let mut puppet = Puppet::new(&mesh, low);
-    let mut streams = puppet.connect(&victim, true).await.unwrap();
+    let mut streams = puppet.connect(&victim, Lanes::Open).await.unwrap();
     let drive = tokio::spawn(async move { while puppet.swarm.next().await.is_some() {} });
     streams[1].write_all(&[0, 0, 0, 9, 0, 1]).await.unwrap();
     streams[1].close().await.unwrap();
@@ -199,7 +206,7 @@ async fn a_member_that_opens_no_lanes_is_cut() {
     let (low, high) = ordered();
     let (victim, mut events) = start(config(&mesh, high)).await.unwrap();
     let mut puppet = Puppet::new(&mesh, low);
-    puppet.connect(&victim, false).await;
+    puppet.connect(&victim, Lanes::Ignore).await;
     let closed = async {
         while !matches!(
             puppet.swarm.select_next_some().await,
@@ -214,6 +221,69 @@ async fn a_member_that_opens_no_lanes_is_cut() {
     while let Some(event) = events.try_recv() {
         assert!(matches!(event, Event::Listening { .. }), "{event:?}");
     }
+}
+
+/// The number of connections left after one was closed.
+async fn one_closed(puppet: &mut Puppet) -> u32 {
+    let closed = async {
+        loop {
+            if let SwarmEvent::ConnectionClosed {
+                num_established, ..
+            } = puppet.swarm.select_next_some().await
+            {
+                return num_established;
+            }
+        }
+    };
+    timeout(PATIENCE, closed).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_second_connection_of_a_linked_peer_is_closed() {
+    let mesh = MeshKey::generate();
+    let (low, high) = ordered();
+    let (victim, mut events) = start(config(&mesh, low)).await.unwrap();
+    let mut puppet = Puppet::new(&mesh, high);
+    let _lanes = puppet.connect(&victim, Lanes::Await).await.unwrap();
+    while !matches!(next(&mut events).await, Event::LinkUp { .. }) {}
+    puppet.connect(&victim, Lanes::Ignore).await;
+    assert_eq!(one_closed(&mut puppet).await, 1);
+    assert!(victim.is_linked(puppet.node));
+    assert!(events.try_recv().is_none(), "the link did not notice");
+}
+
+#[tokio::test]
+async fn a_restarted_peer_replaces_the_link_of_its_former_life() {
+    let mesh = MeshKey::generate();
+    let (low, high) = ordered();
+    let (victim, mut events) = start(config(&mesh, low)).await.unwrap();
+    let mut former = Puppet::new(&mesh, high.clone());
+    let _lanes = former.connect(&victim, Lanes::Await).await.unwrap();
+    while !matches!(next(&mut events).await, Event::LinkUp { .. }) {}
+    // The former life did not close its connection: the line was cut, say.
+    let mut latter = Puppet::new(&mesh, high);
+    let mut lanes = latter.connect(&victim, Lanes::Await).await.unwrap();
+    let Event::LinkDown { reason, .. } = next(&mut events).await else {
+        panic!()
+    };
+    assert_eq!(reason, DownReason::Replaced);
+    assert!(matches!(next(&mut events).await, Event::LinkUp { .. }));
+    assert_eq!(one_closed(&mut former).await, 0);
+    let drive = tokio::spawn(async move { while latter.swarm.next().await.is_some() {} });
+    victim
+        .try_send(
+            former.node,
+            Lane::Message,
+            Bytes::from_static(b"to the latter"),
+        )
+        .unwrap();
+    let mut received = [0; 18];
+    timeout(PATIENCE, lanes[1].read_exact(&mut received))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&received[5..], b"to the latter");
+    drive.abort();
 }
 
 #[tokio::test]

@@ -238,6 +238,9 @@ async fn a_disconnected_peer_is_not_dialled_again() {
             .try_send(first.id(), Lane::Control, Bytes::new()),
         Err(SendError::NoLink(first.id()))
     );
+    // Ten times the pause between dials.
+    let again = tokio::time::timeout(Duration::from_millis(200), second.up()).await;
+    assert!(again.is_err(), "it was dialled again");
     second
         .network
         .connect(first.network.peer_id(), first.network.addresses());
