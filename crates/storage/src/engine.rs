@@ -101,6 +101,7 @@ impl Engine {
             Durability::None
         };
         transaction.set_durability(durability)?;
+        transaction.set_two_phase_commit(true);
         for table in Table::ALL {
             let writes = || batches.iter().flat_map(|batch| &batch.writes);
             let mut writes = writes().filter(|write| table_of(write) == table).peekable();
