@@ -1,0 +1,622 @@
+//! Named actors anywhere in the mesh.
+//!
+//! A name belongs to one actor at a time: a node claims it from the name's home before it starts
+//! the actor, and the claim's token travels with every message, so that a host which is no longer
+//! the one says so instead of answering. Where an actor lives is read from the local replica and
+//! remembered until it proves wrong.
+//!
+//! Messages go from node to node on their own lane, past the peer: [`post`] receives, [`host`]
+//! runs the actors that live here.
+
+mod envelope;
+mod error;
+mod host;
+pub(crate) mod place;
+pub(crate) mod post;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cpe_actors::{AskError, KindRegistry, System};
+use cpe_membership::{Member, NodeId};
+use cpe_mesh::{ActorInfo, Command, Reply};
+use cpe_network::Network;
+use cpe_tuple::Value;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+pub use error::ActorsError;
+
+use crate::desk::Desk;
+use crate::kinds::NodeHandle;
+use crate::{Mesh, Space, SpaceError};
+use envelope::{Answer, Envelope, NotStarted};
+use host::Hosted;
+use post::{CallError, Pending};
+
+/// How long a tell may wait for the actor's node to have the message in the mailbox.
+pub const TELL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an actor may take to start unless set otherwise.
+pub const SPAWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests of other nodes under way here at a time. More are answered as busy, so that slow
+/// actors cost no more memory than this.
+pub(crate) const INCOMING_MAX: usize = 4_096;
+
+/// Places of actors remembered; all are forgotten when there are more.
+const PLACES_MAX: usize = 16_384;
+
+/// How long this node's replica may lag behind a change of the registry: a name that is not
+/// found, or is found where it no longer is, is looked up again for so long. Feeds take 20 ms.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest deadline of a request about an actor; longer ones are cut to it.
+const DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How an actor is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpawnOptions {
+    /// The node it is to live on: its name, node id or peer id. Any able one by default.
+    pub node: Option<String>,
+    /// Capabilities its node must have, when none is named.
+    pub require: BTreeMap<String, String>,
+    /// How long it may take. [`SPAWN_DEADLINE`] by default.
+    pub deadline: Duration,
+}
+
+impl Default for SpawnOptions {
+    fn default() -> Self {
+        Self {
+            node: None,
+            require: BTreeMap::new(),
+            deadline: SPAWN_DEADLINE,
+        }
+    }
+}
+
+/// A cheap handle to the named actors of the mesh. Messages and answers are values.
+///
+/// Messages from one task to one actor arrive in the order in which it sent them, at most once.
+#[derive(Clone, Debug)]
+pub struct Actors {
+    inner: Arc<Inner>,
+}
+
+/// Where an actor lives, as of the claim with this token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    host: Member,
+    token: u64,
+}
+
+/// What all handles of a node share.
+pub(crate) struct Inner {
+    pub(crate) me: Member,
+    pub(crate) name: Arc<str>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) space: Space,
+    pub(crate) mesh: Mesh,
+    pub(crate) network: Network,
+    pub(crate) system: System,
+    pub(crate) registry: KindRegistry,
+    pub(crate) tasks: TaskTracker,
+    hosted: Mutex<BTreeMap<String, Hosted>>,
+    places: Mutex<BTreeMap<String, Place>>,
+    pending: Mutex<BTreeMap<u64, Pending>>,
+    next: AtomicU64,
+    incoming: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actors")
+            .field("node", &self.me)
+            .field("system", &self.system)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a node's actors need of it.
+pub(crate) struct Parts {
+    pub(crate) me: Member,
+    pub(crate) name: Arc<str>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) mesh: Mesh,
+    pub(crate) network: Network,
+    pub(crate) registry: KindRegistry,
+    pub(crate) seed: u64,
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            me,
+            name,
+            desk,
+            mesh,
+            network,
+            registry,
+            seed,
+        } = parts;
+        Arc::new(Self {
+            me,
+            name,
+            space: Space::new(Arc::clone(&desk)),
+            desk,
+            mesh,
+            network,
+            system: System::builder().seed(seed).build(),
+            registry,
+            tasks: TaskTracker::new(),
+            hosted: Mutex::default(),
+            places: Mutex::default(),
+            pending: Mutex::default(),
+            next: AtomicU64::new(1),
+            incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
+        })
+    }
+
+    pub(crate) fn handle(self: Arc<Self>) -> NodeHandle {
+        NodeHandle {
+            name: Arc::clone(&self.name),
+            id: self.me.node,
+            space: self.space.clone(),
+            mesh: self.mesh.clone(),
+            actors: Actors { inner: self },
+        }
+    }
+
+    /// The registry's record of a name, from the local replica.
+    async fn record(&self, name: &str) -> Result<Option<ActorInfo>, SpaceError> {
+        let name = name.to_owned();
+        match self.desk.ask(Command::Where { name }).await? {
+            Reply::Actor(info) => Ok(info),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// The record once it satisfies `good`, or as it is after [`PATIENCE`] or at the deadline.
+    async fn record_that(
+        &self,
+        name: &str,
+        until: Instant,
+        good: impl Fn(Option<&ActorInfo>) -> bool,
+    ) -> Result<Option<ActorInfo>, SpaceError> {
+        let until = until.min(Instant::now() + PATIENCE);
+        loop {
+            let record = self.record(name).await?;
+            if good(record.as_ref()) || Instant::now() >= until {
+                return Ok(record);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+
+    /// Where an actor lives; looked up again when it is `wrong`.
+    async fn find(
+        &self,
+        name: &str,
+        wrong: Option<Place>,
+        until: Instant,
+    ) -> Result<Option<Place>, SpaceError> {
+        let remembered = lock(&self.places).get(name).copied();
+        match remembered {
+            Some(place) if Some(place) != wrong => return Ok(Some(place)),
+            _ => {}
+        }
+        let place = |record: Option<&ActorInfo>| {
+            record.and_then(|info| {
+                info.host.map(|host| Place {
+                    host,
+                    token: info.token,
+                })
+            })
+        };
+        let good = |record: Option<&ActorInfo>| {
+            let found = place(record);
+            found.is_some() && found != wrong
+        };
+        let record = self.record_that(name, until, good).await?;
+        let found = place(record.as_ref());
+        let mut places = lock(&self.places);
+        match found {
+            Some(found) => {
+                if places.len() >= PLACES_MAX {
+                    places.clear();
+                }
+                places.insert(name.to_owned(), found);
+            }
+            None => {
+                places.remove(name);
+            }
+        }
+        Ok(found)
+    }
+
+    fn forget(&self, name: &str) {
+        lock(&self.places).remove(name);
+    }
+
+    /// What people call a node.
+    async fn node_name(&self, node: NodeId) -> String {
+        let peers = self.mesh.peers().await.unwrap_or_default();
+        let found = peers.into_iter().find(|peer| peer.node == node);
+        found.map_or_else(
+            || node.to_string(),
+            |peer| format!("{} ({node})", peer.name),
+        )
+    }
+
+    /// Whether the life of a node that a record names is still there.
+    async fn is_alive(&self, member: Member) -> Result<bool, SpaceError> {
+        let peers = self.mesh.peers().await?;
+        Ok(peers.iter().any(|peer| {
+            peer.node == member.node
+                && peer.inc == member.inc
+                && matches!(peer.state, "alive" | "suspect")
+        }))
+    }
+}
+
+impl Actors {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// Starts an actor under a name that no live actor has, here or on another node.
+    ///
+    /// # Errors
+    /// [`ActorsError::NameTaken`], [`ActorsError::NoSuchNode`] when nobody suits,
+    /// [`ActorsError::NotStarted`] when the kind refused, [`ActorsError::TimedOut`] and
+    /// [`ActorsError::Unreachable`] for a node that did not answer: the actor may have started.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the actor may or may not start; its name tells.
+    pub async fn spawn(
+        &self,
+        kind: &str,
+        name: &str,
+        args: Value,
+        options: SpawnOptions,
+    ) -> Result<ActorInfo, ActorsError> {
+        let inner = &self.inner;
+        let after = options.deadline.min(DEADLINE_MAX);
+        let until = Instant::now() + after;
+        let peers = inner.mesh.peers().await?;
+        let node = options.node.as_deref();
+        let host = place::choose(&peers, name, kind, node, &options.require)?;
+        let spec = host::spec(kind, &args);
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        let started = if host.node == inner.me.node {
+            let starting = host::start(Arc::clone(inner), kind, name.clone(), args, until);
+            // A task of its own: dropping this future must not leave a claim without an actor.
+            match inner.tasks.spawn(starting).await {
+                Ok(started) => started,
+                Err(error) => Err(NotStarted::Cannot(error.to_string())),
+            }
+        } else {
+            let request = |id| Envelope::Spawn {
+                id,
+                kind: kind.clone(),
+                name: name.clone(),
+                args: args.clone(),
+                within_ms: milliseconds(after),
+            };
+            match inner.call(host.node, until, request).await {
+                Ok(Answer::Started(token)) => Ok(token),
+                Ok(Answer::NotStarted(why)) => Err(why),
+                Ok(Answer::Busy) => Err(NotStarted::Cannot("the node is busy".to_owned())),
+                Ok(_) => Err(NotStarted::Cannot("it answered something else".to_owned())),
+                Err(error) => return Err(inner.not_called(&name, host.node, after, error).await),
+            }
+        };
+        match started {
+            Ok(token) => {
+                let host = Some(host);
+                Ok(ActorInfo {
+                    name,
+                    spec,
+                    token,
+                    host,
+                })
+            }
+            Err(NotStarted::Taken(by)) => Err(ActorsError::NameTaken { actor: name, by }),
+            Err(NotStarted::Cannot(reason) | NotStarted::Registry(reason)) => {
+                let node = inner.node_name(host.node).await;
+                Err(ActorsError::NotStarted {
+                    actor: name,
+                    node,
+                    reason,
+                })
+            }
+        }
+    }
+
+    /// Puts a message into an actor's mailbox; done when it is there, not when it is handled.
+    ///
+    /// # Errors
+    /// [`ActorsError::Refused`] when the mailbox is full: then nothing happened. See there for the
+    /// others.
+    pub async fn tell(&self, name: &str, message: Value) -> Result<(), ActorsError> {
+        let until = Instant::now() + TELL_DEADLINE;
+        let answer = self
+            .request(name, TELL_DEADLINE, until, |place, inner| {
+                let (name, message) = (name.to_owned(), message.clone());
+                async move {
+                    if place.host == inner.me {
+                        return Ok(match inner.hosted(&name, place.token) {
+                            Some(actor) => match actor.try_tell(message) {
+                                Ok(()) => Answer::Done,
+                                Err(error) => Answer::Asked(error),
+                            },
+                            None => Answer::NotHere,
+                        });
+                    }
+                    let token = place.token;
+                    let request = |id| Envelope::Tell {
+                        id,
+                        name,
+                        token,
+                        message,
+                    };
+                    inner.call(place.host.node, until, request).await
+                }
+            })
+            .await?;
+        match answer {
+            (Answer::Done, _) => Ok(()),
+            (other, host) => Err(self.inner.refused(name, host, TELL_DEADLINE, other).await),
+        }
+    }
+
+    /// Asks an actor and waits for its answer, up to `deadline` in all.
+    ///
+    /// # Errors
+    /// [`ActorsError`] names the actor, its node and what happened.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the actor may or may not handle the message.
+    pub async fn ask(
+        &self,
+        name: &str,
+        message: Value,
+        deadline: Duration,
+    ) -> Result<Value, ActorsError> {
+        let deadline = deadline.min(DEADLINE_MAX);
+        let until = Instant::now() + deadline;
+        let answer = self
+            .request(name, deadline, until, |place, inner| {
+                let (name, message) = (name.to_owned(), message.clone());
+                async move {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if place.host == inner.me {
+                        return Ok(match inner.hosted(&name, place.token) {
+                            Some(actor) => match actor.ask(message, left).await {
+                                Ok(value) => Answer::Value(value),
+                                Err(error) => Answer::Asked(error),
+                            },
+                            None => Answer::NotHere,
+                        });
+                    }
+                    let (token, within_ms) = (place.token, milliseconds(left));
+                    let request = |id| Envelope::Ask {
+                        id,
+                        name,
+                        token,
+                        within_ms,
+                        message,
+                    };
+                    inner.call(place.host.node, until, request).await
+                }
+            })
+            .await?;
+        match answer {
+            (Answer::Value(value), _) => Ok(value),
+            (other, host) => Err(self.inner.refused(name, host, deadline, other).await),
+        }
+    }
+
+    /// Stops an actor and gives up its name. A name whose node is gone is given up for it.
+    ///
+    /// # Errors
+    /// [`ActorsError::NoSuchActor`], and those of a node that did not answer or an actor that did
+    /// not end in time.
+    pub async fn stop(&self, name: &str, deadline: Duration) -> Result<(), ActorsError> {
+        let deadline = deadline.min(DEADLINE_MAX);
+        let until = Instant::now() + deadline;
+        let answer = self
+            .request(name, deadline, until, |place, inner| {
+                let name = name.to_owned();
+                async move {
+                    let token = place.token;
+                    if place.host == inner.me || !inner.is_alive(place.host).await.unwrap_or(true) {
+                        return Ok(host::stop(&inner, &name, token, until).await);
+                    }
+                    let left = until.saturating_duration_since(Instant::now());
+                    let within_ms = milliseconds(left);
+                    let request = |id| Envelope::Stop {
+                        id,
+                        name,
+                        token,
+                        within_ms,
+                    };
+                    inner.call(place.host.node, until, request).await
+                }
+            })
+            .await?;
+        self.inner.forget(name);
+        match answer {
+            (Answer::Done, _) => Ok(()),
+            (other, host) => Err(self.inner.refused(name, host, deadline, other).await),
+        }
+    }
+
+    /// All named actors this node's replica shows.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn list(&self) -> Result<Vec<ActorInfo>, ActorsError> {
+        match self.inner.desk.ask(Command::Actors).await? {
+            Reply::Actors(all) => Ok(all.into_iter().filter(|info| info.host.is_some()).collect()),
+            _ => Err(SpaceError::Unexpected.into()),
+        }
+    }
+
+    /// Where an actor lives, as this node's replica shows it.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn where_is(&self, name: &str) -> Result<Option<ActorInfo>, ActorsError> {
+        let record = self.inner.record(name).await?;
+        Ok(record.filter(|info| info.host.is_some()))
+    }
+
+    /// The local runtime: for actors that need no name in the mesh, and for inspection.
+    #[must_use]
+    pub fn system(&self) -> &System {
+        &self.inner.system
+    }
+
+    /// Finds the actor and sends the request; once more when the place proves wrong.
+    async fn request<F>(
+        &self,
+        name: &str,
+        deadline: Duration,
+        until: Instant,
+        send: impl Fn(Place, Arc<Inner>) -> F,
+    ) -> Result<(Answer, NodeId), ActorsError>
+    where
+        F: Future<Output = Result<Answer, CallError>>,
+    {
+        let inner = &self.inner;
+        let mut wrong = None;
+        loop {
+            let Some(place) = inner.find(name, wrong, until).await? else {
+                return Err(ActorsError::NoSuchActor(name.to_owned()));
+            };
+            let node = place.host.node;
+            let last = wrong.is_some();
+            match send(place, Arc::clone(inner)).await {
+                Ok(Answer::NotHere) if !last => {}
+                // Certainly not delivered: the actor may have moved.
+                Err(CallError::NoLink(_)) if !last => {}
+                Ok(answer) => return Ok((answer, node)),
+                Err(error) => {
+                    inner.forget(name);
+                    return Err(inner.not_called(name, node, deadline, error).await);
+                }
+            }
+            wrong = Some(place);
+        }
+    }
+}
+
+impl Inner {
+    /// The error of a request that got no answer.
+    async fn not_called(
+        &self,
+        actor: &str,
+        node: NodeId,
+        after: Duration,
+        error: CallError,
+    ) -> ActorsError {
+        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
+        match error {
+            CallError::TimedOut => ActorsError::TimedOut { actor, node, after },
+            CallError::NoLink(reason) | CallError::Lost(reason) => ActorsError::Unreachable {
+                actor,
+                node,
+                reason,
+            },
+            CallError::TooLarge(reason) | CallError::Busy(reason) => ActorsError::Refused {
+                actor,
+                node,
+                reason,
+            },
+        }
+    }
+
+    /// The error of a request whose answer was no.
+    async fn refused(
+        &self,
+        actor: &str,
+        node: NodeId,
+        after: Duration,
+        answer: Answer,
+    ) -> ActorsError {
+        self.forget(actor);
+        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
+        match answer {
+            Answer::Asked(error) => asked(actor, node, after, error),
+            Answer::NotHere => ActorsError::Dead {
+                actor,
+                node,
+                reason: "its node does not run it any more; spawn it again".to_owned(),
+            },
+            Answer::Busy => ActorsError::Refused {
+                actor,
+                node,
+                reason: "too much is under way on its node; try again later".to_owned(),
+            },
+            Answer::NotStopped(reason) => ActorsError::Failed {
+                actor,
+                node,
+                reason,
+            },
+            other => ActorsError::Failed {
+                actor,
+                node,
+                reason: format!("an answer of another kind: {other:?}"),
+            },
+        }
+    }
+}
+
+/// What the local runtime of the actor's node said.
+fn asked(actor: String, node: String, after: Duration, error: AskError) -> ActorsError {
+    match error {
+        AskError::NoSuchActor { .. } => ActorsError::NoSuchActor(actor),
+        AskError::Dead { reason, .. } => ActorsError::Dead {
+            actor,
+            node,
+            reason: reason.to_string(),
+        },
+        AskError::TimedOut { .. } => ActorsError::TimedOut { actor, node, after },
+        AskError::Full { .. } => ActorsError::Refused {
+            actor,
+            node,
+            reason: "its mailbox is full; try again later".to_owned(),
+        },
+        AskError::Refused { reason, .. } => ActorsError::Refused {
+            actor,
+            node,
+            reason,
+        },
+        AskError::Failed { reason, .. } => ActorsError::Failed {
+            actor,
+            node,
+            reason,
+        },
+        other => ActorsError::Failed {
+            actor,
+            node,
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing under these locks panics half-way.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

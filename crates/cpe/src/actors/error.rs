@@ -1,0 +1,95 @@
+//! What can go wrong with actors in a mesh.
+
+use std::time::Duration;
+
+use crate::SpaceError;
+
+/// An actor was not started, asked, told or stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ActorsError {
+    /// No actor has this name, as far as this node knows.
+    #[error("no actor is called `{0}`")]
+    NoSuchActor(String),
+    /// The name is held by a live actor.
+    #[error("the actor name `{actor}` is taken ({by}): stop that actor first, or choose another")]
+    NameTaken {
+        /// The name.
+        actor: String,
+        /// Who holds it.
+        by: String,
+    },
+    /// No member is meant by this, or several are.
+    #[error("no node for actor `{actor}`: {why}")]
+    NoSuchNode {
+        /// The actor.
+        actor: String,
+        /// What was looked for, and what there is.
+        why: String,
+    },
+    /// The actor could not be started.
+    #[error("actor `{actor}` cannot start on node {node}: {reason}")]
+    NotStarted {
+        /// The actor.
+        actor: String,
+        /// The node it was to live on.
+        node: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The actor has ended.
+    #[error("actor `{actor}` on node {node} is dead: {reason}")]
+    Dead {
+        /// The actor.
+        actor: String,
+        /// The node it lived on.
+        node: String,
+        /// Why it ended.
+        reason: String,
+    },
+    /// No answer within the deadline: whether the actor handles the message is not known.
+    #[error("actor `{actor}` on node {node} did not answer within {after:?}")]
+    TimedOut {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The message was not taken: the mailbox is full, the actor does not know such a message, or
+    /// it is too large. The actor did nothing.
+    #[error("actor `{actor}` on node {node} refused: {reason}")]
+    Refused {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no link to the actor's node, or it was lost before the answer came: then whether
+    /// the actor handles the message is not known.
+    #[error("node {node} of actor `{actor}` cannot be reached: {reason}")]
+    Unreachable {
+        /// The actor.
+        actor: String,
+        /// The node.
+        node: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The actor failed on the message.
+    #[error("actor `{actor}` on node {node} failed: {reason}")]
+    Failed {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The registry of names could not be asked.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+}

@@ -1,0 +1,198 @@
+//! The named actors that live on this node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpe_actors::{AnyAddress, AsActor, Options};
+use cpe_mesh::{ActorInfo, Command, Failure, Reply};
+use cpe_tuple::Value;
+use tokio::time::Instant;
+
+use super::envelope::{Answer, NotStarted};
+use super::{Inner, lock};
+use crate::SpaceError;
+
+/// How long a node tries to give up the name of an actor that ended by itself.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// An actor of this node.
+#[derive(Debug)]
+pub(super) struct Hosted {
+    token: u64,
+    address: AnyAddress,
+}
+
+/// What the registry keeps of an actor.
+pub(super) fn spec(kind: &str, args: &Value) -> Value {
+    let entries = [("kind", Value::from(kind)), ("args", args.clone())];
+    Value::Map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect::<BTreeMap<_, _>>(),
+    )
+}
+
+impl Inner {
+    /// The actor of this name, if it lives here under this token.
+    pub(super) fn hosted(&self, name: &str, token: u64) -> Option<AnyAddress> {
+        lock(&self.hosted)
+            .get(name)
+            .filter(|hosted| hosted.token == token)
+            .map(|hosted| hosted.address.clone())
+    }
+
+    /// The names of the actors that live here, with their tokens.
+    pub(crate) fn hosted_names(&self) -> Vec<(String, u64)> {
+        let hosted = lock(&self.hosted);
+        let names = hosted.iter();
+        names
+            .map(|(name, hosted)| (name.clone(), hosted.token))
+            .collect()
+    }
+
+    /// Stops all named actors of this node and gives up their names; those that remain.
+    pub(crate) async fn stop_all(&self, until: Instant) -> Vec<String> {
+        let stopping = self
+            .hosted_names()
+            .into_iter()
+            .map(|(name, token)| async move {
+                match stop(self, &name, token, until).await {
+                    Answer::Done | Answer::NotHere => None,
+                    Answer::NotStopped(why) => Some(format!("actor `{name}`: {why}")),
+                    other => Some(format!("actor `{name}`: {other:?}")),
+                }
+            });
+        let all = futures::future::join_all(stopping).await;
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// Claims the name and starts the actor; its token.
+pub(super) async fn start(
+    inner: Arc<Inner>,
+    kind: String,
+    name: String,
+    args: Value,
+    until: Instant,
+) -> Result<u64, NotStarted> {
+    if !inner.registry.contains(&kind) {
+        let known: Vec<_> = inner.registry.names().collect();
+        return Err(NotStarted::Cannot(format!(
+            "no actor kind `{kind}` here; there are {}",
+            known.join(", ")
+        )));
+    }
+    let expect = claimable(&inner, &name, until).await?;
+    let claim = Command::Claim {
+        name: name.clone(),
+        expect,
+        spec: spec(&kind, &args),
+        deadline: until.saturating_duration_since(Instant::now()),
+    };
+    let token = match inner.desk.ask(claim).await {
+        Ok(Reply::Actor(Some(record))) => record.token,
+        Ok(_) => return Err(NotStarted::Registry(SpaceError::Unexpected.to_string())),
+        Err(SpaceError::Failed(Failure::Refused(why))) => return Err(NotStarted::Taken(why)),
+        Err(error) => return Err(NotStarted::Registry(error.to_string())),
+    };
+    let options = Options::default().name(&name);
+    match inner.registry.spawn(&inner.system, &kind, options, args) {
+        Ok(address) => {
+            let hosted = Hosted {
+                token,
+                address: address.clone(),
+            };
+            lock(&inner.hosted).insert(name.clone(), hosted);
+            let watching = release_at_end(Arc::clone(&inner), name, token, address);
+            inner.tasks.spawn(watching);
+            Ok(token)
+        }
+        Err(error) => {
+            if let Err(left) = release(&inner, &name, token, RELEASE_DEADLINE).await {
+                tracing::warn!(actor = %name, %left, "the name of an actor that did not start stays taken");
+            }
+            Err(NotStarted::Cannot(error.to_string()))
+        }
+    }
+}
+
+/// The token to claim a name with, when no live actor has it.
+async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, NotStarted> {
+    let registry = |error: SpaceError| NotStarted::Registry(error.to_string());
+    let free = |record: Option<&ActorInfo>| record.is_none_or(|info| info.host.is_none());
+    let record = inner.record(name).await.map_err(registry)?;
+    let Some(info) = record else { return Ok(0) };
+    let Some(host) = info.host else {
+        return Ok(info.token);
+    };
+    // A record of this node without an actor is what a crash left.
+    let left_over = host == inner.me && inner.hosted(name, info.token).is_none();
+    if left_over || !inner.is_alive(host).await.map_err(registry)? {
+        return Ok(info.token);
+    }
+    // It may have been given up a moment ago.
+    let record = inner
+        .record_that(name, until, free)
+        .await
+        .map_err(registry)?;
+    match record {
+        Some(info) if info.host.is_some() => Err(NotStarted::Taken(format!(
+            "it lives on node {}",
+            inner.node_name(host.node).await
+        ))),
+        Some(info) => Ok(info.token),
+        None => Ok(0),
+    }
+}
+
+/// Stops an actor of this node, or one whose node is gone, and gives up its name.
+pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
+    if let Some(address) = inner.hosted(name, token) {
+        let actor = address.as_actor();
+        actor.stop();
+        if tokio::time::timeout_at(until, actor.ended()).await.is_err() {
+            return Answer::NotStopped("it is still at its last message".to_owned());
+        }
+    }
+    let within = until.saturating_duration_since(Instant::now());
+    match release(inner, name, token, within).await {
+        Ok(()) => Answer::Done,
+        Err(error) => Answer::NotStopped(format!("its name was not given up: {error}")),
+    }
+}
+
+/// Waits for the actor's end and gives up its name.
+async fn release_at_end(inner: Arc<Inner>, name: String, token: u64, address: AnyAddress) {
+    let ended = address.as_actor().ended().await;
+    tracing::info!(actor = %name, reason = %ended.reason, "actor ended");
+    if let Err(error) = release(&inner, &name, token, RELEASE_DEADLINE).await {
+        tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
+    }
+}
+
+/// Gives up a name; it is fine when somebody did already.
+async fn release(
+    inner: &Inner,
+    name: &str,
+    token: u64,
+    deadline: Duration,
+) -> Result<(), SpaceError> {
+    {
+        let mut hosted = lock(&inner.hosted);
+        if hosted.get(name).is_some_and(|hosted| hosted.token == token) {
+            hosted.remove(name);
+        }
+    }
+    let name = name.to_owned();
+    let released = inner.desk.ask(Command::Release {
+        name,
+        token,
+        deadline,
+    });
+    match released.await {
+        Ok(_) | Err(SpaceError::Failed(Failure::Refused(_))) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

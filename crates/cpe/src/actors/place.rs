@@ -1,0 +1,119 @@
+//! Which node an actor is to live on.
+
+use std::collections::BTreeMap;
+
+use cpe_membership::{Member, NodeId};
+use cpe_mesh::PeerInfo;
+
+use super::ActorsError;
+
+/// Capability by which a node names the kinds it can run, comma-separated.
+pub(crate) const KINDS: &str = "kinds";
+
+/// Capability of a node that is on its way out.
+const DRAINING: &str = "draining";
+
+/// Chooses the node for an actor: the one named, or among those that meet all requirements the
+/// one with the highest weight for this name. Equal views choose equally, and names spread evenly
+/// (rendezvous hashing, Thaler and Ravishankar 1998).
+pub(crate) fn choose(
+    peers: &[PeerInfo],
+    actor: &str,
+    kind: &str,
+    node: Option<&str>,
+    require: &BTreeMap<String, String>,
+) -> Result<Member, ActorsError> {
+    match node {
+        Some(node) => named(peers, actor, node),
+        None => placed(peers, actor, kind, require),
+    }
+}
+
+fn named(peers: &[PeerInfo], actor: &str, node: &str) -> Result<Member, ActorsError> {
+    let no = |why: String| ActorsError::NoSuchNode {
+        actor: actor.to_owned(),
+        why,
+    };
+    let is_meant = |peer: &&PeerInfo| {
+        peer.name == node || peer.peer == node || node.parse::<NodeId>() == Ok(peer.node)
+    };
+    let meant: Vec<_> = peers.iter().filter(is_meant).collect();
+    let alive: Vec<_> = meant.iter().filter(|peer| is_alive(peer)).collect();
+    match (alive.as_slice(), meant.first()) {
+        ([one], _) => Ok(member(one)),
+        ([], Some(gone)) => Err(no(format!("`{node}` is {}", gone.state))),
+        ([], None) => {
+            let known: Vec<_> = peers
+                .iter()
+                .take(8)
+                .map(|peer| peer.name.as_str())
+                .collect();
+            Err(no(format!(
+                "none has the name, node id or peer id `{node}`; there are {}",
+                known.join(", ")
+            )))
+        }
+        _ => Err(no(format!(
+            "{} nodes are called `{node}`; give a node id",
+            alive.len()
+        ))),
+    }
+}
+
+fn placed(
+    peers: &[PeerInfo],
+    actor: &str,
+    kind: &str,
+    require: &BTreeMap<String, String>,
+) -> Result<Member, ActorsError> {
+    let able = peers.iter().filter(|peer| {
+        is_alive(peer)
+            && peer.linked
+            && !peer.capabilities.contains_key(DRAINING)
+            && runs(peer, kind)
+            && require
+                .iter()
+                .all(|(key, value)| peer.capabilities.get(key) == Some(value))
+    });
+    let best = able.max_by_key(|peer| weight(actor, peer.node));
+    best.map(member).ok_or_else(|| {
+        let wanted: Vec<_> = require
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let wanted = if wanted.is_empty() {
+            String::new()
+        } else {
+            format!(" and has {}", wanted.join(", "))
+        };
+        ActorsError::NoSuchNode {
+            actor: actor.to_owned(),
+            why: format!("none that can be reached runs the kind `{kind}`{wanted}"),
+        }
+    })
+}
+
+fn is_alive(peer: &PeerInfo) -> bool {
+    peer.state == "alive" || peer.state == "suspect"
+}
+
+/// Whether a node has said that it runs the kind; one that says nothing is believed to.
+fn runs(peer: &PeerInfo, kind: &str) -> bool {
+    peer.capabilities
+        .get(KINDS)
+        .is_none_or(|kinds| kinds.split(',').any(|one| one == kind))
+}
+
+fn member(peer: &PeerInfo) -> Member {
+    Member {
+        node: peer.node,
+        inc: peer.inc,
+    }
+}
+
+fn weight(actor: &str, node: NodeId) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&node.0.to_be_bytes());
+    hasher.update(actor.as_bytes());
+    *hasher.finalize().as_bytes()
+}

@@ -1,0 +1,286 @@
+//! The post office: frames of the message lane, and the requests that wait for answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cpe_membership::NodeId;
+use cpe_network::{Lane, SendError};
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX};
+use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock};
+use crate::driver::Mail;
+
+/// Requests to other nodes that wait for their answers, at most.
+const PENDING_MAX: usize = 65_536;
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    to: NodeId,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It was certainly not sent.
+    NoLink(String),
+    /// The link was lost while waiting.
+    Lost(String),
+    /// The deadline passed.
+    TimedOut,
+    /// It is too large for the lane.
+    TooLarge(String),
+    /// Too many requests wait already.
+    Busy(String),
+}
+
+/// Removes a request from the table when nobody waits for it any more.
+struct Entry<'a> {
+    inner: &'a Inner,
+    id: u64,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        lock(&self.inner.pending).remove(&self.id);
+    }
+}
+
+impl Inner {
+    /// Sends a request to a node and waits for its answer.
+    pub(super) async fn call(
+        &self,
+        to: NodeId,
+        until: Instant,
+        request: impl FnOnce(u64) -> Envelope,
+    ) -> Result<Answer, CallError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let bytes = request(id)
+            .encode()
+            .map_err(|error| CallError::TooLarge(error.to_string()))?;
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(CallError::TooLarge(format!(
+                "the message takes {} bytes, more than {FRAME_BYTES_MAX}: put the data into the \
+                 space and send its name",
+                bytes.len()
+            )));
+        }
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut pending = lock(&self.pending);
+            if pending.len() >= PENDING_MAX {
+                return Err(CallError::Busy(format!(
+                    "{PENDING_MAX} requests wait already"
+                )));
+            }
+            pending.insert(id, Pending { to, answer: sender });
+        }
+        let _entry = Entry { inner: self, id };
+        let exchange = async {
+            self.send(to, bytes.into()).await?;
+            let lost = || CallError::Lost("the link was lost while waiting".to_owned());
+            receiver.await.map_err(|_| lost())
+        };
+        tokio::time::timeout_at(until, exchange)
+            .await
+            .unwrap_or(Err(CallError::TimedOut))
+    }
+
+    /// Queues a frame, waiting for room; for a short time also for a link, which may be on its way.
+    async fn send(&self, to: NodeId, bytes: Bytes) -> Result<(), CallError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.network.send(to, Lane::Message, bytes.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(SendError::NoLink(_)) if Instant::now() < until => {
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
+                Err(error) => return Err(CallError::NoLink(error.to_string())),
+            }
+        }
+    }
+}
+
+/// Receives until the driver has gone. Nothing here waits: a slow actor or link delays nobody.
+pub(crate) async fn run(inner: Arc<Inner>, mut mail: mpsc::Receiver<Mail>) {
+    while let Some(piece) = mail.recv().await {
+        match piece {
+            Mail::Frame(from, bytes) => match Envelope::decode(&bytes) {
+                Ok(envelope) => receive(&inner, from, envelope),
+                Err(error) => tracing::warn!(%from, %error, "malformed frame about actors"),
+            },
+            Mail::LinkDown(node) => {
+                // Dropping the senders tells those who wait.
+                lock(&inner.pending).retain(|_, pending| pending.to != node);
+            }
+        }
+    }
+    lock(&inner.pending).clear();
+}
+
+fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
+    let id = match &envelope {
+        Envelope::Answer { id, .. }
+        | Envelope::Tell { id, .. }
+        | Envelope::Ask { id, .. }
+        | Envelope::Spawn { id, .. }
+        | Envelope::Stop { id, .. } => *id,
+    };
+    if let Envelope::Answer { answer, .. } = envelope {
+        return deliver(inner, from, id, answer);
+    }
+    let Ok(permit) = Arc::clone(&inner.incoming).try_acquire_owned() else {
+        return reply(inner, from, id, Answer::Busy, None);
+    };
+    let permit = Some(permit);
+    match envelope {
+        Envelope::Tell {
+            name,
+            token,
+            message,
+            ..
+        } => {
+            let answer = match inner.hosted(&name, token) {
+                Some(actor) => match actor.try_tell(message) {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::Asked(error),
+                },
+                None => Answer::NotHere,
+            };
+            reply(inner, from, id, answer, permit);
+        }
+        Envelope::Ask {
+            name,
+            token,
+            within_ms,
+            message,
+            ..
+        } => {
+            let Some(actor) = inner.hosted(&name, token) else {
+                return reply(inner, from, id, Answer::NotHere, permit);
+            };
+            let mut asking = Box::pin(async move {
+                match actor.ask(message, within(within_ms)).await {
+                    Ok(value) => Answer::Value(value),
+                    Err(error) => Answer::Asked(error),
+                }
+            });
+            // The first look puts the message into the mailbox, in the order of the frames.
+            if let Some(answer) = (&mut asking).now_or_never() {
+                return reply(inner, from, id, answer, permit);
+            }
+            answer_later(inner, from, id, permit, asking);
+        }
+        Envelope::Spawn {
+            kind,
+            name,
+            args,
+            within_ms,
+            ..
+        } => {
+            let until = Instant::now() + within(within_ms);
+            let starting = host::start(Arc::clone(inner), kind, name, args, until);
+            answer_later(inner, from, id, permit, async {
+                starting
+                    .await
+                    .map_or_else(Answer::NotStarted, Answer::Started)
+            });
+        }
+        Envelope::Stop {
+            name,
+            token,
+            within_ms,
+            ..
+        } => {
+            let until = Instant::now() + within(within_ms);
+            let host = Arc::clone(inner);
+            answer_later(inner, from, id, permit, async move {
+                host::stop(&host, &name, token, until).await
+            });
+        }
+        Envelope::Answer { .. } => {}
+    }
+}
+
+/// Hands an answer to the request that waits for it, if it was sent to that node.
+fn deliver(inner: &Inner, from: NodeId, id: u64, answer: Answer) {
+    let mut pending = lock(&inner.pending);
+    if pending.get(&id).is_some_and(|pending| pending.to == from)
+        && let Some(found) = pending.remove(&id)
+    {
+        // Nobody waiting is no harm.
+        drop(found.answer.send(answer));
+    }
+}
+
+fn answer_later(
+    inner: &Arc<Inner>,
+    to: NodeId,
+    id: u64,
+    permit: Option<OwnedSemaphorePermit>,
+    answer: impl Future<Output = Answer> + Send + 'static,
+) {
+    let office = Arc::clone(inner);
+    inner.tasks.spawn(async move {
+        let answer = answer.await;
+        reply(&office, to, id, answer, permit);
+    });
+}
+
+/// Queues an answer; waits for room on the link in a task of its own.
+fn reply(
+    inner: &Arc<Inner>,
+    to: NodeId,
+    id: u64,
+    answer: Answer,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let bytes: Bytes = match frame(id, answer) {
+        Ok(bytes) => bytes.into(),
+        Err(error) => {
+            tracing::warn!(%to, %error, "an answer cannot be written");
+            return;
+        }
+    };
+    match inner.network.try_send(to, Lane::Message, bytes.clone()) {
+        Ok(()) => {}
+        Err(SendError::Full(_)) if permit.is_some() => {
+            let office = Arc::clone(inner);
+            inner.tasks.spawn(async move {
+                if let Err(error) = office.network.send(to, Lane::Message, bytes).await {
+                    tracing::debug!(%error, "an answer was dropped");
+                }
+                drop(permit);
+            });
+        }
+        Err(error) => tracing::debug!(%error, "an answer was dropped"),
+    }
+}
+
+/// The frame of an answer; of a refusal, when the answer is too large.
+fn frame(id: u64, answer: Answer) -> Result<Vec<u8>, cpe_tuple::CodecError> {
+    let bytes = Envelope::Answer { id, answer }.encode()?;
+    if bytes.len() <= FRAME_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let reason = format!(
+        "its answer takes {} bytes, more than {FRAME_BYTES_MAX}: let it put the data into the \
+         space and answer its name",
+        bytes.len()
+    );
+    let answer = Answer::Asked(cpe_actors::AskError::Failed {
+        actor: String::new(),
+        reason,
+    });
+    Envelope::Answer { id, answer }.encode()
+}
+
+fn within(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds).min(DEADLINE_MAX)
+}

@@ -1,0 +1,116 @@
+//! The handle to the mesh itself: members, homes, leaving.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpe_mesh::{Command, PeerInfo, Reply, ShardInfo, Status};
+
+use crate::SpaceError;
+use crate::desk::Desk;
+use crate::space::done;
+use crate::state::State;
+
+/// A cheap handle to what a node knows of its mesh.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    desk: Arc<Desk>,
+    state: Arc<State>,
+}
+
+impl Mesh {
+    pub(crate) fn new(desk: Arc<Desk>, state: Arc<State>) -> Self {
+        Self { desk, state }
+    }
+
+    /// A summary of this node.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn status(&self) -> Result<Status, SpaceError> {
+        match self.desk.ask(Command::Status).await? {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// The members as this node sees them, itself first.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, SpaceError> {
+        match self.desk.ask(Command::Peers).await? {
+            Reply::Peers(peers) => Ok(peers),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// The shards that were ever written to, their homes, and how far this replica is.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn shards(&self) -> Result<Vec<ShardInfo>, SpaceError> {
+        match self.desk.ask(Command::Shards).await? {
+            Reply::Shards(shards) => Ok(shards),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// Hands every shard this node is home of to other members, and takes none from now on.
+    ///
+    /// # Errors
+    /// `TimedOut` when not all were taken over in time.
+    pub async fn drain(&self, deadline: Duration) -> Result<(), SpaceError> {
+        done(self.desk.ask(Command::Drain { deadline }).await?)
+    }
+
+    /// Waits until this node knows its mesh: at once for a founder.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotYet`] when it has not joined in time; it goes on trying.
+    pub async fn joined(&self, deadline: Duration) -> Result<(), SpaceError> {
+        match tokio::time::timeout(deadline, self.state.wait_joined()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SpaceError::Closed),
+            Err(_) => Err(SpaceError::NotYet {
+                what: "joining the mesh".to_owned(),
+                after: deadline,
+            }),
+        }
+    }
+
+    /// Waits until this node sees exactly `count` members alive, itself included, and is linked to
+    /// all of them.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotYet`] when that is not so in time.
+    pub async fn members(&self, count: usize, deadline: Duration) -> Result<(), SpaceError> {
+        let mut changes = self.state.changes();
+        let all = async {
+            loop {
+                changes.borrow_and_update();
+                let peers = self.peers().await?;
+                let alive = peers.iter().filter(|peer| peer.state == "alive");
+                let linked = alive.clone().filter(|peer| peer.linked);
+                if alive.count() == count && linked.count() == count {
+                    return Ok(());
+                }
+                if changes.changed().await.is_err() {
+                    return Err(SpaceError::Closed);
+                }
+            }
+        };
+        let late = SpaceError::NotYet {
+            what: format!("a mesh of {count} members"),
+            after: deadline,
+        };
+        tokio::time::timeout(deadline, all)
+            .await
+            .unwrap_or(Err(late))
+    }
+
+    /// The last peers that were refused, or refused this node, and why; at most 32.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<String> {
+        self.state.refusals()
+    }
+}

@@ -1,0 +1,333 @@
+//! A running node: how its parts are put together, and how they end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, Member, NodeCard};
+use cpe_mesh::{Genesis, Peer, PeerConfig};
+use cpe_network::{Identity, NetworkConfig};
+use cpe_storage::{Opened, Storage};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::{self, Actors, Inner, Parts, place};
+use crate::admission::{self, Admission, Wish};
+use crate::clock::{self, Clock};
+use crate::desk::Desk;
+use crate::driver::{self, Driver, MAIL_MAX};
+use crate::kinds::NodeHandle;
+use crate::state::State;
+use crate::{Mesh, NodeBuilder, ShutdownError, Space, StartError};
+
+/// How long actors may take to end when a node stops without being asked to shut down.
+const KILL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A node of a mesh, running until it is shut down or dropped.
+///
+/// Dropping it stops it at once, as a crash would: nothing is handed over, and what is durable is
+/// on disk. [`shutdown`](Self::shutdown) is the orderly way.
+#[derive(Debug)]
+pub struct Node {
+    actors: Arc<Inner>,
+    state: Arc<State>,
+    name: Arc<str>,
+    key: Option<PathBuf>,
+    /// Ends the driver when dropped.
+    stop: Stop,
+    driver: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Stop(CancellationToken);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Node {
+    /// Starts collecting settings.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    pub(crate) async fn start(builder: NodeBuilder) -> Result<Self, StartError> {
+        let (listen, bootstrap) = builder.check()?;
+        let (opened, admission) = open(&builder, !bootstrap.is_empty()).await?;
+        let Opened {
+            storage,
+            completions,
+            image,
+        } = opened;
+
+        let mut network = NetworkConfig::new(
+            admission.identity.clone(),
+            admission.certificate.clone(),
+            admission.certificate.mesh,
+        );
+        network.listen = listen;
+        network.bootstrap = bootstrap;
+        network.mdns = builder.mdns;
+
+        let (registry, home) = builder.kinds.into_parts();
+        let founds = image.entries.is_empty() && admission.may_found;
+        let mut card = card(&admission.identity, &admission.name, &builder.capabilities);
+        let kinds: Vec<_> = registry.names().collect();
+        let kinds = kinds.join(",");
+        if kinds.len() <= cpe_membership::CARD_TEXT_BYTES_MAX {
+            card.capabilities
+                .entry(place::KINDS.to_owned())
+                .or_insert(kinds);
+        }
+        card.check()?;
+
+        let (network, events) = cpe_network::start(network).await?;
+        card.addresses = driver::addresses(&network);
+        let clock = Clock::start();
+        let mesh = admission.mesh_id().to_string();
+        let mut config = PeerConfig::new(card.clone());
+        config.durable = !builder.ephemeral;
+        config.genesis = founds.then(|| Genesis {
+            mesh: mesh.clone(),
+            shards: builder.shards,
+            founder: card.member(),
+        });
+        let peer = Peer::new(config, &image, rand::random(), clock.now())?;
+        drop(image);
+        if let Some(stored) = peer.genesis().filter(|genesis| genesis.mesh != mesh) {
+            return Err(StartError::OtherMesh {
+                folder: builder.data_dir.unwrap_or_default(),
+                stored: stored.mesh.clone(),
+                given: mesh,
+            });
+        }
+        let me = peer.member();
+        card.inc = me.inc;
+        let founded = peer
+            .genesis()
+            .is_some_and(|genesis| genesis.founder.node == me.node);
+
+        let (desk, orders) = Desk::new();
+        let state = Arc::new(State::new(peer.genesis().is_some()));
+        let name: Arc<str> = admission.name.into();
+        let actors = Inner::new(Parts {
+            me,
+            name: Arc::clone(&name),
+            desk: Arc::clone(&desk),
+            mesh: Mesh::new(Arc::clone(&desk), Arc::clone(&state)),
+            network: network.clone(),
+            registry,
+            seed: rand::random(),
+        });
+        // Only this call fills it.
+        drop(home.set(Arc::downgrade(&actors)));
+
+        let (mail, letters) = mpsc::channel(MAIL_MAX);
+        let stop = CancellationToken::new();
+        let driver = Driver {
+            peer,
+            clock,
+            network,
+            events,
+            storage,
+            completions,
+            desk,
+            orders,
+            mail,
+            card,
+            state: Arc::clone(&state),
+            stop: stop.clone(),
+            answers: BTreeMap::new(),
+            unwritten: VecDeque::new(),
+        };
+        let office = actors::post::run(Arc::clone(&actors), letters);
+        let system = actors.system.clone();
+        let driver = tokio::spawn(async move {
+            let office = tokio::spawn(office);
+            driver.run().await;
+            // The driver held the other end.
+            drop(office.await);
+            system.shutdown(KILL_DEADLINE).await;
+        });
+        Ok(Self {
+            actors,
+            state,
+            name,
+            key: admission.key.filter(|_| founded),
+            stop: Stop(stop),
+            driver,
+        })
+    }
+
+    /// The shared tuple space.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        self.actors.space.clone()
+    }
+
+    /// The named actors of the mesh.
+    #[must_use]
+    pub fn actors(&self) -> Actors {
+        Actors::new(Arc::clone(&self.actors))
+    }
+
+    /// Members and homes of the mesh.
+    #[must_use]
+    pub fn mesh(&self) -> Mesh {
+        self.actors.mesh.clone()
+    }
+
+    /// All of these, as an actor gets them.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        Arc::clone(&self.actors).handle()
+    }
+
+    /// The node's libp2p peer id.
+    #[must_use]
+    pub fn peer_id(&self) -> String {
+        self.actors.network.peer_id().to_string()
+    }
+
+    /// The node and its life.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.actors.me
+    }
+
+    /// Where others reach this node: multiaddresses with its peer id, to give to `bootstrap`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        driver::addresses(&self.actors.network)
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the key of its mesh lies, when this node founded it: other nodes need that file.
+    #[must_use]
+    pub fn mesh_key_path(&self) -> Option<PathBuf> {
+        self.key.clone()
+    }
+
+    /// Waits until the node has stopped by itself, and says why if something failed: its disk, or
+    /// a later life of the same node was met.
+    pub async fn stopped(&self) -> Option<String> {
+        self.state.wait_ended().await
+    }
+
+    /// Stops at once, as a crash would, and waits until the data folder is free again.
+    ///
+    /// # Cancel safety
+    /// The node stops even when the future is dropped; only the waiting ends.
+    pub async fn kill(self) {
+        let Self { stop, driver, .. } = self;
+        drop(stop);
+        // An error is a panic of the driver, which was reported where it happened.
+        drop(driver.await);
+    }
+
+    /// Stops in an orderly way: ends the actors and gives up their names, hands all homes to other
+    /// members, says good-bye, and closes network and storage.
+    ///
+    /// # Errors
+    /// What did not finish within the deadline. The node has stopped all the same.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the node stops at once.
+    pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
+        let until = Instant::now() + deadline;
+        let mut unfinished = self
+            .actors
+            .stop_all(Instant::now() + deadline.mul_f64(0.4))
+            .await;
+        self.actors.system.shutdown(deadline.mul_f64(0.1)).await;
+        // What is left of the time, but for the closing.
+        let left = until.saturating_duration_since(Instant::now()).mul_f64(0.8);
+        if let Err(error) = self.actors.mesh.drain(left).await {
+            unfinished.push(format!("handing over: {error}"));
+        }
+        let leaving = self.actors.desk.leave();
+        if tokio::time::timeout_at(until, leaving).await.is_err() {
+            unfinished.push("saying good-bye: no time was left".to_owned());
+        }
+        let Self {
+            stop,
+            driver,
+            state,
+            actors,
+            ..
+        } = self;
+        drop(stop);
+        drop(actors);
+        if let Err(error) = driver.await {
+            unfinished.push(format!("closing: {error}"));
+        }
+        unfinished.extend(state.wait_ended().await);
+        if unfinished.is_empty() {
+            Ok(())
+        } else {
+            Err(ShutdownError { unfinished })
+        }
+    }
+}
+
+/// Opens the state and settles who the node is.
+async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<(Opened, Admission), StartError> {
+    let folder = builder.data_dir.clone();
+    let (name, mesh_key) = (builder.name.clone(), builder.mesh_key.clone());
+    let (ephemeral, seeks) = (builder.ephemeral, bootstrap || builder.mdns);
+    let opening = move || {
+        // The state first: its lock keeps a second process from the other files.
+        let opened = match &folder {
+            Some(folder) if !ephemeral => Storage::open(folder)?,
+            _ => Storage::ephemeral(),
+        };
+        let admission = admission::admit(&Wish {
+            folder: folder.as_deref(),
+            mesh_key: mesh_key.as_deref(),
+            name: name.as_deref(),
+            seeks,
+            bootstrap,
+        })?;
+        Ok((opened, admission))
+    };
+    match tokio::task::spawn_blocking(opening).await {
+        Ok(done) => done,
+        Err(panicked) => Err(StartError::File {
+            action: "open",
+            path: builder
+                .data_dir
+                .as_deref()
+                .map(Path::to_owned)
+                .unwrap_or_default(),
+            why: panicked.to_string(),
+        }),
+    }
+}
+
+/// What the node tells others about itself, but for its addresses.
+fn card(identity: &Identity, name: &str, capabilities: &BTreeMap<String, String>) -> NodeCard {
+    let member = Member {
+        node: identity.node_id(),
+        inc: Incarnation(clock::incarnation()),
+    };
+    let mut card = NodeCard::new(member, name);
+    card.peer_id = identity.peer_id().to_string();
+    card.software = concat!("cpe ", env!("CARGO_PKG_VERSION")).to_owned();
+    card.started_unix_ms = u64::try_from(clock::since_1970().as_millis()).unwrap_or(u64::MAX);
+    card.capabilities.clone_from(capabilities);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    card.capabilities
+        .entry("cores".to_owned())
+        .or_insert_with(|| cores.to_string());
+    card
+}

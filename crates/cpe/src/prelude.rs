@@ -1,0 +1,11 @@
+//! What a program that builds on CPE usually needs: `use cpe::prelude::*;`.
+
+pub use std::time::Duration;
+
+pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
+pub use cpe_tuple::{Field, Kind, Template, Tuple, Value};
+
+pub use crate::{
+    Actors, ActorsError, KindStart, Mesh, Mode, Node, NodeHandle, Space, SpaceError, SpawnOptions,
+    Stored,
+};

@@ -1,0 +1,341 @@
+//! The handle to the shared tuple space.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpe_mesh::{Ack, Command, Reply, VariableInfo, WorkspaceInfo};
+use cpe_space::Mode;
+use cpe_tuple::{Template, Tuple, Value};
+
+use crate::SpaceError;
+use crate::desk::Desk;
+use crate::watch::Watch;
+
+/// How long [`Space::out`] and [`Space::store`] wait for the home before they answer
+/// [`Stored::Pending`].
+pub const STORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Characters of a tuple shown in an error.
+const SHOWN_MAX: usize = 80;
+
+/// What a store came to. Either way the tuple is added exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The home has decided it and has it on disk.
+    Home {
+        /// Position in the history of its shard.
+        index: u64,
+    },
+    /// It is durable on this node and visible to local reads; the home admits it when it can be
+    /// reached.
+    Pending,
+}
+
+/// A cheap handle to the shared tuple space.
+///
+/// # Cancel safety
+/// Every method: dropped before it is ready, the request is cancelled, and a tuple it took and
+/// did not return goes back. A store that was under way may still be added.
+#[derive(Clone, Debug)]
+pub struct Space {
+    desk: Arc<Desk>,
+}
+
+impl Space {
+    pub(crate) fn new(desk: Arc<Desk>) -> Self {
+        Self { desk }
+    }
+
+    /// Adds `[name, value]`, as [`out`](Self::out) does.
+    ///
+    /// # Errors
+    /// As for [`out_with`](Self::out_with), and [`SpaceError::Limit`].
+    pub async fn store(&self, ws: &str, name: &str, value: Value) -> Result<Stored, SpaceError> {
+        let tuple = Tuple::new(vec![Value::from(name), value])?;
+        self.out(ws, tuple).await
+    }
+
+    /// Adds a tuple and waits up to [`STORE_DEADLINE`] for its home to decide it.
+    ///
+    /// # Errors
+    /// As for [`out_with`](Self::out_with).
+    pub async fn out(&self, ws: &str, tuple: Tuple) -> Result<Stored, SpaceError> {
+        self.out_with(ws, tuple, Ack::Home, STORE_DEADLINE).await
+    }
+
+    /// Adds a tuple and waits up to `deadline` for what `ack` asks for.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`](cpe_mesh::Failure::Refused) for a bad workspace name,
+    /// [`Failure::Busy`](cpe_mesh::Failure::Busy) when too much is under way.
+    pub async fn out_with(
+        &self,
+        ws: &str,
+        tuple: Tuple,
+        ack: Ack,
+        deadline: Duration,
+    ) -> Result<Stored, SpaceError> {
+        let command = Command::Out {
+            workspace: ws.to_owned(),
+            tuple,
+            ack,
+            deadline,
+        };
+        match self.desk.ask(command).await? {
+            Reply::Stored { index } => Ok(Stored::Home { index }),
+            Reply::Pending => Ok(Stored::Pending),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// Waits up to `deadline` until this node's replica shows a matching tuple, and leaves it
+    /// where it is.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`](cpe_mesh::Failure::TimedOut).
+    pub async fn rd(
+        &self,
+        ws: &str,
+        template: Template,
+        deadline: Duration,
+    ) -> Result<Tuple, SpaceError> {
+        let found = self.read(ws, template, true, false, deadline).await?;
+        found.ok_or(SpaceError::Unexpected)
+    }
+
+    /// A matching tuple if there is one: in this node's replica, or, with `fresh`, at the home,
+    /// which is waited for that long.
+    ///
+    /// # Errors
+    /// With `fresh`, [`Failure::Unavailable`](cpe_mesh::Failure::Unavailable) when the home does
+    /// not answer in time.
+    pub async fn rdp(
+        &self,
+        ws: &str,
+        template: Template,
+        fresh: Option<Duration>,
+    ) -> Result<Option<Tuple>, SpaceError> {
+        let deadline = fresh.unwrap_or(STORE_DEADLINE);
+        self.read(ws, template, false, fresh.is_some(), deadline)
+            .await
+    }
+
+    async fn read(
+        &self,
+        ws: &str,
+        template: Template,
+        wait: bool,
+        fresh: bool,
+        deadline: Duration,
+    ) -> Result<Option<Tuple>, SpaceError> {
+        let command = Command::Read {
+            workspace: ws.to_owned(),
+            template,
+            wait,
+            fresh,
+            deadline,
+        };
+        self.tuple(command).await
+    }
+
+    /// Waits up to `deadline` for a matching tuple and takes it: nobody else in the mesh gets it.
+    ///
+    /// # Errors
+    /// `TimedOut` when nothing matched; [`Failure::Unavailable`](cpe_mesh::Failure::Unavailable)
+    /// when the home could not be asked, so nothing was taken;
+    /// [`Failure::Unknown`](cpe_mesh::Failure::Unknown) when it was asked and did not answer: a
+    /// tuple taken that way goes back.
+    pub async fn take(
+        &self,
+        ws: &str,
+        template: Template,
+        deadline: Duration,
+    ) -> Result<Tuple, SpaceError> {
+        let taken = self.take_tuple(ws, template, true, deadline).await?;
+        taken.ok_or(SpaceError::Unexpected)
+    }
+
+    /// Takes a matching tuple if there is one. `None` means that its home has said so, within
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub async fn try_take(
+        &self,
+        ws: &str,
+        template: Template,
+        deadline: Duration,
+    ) -> Result<Option<Tuple>, SpaceError> {
+        self.take_tuple(ws, template, false, deadline).await
+    }
+
+    async fn take_tuple(
+        &self,
+        ws: &str,
+        template: Template,
+        wait: bool,
+        deadline: Duration,
+    ) -> Result<Option<Tuple>, SpaceError> {
+        let command = Command::Take {
+            workspace: ws.to_owned(),
+            template,
+            wait,
+            deadline,
+        };
+        self.tuple(command).await
+    }
+
+    async fn tuple(&self, command: Command) -> Result<Option<Tuple>, SpaceError> {
+        match self.desk.ask(command).await? {
+            Reply::Tuple(tuple) => Ok(tuple),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// Waits for a value of a variable and leaves it: [`rd`](Self::rd) of `[name, any]`.
+    ///
+    /// # Errors
+    /// As for [`rd`](Self::rd).
+    pub async fn find(
+        &self,
+        ws: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Value, SpaceError> {
+        let tuple = self.rd(ws, Template::named(name)?, deadline).await?;
+        value_of(tuple)
+    }
+
+    /// A value of a variable if there is one, asked of its home.
+    ///
+    /// # Errors
+    /// As for [`rdp`](Self::rdp) with `fresh`.
+    pub async fn find_try(
+        &self,
+        ws: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Option<Value>, SpaceError> {
+        let tuple = self.rdp(ws, Template::named(name)?, Some(deadline)).await?;
+        tuple.map(value_of).transpose()
+    }
+
+    /// Waits for a value of a variable and takes it.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub async fn fetch(
+        &self,
+        ws: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Value, SpaceError> {
+        let tuple = self.take(ws, Template::named(name)?, deadline).await?;
+        value_of(tuple)
+    }
+
+    /// Takes a value of a variable if there is one.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub async fn fetch_try(
+        &self,
+        ws: &str,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Option<Value>, SpaceError> {
+        let tuple = self.try_take(ws, Template::named(name)?, deadline).await?;
+        tuple.map(value_of).transpose()
+    }
+
+    /// Sets the mode of a variable that has none yet: which of its tuples a read or take picks.
+    ///
+    /// # Errors
+    /// `Refused` when it has another mode already; `Unavailable` or `Unknown` as for
+    /// [`take`](Self::take).
+    pub async fn declare(
+        &self,
+        ws: &str,
+        variable: Value,
+        mode: Mode,
+        deadline: Duration,
+    ) -> Result<(), SpaceError> {
+        let command = Command::Declare {
+            workspace: ws.to_owned(),
+            variable,
+            mode,
+            deadline,
+        };
+        done(self.desk.ask(command).await?)
+    }
+
+    /// Deletes a variable with its tuples, or the whole workspace when `variable` is `None`.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Unknown` as for [`take`](Self::take).
+    pub async fn delete(
+        &self,
+        ws: &str,
+        variable: Option<Value>,
+        deadline: Duration,
+    ) -> Result<(), SpaceError> {
+        let command = Command::Delete {
+            workspace: ws.to_owned(),
+            variable,
+            deadline,
+        };
+        done(self.desk.ask(command).await?)
+    }
+
+    /// The workspaces this node's replica shows.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn workspaces(&self) -> Result<Vec<WorkspaceInfo>, SpaceError> {
+        match self.desk.ask(Command::List { workspace: None }).await? {
+            Reply::Workspaces(all) => Ok(all),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// The variables of a workspace this node's replica shows.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`], or `Refused` for a bad name.
+    pub async fn variables(&self, ws: &str) -> Result<Vec<VariableInfo>, SpaceError> {
+        let workspace = Some(ws.to_owned());
+        match self.desk.ask(Command::List { workspace }).await? {
+            Reply::Variables(all) => Ok(all),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// Every matching tuple as this node learns of it, beginning with those there are.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`], or busy when too much is under way.
+    pub async fn watch(&self, ws: &str, template: Template) -> Result<Watch, SpaceError> {
+        let command = Command::Watch {
+            workspace: ws.to_owned(),
+            template,
+        };
+        Ok(Watch::new(self.desk.watch(command).await?))
+    }
+}
+
+pub(crate) fn done(reply: Reply) -> Result<(), SpaceError> {
+    match reply {
+        Reply::Done => Ok(()),
+        _ => Err(SpaceError::Unexpected),
+    }
+}
+
+/// The second field of a tuple of two.
+fn value_of(tuple: Tuple) -> Result<Value, SpaceError> {
+    match <[Value; 2]>::try_from(Vec::from(tuple)) {
+        Ok([_, value]) => Ok(value),
+        Err(fields) => Err(SpaceError::NotAVariable {
+            found: format!("{fields:?}").chars().take(SHOWN_MAX).collect(),
+        }),
+    }
+}

@@ -1,0 +1,64 @@
+//! Homes that die, come back and move.
+
+use std::time::Duration;
+
+use cpe::{Failure, SpaceError, Value};
+
+use crate::harness::{Ground, LONG, all_linked, join};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_home_a_take_says_so_and_with_it_goes_on() {
+    let ground = Ground::new();
+    let a = ground.durable("a").start().await.unwrap();
+    let b = join(ground.ephemeral("b"), &a).start().await.unwrap();
+    let nodes = [a, b];
+    all_linked(&nodes).await;
+    let [a, b] = nodes;
+    a.space().store("w", "x", Value::from(5)).await.unwrap();
+    b.space().find("w", "x", LONG).await.unwrap();
+    a.kill().await;
+
+    let short = Duration::from_millis(300);
+    let error = b.space().fetch("w", "x", short).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            SpaceError::Failed(Failure::Unavailable { .. } | Failure::Unknown { .. })
+        ),
+        "{error}"
+    );
+    // Reads need no home.
+    assert_eq!(
+        b.space().find("w", "x", LONG).await.unwrap(),
+        Value::from(5)
+    );
+
+    let a = join(ground.durable("a"), &b).start().await.unwrap();
+    assert_eq!(
+        b.space().fetch("w", "x", LONG).await.unwrap(),
+        Value::from(5)
+    );
+    assert_eq!(a.space().fetch_try("w", "x", LONG).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_shuts_down_leaves_its_homes_to_the_others() {
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    for n in 0..20 {
+        let name = format!("v{n}");
+        a.space().store("w", &name, Value::from(n)).await.unwrap();
+    }
+    assert_eq!(a.mesh().status().await.unwrap().homes, 16);
+    a.shutdown(LONG).await.unwrap();
+
+    let homes = b.mesh().status().await.unwrap().homes + c.mesh().status().await.unwrap().homes;
+    assert_eq!(homes, 16);
+    for n in 0..20 {
+        let node = if n % 2 == 0 { &b } else { &c };
+        let value = node.space().fetch("w", &format!("v{n}"), LONG).await;
+        assert_eq!(value, Ok(Value::from(n)));
+    }
+    b.space().store("w", "new", Value::from(1)).await.unwrap();
+    assert_eq!(c.space().fetch("w", "new", LONG).await, Ok(Value::from(1)));
+}

@@ -1,0 +1,22 @@
+//! Nodes on loopback, over real TCP.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod actors;
+mod admission;
+mod harness;
+mod homes;
+mod one_node;
+mod three_nodes;
+
+#[path = "../../examples/own_kinds.rs"]
+mod own_kinds;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_runs() {
+    let answer = own_kinds::run().await.unwrap();
+    assert_eq!(answer, "ahoy Ada, from node here");
+}
