@@ -52,8 +52,27 @@ pub enum WorkerError {
     NoThread,
 }
 
-type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
+type Job<T> = Box<dyn FnOnce(&mut T, &Queue<T>) + Send>;
 type Done<R> = Box<dyn FnOnce(Result<R, WorkerError>) + Send>;
+
+/// The jobs that wait. Taken out, and so dropped with all of them, when no more will be done: who
+/// waits for one then hears of it.
+struct Queue<T>(Arc<Mutex<Option<Receiver<Job<T>>>>>);
+
+impl<T> Queue<T> {
+    fn next(&self) -> Option<Job<T>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()?
+            .recv()
+            .ok()
+    }
+
+    fn close(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
 
 /// Owns a `T` on a thread of its own with a stack of [`STACK_BYTES`], and does jobs on it in the
 /// order they are given.
@@ -102,10 +121,9 @@ impl<T: Halt + 'static> Worker<T> {
         let (jobs, queue) = sync_channel::<Job<T>>(JOBS_MAX);
         let (made, ready) = sync_channel::<Result<HaltHandle, SpawnError<E>>>(1);
         let fatal = Arc::new(AtomicBool::new(false));
-        let failed = fatal.clone();
+        let notice_fatal = fatal.clone();
         let body = move || {
             let told = made.clone();
-            let notice_fatal = failed.clone();
             on_fatal(Some(Box::new(move || {
                 notice_fatal.store(true, Ordering::Relaxed);
                 let _ = told.try_send(Err(SpawnError::Worker(WorkerError::Fatal)));
@@ -115,7 +133,10 @@ impl<T: Halt + 'static> Worker<T> {
             match outcome {
                 Ok(Ok(mut owned)) => {
                     let _ = made.send(Ok(owned.halt_handle()));
-                    serve(&mut owned, &queue, &failed);
+                    let queue = Queue(Arc::new(Mutex::new(Some(queue))));
+                    while let Some(job) = queue.next() {
+                        job(&mut owned, &queue);
+                    }
                 }
                 Ok(Err(error)) => drop(made.send(Err(SpawnError::Make(error)))),
                 Err(_) => drop(made.send(Err(SpawnError::Worker(WorkerError::Panicked)))),
@@ -155,8 +176,8 @@ impl<T: Halt + 'static> Worker<T> {
         if self.is_fatal() {
             return Err(WorkerError::Fatal);
         }
-        jobs.send(job).map_err(|_| WorkerError::Gone)?;
-        outcome.recv().map_err(|_| WorkerError::Gone)?
+        jobs.send(job).map_err(|_| self.ended())?;
+        outcome.recv().map_err(|_| self.ended())?
     }
 
     /// Do `job` on the thread, then call `done` there with what it returned. Never blocks.
@@ -179,7 +200,7 @@ impl<T: Halt + 'static> Worker<T> {
         }
         jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => WorkerError::Busy,
-            TrySendError::Disconnected(_) => WorkerError::Gone,
+            TrySendError::Disconnected(_) => self.ended(),
         })
     }
 
@@ -190,12 +211,13 @@ impl<T: Halt + 'static> Worker<T> {
         done: Done<R>,
     ) -> Job<T> {
         let fatal = self.fatal.clone();
-        Box::new(move |owned| {
+        Box::new(move |owned, queue| {
             let done = Arc::new(Mutex::new(Some(done)));
-            let for_notice = done.clone();
+            let (for_notice, queue) = (done.clone(), Queue(queue.0.clone()));
             on_fatal(Some(Box::new(move || {
                 fatal.store(true, Ordering::Relaxed);
                 finish(&for_notice, Err(WorkerError::Fatal));
+                queue.close();
             })));
             let outcome = catch_unwind(AssertUnwindSafe(|| job(owned)));
             on_fatal(None);
@@ -215,6 +237,14 @@ impl<T> Worker<T> {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         self.fatal.load(Ordering::Relaxed)
+    }
+
+    fn ended(&self) -> WorkerError {
+        if self.is_fatal() {
+            WorkerError::Fatal
+        } else {
+            WorkerError::Gone
+        }
     }
 
     /// Let the waiting jobs be done, then wait for the thread to end. Blocks.
@@ -256,9 +286,94 @@ fn finish<R>(done: &Mutex<Option<Done<R>>>, result: Result<R, WorkerError>) {
     }
 }
 
-fn serve<T>(owned: &mut T, queue: &Receiver<Job<T>>, fatal: &AtomicBool) {
-    while !fatal.load(Ordering::Relaxed) {
-        let Ok(job) = queue.recv() else { break };
-        job(owned);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Limits, Value};
+
+    fn worker() -> EngineThread {
+        Worker::spawn("test", || Ok::<_, ()>(Engine::sandboxed(Limits::AGENT, 1))).unwrap()
+    }
+
+    /// As when CLIPS asks for the process to end: from inside of a rule's evaluation.
+    fn fail_fatally(engine: &mut Engine) -> Result<Value, crate::EngineError> {
+        let park = |_: &mut crate::Call<'_>| -> Result<Value, String> { crate::raw::park() };
+        engine
+            .add_function("fail", crate::Signature::exactly(0), park)
+            .unwrap();
+        engine.eval("(fail)")
+    }
+
+    #[test]
+    fn a_fatal_failure_reaches_whoever_waits_and_whoever_comes_later() {
+        let worker = Arc::new(worker());
+        // The first job waits until the others stand behind it.
+        let (open, gate) = sync_channel::<()>(1);
+        let (told, hears) = sync_channel(1);
+        let job = move |engine: &mut Engine| {
+            let _ = gate.recv();
+            fail_fatally(engine)
+        };
+        worker
+            .submit(job, move |result| drop(told.send(result)))
+            .unwrap();
+        let (waits, dropped) = sync_channel::<()>(1);
+        worker
+            .submit(move |_| drop(waits), |_: Result<(), _>| ())
+            .unwrap();
+        open.send(()).unwrap();
+        assert_eq!(hears.recv().unwrap(), Err(WorkerError::Fatal));
+        assert!(dropped.recv().is_err(), "the job behind was dropped");
+        assert_eq!(worker.call(|_| 1), Err(WorkerError::Fatal));
+        assert_eq!(worker.submit(|_| 1, |_| ()), Err(WorkerError::Fatal));
+        Arc::into_inner(worker).unwrap().close();
+    }
+
+    #[test]
+    fn what_can_not_be_made_is_told() {
+        let refused = Worker::<Engine>::spawn("test", || Err("no rules")).unwrap_err();
+        assert_eq!(refused.to_string(), "no rules");
+        let panicked = Worker::<Engine>::spawn::<()>("test", || panic!("made"));
+        assert!(matches!(
+            panicked,
+            Err(SpawnError::Worker(WorkerError::Panicked))
+        ));
+        let parked = Worker::<Engine>::spawn("test", || {
+            let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+            fail_fatally(&mut engine).map(|_| engine)
+        });
+        assert!(matches!(
+            parked,
+            Err(SpawnError::Worker(WorkerError::Fatal))
+        ));
+    }
+
+    #[test]
+    fn a_dropped_worker_stops_the_call_that_runs() {
+        let worker = worker();
+        let (started, running) = sync_channel::<()>(1);
+        let (told, hears) = sync_channel(1);
+        let job = move |engine: &mut Engine| {
+            engine.set_limits(Limits::PROGRAM);
+            let say = move |_: &mut crate::Call<'_>| {
+                let _ = started.try_send(());
+                Ok(Value::Void)
+            };
+            engine.add_function("say", crate::Signature::exactly(0), say)?;
+            engine.eval("(while TRUE do (say))")
+        };
+        worker
+            .submit(job, move |result| drop(told.send(result)))
+            .unwrap();
+        running.recv().unwrap();
+        drop(worker);
+        let stopped = hears.recv().unwrap().unwrap().unwrap_err();
+        assert!(matches!(
+            stopped,
+            crate::EngineError::Tripped {
+                trip: crate::Trip::Halted,
+                ..
+            }
+        ));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn on_fatal(notice: Option<Notice>) {
 }
 
 /// Tell whoever waits, then stop this thread for good.
-pub(super) fn park() -> ! {
+pub(crate) fn park() -> ! {
     let notice = NOTICE.with(|slot| slot.try_borrow_mut().ok().and_then(|mut slot| slot.take()));
     if let Some(notice) = notice {
         // A panic must not unwind into CLIPS, and there is nobody left to tell.

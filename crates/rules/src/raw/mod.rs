@@ -32,6 +32,8 @@ use crate::limits::{HaltHandle, Limits, Trip};
 use crate::value::Value;
 
 pub(crate) use fatal::on_fatal;
+#[cfg(test)]
+pub(crate) use fatal::park;
 pub use functions::{Call, Signature};
 pub(crate) use hooks::now;
 pub(crate) use inspect::RawFact;
