@@ -1,8 +1,17 @@
 //! The actor kinds of the stock binary, beside `echo` and `counter`, which the library brings.
 
+mod forest;
+mod rules;
+
 use cpe::NodeBuilder;
+
+use crate::forest::model::Models;
 
 /// Adds the stock kinds to a node.
 pub(crate) fn register(builder: NodeBuilder) -> NodeBuilder {
+    let models = Models::default();
+    let of_rules = models.clone();
     builder
+        .kind("forest", move |start| forest::ForestActor::new(start, models.clone()))
+        .kind("rules", move |start| rules::RulesActor::new(start, of_rules.clone()))
 }

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod crowd;
 mod demo;
 mod exit;
 mod forest;

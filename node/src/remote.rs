@@ -23,7 +23,8 @@ pub(crate) trait Space: Sync {
         within: Duration,
     ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
 
-    /// Waits for a tuple and takes it; `None` when none matched in time.
+    /// Waits for a tuple and takes it; `None` when none matched in time. With no time at all its
+    /// home is asked once.
     fn take(
         &self,
         workspace: &str,
@@ -111,6 +112,9 @@ impl Space for Remote {
         template: Template,
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
+        if within.is_zero() {
+            return self.find("inp", workspace, &template, STEP).await;
+        }
         self.find("in", workspace, &template, within).await
     }
 
@@ -153,6 +157,10 @@ impl Space for cpe::Space {
         template: Template,
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
+        if within.is_zero() {
+            let found = self.try_take(workspace, template, STEP).await;
+            return found.map_err(|error| Fault::unavailable(error.to_string()));
+        }
         in_time(Self::take(self, workspace, template, within).await)
     }
 

@@ -70,6 +70,10 @@ impl From<SpaceError> for ApiError {
         match error {
             SpaceError::Failed(failure) => failure.into(),
             SpaceError::Closed => Self::stopping(),
+            SpaceError::Limit(limit) => Self::invalid(limit),
+            SpaceError::NotYet { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", error)
+            }
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", other),
         }
     }
@@ -80,7 +84,14 @@ impl From<ActorsError> for ApiError {
         let (status, kind) = match error {
             ActorsError::Space(error) => return error.into(),
             ActorsError::NoSuchActor(_) => (StatusCode::NOT_FOUND, "not_found"),
-            ActorsError::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            ActorsError::NameTaken { .. }
+            | ActorsError::NoSuchNode { .. }
+            | ActorsError::NotStarted { .. }
+            | ActorsError::Refused { .. } => (StatusCode::CONFLICT, "refused"),
+            ActorsError::Dead { .. } => (StatusCode::CONFLICT, "dead"),
+            ActorsError::Failed { .. } => (StatusCode::CONFLICT, "failed"),
+            ActorsError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            ActorsError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, kind, error)

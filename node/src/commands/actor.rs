@@ -1,5 +1,6 @@
 //! `cpe actor`: actors anywhere in the mesh, through one node.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,6 +10,7 @@ use super::space::value;
 use crate::cli::Common;
 use crate::client::{Client, segment};
 use crate::config::parse_pair;
+use crate::crowd::Crowd;
 use crate::exit::{Fault, Status};
 use crate::output;
 
@@ -30,6 +32,11 @@ pub(crate) enum ActorCommand {
         /// Only on this node: its name, node id or peer id
         #[arg(long, value_name = "N")]
         node: Option<String>,
+    },
+    /// Start all actors that a crowd file describes
+    Crowd {
+        /// The file, as configs/crowd.toml
+        file: PathBuf,
     },
     /// List the named actors
     List,
@@ -83,6 +90,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
             });
             client.post("/v1/actors", &body, within).await?
         }
+        ActorCommand::Crowd { file } => start(file, &client, within).await?,
         ActorCommand::List => client.get("/v1/actors", within).await?,
         ActorCommand::Where { name } => client.get(&at(name, ""), within).await?,
         ActorCommand::Tell { name, message } => {
@@ -103,6 +111,23 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
     Ok(Status::Done)
 }
 
+/// Starts the actors of a crowd file one after another: a later one may need an earlier one.
+async fn start(file: &Path, client: &Client, within: Duration) -> Result<Value, Fault> {
+    let mut started = Vec::new();
+    for agent in Crowd::read(file)?.agents {
+        let body = json!({
+            "kind": agent.kind,
+            "name": agent.name,
+            "args": agent.args,
+            "require": agent.require,
+            "node": agent.node,
+            "timeout_ms": millis(within),
+        });
+        started.push(client.post("/v1/actors", &body, within).await?);
+    }
+    Ok(Value::Array(started))
+}
+
 fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), Fault> {
     if common.json {
         return output::json(answer);
@@ -113,6 +138,10 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
                 Some(host) => output::line(format_args!("{name} lives on node {host}")),
                 None => output::line(format_args!("{name} is stopped")),
             }
+        }
+        ActorCommand::Crowd { .. } => {
+            let columns = ["name", "host"];
+            output::table(&columns, output::rows(answer, &columns), "the file has no agents")
         }
         ActorCommand::List => {
             let columns = ["name", "host", "token", "spec"];

@@ -170,7 +170,14 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     let serving = server.serve(&app, config.api.body_bytes_max);
     announce(&node, &api, &config, common.json)?;
 
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        why = node.stopped() => {
+            stop.cancel();
+            let why = why.unwrap_or_else(|| "for no known reason".to_owned());
+            return Err(Fault::failed(format!("the node stopped by itself: {why}")));
+        }
+    }
     tracing::info!(within = ?config.node.stop_within, "stopping; a second signal stops at once");
     tokio::spawn(async move {
         signals.next().await;

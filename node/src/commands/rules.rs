@@ -2,10 +2,10 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use cpe_rules::{Diagnostic, Engine, EngineError, EngineThread, Limits, ParseErrors, Worker};
+use cpe_rules::{Diagnostic, Limits, RunOptions, STACK_BYTES, Table};
 use serde_json::{Value, json};
 
 use crate::cli::Common;
@@ -14,9 +14,6 @@ use crate::output;
 
 /// Bytes of a program at most. The largest known rule bases have a few megabytes.
 const PROGRAM_BYTES_MAX: u64 = 16 << 20;
-
-/// Firings between two looks at the output, so that a long run shows what it prints.
-const SLICE: u64 = 10_000;
 
 /// Commands of rules.
 #[derive(Debug, Subcommand)]
@@ -59,192 +56,128 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Result<Status, Faul
 }
 
 fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
-    let program = Program::read(&args.file)?;
-    let facts = args.facts.iter().map(|given| Rows::read(given)).collect::<Result<Vec<_>, _>>()?;
-    let wall = common.timeout.unwrap_or(Limits::PROGRAM.wall);
-    let engine = engine(wall, args.seed)?;
-    let (limit, json) = (args.limit.unwrap_or(u64::MAX), common.json);
-    let ended = engine.call(move |engine| {
-        engine.within(|engine| -> Result<Ended, Fault> {
-            program.load(engine)?;
-            engine.reset().map_err(explain)?;
-            for rows in &facts {
-                rows.assert(engine)?;
+    let text = read(&args.file)?;
+    let mut options = RunOptions::default();
+    options.file = args.file.display().to_string();
+    options.limits.wall = common.timeout.unwrap_or(options.limits.wall);
+    options.firings = args.limit;
+    options.seed = args.seed;
+    options.now_ms = now_ms();
+    options.tables =
+        args.facts.iter().map(|given| table(given)).collect::<Result<Vec<_>, Fault>>()?;
+    let keep = common.json;
+    let (ran, printed) = with_deep_stack(move || {
+        let mut printed = String::new();
+        let mut shown = Ok(());
+        let ran = cpe_rules::run(&text, &options, |progress| {
+            if !progress.errors.is_empty() {
+                output::warn(format_args!("{}", progress.errors.trim_end()));
             }
-            let mut ended = Ended::default();
-            loop {
-                let slice = SLICE.min(limit - ended.fired);
-                let fired = engine.run(Some(slice)).map_err(|error| {
-                    // What it printed before it failed helps to see why.
-                    let _ = ended.take_output(engine, json);
-                    explain(error)
-                })?;
-                ended.fired += fired;
-                ended.take_output(engine, json)?;
-                if fired < slice || ended.fired == limit {
-                    break;
-                }
+            if keep {
+                printed.push_str(progress.output);
+            } else if shown.is_ok() {
+                shown = output::raw(progress.output.as_bytes());
             }
-            ended.left = engine.agenda().len();
-            ended.facts = engine.facts().iter().map(ToString::to_string).collect();
-            Ok(ended)
-        })
-    });
-    let ended = ended.about("cannot run the program")??;
+        });
+        shown.map(|()| (ran, printed))
+    })??;
+    let report = ran.map_err(|error| Fault::failed(error.to_string()))?;
+    for warning in &report.warnings {
+        output::warn(format_args!("{warning}"));
+    }
     if common.json {
+        let facts: Vec<_> = report.facts.iter().map(ToString::to_string).collect();
         output::json(&json!({
-            "fired": ended.fired,
-            "left": ended.left,
-            "facts": ended.facts,
-            "output": ended.output,
+            "fired": report.fired,
+            "limited": report.limited,
+            "facts": facts,
+            "output": printed,
         }))?;
     } else {
-        let Ended { fired, left, facts, .. } = &ended;
-        output::warn(format_args!("fired {fired}, {left} left to fire, {} facts", facts.len()));
+        let more = if report.limited { ", with rules left to fire" } else { "" };
+        let facts = report.facts.len();
+        output::warn(format_args!("fired {}{more}; {facts} facts", report.fired));
     }
     Ok(Status::Done)
 }
 
-/// How a run ended.
-#[derive(Debug, Default)]
-struct Ended {
-    fired: u64,
-    left: usize,
-    facts: Vec<String>,
-    output: String,
-}
-
-impl Ended {
-    /// Shows what the program printed, or keeps it for the JSON document.
-    fn take_output(&mut self, engine: &mut Engine, keep: bool) -> Result<(), Fault> {
-        let printed = engine.take_output();
-        let errors = engine.take_errors();
-        if !errors.is_empty() {
-            output::warn(format_args!("{}", errors.trim_end()));
-        }
-        if keep {
-            self.output.push_str(&printed);
-            return Ok(());
-        }
-        output::raw(printed.as_bytes())
-    }
-}
-
 fn check(file: &Path, common: &Common) -> Result<Status, Fault> {
-    let program = Program::read(file)?;
-    let engine = engine(common.timeout(), 1)?;
-    let checked = engine.call(move |engine| {
-        let loaded = engine.load_named(&program.name, &program.text);
-        (loaded, engine.rules().len(), engine.take_errors())
-    });
-    let (loaded, rules, warnings) = checked.about("cannot check the program")?;
-    let faults = match loaded {
-        Ok(()) => Vec::new(),
-        Err(EngineError::Parse(ParseErrors(faults))) => faults,
-        Err(other) => return Err(explain(other)),
-    };
-    let status = if faults.is_empty() { Status::Done } else { Status::Failed };
+    let (name, text) = (file.display().to_string(), read(file)?);
+    let found = with_deep_stack(move || cpe_rules::check(&name, &text))?;
+    let right = found.iter().all(|diagnostic| diagnostic.warning);
     if common.json {
-        let faults: Vec<_> = faults.iter().map(diagnostic).collect();
-        output::json(&json!({"ok": status == Status::Done, "rules": rules, "faults": faults}))?;
-        return Ok(status);
+        let found: Vec<_> = found.iter().map(diagnostic).collect();
+        output::json(&json!({"ok": right, "found": found}))?;
+    } else {
+        for diagnostic in &found {
+            output::warn(format_args!("{diagnostic}"));
+        }
+        if right {
+            output::line(format_args!("{} is right", file.display()))?;
+        }
     }
-    if !warnings.is_empty() {
-        output::warn(format_args!("{}", warnings.trim_end()));
-    }
-    for fault in &faults {
-        output::warn(format_args!("{fault}"));
-    }
-    if status == Status::Done {
-        output::line(format_args!("{} is right: {rules} rules", file.display()))?;
-    }
-    Ok(status)
+    Ok(if right { Status::Done } else { Status::Failed })
 }
 
-fn diagnostic(fault: &Diagnostic) -> Value {
+fn diagnostic(found: &Diagnostic) -> Value {
     json!({
-        "file": fault.file,
-        "line": fault.line,
-        "column": fault.column,
-        "warning": fault.warning,
-        "message": fault.message,
+        "file": found.file,
+        "line": found.line,
+        "column": found.column,
+        "warning": found.warning,
+        "message": found.message,
     })
 }
 
-fn engine(wall: Duration, seed: u64) -> Result<EngineThread, Fault> {
-    let limits = Limits { wall, ..Limits::PROGRAM };
-    let made = Worker::spawn("rules", move || {
-        Ok::<_, std::convert::Infallible>(Engine::sandboxed(limits, seed))
-    });
-    made.map_err(|error| Fault::failed(format!("cannot start CLIPS: {error}")))
+/// Programs may recurse deeper than this thread's stack.
+fn with_deep_stack<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
+    let thread = thread.spawn(job).about("cannot start a thread for the rules")?;
+    thread.join().map_err(|_| Fault::failed("the rule engine panicked; please report this"))
 }
 
-fn explain(error: EngineError) -> Fault {
-    Fault::failed(error.to_string())
+fn read(path: &Path) -> Result<String, Fault> {
+    let name = path.display();
+    let about = format!("cannot read {name}");
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).about(&about)?;
+    file.take(PROGRAM_BYTES_MAX + 1).read_to_end(&mut bytes).about(&about)?;
+    if bytes.len() as u64 > PROGRAM_BYTES_MAX {
+        let limit = format!("{name} is larger than a program may be");
+        return Err(Fault::failed(format!("{limit} ({PROGRAM_BYTES_MAX} bytes)")));
+    }
+    String::from_utf8(bytes).about(format!("{name} is not UTF-8 text"))
 }
 
-/// A program as text.
-struct Program {
-    name: String,
-    text: String,
-}
-
-impl Program {
-    fn read(path: &Path) -> Result<Self, Fault> {
-        let name = path.display().to_string();
-        let about = format!("cannot read {name}");
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).about(&about)?;
-        file.take(PROGRAM_BYTES_MAX + 1).read_to_end(&mut bytes).about(&about)?;
-        if bytes.len() as u64 > PROGRAM_BYTES_MAX {
-            let limit = format!("{name} is larger than a program may be");
-            return Err(Fault::failed(format!("{limit} ({PROGRAM_BYTES_MAX} bytes)")));
+/// Reads `CSV` or `TEMPLATE=CSV`.
+fn table(given: &str) -> Result<Table, Fault> {
+    let (template, path) = match given.split_once('=') {
+        Some((template, path)) => (template.to_owned(), Path::new(path)),
+        None => {
+            let path = Path::new(given);
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            (stem.into_owned(), path)
         }
-        let text = String::from_utf8(bytes).about(format!("{name} is not UTF-8 text"))?;
-        Ok(Self { name, text })
-    }
-
-    fn load(&self, engine: &mut Engine) -> Result<(), Fault> {
-        engine.load_named(&self.name, &self.text).map_err(explain)
-    }
-}
-
-/// Rows of a CSV file, to become facts.
-struct Rows {
-    name: String,
-    template: String,
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Rows {
-    /// Reads `CSV` or `TEMPLATE=CSV`.
-    fn read(given: &str) -> Result<Self, Fault> {
-        let (template, path) = match given.split_once('=') {
-            Some((template, path)) => (template.to_owned(), Path::new(path)),
-            None => {
-                let path = Path::new(given);
-                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-                (stem.into_owned(), path)
-            }
-        };
-        let name = path.display().to_string();
-        let mut reader = csv::Reader::from_path(path).about(format!("cannot read {name}"))?;
-        let columns = reader.headers().about(&name)?.iter().map(str::to_owned).collect();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            // One more row than facts may exist is refused by the engine; no need to read on.
-            if rows.len() > Limits::PROGRAM.facts {
-                break;
-            }
-            rows.push(record.about(&name)?.iter().map(str::to_owned).collect());
+    };
+    let name = path.display().to_string();
+    let mut reader = csv::Reader::from_path(path).about(format!("cannot read {name}"))?;
+    let columns = reader.headers().about(&name)?.iter().map(str::to_owned).collect();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        if rows.len() >= Limits::PROGRAM.facts {
+            let most = Limits::PROGRAM.facts;
+            return Err(Fault::failed(format!("{name} has more than {most} rows")));
         }
-        Ok(Self { name, template, columns, rows })
+        rows.push(record.about(&name)?.iter().map(str::to_owned).collect());
     }
+    Ok(Table { template, columns, rows })
+}
 
-    fn assert(&self, engine: &mut Engine) -> Result<(), Fault> {
-        let columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
-        let asserted = engine.assert_rows(&self.template, &columns, self.rows.iter().cloned());
-        asserted.map(|_| ()).about(&self.name)
-    }
+/// What a program's `(time)` says.
+fn now_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "programs ask for the time of day")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -19,7 +19,10 @@ pub(crate) struct Setting {
     pub(crate) default: fn() -> Value,
 }
 
-/// Names of things: nodes, capabilities. Bytes.
+/// A node's name, as its card takes it. Bytes.
+const NODE_NAME_BYTES_MAX: usize = 64;
+
+/// Names of other things: hosts, capabilities. Bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 /// Largest request body that may be configured: room for a few values of the largest size, and
@@ -31,7 +34,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "node.name",
         env: "CPE_NODE_NAME",
-        shape: Shape::Text { bytes_max: NAME_BYTES_MAX },
+        shape: Shape::Text { bytes_max: NODE_NAME_BYTES_MAX },
         default: || json!(""),
     },
     Setting {

@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 /// Entries of a list or table at most.
 const ENTRIES_MAX: usize = 64;
 
+/// Addresses to listen on, or to join by, at most: what the network takes.
+const ADDRESSES_MAX: usize = 16;
+
 /// The form of a setting's value.
 #[derive(Debug)]
 pub(crate) enum Shape {
@@ -98,9 +101,9 @@ impl Shape {
                 Err(format!("{text} is out of bounds: {low} to {high}"))
             }
             (Self::Socket, Value::String(text)) => parse_socket(&text).map(Value::from),
-            (Self::Multiaddrs, Value::Array(items)) => list(items, &check_multiaddr),
+            (Self::Multiaddrs, Value::Array(items)) => list(items, ADDRESSES_MAX, &check_multiaddr),
             (Self::Names { bytes_max }, Value::Array(items)) => {
-                list(items, &|text| within(text, *bytes_max).map(|_| ()))
+                list(items, ENTRIES_MAX, &|text| within(text, *bytes_max).map(|_| ()))
             }
             (Self::Pairs { bytes_max }, Value::Object(map)) => {
                 if map.len() > ENTRIES_MAX {
@@ -235,9 +238,13 @@ fn within(text: &str, bytes_max: usize) -> Result<Value, String> {
     }
 }
 
-fn list(items: Vec<Value>, check: &dyn Fn(&str) -> Result<(), String>) -> Result<Value, String> {
-    if items.len() > ENTRIES_MAX {
-        return Err(format!("{} entries; at most {ENTRIES_MAX}", items.len()));
+fn list(
+    items: Vec<Value>,
+    entries_max: usize,
+    check: &dyn Fn(&str) -> Result<(), String>,
+) -> Result<Value, String> {
+    if items.len() > entries_max {
+        return Err(format!("{} entries; at most {entries_max}", items.len()));
     }
     for item in &items {
         check(item.as_str().ok_or_else(|| format!("{item} must be text in quotes"))?)?;

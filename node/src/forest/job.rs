@@ -252,12 +252,12 @@ async fn gather(
     let mut missing: BTreeSet<u32> = tasks.iter().map(|task| task.grove).collect();
     let (mut groves, mut votes) = (Vec::new(), Vec::new());
     let mut slowest = Duration::ZERO;
-    let mut heard = now();
-    let mut looked = now();
+    let mut heard = Instant::now();
+    let mut looked = Instant::now();
     while !missing.is_empty() {
         let found = space.take(WORKSPACE, Outcome::template(job)?, LOOK_EVERY).await?;
         if let Some(outcome) = found.as_ref().and_then(Outcome::of) {
-            heard = now();
+            heard = Instant::now();
             slowest = slowest.max(outcome.took);
             let task = tasks.iter().find(|task| task.grove == outcome.grove);
             let Some(task) = task.filter(|task| missing.remove(&task.grove)) else { continue };
@@ -281,7 +281,7 @@ async fn gather(
             .next("`cpe mesh peers` shows who is there; a node grows when forest.workers > 0"));
         }
         if looked.elapsed() > PATIENCE_MIN.max(slowest.saturating_mul(PATIENCE)) {
-            looked = now();
+            looked = Instant::now();
             progress.again += put_again(space, tasks, &missing).await?;
         }
     }
@@ -338,9 +338,4 @@ async fn clean(space: &impl Space, job: &str, tasks: &[Task]) {
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[expect(clippy::disallowed_methods, reason = "a command waits by the wall clock")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cpe::{Field, Kind, Value};
 use cpe_forest::limits::MAX_FOREST_BYTES;
 use cpe_forest::{Forest, ModelCard, Score};
+use tokio::sync::Mutex;
 
 use super::blob::{self, template, tuple};
 use super::job::hex;
@@ -47,6 +49,42 @@ struct Record {
     bytes: usize,
     /// Its card as JSON.
     card: String,
+}
+
+/// Models a node keeps for the next question.
+const KEPT_MAX: usize = 16;
+
+/// The models a node has read, for its actors. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Models {
+    kept: Arc<Mutex<BTreeMap<String, (String, Arc<Forest>)>>>,
+}
+
+impl Models {
+    /// The model of this name as the space has it now. Asking again costs a look at the replica.
+    ///
+    /// # Errors
+    /// As [`get`].
+    pub(crate) async fn get(
+        &self,
+        space: &impl Space,
+        name: &str,
+    ) -> Result<Arc<Forest>, Fault> {
+        let record = known(space, name).await?;
+        if let Some((hash, forest)) = self.kept.lock().await.get(name)
+            && *hash == record.hash
+        {
+            return Ok(Arc::clone(forest));
+        }
+        let forest = Arc::new(fetch(space, name, &record).await?);
+        let mut kept = self.kept.lock().await;
+        if kept.len() >= KEPT_MAX && !kept.contains_key(name) {
+            // Any one may go: it is only read again.
+            kept.pop_first();
+        }
+        kept.insert(name.to_owned(), (record.hash, Arc::clone(&forest)));
+        Ok(forest)
+    }
 }
 
 fn variable(name: &str) -> String {
@@ -98,16 +136,25 @@ pub(crate) async fn put(
 /// # Errors
 /// When there is none, or it cannot be read.
 pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, ModelCard), Fault> {
-    let Some(record) = record(space, name, MODEL_WITHIN).await? else {
-        return Err(Fault::failed(format!("no model is called `{name}` in the mesh")).next(
-            "train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash",
-        ));
-    };
-    let blob = blob_name(name, &record.hash);
-    let bytes = blob::read(space, &blob, record.bytes, MAX_FOREST_BYTES).await?;
-    let forest = Forest::decode(&bytes).about(format!("model `{name}` cannot be read"))?;
+    let record = known(space, name).await?;
+    let forest = fetch(space, name, &record).await?;
     let card = serde_json::from_str(&record.card).unwrap_or_else(|_| ModelCard::new(&forest));
     Ok((forest, card))
+}
+
+async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
+    let found = record(space, name, MODEL_WITHIN).await?;
+    found.ok_or_else(|| {
+        Fault::failed(format!("no model is called `{name}` in the mesh")).next(
+            "train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash",
+        )
+    })
+}
+
+async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest, Fault> {
+    let blob = blob_name(name, &record.hash);
+    let bytes = blob::read(space, &blob, record.bytes, MAX_FOREST_BYTES).await?;
+    Forest::decode(&bytes).about(format!("model `{name}` cannot be read"))
 }
 
 async fn record(

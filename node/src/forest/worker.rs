@@ -79,7 +79,7 @@ impl<S: Space + Send + Sync + 'static> Workers<S> {
     }
 
     async fn serve(&self, task: &Task) -> Result<(), Fault> {
-        let began = now();
+        let began = Instant::now();
         let grown = match self.grow(task).await {
             Ok((grove, votes)) => {
                 blob::put(&self.space, &task.grove_name(), &grove).await?;
@@ -127,9 +127,4 @@ impl<S: Space + Send + Sync + 'static> Workers<S> {
         kept.push_front((task.data_hash.clone(), Arc::clone(&data)));
         Ok(data)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "measures how long a grove takes")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -77,4 +77,10 @@ fn three_nodes_grow_the_forest_that_one_machine_grows_alone() {
     let score = nodes[2].cpe(&["forest", "evaluate", "crowd", csv, "--json"]).json();
     assert!(score["classes"]["accuracy"].as_f64().unwrap() > 0.95);
     nodes[1].cpe(&["forest", "inspect", "nobody"]).code(1).says("nobody");
+
+    // And an actor that answers by it.
+    let args = "{\"model\":\"crowd\"}";
+    nodes[1].cpe(&["actor", "spawn", "forest", "oracle", "--args", args, "--node", "b"]).code(0);
+    let told = nodes[2].cpe(&["actor", "ask", "oracle", "{\"predict\":[30,5]}", "--json"]).json();
+    assert_eq!((&told["class"], &told["trees"]), (&"large".into(), &60.into()));
 }

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod actors;
 mod config;
 mod forest;
 mod harness;

@@ -73,7 +73,10 @@ fn an_actor_goes_where_its_requirements_are_met() {
 #[test]
 fn a_stranger_does_not_get_in() {
     let a = Node::start(&["--name", "a"]);
-    let stranger = Node::start(&["--name", "s", "--bootstrap", a.address()]);
+    let dir = a.folder().join("other");
+    let made = run(&["mesh", "init", dir.to_str().unwrap(), "--json"]).json();
+    let key = made["key"].as_str().unwrap();
+    let stranger = Node::start(&["--mesh-key", key, "--bootstrap", a.address()]);
     a.cpe(&["space", "store", "w", "secret", "1"]).code(0);
     stranger.cpe(&["space", "find", "w", "secret", "--timeout", "2s"]).code(4);
     let peers = a.cpe(&["mesh", "peers", "--json"]).json();

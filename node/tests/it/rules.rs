@@ -50,12 +50,12 @@ fn a_program_that_does_not_parse_is_named_with_its_line() {
     }
     let checked = run(&["rules", "check", &program, "--json"]).code(1);
     let checked: serde_json::Value = serde_json::from_str(&checked.out).unwrap();
-    assert_eq!((&checked["ok"], &checked["faults"][0]["line"]), (&json!(false), &json!(3)));
+    assert_eq!((&checked["ok"], &checked["found"][0]["line"]), (&json!(false), &json!(3)));
 }
 
 #[test]
 fn a_program_that_never_ends_is_stopped() {
-    let (_program, program) = file("p.clp", "(defrule r (initial-fact) => (while TRUE do))\n");
+    let (_program, program) = file("p.clp", "(defrule r => (while TRUE do))\n");
     let args = ["rules", "run", &program, "--timeout", "300ms"];
     run(&args).code(1).says("deadline");
     let (_program, program) =
@@ -68,7 +68,7 @@ fn a_limit_ends_a_run_in_order() {
     let text = "(deffacts f (n 0)) (defrule r ?f <- (n ?n) => (retract ?f) (assert (n (+ ?n 1))))";
     let (_program, program) = file("p.clp", text);
     let ran = run(&["rules", "run", &program, "--limit", "5", "--json"]).json();
-    assert_eq!((&ran["fired"], &ran["left"]), (&json!(5), &json!(1)));
+    assert_eq!((&ran["fired"], &ran["limited"]), (&json!(5), &json!(true)));
 }
 
 #[test]

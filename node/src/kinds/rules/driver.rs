@@ -1,0 +1,412 @@
+//! Carries out what rules ask for, and brings the answers back.
+//!
+//! One task owns the agent: everything that concerns it (messages, answers, tuples of
+//! subscriptions, timers) comes through one bounded queue and is delivered in its order; the
+//! effects of one delivery are carried out in theirs before the next. What waits for something
+//! (a find, an ask) becomes a task of its own that ends in a message to the queue.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cpe::{Ack, NodeHandle, Template, Tuple, Value};
+use cpe_rules::{
+    AgentError, AgentMessage, Effect, LaterFact, Level, RuleAgent, Worker, WorkerError, message_value,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::forest::model::Models;
+use crate::kinds::forest;
+
+/// What may wait to be delivered. Whoever sends more waits.
+const QUEUE_MAX: usize = 1024;
+
+/// Finds, asks, subscriptions and timers of one agent at once.
+const TASKS_MAX: usize = 4096;
+
+/// How long an effect that is waited for may take: a store, a message to another actor.
+const EFFECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an `ask`, and a message whose answer needs other answers first, may wait.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+
+/// One wait of a `find` or `fetch` that waits; it begins again until the agent ends.
+const WAIT_AGAIN: Duration = Duration::from_secs(600);
+
+/// How long to rest before asking again when the space could not be reached.
+const REST: Duration = Duration::from_secs(1);
+
+/// What an agent's message comes to: the reply, or why it was not taken.
+type Answer = Result<Option<Value>, String>;
+
+enum Event {
+    /// The agent is new, or was built again.
+    Start,
+    /// From another actor or a command, which may wait for a reply.
+    Message(Value, oneshot::Sender<Answer>),
+    /// From the agent itself.
+    Note(Value),
+    Answer(u64, Result<Value, String>),
+    Tuple(u64, Tuple),
+    Later(LaterFact),
+}
+
+/// Where messages for the agent are put.
+pub(super) struct Inbox(mpsc::Sender<Event>);
+
+impl Inbox {
+    /// Delivers a message and waits for what comes of it; `None` when the agent has ended.
+    pub(super) async fn deliver(&self, message: Value) -> Option<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Event::Message(message, sender)).await.ok()?;
+        receiver.await.ok()
+    }
+}
+
+/// A message that waits for its reply.
+struct Asked {
+    number: u64,
+    reply: oneshot::Sender<Answer>,
+    /// Requests made since, whose answers may lead to the reply.
+    open: BTreeSet<u64>,
+    until: tokio::time::Instant,
+}
+
+pub(super) struct Driver {
+    agent: Arc<Worker<RuleAgent>>,
+    name: String,
+    node: NodeHandle,
+    models: Models,
+    events: mpsc::Receiver<Event>,
+    /// Weak, so that the queue closes when the actor is gone.
+    queue: mpsc::WeakSender<Event>,
+    tasks: JoinSet<()>,
+    asked: Option<Asked>,
+    messages: u64,
+}
+
+impl Driver {
+    pub(super) fn new(
+        agent: Arc<Worker<RuleAgent>>,
+        name: String,
+        node: NodeHandle,
+        models: Models,
+    ) -> (Self, Inbox) {
+        let (sender, events) = mpsc::channel(QUEUE_MAX);
+        let queue = sender.downgrade();
+        let tasks = JoinSet::new();
+        let this = Self { agent, name, node, models, events, queue, tasks, asked: None, messages: 0 };
+        (this, Inbox(sender))
+    }
+
+    pub(super) async fn run(mut self) {
+        self.event(Event::Start).await;
+        loop {
+            let until = self.asked.as_ref().map(|asked| asked.until);
+            let late = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.event(event).await,
+                    None => return,
+                },
+                Some(_) = self.tasks.join_next() => {}
+                () = late => self.settle(Ok(None)),
+            }
+            if self.agent.is_fatal() {
+                tracing::error!(actor = self.name, "its rule engine failed for good");
+                return;
+            }
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        match event {
+            Event::Start => drop(self.deliver(RuleAgent::start).await),
+            Event::Message(value, reply) => self.message(value, reply).await,
+            Event::Note(value) => {
+                let message = AgentMessage::from_value(self.name.as_str(), value, None);
+                self.deliver(move |agent, now| agent.handle(message, now)).await;
+            }
+            Event::Answer(request, answer) => {
+                self.deliver(move |agent, now| agent.answer(request, answer, now)).await;
+                if let Some(asked) = &mut self.asked {
+                    asked.open.remove(&request);
+                }
+                self.settle_if_quiet();
+            }
+            Event::Tuple(subscription, tuple) => {
+                self.deliver(move |agent, now| agent.tuple(subscription, &tuple, now)).await;
+            }
+            Event::Later(fact) => {
+                self.deliver(move |agent, now| agent.later(&fact, now)).await;
+            }
+        }
+    }
+
+    async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
+        // The actor hands over one message at a time; another one would only come from a handler
+        // that was given up.
+        self.settle(Ok(None));
+        self.messages += 1;
+        let number = self.messages;
+        let until = tokio::time::Instant::now() + ASK_WITHIN;
+        self.asked = Some(Asked { number, reply, open: BTreeSet::new(), until });
+        let message = AgentMessage::from_value("", value, Some(number));
+        let delivered = self.deliver(move |agent, now| agent.handle(message, now)).await;
+        match delivered {
+            Some(error) => self.settle(Err(error)),
+            None => self.settle_if_quiet(),
+        }
+    }
+
+    /// Answers the message that waits.
+    fn settle(&mut self, answer: Answer) {
+        if let Some(asked) = self.asked.take() {
+            // An asker that has given up needs no answer.
+            let _ = asked.reply.send(answer);
+        }
+    }
+
+    fn settle_if_quiet(&mut self) {
+        if self.asked.as_ref().is_some_and(|asked| asked.open.is_empty()) {
+            self.settle(Ok(None));
+        }
+    }
+
+    /// Runs rules and carries out what they ask for. Gives the reason when they could not.
+    async fn deliver(
+        &mut self,
+        job: impl FnOnce(&mut RuleAgent, i64) -> Result<Vec<Effect>, AgentError> + Send + 'static,
+    ) -> Option<String> {
+        let now = now_ms();
+        let (sender, receiver) = oneshot::channel();
+        let submitted = self.agent.submit(
+            move |agent| (job(agent, now), agent.take_output()),
+            move |done| drop(sender.send(done)),
+        );
+        let done = match submitted {
+            Ok(()) => receiver.await.unwrap_or(Err(WorkerError::Gone)),
+            Err(error) => Err(error),
+        };
+        let (ran, printed) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(actor = self.name, %error, "its rules did not run");
+                return Some(error.to_string());
+            }
+        };
+        for line in printed.lines() {
+            tracing::info!(actor = self.name, "{line}");
+        }
+        match ran {
+            Ok(effects) => {
+                for effect in effects {
+                    self.carry_out(effect).await;
+                }
+                None
+            }
+            Err(error) => {
+                tracing::warn!(actor = self.name, "{error}");
+                if let AgentError::Stopped { rebuilt: Some(_), .. } = &error {
+                    // Its requests and subscriptions are gone with its facts; it starts anew.
+                    self.tasks.abort_all();
+                    let queue = self.queue.clone();
+                    self.spawn(async move { put(&queue, Event::Start).await });
+                }
+                Some(error.to_string())
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Store { workspace, name, value } => {
+                match Tuple::new(vec![Value::from(name), value]) {
+                    Ok(tuple) => self.out(&workspace, tuple).await,
+                    Err(error) => self.complain("store", &error),
+                }
+            }
+            Effect::Out { workspace, tuple } => self.out(&workspace, tuple).await,
+            Effect::Find { request, workspace, template, wait } => {
+                self.await_tuple(request, workspace, template, wait, false);
+            }
+            Effect::Fetch { request, workspace, template, wait } => {
+                self.await_tuple(request, workspace, template, wait, true);
+            }
+            Effect::Subscribe { subscription, workspace, template } => {
+                self.subscribe(subscription, workspace, template);
+            }
+            Effect::Send { to, kind, body } => self.send(to, message_value(&kind, body)).await,
+            Effect::Ask { request, to, kind, body } => {
+                let actors = self.node.actors().clone();
+                self.request(request, true, async move {
+                    let answer = actors.ask(&to, message_value(&kind, body), ASK_WITHIN).await;
+                    answer.map_err(|error| error.to_string())
+                });
+            }
+            Effect::Reply { ask, value } => {
+                if self.asked.as_ref().is_some_and(|asked| asked.number == ask) {
+                    self.settle(Ok(Some(value)));
+                }
+            }
+            Effect::After { ms, fact } => {
+                let queue = self.queue.clone();
+                self.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    put(&queue, Event::Later(fact)).await;
+                });
+            }
+            Effect::ForestPredict { request, model, features } => {
+                let (space, models) = (self.node.space().clone(), self.models.clone());
+                self.request(request, true, async move {
+                    let forest = models.get(&space, &model).await;
+                    let forest = forest.map_err(|fault| fault.to_string())?;
+                    forest::predict(&forest, &Value::List(features))
+                });
+            }
+            Effect::Log { level, text } => match level {
+                Level::Error => tracing::error!(actor = self.name, "{text}"),
+                Level::Warn => tracing::warn!(actor = self.name, "{text}"),
+                Level::Info => tracing::info!(actor = self.name, "{text}"),
+                Level::Debug => tracing::debug!(actor = self.name, "{text}"),
+            },
+            Effect::Stop => {
+                let (actors, name) = (self.node.actors().clone(), self.name.clone());
+                // Not a task of this agent: it ends with the agent and must outlive it.
+                tokio::spawn(async move { actors.stop(&name, EFFECT_WITHIN).await });
+            }
+            other => self.complain("an effect this node does not know", &format!("{other:?}")),
+        }
+    }
+
+    /// Durable here is enough: the order of an agent's stores is kept, and waiting for each home
+    /// would make rules as slow as the network.
+    async fn out(&mut self, workspace: &str, tuple: Tuple) {
+        let stored =
+            self.node.space().out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN).await;
+        if let Err(error) = stored {
+            self.complain("store", &error);
+        }
+    }
+
+    async fn send(&mut self, to: String, message: Value) {
+        if to == self.name {
+            // Through the mailbox it would wait for itself.
+            let queue = self.queue.clone();
+            self.spawn(async move {
+                put(&queue, Event::Note(message)).await;
+            });
+            return;
+        }
+        let sent = tokio::time::timeout(EFFECT_WITHIN, self.node.actors().tell(&to, message)).await;
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.complain("tell", &error),
+            Err(_) => self.complain("tell", &format!("{to} took nothing for {EFFECT_WITHIN:?}")),
+        }
+    }
+
+    fn await_tuple(
+        &mut self,
+        request: u64,
+        workspace: String,
+        template: Template,
+        wait: bool,
+        take: bool,
+    ) {
+        let space = self.node.space().clone();
+        // One that waits may wait for ever: no reply is held up for it.
+        self.request(request, !wait, async move {
+            loop {
+                let found = match (wait, take) {
+                    (true, true) => space.take(&workspace, template.clone(), WAIT_AGAIN).await.map(Some),
+                    (true, false) => space.rd(&workspace, template.clone(), WAIT_AGAIN).await.map(Some),
+                    (false, true) => space.try_take(&workspace, template.clone(), ASK_WITHIN).await,
+                    (false, false) => space.rdp(&workspace, template.clone(), None).await,
+                };
+                match found {
+                    Ok(Some(tuple)) => return Ok(Value::List(tuple.fields().to_vec())),
+                    Ok(None) => return Ok(Value::Null),
+                    Err(cpe::SpaceError::Failed(failure)) if wait && passes(&failure) => {
+                        tokio::time::sleep(REST).await;
+                    }
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        });
+    }
+
+    fn subscribe(&mut self, subscription: u64, workspace: String, template: Template) {
+        let (space, queue, name) =
+            (self.node.space().clone(), self.queue.clone(), self.name.clone());
+        self.spawn(async move {
+            match space.watch(&workspace, template).await {
+                Ok(mut watch) => {
+                    while let Some(tuple) = watch.next().await {
+                        put(&queue, Event::Tuple(subscription, tuple)).await;
+                    }
+                    if watch.fell_behind() {
+                        tracing::warn!(actor = name, workspace, "its rules were too slow for what \
+                            they subscribed to: tuples were missed");
+                    }
+                }
+                Err(error) => tracing::warn!(actor = name, workspace, %error, "cannot subscribe"),
+            }
+        });
+    }
+
+    /// Does something whose outcome the rules wait for.
+    fn request(
+        &mut self,
+        request: u64,
+        holds_reply: bool,
+        job: impl Future<Output = Result<Value, String>> + Send + 'static,
+    ) {
+        if let Some(asked) = self.asked.as_mut().filter(|_| holds_reply) {
+            asked.open.insert(request);
+        }
+        let queue = self.queue.clone();
+        self.spawn(async move {
+            let answer = job.await;
+            put(&queue, Event::Answer(request, answer)).await;
+        });
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        if self.tasks.len() >= TASKS_MAX {
+            self.complain("wait", &format!("{TASKS_MAX} things are waited for already"));
+            return;
+        }
+        self.tasks.spawn(task);
+    }
+
+    fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
+        tracing::warn!(actor = self.name, "cannot {what}: {why}");
+    }
+}
+
+/// Whether it is worth trying again.
+fn passes(failure: &cpe::Failure) -> bool {
+    use cpe::Failure;
+    !matches!(failure, Failure::Refused(_))
+}
+
+async fn put(queue: &mpsc::WeakSender<Event>, event: Event) {
+    if let Some(queue) = queue.upgrade() {
+        // Closed: the agent has ended, and nobody waits.
+        let _ = queue.send(event).await;
+    }
+}
+
+/// What `(now)` says.
+fn now_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "programs ask for the time of day")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
