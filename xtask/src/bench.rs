@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: runs the workspace's benchmarks and keeps their figures.
 //!
 //! A benchmark is a `[[bench]]` target with `harness = false`. Asked with `--json`, it prints one
-//! JSON object per measurement on a line of standard output, with the fields `case`, `value` and
-//! `unit`, and usually `baseline` (what was measured beside it) and `baseline_value`; further
-//! fields become further columns. With `--quick` it takes seconds rather than minutes.
+//! JSON object per measurement and line of standard output, or one object with a list of them. Its
+//! fields are `case`, `value` and `unit`, and usually `baseline` (what was measured beside it) and
+//! `baseline_value`; further fields become further columns. With `--quick` it takes seconds rather
+//! than minutes.
 
 use std::fs;
 
@@ -96,11 +97,27 @@ fn measure(
     }
     let mut rows = Vec::new();
     tee(&mut command, Stream::Out, |line| {
-        if let Ok(Value::Object(row)) = serde_json::from_str(line) {
-            rows.push(row);
+        if let Ok(Value::Object(object)) = serde_json::from_str(line) {
+            rows.extend(rows_of(object));
         }
     })?;
     Ok(rows)
+}
+
+/// The measurements in one line of output: the object itself, or the objects it has a list of.
+fn rows_of(object: Map<String, Value>) -> Vec<Map<String, Value>> {
+    let listed: Vec<_> = object
+        .values()
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter_map(Value::as_object)
+        .cloned()
+        .collect();
+    if listed.is_empty() {
+        vec![object]
+    } else {
+        listed
+    }
 }
 
 /// What a reader of the figures must know to compare them.
@@ -195,6 +212,16 @@ mod tests {
         assert!(wanted.quick && wanted.name == "codec");
         assert!(args(&["codec", "ask"]).is_err());
         assert!(args(&["--slow"]).is_err());
+    }
+
+    #[test]
+    fn one_object_is_one_row_and_an_object_with_a_list_is_many() {
+        let rows = |text| rows_of(serde_json::from_str(text).unwrap()).len();
+        assert_eq!(rows(r#"{"case":"tell","value":1}"#), 1);
+        assert_eq!(
+            rows(r#"{"bench":"local","results":[{"case":"tell"},{"case":"ask"}]}"#),
+            2
+        );
     }
 
     #[test]
