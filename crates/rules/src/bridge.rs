@@ -277,7 +277,9 @@ mod tests {
         }
 
         #[test]
-        fn any_fields_are_read_without_a_panic(words in prop::collection::vec("[\\[\\]{}a]", 0..40)) {
+        fn any_fields_are_read_without_a_panic(
+            words in prop::collection::vec("[\\[\\]{}a]", 0..40),
+        ) {
             let _ = from_clips(&Value::Multifield(words.into_iter().map(Value::Symbol).collect()));
         }
     }

@@ -44,7 +44,8 @@ fn facts(agent: &mut RuleAgent) -> Vec<String> {
 #[test]
 fn a_message_is_a_fact_for_one_delivery() {
     let mut agent = agent(
-        "(defrule r (message (from ?f) (kind ?k) (ask nil) (body $?b)) => (assert (got ?f ?k $?b)))",
+        "(defrule r (message (from ?f) (kind ?k) (ask nil) (body $?b)) =>
+           (assert (got ?f ?k $?b)))",
     );
     agent
         .handle(tell("hello", r#"{"a":1,"b":[true,null]}"#), 0)
@@ -172,7 +173,8 @@ fn effects_leave_together_in_the_order_they_were_asked_for() {
 fn templates_for_the_space_are_written_as_rules_write_them() {
     let mut agent = agent(
         "(defrule go (message (kind go)) =>
-           (find ws jobs) (fetch-try ws \"t\" :int :any (create$ :prefix \"a\") (create$ :range 3 9))
+           (find ws jobs)
+           (fetch-try ws \"t\" :int :any (create$ :prefix \"a\") (create$ :range 3 9))
            (fetch ws :symbol) (find-try ws (create$ 1 2) (create$ :range nil z)))",
     );
     let effects = agent.handle(tell("go", "null"), 0).unwrap();
