@@ -332,6 +332,15 @@ impl Peer {
         Some(seq)
     }
 
+    /// Takes asked of homes whose outcome is open, those being cancelled included: what a node
+    /// that crashes now may take with it (guarantee G7).
+    #[must_use]
+    pub fn unsettled_takes(&self) -> usize {
+        let ops = self.slots.iter().flat_map(|slot| slot.client.ops.values());
+        ops.filter(|op| matches!(op.operation, Operation::Take { .. }))
+            .count()
+    }
+
     pub(crate) fn open_ops(&self, shard: ShardId) -> Vec<u64> {
         let slot = self.slot_ref(shard);
         let asking = slot.into_iter().flat_map(|slot| &slot.client.ops);

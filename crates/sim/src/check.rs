@@ -1,0 +1,129 @@
+//! The books of a run: what was stored, what was handed out, what must add up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a run did, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Report {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Virtual seconds it took, settling included.
+    pub seconds: f64,
+    /// Messages delivered, gossip included.
+    pub messages: u64,
+    /// Bytes of the messages sent.
+    pub bytes: u64,
+    /// Stores begun.
+    pub stores: u64,
+    /// Stores acknowledged by their homes.
+    pub acknowledged: u64,
+    /// Tuples handed to takers.
+    pub taken: u64,
+    /// Takes that ended with a decided "nothing there".
+    pub empty: u64,
+    /// Requests that ran out of time.
+    pub timed_out: u64,
+    /// Requests whose home could not be reached.
+    pub unavailable: u64,
+    /// Requests that may have been executed.
+    pub unknown: u64,
+    /// Tuples whose taker crashed before it had them.
+    pub lost_with_taker: u64,
+    /// Tuples left at the end.
+    pub left: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Clean stops.
+    pub stops: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Homes that moved.
+    pub moves: u64,
+    /// Hash over everything that was sent: equal for equal runs.
+    pub trace: u64,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The hard promise: a tuple is taken once.
+    #[error("tuple {0} was handed out twice")]
+    TakenTwice(i64),
+    /// A tuple was handed out that nobody stored.
+    #[error("tuple {0} was handed out but never stored")]
+    FromNowhere(i64),
+    /// A tuple was handed out and is still there.
+    #[error("tuple {0} was handed out and is still there")]
+    TakenAndThere(i64),
+    /// Acknowledged stores are gone without a taker.
+    #[error("{lost} acknowledged tuples are gone, of which {excused} may be with crashed takers")]
+    Lost {
+        /// How many are gone.
+        lost: u64,
+        /// How many takes were open at nodes that crashed.
+        excused: u64,
+    },
+    /// A store was never admitted though its node and its home live.
+    #[error("{0} stores were not admitted after all was healed")]
+    NotAdmitted(usize),
+    /// Replicas differ after everything was quiet.
+    #[error("shard {shard}: replicas differ after {seconds} quiet seconds")]
+    NotConverged {
+        /// The shard.
+        shard: u16,
+        /// How long it was quiet.
+        seconds: u64,
+    },
+    /// A request was never answered.
+    #[error("{0} requests were never answered")]
+    Unanswered(usize),
+    /// A peer reported that histories differ.
+    #[error("two histories of shard {0} differ")]
+    Diverged(u16),
+    /// A peer refused bytes of another peer.
+    #[error("a peer refused another's bytes: {0}")]
+    Malformed(String),
+    /// A peer could not come back from its disk.
+    #[error("a peer did not come back from its disk: {0}")]
+    Boot(String),
+}
+
+/// Who has what, by the value that makes each tuple unique.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    pub(crate) stored: BTreeSet<i64>,
+    pub(crate) acknowledged: BTreeSet<i64>,
+    /// Tuples and the node that received each.
+    pub(crate) taken: BTreeMap<i64, usize>,
+    /// Takes open at nodes that crashed: each may have cost a tuple (guarantee G7).
+    pub(crate) excused: u64,
+}
+
+impl Books {
+    pub(crate) fn take(&mut self, value: i64, node: usize) -> Result<(), Violation> {
+        if !self.stored.contains(&value) {
+            return Err(Violation::FromNowhere(value));
+        }
+        match self.taken.insert(value, node) {
+            Some(_) => Err(Violation::TakenTwice(value)),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the books: `there` is what is left at the homes.
+    pub(crate) fn close(&self, there: &BTreeSet<i64>) -> Result<u64, Violation> {
+        if let Some(both) = there.iter().find(|value| self.taken.contains_key(value)) {
+            return Err(Violation::TakenAndThere(*both));
+        }
+        let gone = |value: &&i64| !there.contains(value) && !self.taken.contains_key(value);
+        let lost = self.acknowledged.iter().filter(gone).count() as u64;
+        if lost > self.excused {
+            return Err(Violation::Lost {
+                lost,
+                excused: self.excused,
+            });
+        }
+        Ok(lost)
+    }
+}

@@ -1,0 +1,236 @@
+//! Scenario files: how many nodes, what they do, what happens to them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Nodes a scenario may have.
+pub const MAX_NODES: usize = 1_000;
+
+/// Seconds of virtual time a phase may last.
+pub const MAX_SECONDS: f64 = 86_400.0;
+
+/// What goes wrong, as probabilities and rates. All zero is a perfect world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Faults {
+    /// Probability that a message on a link is lost.
+    pub loss: f64,
+    /// Probability that a message arrives twice.
+    pub duplicate: f64,
+    /// Shortest time a message takes, in milliseconds.
+    pub delay_min_ms: f64,
+    /// Mean of the exponential part added to it, in milliseconds. Messages overtake each other.
+    pub delay_mean_ms: f64,
+    /// Probability that a message takes up to `straggle_ms` longer.
+    pub straggle: f64,
+    /// How much longer such a message takes at most, in milliseconds.
+    pub straggle_ms: f64,
+    /// Probability that a gossip frame does not reach one of the others.
+    pub gossip_loss: f64,
+    /// Crashes per node and minute; a crashed node loses what its disk had not synced.
+    pub crashes: f64,
+    /// Drained, clean stops per node and minute.
+    pub stops: f64,
+    /// Longest time a node is down, in milliseconds.
+    pub down_ms: f64,
+    /// Partitions per minute: the nodes fall into two sides that do not hear each other.
+    pub partitions: f64,
+    /// Longest time a partition lasts, in milliseconds.
+    pub partition_ms: f64,
+    /// Longest time a write takes, in milliseconds.
+    pub disk_ms: f64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            duplicate: 0.0,
+            delay_min_ms: 1.0,
+            delay_mean_ms: 2.0,
+            straggle: 0.0,
+            straggle_ms: 0.0,
+            gossip_loss: 0.0,
+            crashes: 0.0,
+            stops: 0.0,
+            down_ms: 5_000.0,
+            partitions: 0.0,
+            partition_ms: 5_000.0,
+            disk_ms: 4.0,
+        }
+    }
+}
+
+/// What the nodes do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    /// Requests per second, over all nodes.
+    pub rate: f64,
+    /// Share of the requests that store.
+    pub stores: f64,
+    /// Share that take, waiting for a tuple.
+    pub takes: f64,
+    /// Share that take without waiting.
+    pub try_takes: f64,
+    /// Share that take by a template that names no variable.
+    pub scans: f64,
+    /// Share that read. What is left of 1 reads too.
+    pub finds: f64,
+    /// Probability that the asker goes away before the answer, or does not receive it.
+    pub abandon: f64,
+    /// How many variables the requests are spread over.
+    pub variables: u32,
+    /// How long a request may take, in milliseconds.
+    pub deadline_ms: f64,
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            rate: 40.0,
+            stores: 0.45,
+            takes: 0.25,
+            try_takes: 0.15,
+            scans: 0.05,
+            finds: 0.10,
+            abandon: 0.05,
+            variables: 5,
+            deadline_ms: 2_000.0,
+        }
+    }
+}
+
+/// A simulation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// What it shows, in a sentence.
+    #[serde(default)]
+    pub about: String,
+    /// Nodes; the first founds the mesh.
+    pub nodes: usize,
+    /// Shards of the mesh.
+    #[serde(default = "default_shards")]
+    pub shards: u16,
+    /// Virtual seconds of work under faults.
+    pub seconds: f64,
+    /// Virtual seconds granted, without faults, until all is settled.
+    #[serde(default = "default_settle")]
+    pub settle_seconds: f64,
+    /// What goes wrong.
+    #[serde(default)]
+    pub faults: Faults,
+    /// What the nodes do.
+    #[serde(default)]
+    pub workload: Workload,
+}
+
+fn default_shards() -> u16 {
+    16
+}
+
+fn default_settle() -> f64 {
+    60.0
+}
+
+/// A scenario that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScenarioError {
+    /// The text is not TOML, or has a key or type that scenarios have not.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is out of bounds.
+    #[error("`{key}` is {value}: use {bounds}")]
+    Bounds {
+        /// Which key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        bounds: &'static str,
+    },
+}
+
+impl Scenario {
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    /// When it does not parse, has unknown keys, or a value is out of bounds.
+    pub fn parse(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self =
+            toml::from_str(text).map_err(|error| ScenarioError::Syntax(error.to_string()))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let bounds = |key, value: String, bounds| Err(ScenarioError::Bounds { key, value, bounds });
+        if self.nodes == 0 || self.nodes > MAX_NODES {
+            return bounds("nodes", self.nodes.to_string(), "1 to 1000");
+        }
+        if self.shards == 0 || self.shards > cpe_mesh::Genesis::MAX_SHARDS {
+            return bounds("shards", self.shards.to_string(), "1 to 4096");
+        }
+        for (key, value) in [
+            ("seconds", self.seconds),
+            ("settle_seconds", self.settle_seconds),
+        ] {
+            if !(0.0..=MAX_SECONDS).contains(&value) {
+                return bounds(key, value.to_string(), "0 to 86400 seconds");
+            }
+        }
+        let (f, w) = (&self.faults, &self.workload);
+        let shares = [
+            ("faults.loss", f.loss),
+            ("faults.duplicate", f.duplicate),
+            ("faults.straggle", f.straggle),
+            ("faults.gossip_loss", f.gossip_loss),
+            ("workload.stores", w.stores),
+            ("workload.takes", w.takes),
+            ("workload.try_takes", w.try_takes),
+            ("workload.scans", w.scans),
+            ("workload.finds", w.finds),
+            ("workload.abandon", w.abandon),
+        ];
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return bounds(key, value.to_string(), "a probability, 0 to 1");
+            }
+        }
+        let amounts = [
+            ("faults.delay_min_ms", f.delay_min_ms),
+            ("faults.delay_mean_ms", f.delay_mean_ms),
+            ("faults.straggle_ms", f.straggle_ms),
+            ("faults.crashes", f.crashes),
+            ("faults.stops", f.stops),
+            ("faults.down_ms", f.down_ms),
+            ("faults.partitions", f.partitions),
+            ("faults.partition_ms", f.partition_ms),
+            ("faults.disk_ms", f.disk_ms),
+            ("workload.rate", w.rate),
+            ("workload.deadline_ms", w.deadline_ms),
+        ];
+        for (key, value) in amounts {
+            if !(0.0..=1.0e6).contains(&value) {
+                return bounds(key, value.to_string(), "0 to 1,000,000");
+            }
+        }
+        if w.variables == 0 {
+            return bounds("workload.variables", "0".to_owned(), "at least 1");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn span(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    pub(crate) fn settle(&self) -> Duration {
+        Duration::from_secs_f64(self.settle_seconds)
+    }
+}

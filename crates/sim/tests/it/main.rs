@@ -1,0 +1,150 @@
+//! A thousand seeds of stores and takes with every fault on.
+//!
+//! A failure prints the seed; to see what happened in it:
+//! `CPE_SIM_SEED=<seed> cargo nextest run -p cpe-sim one_seed --no-capture`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use cpe_sim::{Faults, Report, Scenario, Workload, World};
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Swarm testing (Groce and others, "Swarm testing", ISSTA 2012): each seed draws which faults
+/// are on at all, and how strong.
+fn swarm(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
+    let mut some = |most: f64| {
+        if rng.random_bool(0.6) {
+            rng.random_range(0.0..most)
+        } else {
+            0.0
+        }
+    };
+    let faults = Faults {
+        loss: some(0.3),
+        duplicate: some(0.3),
+        delay_min_ms: 1.0,
+        delay_mean_ms: 1.0 + some(20.0),
+        straggle: some(0.1),
+        straggle_ms: 1.0 + some(1_000.0),
+        gossip_loss: some(0.6),
+        crashes: some(8.0),
+        stops: some(5.0),
+        down_ms: 100.0 + some(4_000.0),
+        partitions: some(10.0),
+        partition_ms: 100.0 + some(6_000.0),
+        disk_ms: some(30.0),
+    };
+    let workload = Workload {
+        rate: 5.0 + some(60.0),
+        abandon: some(0.3),
+        variables: rng.random_range(1..8),
+        deadline_ms: rng.random_range(50.0..3_000.0),
+        ..Workload::default()
+    };
+    Scenario {
+        name: format!("swarm {seed}"),
+        about: String::new(),
+        nodes: rng.random_range(3..=7),
+        shards: *[1, 4, 16].choose(&mut rng).unwrap(),
+        seconds: 8.0,
+        settle_seconds: 120.0,
+        faults,
+        workload,
+    }
+}
+
+fn run(seed: u64) -> Report {
+    match World::new(swarm(seed), seed).run() {
+        Ok(report) => report,
+        Err((violation, _)) => panic!(
+            "seed {seed}: {violation}\nreplay: CPE_SIM_SEED={seed} \
+             cargo nextest run -p cpe-sim one_seed --no-capture"
+        ),
+    }
+}
+
+/// Seeds `slice, slice + 8, ...` below 1,000: eight tests, so that they run side by side.
+fn slice(slice: u64) {
+    let mut taken = 0;
+    for seed in (slice..1_000).step_by(8) {
+        taken += run(seed).taken;
+    }
+    assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
+}
+
+macro_rules! slices {
+    ($($name:ident: $n:literal,)*) => {
+        $(#[test] fn $name() { slice($n); })*
+    };
+}
+
+slices! {
+    a_tuple_is_taken_once_whatever_fails_0: 0,
+    a_tuple_is_taken_once_whatever_fails_1: 1,
+    a_tuple_is_taken_once_whatever_fails_2: 2,
+    a_tuple_is_taken_once_whatever_fails_3: 3,
+    a_tuple_is_taken_once_whatever_fails_4: 4,
+    a_tuple_is_taken_once_whatever_fails_5: 5,
+    a_tuple_is_taken_once_whatever_fails_6: 6,
+    a_tuple_is_taken_once_whatever_fails_7: 7,
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 77] {
+        assert_eq!(run(seed), run(seed));
+    }
+    assert_ne!(run(3).trace, run(4).trace);
+}
+
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("CPE_SIM_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+    else {
+        run(0);
+        return;
+    };
+    let scenario = swarm(seed);
+    println!("{scenario:#?}");
+    let mut world = World::new(scenario, seed);
+    world.keep_trace();
+    match world.run() {
+        Ok(report) => println!("{report:#?}"),
+        Err((violation, trace)) => {
+            for line in trace {
+                println!("{line}");
+            }
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
+#[test]
+fn a_perfect_world_loses_nothing_and_has_no_excuses() {
+    let scenario = Scenario {
+        faults: Faults::default(),
+        workload: Workload {
+            abandon: 0.0,
+            rate: 100.0,
+            ..Workload::default()
+        },
+        ..swarm(1)
+    };
+    let report = World::new(scenario, 1).run().unwrap();
+    assert_eq!(report.lost_with_taker, 0);
+    assert_eq!(report.unknown, 0);
+    assert!(report.acknowledged > 0);
+    assert_eq!(report.taken + report.left, report.stores);
+}
+
+#[test]
+fn a_scenario_with_an_unknown_key_is_refused_by_name() {
+    let error = Scenario::parse("name='x'\nnodes=3\nseconds=1.0\n[faults]\nlos=0.1").unwrap_err();
+    assert!(error.to_string().contains("los"), "{error}");
+    let error = Scenario::parse("name='x'\nnodes=3\nseconds=1.0\n[faults]\nloss=1.5").unwrap_err();
+    assert!(error.to_string().contains("faults.loss"), "{error}");
+}
