@@ -148,3 +148,21 @@ fn a_scenario_with_an_unknown_key_is_refused_by_name() {
     let error = Scenario::parse("name='x'\nnodes=3\nseconds=1.0\n[faults]\nloss=1.5").unwrap_err();
     assert!(error.to_string().contains("faults.loss"), "{error}");
 }
+
+#[test]
+fn every_scenario_that_ships_passes() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../simulations");
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut scenario = Scenario::parse(&text).unwrap();
+        scenario.seconds = scenario.seconds.min(15.0);
+        let result = World::new(scenario, 1).run();
+        if let Err((violation, _)) = result {
+            panic!("{}: {violation}", path.display());
+        }
+        names.push(path);
+    }
+    assert!(names.len() >= 6, "{names:?}");
+}

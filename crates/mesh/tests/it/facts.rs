@@ -1,0 +1,371 @@
+//! Stores, takes, reads and homes, fact by fact.
+
+use std::time::Duration;
+
+use cpe_membership::NodeId;
+use cpe_mesh::{Ack, Command, Failure, Input, Reply, RequestId};
+use cpe_tuple::{Field, Kind, Template, Value};
+
+use crate::{Net, SECOND, pair};
+
+fn tuple(net: &Net, request: RequestId) -> Option<i64> {
+    match net.reply(request) {
+        Some(Reply::Tuple(Some(tuple))) => tuple[1].as_int(),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_tuple_stored_on_one_node_is_read_and_taken_on_the_others() {
+    let mut net = Net::of(3, true);
+    let stored = net.out(2, "v", 7);
+    assert!(matches!(net.reply(stored), Some(Reply::Stored { .. })));
+    net.pass(SECOND);
+    let read = net.read(3, "v");
+    assert_eq!(tuple(&net, read), Some(7));
+    let taken = net.take(3, "v", false);
+    assert_eq!(tuple(&net, taken), Some(7));
+    let again = net.take(1, "v", false);
+    assert_eq!(net.reply(again), Some(&Reply::Tuple(None)));
+}
+
+#[test]
+fn waiting_takes_are_served_in_order_of_arrival() {
+    let mut net = Net::of(3, true);
+    let waiting: Vec<_> = [2, 3, 1, 2].map(|n| net.take(n, "v", true)).into();
+    assert!(waiting.iter().all(|request| net.reply(*request).is_none()));
+    for value in 1..=4 {
+        net.out(3, "v", value);
+    }
+    let got: Vec<_> = waiting
+        .iter()
+        .map(|request| tuple(&net, *request))
+        .collect();
+    assert_eq!(got, [Some(1), Some(2), Some(3), Some(4)]);
+}
+
+#[test]
+fn a_take_nobody_waits_for_any_more_takes_nothing() {
+    let mut net = Net::of(2, true);
+    let abandoned = net.take(2, "v", true);
+    net.input(NodeId(2), Input::Cancel(abandoned));
+    net.out(2, "v", 1);
+    assert_eq!(net.reply(abandoned), None);
+    let taken = net.take(1, "v", false);
+    assert_eq!(tuple(&net, taken), Some(1));
+}
+
+#[test]
+fn a_tuple_nobody_received_goes_back_to_its_place() {
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    net.out(1, "v", 2);
+    let dropped = net.take(2, "v", true);
+    assert_eq!(tuple(&net, dropped), Some(1));
+    net.input(NodeId(2), Input::Cancel(dropped));
+    let next = net.take(1, "v", false);
+    assert_eq!(tuple(&net, next), Some(1));
+}
+
+#[test]
+fn a_received_tuple_is_not_given_back_by_a_late_cancellation() {
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    let taken = net.take(2, "v", true);
+    net.input(NodeId(2), Input::Received(taken));
+    net.input(NodeId(2), Input::Cancel(taken));
+    net.pass(SECOND);
+    let next = net.take(1, "v", false);
+    assert_eq!(net.reply(next), Some(&Reply::Tuple(None)));
+}
+
+#[test]
+fn a_home_that_cannot_be_reached_is_unavailable_and_never_empty() {
+    let mut net = Net::of(3, true);
+    net.out(1, "v", 1);
+    net.pass(SECOND);
+    net.kill(1);
+    let take = net.take(2, "v", false);
+    let fresh = {
+        let template = Template::named("v").unwrap();
+        let (workspace, wait, fresh) = ("w".to_owned(), false, true);
+        net.ask(
+            2,
+            Command::Read {
+                workspace,
+                template,
+                wait,
+                fresh,
+                deadline: SECOND,
+            },
+        )
+    };
+    net.pass(2 * SECOND);
+    for request in [take, fresh] {
+        let reply = net.reply(request);
+        assert!(
+            matches!(reply, Some(Reply::Failed(Failure::Unavailable { .. }))),
+            "{reply:?}"
+        );
+    }
+    let local = net.read(2, "v");
+    assert_eq!(tuple(&net, local), Some(1), "the replica still answers");
+}
+
+#[test]
+fn a_store_while_the_home_is_away_is_pending_readable_and_admitted_once() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    net.kill(1);
+    let stored = net.out(2, "v", 5);
+    net.pass(2 * SECOND);
+    assert_eq!(net.reply(stored), Some(&Reply::Pending));
+    for n in [2, 3] {
+        let read = net.read(n, "v");
+        assert_eq!(
+            tuple(&net, read),
+            Some(5),
+            "shown to node {n} before it is admitted"
+        );
+    }
+    net.start(1);
+    net.link_all();
+    net.pass(5 * SECOND);
+    let first = net.take(3, "v", false);
+    assert_eq!(tuple(&net, first), Some(5));
+    let second = net.take(3, "v", false);
+    assert_eq!(net.reply(second), Some(&Reply::Tuple(None)));
+}
+
+#[test]
+fn a_store_acknowledged_locally_survives_a_restart_of_its_node() {
+    let mut net = Net::of(2, true);
+    net.pass(SECOND);
+    net.kill(1);
+    let (workspace, tuple_) = ("w".to_owned(), pair("v", 5));
+    let store = Command::Out {
+        workspace,
+        tuple: tuple_,
+        ack: Ack::Local,
+        deadline: SECOND,
+    };
+    let stored = net.ask(2, store);
+    assert_eq!(net.reply(stored), Some(&Reply::Pending));
+    net.kill(2);
+    net.start(1);
+    net.start(2);
+    net.link_all();
+    net.pass(5 * SECOND);
+    let taken = net.take(1, "v", false);
+    assert_eq!(tuple(&net, taken), Some(5));
+}
+
+#[test]
+fn a_home_comes_back_with_everything_it_acknowledged() {
+    let mut net = Net::of(1, true);
+    for value in 0..200 {
+        net.out(1, "v", value);
+    }
+    for _ in 0..50 {
+        let taken = net.take(1, "v", false);
+        net.input(NodeId(1), Input::Received(taken));
+    }
+    net.kill(1);
+    net.start(1);
+    for value in 50..200 {
+        let taken = net.take(1, "v", false);
+        assert_eq!(tuple(&net, taken), Some(value));
+    }
+}
+
+#[test]
+fn a_drained_node_hands_its_homes_to_the_others() {
+    let mut net = Net::of(3, true);
+    for value in 0..20 {
+        net.out(2, "v", value);
+    }
+    net.pass(2 * SECOND);
+    let drain = net.ask(
+        1,
+        Command::Drain {
+            deadline: 10 * SECOND,
+        },
+    );
+    net.pass(5 * SECOND);
+    assert_eq!(net.reply(drain), Some(&Reply::Done));
+    net.input(NodeId(1), Input::Leave);
+    net.kill(1);
+    let taken = net.take(3, "v", false);
+    net.pass(2 * SECOND);
+    assert_eq!(tuple(&net, taken), Some(0));
+    // The former home comes back, follows, and can be asked like any other.
+    net.start(1);
+    net.link_all();
+    net.pass(5 * SECOND);
+    let taken = net.take(1, "v", false);
+    net.pass(SECOND);
+    assert_eq!(tuple(&net, taken), Some(1));
+}
+
+#[test]
+fn a_node_that_joins_late_is_brought_up_by_snapshot() {
+    let mut net = Net::of(2, true);
+    for value in 0..6_000 {
+        net.out(1, "v", value);
+        let taken = net.take(1, "v", false);
+        net.input(NodeId(1), Input::Received(taken));
+    }
+    net.out(1, "v", 9_999);
+    net.start(3);
+    net.link_all();
+    net.pass(10 * SECOND);
+    let read = net.read(3, "v");
+    assert_eq!(tuple(&net, read), Some(9_999));
+    let status = net.ask(3, Command::Status);
+    let installed = match net.reply(status) {
+        Some(Reply::Status(status)) => status.counters.get("snapshots_installed").copied(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(installed, Some(1), "by snapshot and not entry by entry");
+}
+
+#[test]
+fn a_template_without_a_name_takes_from_whichever_shard_has_a_match() {
+    let mut net = Net::of(3, true);
+    net.out(2, "a", 1);
+    net.out(2, "b", 2);
+    let fields = vec![Field::Typed(Kind::String), Field::Actual(Value::from(2))];
+    let template = Template::new(fields).unwrap();
+    let scan = |wait| Command::Take {
+        workspace: "w".to_owned(),
+        template: template.clone(),
+        wait,
+        deadline: 3 * SECOND,
+    };
+    let first = net.ask(3, scan(false));
+    net.pass(SECOND);
+    assert_eq!(tuple(&net, first), Some(2));
+    let none = net.ask(3, scan(false));
+    net.pass(SECOND);
+    assert_eq!(net.reply(none), Some(&Reply::Tuple(None)));
+    let waiting = net.ask(3, scan(true));
+    net.pass(SECOND);
+    net.out(1, "c", 2);
+    net.pass(SECOND);
+    assert_eq!(tuple(&net, waiting), Some(2));
+}
+
+#[test]
+fn deleting_a_workspace_deletes_it_in_every_shard() {
+    let mut net = Net::of(2, true);
+    for n in 0..20 {
+        net.out(2, &format!("v{n}"), n);
+    }
+    let (workspace, variable) = ("w".to_owned(), None);
+    let gone = net.ask(
+        2,
+        Command::Delete {
+            workspace,
+            variable,
+            deadline: 5 * SECOND,
+        },
+    );
+    net.pass(2 * SECOND);
+    assert_eq!(net.reply(gone), Some(&Reply::Done));
+    for n in 0..20 {
+        let taken = net.take(1, &format!("v{n}"), false);
+        assert_eq!(net.reply(taken), Some(&Reply::Tuple(None)));
+    }
+}
+
+#[test]
+fn a_name_is_claimed_once_and_known_everywhere() {
+    let mut net = Net::of(3, true);
+    let claim = |expect| Command::Claim {
+        name: "a".to_owned(),
+        expect,
+        spec: Value::from("echo"),
+        deadline: SECOND,
+    };
+    let first = net.ask(2, claim(0));
+    let second = net.ask(3, claim(0));
+    assert!(matches!(net.reply(first), Some(Reply::Actor(Some(info))) if info.token == 1));
+    assert!(matches!(
+        net.reply(second),
+        Some(Reply::Failed(Failure::Refused(_)))
+    ));
+    net.pass(SECOND);
+    let found = net.ask(
+        3,
+        Command::Where {
+            name: "a".to_owned(),
+        },
+    );
+    let host = match net.reply(found) {
+        Some(Reply::Actor(Some(info))) => info.host.map(|member| member.node),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(host, Some(NodeId(2)));
+}
+
+#[test]
+fn a_watch_sees_what_is_there_and_what_comes() {
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    net.pass(SECOND);
+    let template = Template::named("v").unwrap();
+    let watch = net.ask(
+        2,
+        Command::Watch {
+            workspace: "w".to_owned(),
+            template,
+        },
+    );
+    net.out(1, "v", 2);
+    net.out(1, "other", 3);
+    net.pass(SECOND);
+    let seen: Vec<_> = net.replies[&watch].clone();
+    let expected = [1, 2].map(|n| Reply::Tuple(Some(pair("v", n))));
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn commands_before_the_mesh_is_known_wait_for_it() {
+    let mut net = Net::of(1, true);
+    net.start(2);
+    let stored = net.out(2, "v", 1);
+    assert_eq!(net.reply(stored), None);
+    net.link_all();
+    net.pass(SECOND);
+    assert!(
+        matches!(net.reply(stored), Some(Reply::Stored { .. })),
+        "{:?}",
+        net.reply(stored)
+    );
+    net.start(3);
+    let never = net.out(3, "v", 1);
+    net.pass(2 * SECOND);
+    assert!(matches!(
+        net.reply(never),
+        Some(Reply::Failed(Failure::Unavailable { .. }))
+    ));
+}
+
+#[test]
+fn garbage_from_a_peer_changes_nothing() {
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    for bytes in [vec![], vec![0xff; 40], vec![0x9f; 200], b"hello".to_vec()] {
+        net.input(
+            NodeId(1),
+            Input::Message {
+                from: NodeId(2),
+                bytes: bytes.clone(),
+            },
+        );
+        net.input(NodeId(1), Input::Gossip(bytes));
+    }
+    let taken = net.take(2, "v", false);
+    assert_eq!(tuple(&net, taken), Some(1));
+    net.pass(Duration::from_millis(10));
+}

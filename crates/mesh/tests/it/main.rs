@@ -1,0 +1,212 @@
+//! Facts about peers that a simulation would only meet by chance.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod facts;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
+use cpe_mesh::{Ack, Command, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use cpe_tuple::{Template, Tuple, Value};
+
+fn member(n: u64) -> Member {
+    Member {
+        node: NodeId(n),
+        inc: Incarnation(1),
+    }
+}
+
+/// Peers in one place, messages delivered at once and in order, time moved by hand.
+struct Net {
+    peers: BTreeMap<NodeId, Peer>,
+    disks: BTreeMap<NodeId, Image>,
+    replies: BTreeMap<RequestId, Vec<Reply>>,
+    now: Duration,
+    next: u64,
+    durable: bool,
+}
+
+impl Net {
+    /// Node 1 founds, the others join it.
+    fn of(nodes: u64, durable: bool) -> Self {
+        let mut net = Self {
+            peers: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            now: Duration::ZERO,
+            next: 0,
+            durable,
+        };
+        for n in 1..=nodes {
+            net.start(n);
+        }
+        net.link_all();
+        net
+    }
+
+    fn start(&mut self, n: u64) {
+        let mut config = PeerConfig::new(NodeCard::new(member(n), format!("n{n}")));
+        config.durable = self.durable;
+        config.log_entries_max = 32;
+        if n == 1 {
+            let mesh = "test".to_owned();
+            config.genesis = Some(Genesis {
+                mesh,
+                shards: 4,
+                founder: member(1),
+            });
+        }
+        let image = self.disks.entry(NodeId(n)).or_default();
+        let peer = Peer::new(config, image, n, self.now).unwrap();
+        self.peers.insert(NodeId(n), peer);
+        self.settle();
+    }
+
+    /// Takes a node away; what it was told is durable stays on its disk.
+    fn kill(&mut self, n: u64) {
+        self.peers.remove(&NodeId(n));
+        for other in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.input(other, Input::LinkDown(NodeId(n)));
+        }
+    }
+
+    fn link_all(&mut self) {
+        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
+        for a in &nodes {
+            for b in nodes.iter().filter(|b| *b != a) {
+                self.input(*a, Input::LinkUp(*b));
+            }
+        }
+    }
+
+    fn input(&mut self, node: NodeId, input: Input) {
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.handle(now, input);
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            for node in self.peers.keys().copied().collect::<Vec<_>>() {
+                while let Some(output) = self.peers.get_mut(&node).and_then(Peer::poll_output) {
+                    quiet = false;
+                    self.output(node, output);
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+    }
+
+    fn output(&mut self, node: NodeId, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Send { to, bytes, .. } => {
+                if let Some(peer) = self.peers.get_mut(&to) {
+                    peer.handle(now, Input::Message { from: node, bytes });
+                }
+            }
+            Output::Broadcast { bytes, .. } => {
+                for (_, peer) in self.peers.iter_mut().filter(|(other, _)| **other != node) {
+                    peer.handle(now, Input::Gossip(bytes.clone()));
+                }
+            }
+            Output::Persist { token, batch, .. } => {
+                self.disks.entry(node).or_default().apply(batch);
+                self.peers
+                    .get_mut(&node)
+                    .unwrap()
+                    .handle(now, Input::Persisted(token));
+            }
+            Output::Reply(request, reply) => self.replies.entry(request).or_default().push(reply),
+            Output::Connect { .. } | Output::Event(_) => {}
+        }
+    }
+
+    /// Moves time, waking whoever is due.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.peers.values().filter_map(Peer::next_wake).min() {
+            if at > end {
+                break;
+            }
+            self.now = self.now.max(at);
+            for node in self.peers.keys().copied().collect::<Vec<_>>() {
+                self.input(node, Input::Tick);
+            }
+        }
+        self.now = end;
+    }
+
+    fn ask(&mut self, n: u64, command: Command) -> RequestId {
+        self.next += 1;
+        let request = RequestId(self.next);
+        self.input(NodeId(n), Input::Command(request, command));
+        request
+    }
+
+    fn reply(&self, request: RequestId) -> Option<&Reply> {
+        self.replies.get(&request)?.first()
+    }
+
+    fn out(&mut self, n: u64, variable: &str, value: i64) -> RequestId {
+        let workspace = "w".to_owned();
+        let tuple = pair(variable, value);
+        self.ask(
+            n,
+            Command::Out {
+                workspace,
+                tuple,
+                ack: Ack::Home,
+                deadline: SECOND,
+            },
+        )
+    }
+
+    fn take(&mut self, n: u64, variable: &str, wait: bool) -> RequestId {
+        let template = Template::named(variable).unwrap();
+        let workspace = "w".to_owned();
+        self.ask(
+            n,
+            Command::Take {
+                workspace,
+                template,
+                wait,
+                deadline: SECOND,
+            },
+        )
+    }
+
+    fn read(&mut self, n: u64, variable: &str) -> RequestId {
+        let template = Template::named(variable).unwrap();
+        let (workspace, wait, fresh) = ("w".to_owned(), false, false);
+        self.ask(
+            n,
+            Command::Read {
+                workspace,
+                template,
+                wait,
+                fresh,
+                deadline: SECOND,
+            },
+        )
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair(variable: &str, value: i64) -> Tuple {
+    Tuple::new(vec![Value::from(variable), Value::from(value)]).unwrap()
+}
