@@ -69,7 +69,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/shards", get(mesh::shards)),
         ("/v1/drain", post(mesh::drain)),
         ("/v1/spaces", get(space::workspaces)),
-        ("/v1/spaces/{workspace}", get(space::variables).delete(space::delete_workspace)),
+        (
+            "/v1/spaces/{workspace}",
+            get(space::variables).delete(space::delete_workspace),
+        ),
         ("/v1/spaces/{workspace}/store", post(space::store)),
         ("/v1/spaces/{workspace}/out", post(space::out)),
         ("/v1/spaces/{workspace}/rd", post(space::rd)),
@@ -77,10 +80,16 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/spaces/{workspace}/in", post(space::take)),
         ("/v1/spaces/{workspace}/inp", post(space::try_take)),
         ("/v1/spaces/{workspace}/declare", post(space::declare)),
-        ("/v1/spaces/{workspace}/variables/{name}", delete(space::delete_variable)),
+        (
+            "/v1/spaces/{workspace}/variables/{name}",
+            delete(space::delete_variable),
+        ),
         ("/v1/spaces/{workspace}/watch", get(space::watch)),
         ("/v1/actors", get(actors::list).post(actors::spawn)),
-        ("/v1/actors/{name}", get(actors::where_is).delete(actors::stop)),
+        (
+            "/v1/actors/{name}",
+            get(actors::where_is).delete(actors::stop),
+        ),
         ("/v1/actors/{name}/tell", post(actors::tell)),
         ("/v1/actors/{name}/ask", post(actors::ask)),
     ]
@@ -95,7 +104,13 @@ pub(crate) fn router(app: &App, body_bytes_max: usize) -> Router {
     router
         .fallback(error::no_such_path)
         .layer(DefaultBodyLimit::max(body_bytes_max))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), guard::until_stop))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), guard::check))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            guard::until_stop,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            guard::check,
+        ))
         .with_state(Arc::clone(app))
 }

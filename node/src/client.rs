@@ -119,7 +119,10 @@ impl Client {
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
         connector.set_nodelay(true);
         let http = Http::builder(TokioExecutor::new()).build(connector);
-        Self { address: address.trim_end_matches('/').to_owned(), http }
+        Self {
+            address: address.trim_end_matches('/').to_owned(),
+            http,
+        }
     }
 
     /// Reads something.
@@ -185,7 +188,10 @@ impl Client {
         };
         match tokio::time::timeout(within, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClientError::TimedOut { address: self.address.clone(), within }),
+            Err(_) => Err(ClientError::TimedOut {
+                address: self.address.clone(),
+                within,
+            }),
         }
     }
 
@@ -214,7 +220,11 @@ impl Client {
 
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-        Ok(body.collect().await.map_err(|error| self.lost(error))?.to_bytes())
+        Ok(body
+            .collect()
+            .await
+            .map_err(|error| self.lost(error))?
+            .to_bytes())
     }
 
     async fn refused(&self, response: Response<Incoming>) -> ClientError {
@@ -225,20 +235,33 @@ impl Client {
         };
         let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let field = |name: &str| {
-            answer.pointer(&format!("/error/{name}")).and_then(Value::as_str).map(str::to_owned)
+            answer
+                .pointer(&format!("/error/{name}"))
+                .and_then(Value::as_str)
+                .map(str::to_owned)
         };
         match (field("kind"), field("message")) {
-            (Some(kind), Some(message)) => ClientError::Refused { status, kind, message },
+            (Some(kind), Some(message)) => ClientError::Refused {
+                status,
+                kind,
+                message,
+            },
             _ => self.foreign(format!("HTTP status {status}")),
         }
     }
 
     fn lost(&self, error: impl std::fmt::Display) -> ClientError {
-        ClientError::Lost { address: self.address.clone(), why: error.to_string() }
+        ClientError::Lost {
+            address: self.address.clone(),
+            why: error.to_string(),
+        }
     }
 
     fn foreign(&self, error: impl std::fmt::Display) -> ClientError {
-        ClientError::Foreign { address: self.address.clone(), why: error.to_string() }
+        ClientError::Foreign {
+            address: self.address.clone(),
+            why: error.to_string(),
+        }
     }
 }
 
@@ -288,7 +311,10 @@ impl Lines {
     }
 
     fn foreign(&self, error: impl std::fmt::Display) -> ClientError {
-        ClientError::Foreign { address: self.address.clone(), why: error.to_string() }
+        ClientError::Foreign {
+            address: self.address.clone(),
+            why: error.to_string(),
+        }
     }
 }
 

@@ -41,12 +41,19 @@ pub(crate) fn run(cli: Cli) -> Result<Status, Fault> {
 /// One thread is enough for a client.
 fn block_on(job: impl Future<Output = Result<Status, Fault>>) -> Result<Status, Fault> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().about("cannot start the runtime")?.block_on(job)
+    builder
+        .enable_all()
+        .build()
+        .about("cannot start the runtime")?
+        .block_on(job)
 }
 
 fn block_on_all_cores(job: impl Future<Output = Result<Status, Fault>>) -> Result<Status, Fault> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().build().about("cannot start the runtime")?;
+    let runtime = builder
+        .enable_all()
+        .build()
+        .about("cannot start the runtime")?;
     let ended = runtime.block_on(job);
     // What still blocks a thread must not keep the process: everything to keep is on disk by now.
     runtime.shutdown_background();

@@ -119,7 +119,11 @@ impl Config {
     /// A usage fault that names the file and line, the variable or the flag, and says what would
     /// be right.
     pub(crate) fn load(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Fault> {
-        Self::from_settings(&Settings::load(file, &|name| std::env::var_os(name), flags)?)
+        Self::from_settings(&Settings::load(
+            file,
+            &|name| std::env::var_os(name),
+            flags,
+        )?)
     }
 
     fn from_settings(settings: &Settings) -> Result<Self, Fault> {

@@ -52,12 +52,16 @@ impl Crowd {
         let shown = path.display();
         let about = std::fs::metadata(path).about(format!("cannot read {shown}"))?;
         if about.len() > FILE_BYTES_MAX {
-            return Err(Fault::failed(format!("{shown} is larger than a crowd file may be")));
+            return Err(Fault::failed(format!(
+                "{shown} is larger than a crowd file may be"
+            )));
         }
         let text = std::fs::read_to_string(path).about(format!("cannot read {shown}"))?;
         let mut crowd: Self = toml::from_str(&text).about(&shown)?;
         if crowd.agents.len() > AGENTS_MAX {
-            return Err(Fault::failed(format!("{shown} has more than {AGENTS_MAX} agents")));
+            return Err(Fault::failed(format!(
+                "{shown} has more than {AGENTS_MAX} agents"
+            )));
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         for agent in &mut crowd.agents {
@@ -94,7 +98,11 @@ mod tests {
     fn the_crowd_to_copy_is_right() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/crowd.toml");
         let crowd = Crowd::read(Path::new(path)).unwrap();
-        let rules = crowd.agents.iter().find(|agent| agent.kind == "rules").unwrap();
+        let rules = crowd
+            .agents
+            .iter()
+            .find(|agent| agent.kind == "rules")
+            .unwrap();
         let source = rules.args.get("source").and_then(Value::as_str).unwrap();
         assert!(cpe_rules::check("crowd", source).is_empty());
     }

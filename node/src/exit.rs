@@ -53,7 +53,11 @@ impl Fault {
     }
 
     fn new(status: Status, what: impl Into<String>) -> Self {
-        Self { status, what: what.into(), next: None }
+        Self {
+            status,
+            what: what.into(),
+            next: None,
+        }
     }
 
     /// Adds what to do next.
@@ -65,7 +69,11 @@ impl Fault {
     /// Writes the message to standard error, in colour only on a terminal.
     pub(crate) fn report(&self) {
         let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let (on, off) = if coloured { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        let (on, off) = if coloured {
+            ("\x1b[1;31m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
         output::warn(format_args!("{on}error:{off} {self}"));
     }
 }

@@ -12,6 +12,10 @@ pub(crate) fn register(builder: NodeBuilder) -> NodeBuilder {
     let models = Models::default();
     let of_rules = models.clone();
     builder
-        .kind("forest", move |start| forest::ForestActor::new(start, models.clone()))
-        .kind("rules", move |start| rules::RulesActor::new(start, of_rules.clone()))
+        .kind("forest", move |start| {
+            forest::ForestActor::new(start, models.clone())
+        })
+        .kind("rules", move |start| {
+            rules::RulesActor::new(start, of_rules.clone())
+        })
 }

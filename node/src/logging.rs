@@ -41,6 +41,10 @@ fn install(filter: &str, json: bool) -> Result<(), Fault> {
         .with_ansi(ansi)
         .with_timer(SystemTime);
     // A second start can only come from a test in this process; the first one stays.
-    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
     Ok(())
 }

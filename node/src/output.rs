@@ -28,7 +28,9 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Fault> {
             // As `head` does to every filter: the reader has what it came for.
             std::process::exit(Status::Done as i32)
         }
-        Err(error) => Err(Fault::failed(format!("cannot write to standard output: {error}"))),
+        Err(error) => Err(Fault::failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
     }
 }
 
@@ -75,7 +77,10 @@ pub(crate) fn plain(value: &Value) -> String {
 pub(crate) fn rows(list: &Value, columns: &[&str]) -> Vec<Vec<String>> {
     let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let cell = |item: &Value, column: &str| item.get(column).map(cell).unwrap_or_default();
-    items.iter().map(|item| columns.iter().map(|column| cell(item, column)).collect()).collect()
+    items
+        .iter()
+        .map(|item| columns.iter().map(|column| cell(item, column)).collect())
+        .collect()
 }
 
 /// Longest text shown in one cell, in characters.
@@ -87,7 +92,9 @@ fn cell(value: &Value) -> String {
         other => plain(other),
     };
     // Control characters would let a stored name move the cursor of whoever lists it.
-    let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let clean = text
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
     let mut short: String = clean.take(CELL_CHARS_MAX).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -12,8 +12,7 @@ use crate::exit::Fault;
 /// What jobs over the space need of it; a node has it in itself, a command through [`Remote`].
 pub(crate) trait Space: Sync {
     /// Adds a tuple; done when its home has it.
-    fn out(&self, workspace: &str, tuple: Tuple)
-    -> impl Future<Output = Result<(), Fault>> + Send;
+    fn out(&self, workspace: &str, tuple: Tuple) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Waits for a tuple and leaves it; `None` when none matched in time.
     fn rd(
@@ -119,12 +118,17 @@ impl Space for Remote {
     }
 
     async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
-        Ok(self.find("rdp", workspace, &template, STEP).await?.is_some())
+        Ok(self
+            .find("rdp", workspace, &template, STEP)
+            .await?
+            .is_some())
     }
 
     async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
         let path = format!("/v1/spaces/{}/declare", segment(workspace));
-        self.0.post(&path, &json!({"name": variable, "mode": "single"}), STEP).await?;
+        self.0
+            .post(&path, &json!({"name": variable, "mode": "single"}), STEP)
+            .await?;
         Ok(())
     }
 
@@ -139,7 +143,9 @@ impl Space for Remote {
 impl Space for cpe::Space {
     async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
         let stored = self.out_with(workspace, tuple, cpe::Ack::Home, STEP).await;
-        stored.map(|_| ()).map_err(|error| Fault::unavailable(error.to_string()))
+        stored
+            .map(|_| ())
+            .map_err(|error| Fault::unavailable(error.to_string()))
     }
 
     async fn rd(
@@ -166,7 +172,9 @@ impl Space for cpe::Space {
 
     async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
         let found = self.rdp(workspace, template, Some(STEP)).await;
-        Ok(found.map_err(|error| Fault::unavailable(error.to_string()))?.is_some())
+        Ok(found
+            .map_err(|error| Fault::unavailable(error.to_string()))?
+            .is_some())
     }
 
     async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {

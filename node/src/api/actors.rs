@@ -55,7 +55,10 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
         deadline: body.timeout_ms.deadline()?,
     };
     let args = value(&body.args)?;
-    let info = app.actors.spawn(&body.kind, &body.name, args, options).await?;
+    let info = app
+        .actors
+        .spawn(&body.kind, &body.name, args, options)
+        .await?;
     Ok(Json(actor(&info)))
 }
 
@@ -74,7 +77,9 @@ pub(crate) async fn stop(
     name: Name,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Answer {
-    app.actors.stop(&name?.0, query?.timeout_ms.deadline()?).await?;
+    app.actors
+        .stop(&name?.0, query?.timeout_ms.deadline()?)
+        .await?;
     Ok(done())
 }
 
@@ -95,6 +100,9 @@ pub(crate) async fn ask(
     Body(body): Body<MessageBody>,
 ) -> Answer {
     let deadline = body.timeout_ms.deadline()?;
-    let answer = app.actors.ask(&name?.0, value(&body.message)?, deadline).await?;
+    let answer = app
+        .actors
+        .ask(&name?.0, value(&body.message)?, deadline)
+        .await?;
     Ok(Json(json!({"answer": value_to_json(&answer)})))
 }

@@ -21,7 +21,11 @@ impl ApiError {
         kind: &'static str,
         message: impl std::fmt::Display,
     ) -> Self {
-        Self { status, kind, message: message.to_string() }
+        Self {
+            status,
+            kind,
+            message: message.to_string(),
+        }
     }
 
     /// The request is well-formed JSON and means nothing here.
@@ -71,9 +75,7 @@ impl From<SpaceError> for ApiError {
             SpaceError::Failed(failure) => failure.into(),
             SpaceError::Closed => Self::stopping(),
             SpaceError::Limit(limit) => Self::invalid(limit),
-            SpaceError::NotYet { .. } => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", error)
-            }
+            SpaceError::NotYet { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", error),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", other),
         }
     }
@@ -100,7 +102,10 @@ impl From<ActorsError> for ApiError {
 
 /// Answers a path that does not exist.
 pub(crate) async fn no_such_path(uri: Uri) -> ApiError {
-    ApiError::not_found(format!("nothing is at {}; /openapi.json lists what is", uri.path()))
+    ApiError::not_found(format!(
+        "nothing is at {}; /openapi.json lists what is",
+        uri.path()
+    ))
 }
 
 /// Answers a method that a path does not take.
@@ -108,7 +113,10 @@ pub(crate) async fn wrong_method(method: axum::http::Method, uri: Uri) -> ApiErr
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong_method",
-        format!("{} does not take {method}; /openapi.json lists what it takes", uri.path()),
+        format!(
+            "{} does not take {method}; /openapi.json lists what it takes",
+            uri.path()
+        ),
     )
 }
 

@@ -27,10 +27,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(body) =
-            Json::<T>::from_request(request, state).await.map_err(|rejection: JsonRejection| {
-                ApiError::from(rejection)
-            })?;
+        let Json(body) = Json::<T>::from_request(request, state)
+            .await
+            .map_err(|rejection: JsonRejection| ApiError::from(rejection))?;
         Ok(Self(body))
     }
 }
@@ -49,7 +48,9 @@ impl TimeoutMs {
         let deadline = self.0.map_or(TIMEOUT_DEFAULT, Duration::from_millis);
         if deadline > TIMEOUT_MAX {
             let bound = TIMEOUT_MAX.as_millis();
-            return Err(ApiError::invalid(format!("timeout_ms is out of bounds: 0 to {bound}")));
+            return Err(ApiError::invalid(format!(
+                "timeout_ms is out of bounds: 0 to {bound}"
+            )));
         }
         Ok(deadline)
     }
@@ -83,7 +84,11 @@ pub(crate) fn done() -> Json<JsonValue> {
 /// Something the library describes, as it describes it, with node ids as people see them.
 pub(crate) fn plain(value: &impl Serialize) -> Answer {
     let mut json = serde_json::to_value(value).map_err(|error| {
-        ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", error)
+        ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            error,
+        )
     })?;
     name_nodes(&mut json);
     Ok(Json(json))

@@ -36,7 +36,11 @@ pub(crate) async fn until_stop(State(app): State<App>, request: Request, next: N
 fn verdict(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(host) = text(header::HOST) else {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "no Host header"));
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "no Host header",
+        ));
     };
     if !is_own(host, hosts) {
         return Err(ApiError::new(
@@ -71,7 +75,9 @@ fn is_own(host: &str, hosts: &[String]) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    let loopback = name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let loopback = name
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
     loopback
         || name.eq_ignore_ascii_case("localhost")
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -82,17 +88,31 @@ mod tests {
     use super::*;
 
     fn ask(method: Method, headers: &[(header::HeaderName, &str)]) -> Option<StatusCode> {
-        let map = headers.iter().map(|(k, v)| (k.clone(), v.parse().unwrap())).collect();
+        let map = headers
+            .iter()
+            .map(|(k, v)| (k.clone(), v.parse().unwrap()))
+            .collect();
         let verdict = verdict(&method, &map, &["node-7.lan".to_owned()]);
         verdict.err().map(|error| error.into_response().status())
     }
 
     #[test]
     fn only_loopback_and_configured_names_are_answered() {
-        for host in ["127.0.0.1:8766", "localhost:1", "LOCALHOST", "[::1]:8766", "node-7.lan:80"] {
+        for host in [
+            "127.0.0.1:8766",
+            "localhost:1",
+            "LOCALHOST",
+            "[::1]:8766",
+            "node-7.lan:80",
+        ] {
             assert_eq!(ask(Method::GET, &[(header::HOST, host)]), None, "{host}");
         }
-        for host in ["evil.example:8766", "192.168.1.5:8766", "127.0.0.1.evil.example", ""] {
+        for host in [
+            "evil.example:8766",
+            "192.168.1.5:8766",
+            "127.0.0.1.evil.example",
+            "",
+        ] {
             let status = ask(Method::GET, &[(header::HOST, host)]);
             assert_eq!(status, Some(StatusCode::FORBIDDEN), "{host}");
         }
@@ -102,7 +122,10 @@ mod tests {
     #[test]
     fn a_page_of_another_origin_is_refused() {
         let host = (header::HOST, "localhost:8766");
-        let own = ask(Method::GET, &[host.clone(), (header::ORIGIN, "http://localhost:8766")]);
+        let own = ask(
+            Method::GET,
+            &[host.clone(), (header::ORIGIN, "http://localhost:8766")],
+        );
         assert_eq!(own, None);
         for origin in ["http://localhost:9000", "https://localhost:8766", "null"] {
             let status = ask(Method::GET, &[host.clone(), (header::ORIGIN, origin)]);
@@ -113,7 +136,10 @@ mod tests {
     #[test]
     fn what_changes_anything_must_be_json() {
         let host = (header::HOST, "localhost:8766");
-        let plain = ask(Method::POST, &[host.clone(), (header::CONTENT_TYPE, "text/plain")]);
+        let plain = ask(
+            Method::POST,
+            &[host.clone(), (header::CONTENT_TYPE, "text/plain")],
+        );
         assert_eq!(plain, Some(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         let kind = (header::CONTENT_TYPE, "application/json; charset=utf-8");
         assert_eq!(ask(Method::POST, &[host, kind]), None);

@@ -19,7 +19,11 @@ const HARDENING: [(HeaderName, &str); 3] = [
 
 /// A page that shows this node, its peers and its workspaces, and keeps them current.
 pub(crate) async fn page() -> impl IntoResponse {
-    (HARDENING, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], PAGE)
+    (
+        HARDENING,
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        PAGE,
+    )
 }
 
 /// The OpenAPI document.

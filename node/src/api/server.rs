@@ -43,8 +43,9 @@ impl Server {
     /// When the address is taken or not this machine's.
     pub(crate) async fn bind(address: &str) -> Result<Self, Fault> {
         let cannot = |error: std::io::Error| {
-            let fault =
-                Fault::failed(format!("cannot listen on {address} for the HTTP API: {error}"));
+            let fault = Fault::failed(format!(
+                "cannot listen on {address} for the HTTP API: {error}"
+            ));
             match error.kind() {
                 std::io::ErrorKind::AddrInUse => fault.next(
                     "another node may run here: pass --api with another port (0: any free one)",

@@ -3,12 +3,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use cpe::{Ack, Mode, Stored, Tuple, Watch};
 use cpe_tuple::json::{parse_template, tuple_to_json};
 use futures::stream;
@@ -122,7 +122,14 @@ pub(crate) async fn out(
     workspace: Name,
     Body(body): Body<OutBody>,
 ) -> Answer {
-    add(&app, &workspace?.0, tuple(&body.tuple)?, body.ack, body.timeout_ms).await
+    add(
+        &app,
+        &workspace?.0,
+        tuple(&body.tuple)?,
+        body.ack,
+        body.timeout_ms,
+    )
+    .await
 }
 
 async fn add(
@@ -136,7 +143,10 @@ async fn add(
         AckWord::Home => Ack::Home,
         AckWord::Local => Ack::Local,
     };
-    let stored = app.space.out_with(workspace, tuple, ack, timeout_ms.deadline()?).await?;
+    let stored = app
+        .space
+        .out_with(workspace, tuple, ack, timeout_ms.deadline()?)
+        .await?;
     Ok(Json(match stored {
         Stored::Home { index } => json!({"stored": "home", "index": index}),
         Stored::Pending => json!({"stored": "pending"}),
@@ -152,12 +162,17 @@ pub(crate) async fn rd(
     let Path(workspace) = workspace?;
     let (template, deadline) = (template(&body.template)?, body.timeout_ms.deadline()?);
     if body.fresh {
-        let fresh = app.space.rdp(&workspace, template.clone(), Some(deadline)).await?;
+        let fresh = app
+            .space
+            .rdp(&workspace, template.clone(), Some(deadline))
+            .await?;
         if let Some(tuple) = fresh {
             return Ok(found(Some(&tuple)));
         }
     }
-    Ok(found(Some(&app.space.rd(&workspace, template, deadline).await?)))
+    Ok(found(Some(
+        &app.space.rd(&workspace, template, deadline).await?,
+    )))
 }
 
 /// Reads a matching tuple if there is one.
@@ -166,8 +181,15 @@ pub(crate) async fn rdp(
     workspace: Name,
     Body(body): Body<MatchBody>,
 ) -> Answer {
-    let fresh = if body.fresh { Some(body.timeout_ms.deadline()?) } else { None };
-    let tuple = app.space.rdp(&workspace?.0, template(&body.template)?, fresh).await?;
+    let fresh = if body.fresh {
+        Some(body.timeout_ms.deadline()?)
+    } else {
+        None
+    };
+    let tuple = app
+        .space
+        .rdp(&workspace?.0, template(&body.template)?, fresh)
+        .await?;
     Ok(found(tuple.as_ref()))
 }
 
@@ -178,7 +200,11 @@ pub(crate) async fn take(
     Body(body): Body<MatchBody>,
 ) -> Answer {
     let deadline = body.timeout_ms.deadline()?;
-    Ok(found(Some(&app.space.take(&workspace?.0, template(&body.template)?, deadline).await?)))
+    Ok(found(Some(
+        &app.space
+            .take(&workspace?.0, template(&body.template)?, deadline)
+            .await?,
+    )))
 }
 
 /// Takes a matching tuple if there is one.
@@ -188,7 +214,10 @@ pub(crate) async fn try_take(
     Body(body): Body<MatchBody>,
 ) -> Answer {
     let deadline = body.timeout_ms.deadline()?;
-    let tuple = app.space.try_take(&workspace?.0, template(&body.template)?, deadline).await?;
+    let tuple = app
+        .space
+        .try_take(&workspace?.0, template(&body.template)?, deadline)
+        .await?;
     Ok(found(tuple.as_ref()))
 }
 
@@ -199,7 +228,9 @@ pub(crate) async fn declare(
     Body(body): Body<DeclareBody>,
 ) -> Answer {
     let deadline = body.timeout_ms.deadline()?;
-    app.space.declare(&workspace?.0, value(&body.name)?, body.mode, deadline).await?;
+    app.space
+        .declare(&workspace?.0, value(&body.name)?, body.mode, deadline)
+        .await?;
     Ok(done())
 }
 
@@ -209,7 +240,9 @@ pub(crate) async fn delete_workspace(
     workspace: Name,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Answer {
-    app.space.delete(&workspace?.0, None, query?.timeout_ms.deadline()?).await?;
+    app.space
+        .delete(&workspace?.0, None, query?.timeout_ms.deadline()?)
+        .await?;
     Ok(done())
 }
 
@@ -221,7 +254,9 @@ pub(crate) async fn delete_variable(
 ) -> Answer {
     let Path((workspace, name)) = path?;
     let name = cpe_tuple::json::parse_cli_value(&name).map_err(ApiError::invalid)?;
-    app.space.delete(&workspace, Some(name), query?.timeout_ms.deadline()?).await?;
+    app.space
+        .delete(&workspace, Some(name), query?.timeout_ms.deadline()?)
+        .await?;
     Ok(done())
 }
 
@@ -251,4 +286,3 @@ async fn next_line(watch: &mut Watch, stop: &CancellationToken) -> Option<Bytes>
         () = tokio::time::sleep(HEARTBEAT) => Some(Bytes::from_static(b"\n")),
     }
 }
-

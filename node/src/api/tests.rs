@@ -13,8 +13,12 @@ fn document() -> Value {
 #[test]
 fn every_route_is_in_the_openapi_document() {
     let document = document();
-    let described: BTreeSet<&str> =
-        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let described: BTreeSet<&str> = document["paths"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     let routed: BTreeSet<&str> = super::routes().iter().map(|(path, _)| *path).collect();
     assert_eq!(routed, described);
 }
@@ -40,7 +44,10 @@ fn every_reference_in_the_openapi_document_leads_somewhere() {
         match part {
             Value::Object(map) => {
                 if let Some(target) = map.get("$ref").and_then(Value::as_str) {
-                    assert!(root.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+                    assert!(
+                        root.pointer(target.trim_start_matches('#')).is_some(),
+                        "{target}"
+                    );
                 }
                 map.values().for_each(|value| check(root, value));
             }

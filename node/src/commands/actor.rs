@@ -24,7 +24,12 @@ pub(crate) enum ActorCommand {
         /// Its name, unique in the mesh
         name: String,
         /// Arguments of its kind
-        #[arg(long, value_name = "JSON", default_value = "null", allow_negative_numbers = true)]
+        #[arg(
+            long,
+            value_name = "JSON",
+            default_value = "null",
+            allow_negative_numbers = true
+        )]
         args: String,
         /// Only on a node with this capability (again for more)
         #[arg(long, value_name = "K=V", value_parser = parse_pair)]
@@ -77,9 +82,17 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
     let within = common.timeout();
     let at = |name: &str, what: &str| format!("/v1/actors/{}{what}", segment(name));
     let answer = match &command {
-        ActorCommand::Spawn { kind, name, args, require, node } => {
-            let require: Map<String, Value> =
-                require.iter().map(|(key, value)| (key.clone(), Value::from(&**value))).collect();
+        ActorCommand::Spawn {
+            kind,
+            name,
+            args,
+            require,
+            node,
+        } => {
+            let require: Map<String, Value> = require
+                .iter()
+                .map(|(key, value)| (key.clone(), Value::from(&**value)))
+                .collect();
             let body = json!({
                 "kind": kind,
                 "name": name,
@@ -100,7 +113,10 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
         ActorCommand::Ask { name, message } => {
             let body = json!({"message": value("MSG", message)?, "timeout_ms": millis(within)});
             let mut answer = client.post(&at(name, "/ask"), &body, within).await?;
-            answer.get_mut("answer").map(Value::take).unwrap_or_default()
+            answer
+                .get_mut("answer")
+                .map(Value::take)
+                .unwrap_or_default()
         }
         ActorCommand::Stop { name } => {
             let path = at(name, &format!("?timeout_ms={}", millis(within)));
@@ -141,7 +157,11 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
         }
         ActorCommand::Crowd { .. } => {
             let columns = ["name", "host"];
-            output::table(&columns, output::rows(answer, &columns), "the file has no agents")
+            output::table(
+                &columns,
+                output::rows(answer, &columns),
+                "the file has no agents",
+            )
         }
         ActorCommand::List => {
             let columns = ["name", "host", "token", "spec"];

@@ -52,7 +52,10 @@ fn show(settings: &Settings, common: &Common) -> Result<Status, Fault> {
         let all: Map<String, Value> = settings
             .iter()
             .map(|(key, value, source)| {
-                (key.to_owned(), json!({"value": value, "source": source.to_string()}))
+                (
+                    key.to_owned(),
+                    json!({"value": value, "source": source.to_string()}),
+                )
             })
             .collect();
         output::json(&Value::Object(all))?;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use clap::{Args, Subcommand, ValueEnum};
 use cpe_forest::{
     CsvOptions, Dataset, Forest, ForestSpec, Grove, GrowError, Manifest, ModelCard, OutOfBag,
-    Prediction, PredictError, Target, TargetKind, grow_grove, out_of_bag,
+    PredictError, Prediction, Target, TargetKind, grow_grove, out_of_bag,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -144,7 +144,11 @@ async fn train(args: TrainArgs, common: &Common) -> Result<Status, Fault> {
             bar.set_message(format!("{} nodes", progress.nodes.len()));
         };
         let trained = job::train(&space, &data, &spec, common.timeout(), report).await?;
-        (trained.forest, trained.out_of_bag, json!(trained.progress.nodes))
+        (
+            trained.forest,
+            trained.out_of_bag,
+            json!(trained.progress.nodes),
+        )
     };
     bar.finish_and_clear();
     let card = model::card(&forest, score);
@@ -159,8 +163,10 @@ async fn train(args: TrainArgs, common: &Common) -> Result<Status, Fault> {
     }
     output::raw(card.to_string().as_bytes())?;
     if let Some(nodes) = nodes.as_object() {
-        let nodes: Vec<_> =
-            nodes.iter().map(|(node, groves)| format!("{node} {groves}")).collect();
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|(node, groves)| format!("{node} {groves}"))
+            .collect();
         output::line(format_args!("groves by node: {}", nodes.join(", ")))?;
     }
     output::line(format_args!("saved as {}", args.out))?;
@@ -173,13 +179,18 @@ fn read(args: &TrainArgs) -> Result<Dataset, Fault> {
         Task::Classify => TargetKind::Classes,
         Task::Regress => TargetKind::Numbers,
     };
-    let options = CsvOptions { ignore: args.ignore.clone(), ..CsvOptions::default() };
+    let options = CsvOptions {
+        ignore: args.ignore.clone(),
+        ..CsvOptions::default()
+    };
     let data = Dataset::from_csv(open(&args.csv)?, &args.target, kind, &options);
     data.about(args.csv.display())
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Fault> {
-    File::open(path).map(BufReader::new).about(format!("cannot read {}", path.display()))
+    File::open(path)
+        .map(BufReader::new)
+        .about(format!("cannot read {}", path.display()))
 }
 
 fn spec(args: &TrainArgs, data: &Dataset) -> ForestSpec {
@@ -231,26 +242,36 @@ fn grow_here(
             }
             let grove = grow_grove(data, spec, index)?;
             let votes = out_of_bag(data, spec, &grove)?;
-            grown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((grove, votes));
+            grown
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push((grove, votes));
             bar.inc(1);
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(done) => done.about("cannot grow this forest"),
-            Err(_) => Err(Fault::failed("a thread that grew trees panicked")),
-        })
+        threads
+            .into_iter()
+            .try_for_each(|thread| match thread.join() {
+                Ok(done) => done.about("cannot grow this forest"),
+                Err(_) => Err(Fault::failed("a thread that grew trees panicked")),
+            })
     })?;
-    let grown = grown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let grown = grown
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let (groves, votes): (Vec<Grove>, Vec<OutOfBag>) = grown.into_iter().unzip();
     let forest = Forest::assemble(manifest, groves).about("the groves do not make a forest")?;
     Ok((forest, votes))
 }
 
 fn predict(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fault> {
-    let rows = forest.manifest().read_rows(open(path)?, b',').about(path.display())?;
+    let rows = forest
+        .manifest()
+        .read_rows(open(path)?, b',')
+        .about(path.display())?;
     let told = forest.predict(&rows).about(path.display())?;
     if common.json {
         let told = serde_json::to_value(&told).about("cannot write the predictions")?;
@@ -261,13 +282,17 @@ fn predict(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Faul
     let classes = forest.manifest().classes();
     let mut head = vec![forest.manifest().target().to_owned()];
     head.extend(classes.iter().map(|class| format!("p({class})")));
-    writer.write_record(&head).about("cannot write the predictions")?;
+    writer
+        .write_record(&head)
+        .about("cannot write the predictions")?;
     for row in &told.rows {
         let mut record = vec![row.text()];
         if let Prediction::Class { probabilities, .. } = row {
             record.extend(probabilities.iter().map(|p| format!("{p:.4}")));
         }
-        writer.write_record(&record).about("cannot write the predictions")?;
+        writer
+            .write_record(&record)
+            .about("cannot write the predictions")?;
     }
     let mut table = writer.into_inner().about("cannot write the predictions")?;
     table.flush().about("cannot write the predictions")?;
@@ -276,7 +301,10 @@ fn predict(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Faul
 }
 
 fn evaluate(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fault> {
-    let data = forest.manifest().read_labelled(open(path)?, b',').about(path.display())?;
+    let data = forest
+        .manifest()
+        .read_labelled(open(path)?, b',')
+        .about(path.display())?;
     let score = forest.evaluate(&data).about(path.display())?;
     if common.json {
         output::json(&serde_json::to_value(&score).about("cannot write the score")?)?;

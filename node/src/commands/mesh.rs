@@ -47,7 +47,9 @@ pub(crate) async fn run(command: MeshCommand, common: Common) -> Result<Status, 
             if common.json {
                 output::json(&done)?;
             } else {
-                output::line(format_args!("drained: other nodes are home of everything now"))?;
+                output::line(format_args!(
+                    "drained: other nodes are home of everything now"
+                ))?;
             }
         }
     }
@@ -60,11 +62,14 @@ async fn init(dir: PathBuf, common: &Common) -> Result<Status, Fault> {
     let make = tokio::task::spawn_blocking(move || -> Result<String, Fault> {
         std::fs::create_dir_all(&dir).about(format!("cannot make {}", dir.display()))?;
         if path.exists() {
-            return Err(Fault::failed(format!("{} is there already", path.display()))
-                .next("a mesh keeps its key: choose another folder for another mesh"));
+            return Err(
+                Fault::failed(format!("{} is there already", path.display()))
+                    .next("a mesh keeps its key: choose another folder for another mesh"),
+            );
         }
         let key = cpe::MeshKey::generate();
-        key.save(&path).about(format!("cannot write {}", path.display()))?;
+        key.save(&path)
+            .about(format!("cannot write {}", path.display()))?;
         Ok(key.mesh_id().to_string())
     });
     let mesh = make.await.about("cannot make the key")??;
@@ -72,7 +77,9 @@ async fn init(dir: PathBuf, common: &Common) -> Result<Status, Fault> {
         output::json(&json!({"key": shown, "mesh": mesh}))?;
     } else {
         output::line(format_args!("wrote {shown}, the key of mesh {mesh}"))?;
-        output::line(format_args!("Whoever has this file can join. Copy it to each machine, then"))?;
+        output::line(format_args!(
+            "Whoever has this file can join. Copy it to each machine, then"
+        ))?;
         output::line(format_args!("  cpe node --mesh-key {shown}"))?;
     }
     Ok(Status::Done)
@@ -82,7 +89,9 @@ fn status(status: &Value, common: &Common) -> Result<(), Fault> {
     if common.json {
         return output::json(status);
     }
-    let Some(fields) = status.as_object() else { return output::json(status) };
+    let Some(fields) = status.as_object() else {
+        return output::json(status);
+    };
     let rows = fields
         .iter()
         .filter(|(name, _)| *name != "counters")
@@ -95,11 +104,13 @@ fn peers(peers: &Value, common: &Common) -> Result<(), Fault> {
         return output::json(peers);
     }
     let items = peers.as_array().map(Vec::as_slice).unwrap_or_default();
-    let text = |peer: &Value, field: &str| {
-        peer.get(field).map(output::plain).unwrap_or_default()
-    };
+    let text = |peer: &Value, field: &str| peer.get(field).map(output::plain).unwrap_or_default();
     let rows = items.iter().map(|peer| {
-        let link = if peer.get("linked") == Some(&Value::Bool(true)) { "up" } else { "-" };
+        let link = if peer.get("linked") == Some(&Value::Bool(true)) {
+            "up"
+        } else {
+            "-"
+        };
         vec![
             text(peer, "name"),
             text(peer, "node"),
@@ -108,7 +119,11 @@ fn peers(peers: &Value, common: &Common) -> Result<(), Fault> {
             text(peer, "peer"),
         ]
     });
-    output::table(&["name", "node", "state", "link", "peer"], rows.collect(), "no members")
+    output::table(
+        &["name", "node", "state", "link", "peer"],
+        rows.collect(),
+        "no members",
+    )
 }
 
 fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
@@ -118,10 +133,15 @@ fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
     let items = shards.as_array().map(Vec::as_slice).unwrap_or_default();
     let number = |shard: &Value, field: &str| shard.get(field).and_then(Value::as_u64).unwrap_or(0);
     let rows = items.iter().map(|shard| {
-        let homes = shard.get("members").and_then(Value::as_array).map(Vec::as_slice);
+        let homes = shard
+            .get("members")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice);
         let homes = homes.unwrap_or_default().iter();
-        let homes: Vec<_> =
-            homes.filter_map(|member| member.get("node")).map(output::plain).collect();
+        let homes: Vec<_> = homes
+            .filter_map(|member| member.get("node"))
+            .map(output::plain)
+            .collect();
         let lag = number(shard, "decided").saturating_sub(number(shard, "applied"));
         vec![
             number(shard, "shard").to_string(),

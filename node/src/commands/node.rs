@@ -99,14 +99,28 @@ impl NodeArgs {
         let list = |items: &[String]| (!items.is_empty()).then(|| json!(items));
         add("node.name", "--name", text(&self.name));
         add("node.data", "--data", text(&self.data));
-        add("node.ephemeral", "--ephemeral", self.ephemeral.then_some(Value::Bool(true)));
-        add("node.capabilities", "--capability", capabilities(&self.capability)?);
-        let stop = self.stop_within.map(|span| humantime::format_duration(span).to_string());
+        add(
+            "node.ephemeral",
+            "--ephemeral",
+            self.ephemeral.then_some(Value::Bool(true)),
+        );
+        add(
+            "node.capabilities",
+            "--capability",
+            capabilities(&self.capability)?,
+        );
+        let stop = self
+            .stop_within
+            .map(|span| humantime::format_duration(span).to_string());
         add("node.stop_within", "--stop-within", stop.map(Value::from));
         add("mesh.listen", "--listen", list(&self.listen));
         add("mesh.bootstrap", "--bootstrap", list(&self.bootstrap));
         add("mesh.key", "--mesh-key", text(&self.mesh_key));
-        add("mesh.mdns", "--mdns", self.mdns.then_some(Value::Bool(true)));
+        add(
+            "mesh.mdns",
+            "--mdns",
+            self.mdns.then_some(Value::Bool(true)),
+        );
         add("mesh.shards", "--shards", self.shards.map(Value::from));
         add("api.listen", "--api", text(&common.api));
         add("log.filter", "--log", text(&common.log));
@@ -181,7 +195,9 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     tracing::info!(within = ?config.node.stop_within, "stopping; a second signal stops at once");
     tokio::spawn(async move {
         signals.next().await;
-        output::warn(format_args!("stopped at once, without handing anything over"));
+        output::warn(format_args!(
+            "stopped at once, without handing anything over"
+        ));
         std::process::exit(Status::Failed as i32);
     });
     stop.cancel();
@@ -191,7 +207,10 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         node.shutdown(config.node.stop_within).await
     };
     // The node keeps its own deadline; this one only guards against a fault in that.
-    let guard = config.node.stop_within.saturating_add(Duration::from_secs(5));
+    let guard = config
+        .node
+        .stop_within
+        .saturating_add(Duration::from_secs(5));
     match tokio::time::timeout(guard, orderly).await {
         Ok(Ok(())) => Ok(Status::Done),
         Ok(Err(error)) => {
@@ -199,7 +218,9 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
             tracing::warn!(%error, "stopped without handing everything over");
             Ok(Status::Done)
         }
-        Err(_) => Err(Fault::failed(format!("the node did not stop within {guard:?}"))),
+        Err(_) => Err(Fault::failed(format!(
+            "the node did not stop within {guard:?}"
+        ))),
     }
 }
 
@@ -226,7 +247,10 @@ async fn start(config: &Config) -> Result<Node, Fault> {
     for (key, value) in &config.node.capabilities {
         builder = builder.capability(key, value);
     }
-    kinds::register(builder).start().await.about("cannot start the node")
+    kinds::register(builder)
+        .start()
+        .await
+        .about("cannot start the node")
 }
 
 /// Says that the node is ready: to a person how to go on, to a program where everything is.
@@ -249,18 +273,29 @@ fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), F
     output::line(format_args!("  api     http://{api}/"))?;
     if let (Some(key), Some(address)) = (node.mesh_key_path(), reachable(&addresses)) {
         let key = key.display();
-        output::line(format_args!("It founded a mesh. To join it from another folder or machine:"))?;
-        output::line(format_args!("  cpe node --mesh-key {key} --bootstrap {address}"))?;
-        output::line(format_args!("(copy {key} there first; whoever has it can join)"))?;
+        output::line(format_args!(
+            "It founded a mesh. To join it from another folder or machine:"
+        ))?;
+        output::line(format_args!(
+            "  cpe node --mesh-key {key} --bootstrap {address}"
+        ))?;
+        output::line(format_args!(
+            "(copy {key} there first; whoever has it can join)"
+        ))?;
     } else if config.mesh.bootstrap.is_empty() && !config.mesh.mdns {
-        output::line(format_args!("It waits to be joined, or for nodes it met before."))?;
+        output::line(format_args!(
+            "It waits to be joined, or for nodes it met before."
+        ))?;
     }
     Ok(())
 }
 
 /// The address another machine most likely reaches.
 fn reachable(addresses: &[String]) -> Option<&String> {
-    addresses.iter().find(|address| !address.contains("/127.0.0.1/")).or_else(|| addresses.first())
+    addresses
+        .iter()
+        .find(|address| !address.contains("/127.0.0.1/"))
+        .or_else(|| addresses.first())
 }
 
 /// SIGTERM and SIGINT.

@@ -63,8 +63,11 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     options.firings = args.limit;
     options.seed = args.seed;
     options.now_ms = now_ms();
-    options.tables =
-        args.facts.iter().map(|given| table(given)).collect::<Result<Vec<_>, Fault>>()?;
+    options.tables = args
+        .facts
+        .iter()
+        .map(|given| table(given))
+        .collect::<Result<Vec<_>, Fault>>()?;
     let keep = common.json;
     let (ran, printed) = with_deep_stack(move || {
         let mut printed = String::new();
@@ -94,7 +97,11 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
             "output": printed,
         }))?;
     } else {
-        let more = if report.limited { ", with rules left to fire" } else { "" };
+        let more = if report.limited {
+            ", with rules left to fire"
+        } else {
+            ""
+        };
         let facts = report.facts.len();
         output::warn(format_args!("fired {}{more}; {facts} facts", report.fired));
     }
@@ -133,9 +140,15 @@ fn diagnostic(found: &Diagnostic) -> Value {
 fn with_deep_stack<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
-    let thread = thread.spawn(job).about("cannot start a thread for the rules")?;
-    thread.join().map_err(|_| Fault::failed("the rule engine panicked; please report this"))
+    let thread = std::thread::Builder::new()
+        .name("rules".to_owned())
+        .stack_size(STACK_BYTES);
+    let thread = thread
+        .spawn(job)
+        .about("cannot start a thread for the rules")?;
+    thread
+        .join()
+        .map_err(|_| Fault::failed("the rule engine panicked; please report this"))
 }
 
 fn read(path: &Path) -> Result<String, Fault> {
@@ -143,10 +156,14 @@ fn read(path: &Path) -> Result<String, Fault> {
     let about = format!("cannot read {name}");
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).about(&about)?;
-    file.take(PROGRAM_BYTES_MAX + 1).read_to_end(&mut bytes).about(&about)?;
+    file.take(PROGRAM_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .about(&about)?;
     if bytes.len() as u64 > PROGRAM_BYTES_MAX {
         let limit = format!("{name} is larger than a program may be");
-        return Err(Fault::failed(format!("{limit} ({PROGRAM_BYTES_MAX} bytes)")));
+        return Err(Fault::failed(format!(
+            "{limit} ({PROGRAM_BYTES_MAX} bytes)"
+        )));
     }
     String::from_utf8(bytes).about(format!("{name} is not UTF-8 text"))
 }
@@ -163,7 +180,12 @@ fn table(given: &str) -> Result<Table, Fault> {
     };
     let name = path.display().to_string();
     let mut reader = csv::Reader::from_path(path).about(format!("cannot read {name}"))?;
-    let columns = reader.headers().about(&name)?.iter().map(str::to_owned).collect();
+    let columns = reader
+        .headers()
+        .about(&name)?
+        .iter()
+        .map(str::to_owned)
+        .collect();
     let mut rows = Vec::new();
     for record in reader.records() {
         if rows.len() >= Limits::PROGRAM.facts {
@@ -172,12 +194,21 @@ fn table(given: &str) -> Result<Table, Fault> {
         }
         rows.push(record.about(&name)?.iter().map(str::to_owned).collect());
     }
-    Ok(Table { template, columns, rows })
+    Ok(Table {
+        template,
+        columns,
+        rows,
+    })
 }
 
 /// What a program's `(time)` says.
 fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "programs ask for the time of day")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "programs ask for the time of day"
+    )]
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }

@@ -63,10 +63,14 @@ enum Engine {
 fn seeds(text: &str) -> Result<(u64, u64), String> {
     let wrong = || format!("`{text}` is no range of seeds: write it as 1..100");
     let (low, high) = text.split_once("..").ok_or_else(wrong)?;
-    let (low, high) =
-        (low.parse().map_err(|_| wrong())?, high.parse::<u64>().map_err(|_| wrong())?);
+    let (low, high) = (
+        low.parse().map_err(|_| wrong())?,
+        high.parse::<u64>().map_err(|_| wrong())?,
+    );
     if low >= high {
-        return Err(format!("`{text}` has no seed: the second number must be larger"));
+        return Err(format!(
+            "`{text}` has no seed: the second number must be larger"
+        ));
     }
     if high - low > SEEDS_MAX {
         return Err(format!("`{text}` has more than {SEEDS_MAX} seeds"));
@@ -95,7 +99,9 @@ struct Ended {
 fn run_scenario(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     let Engine::Virtual = args.engine;
     let scenario = read(&find(&args.file))?;
-    let (low, high) = args.seeds.unwrap_or((args.seed, args.seed.saturating_add(1)));
+    let (low, high) = args
+        .seeds
+        .unwrap_or((args.seed, args.seed.saturating_add(1)));
     let ended = run_seeds(&scenario, low, high);
     let broken = ended.iter().find(|run| run.result.is_err());
     if let Some(folder) = &args.report {
@@ -106,12 +112,21 @@ fn run_scenario(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     } else {
         show(&scenario, &ended)?;
     }
-    let Some(Ended { seed, result: Err((violation, _)) }) = broken else {
+    let Some(Ended {
+        seed,
+        result: Err((violation, _)),
+    }) = broken
+    else {
         return Ok(Status::Done);
     };
     let file = args.file.display();
-    Err(Fault::failed(format!("seed {seed} of `{}` broke a promise: {violation}", scenario.name))
-        .next(format!("run it again: cpe sim run {file} --seed {seed} --report DIR")))
+    Err(Fault::failed(format!(
+        "seed {seed} of `{}` broke a promise: {violation}",
+        scenario.name
+    ))
+    .next(format!(
+        "run it again: cpe sim run {file} --seed {seed} --report DIR"
+    )))
 }
 
 /// Runs each seed, on all cores; stops early when one fails. In order of seeds.
@@ -132,7 +147,10 @@ fn run_seeds(scenario: &Scenario, low: u64, high: u64) -> Vec<Ended> {
             }
             let result = world.run();
             broken.fetch_or(result.is_err(), Ordering::Relaxed);
-            ended.lock().unwrap_or_else(PoisonError::into_inner).push(Ended { seed, result });
+            ended
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Ended { seed, result });
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -161,7 +179,10 @@ fn document(scenario: &Scenario, ended: &[Ended]) -> Value {
 }
 
 fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
-    let reports: Vec<&Report> = ended.iter().filter_map(|run| run.result.as_ref().ok()).collect();
+    let reports: Vec<&Report> = ended
+        .iter()
+        .filter_map(|run| run.result.as_ref().ok())
+        .collect();
     let sum = |field: fn(&Report) -> u64| reports.iter().map(|report| field(report)).sum::<u64>();
     output::line(format_args!(
         "{}: {} nodes, {} of {} runs kept every promise",
@@ -171,7 +192,10 @@ fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
         ended.len()
     ))?;
     let rows = [
-        ("virtual seconds", reports.iter().map(|report| report.seconds).sum::<f64>() as u64),
+        (
+            "virtual seconds",
+            reports.iter().map(|report| report.seconds).sum::<f64>() as u64,
+        ),
         ("messages", sum(|report| report.messages)),
         ("stores", sum(|report| report.stores)),
         ("acknowledged", sum(|report| report.acknowledged)),
@@ -183,7 +207,9 @@ fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
         ("partitions", sum(|report| report.partitions)),
         ("homes moved", sum(|report| report.moves)),
     ];
-    let rows = rows.iter().map(|(what, count)| vec![(*what).to_owned(), count.to_string()]);
+    let rows = rows
+        .iter()
+        .map(|(what, count)| vec![(*what).to_owned(), count.to_string()]);
     output::table(&["what", "count"], rows.collect(), "")
 }
 
@@ -193,7 +219,10 @@ fn write_report(folder: &Path, scenario: &Scenario, ended: &[Ended]) -> Result<(
         let path = folder.join(name);
         std::fs::write(&path, text).about(format!("cannot write {}", path.display()))
     };
-    write("report.json".to_owned(), format!("{:#}\n", document(scenario, ended)))?;
+    write(
+        "report.json".to_owned(),
+        format!("{:#}\n", document(scenario, ended)),
+    )?;
     for run in ended {
         if let Err((_, trace)) = &run.result
             && !trace.is_empty()
@@ -209,13 +238,20 @@ fn list(folder: &Path, common: &Common) -> Result<Status, Fault> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .about(about)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
         .collect();
     files.sort();
     let mut rows = Vec::new();
     for file in files {
         let scenario = read(&file)?;
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         rows.push(json!({
             "file": file,
             "scenario": stem,
@@ -240,7 +276,11 @@ fn find(given: &Path) -> PathBuf {
         return given.to_owned();
     }
     let named = Path::new(FOLDER).join(given).with_extension("toml");
-    if named.exists() { named } else { given.to_owned() }
+    if named.exists() {
+        named
+    } else {
+        given.to_owned()
+    }
 }
 
 fn read(path: &Path) -> Result<Scenario, Fault> {
@@ -250,7 +290,9 @@ fn read(path: &Path) -> Result<Scenario, Fault> {
             .next("`cpe sim list` shows those in ./simulations")
     })?;
     if about.len() > SCENARIO_BYTES_MAX {
-        return Err(Fault::failed(format!("{shown} is larger than a scenario may be")));
+        return Err(Fault::failed(format!(
+            "{shown} is larger than a scenario may be"
+        )));
     }
     let text = std::fs::read_to_string(path).about(format!("cannot read {shown}"))?;
     Scenario::parse(&text).about(shown)

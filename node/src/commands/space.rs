@@ -168,17 +168,33 @@ struct How {
     waits: bool,
 }
 
-const RD: How = How { path: "rd", waits: true };
-const RDP: How = How { path: "rdp", waits: false };
-const IN: How = How { path: "in", waits: true };
-const INP: How = How { path: "inp", waits: false };
+const RD: How = How {
+    path: "rd",
+    waits: true,
+};
+const RDP: How = How {
+    path: "rdp",
+    waits: false,
+};
+const IN: How = How {
+    path: "in",
+    waits: true,
+};
+const INP: How = How {
+    path: "inp",
+    waits: false,
+};
 
 /// Runs a command of the tuple space.
 ///
 /// # Errors
 /// Why it was not done.
 pub(crate) async fn run(command: SpaceCommand, common: Common) -> Result<Status, Fault> {
-    let space = Remote { client: Client::of(&common), within: common.timeout(), common };
+    let space = Remote {
+        client: Client::of(&common),
+        within: common.timeout(),
+        common,
+    };
     match command {
         SpaceCommand::Store(args) => space.store(args).await,
         SpaceCommand::Out(args) => {
@@ -197,7 +213,10 @@ pub(crate) async fn run(command: SpaceCommand, common: Common) -> Result<Status,
         SpaceCommand::Declare(args) => space.declare(args).await,
         SpaceCommand::List { workspace } => space.list(workspace).await,
         SpaceCommand::Delete { workspace, name } => space.delete(&workspace, name).await,
-        SpaceCommand::Watch { workspace, template } => space.watch(&workspace, template).await,
+        SpaceCommand::Watch {
+            workspace,
+            template,
+        } => space.watch(&workspace, template).await,
     }
 }
 
@@ -215,7 +234,13 @@ impl Remote {
             (None, Some(text)) => value("VALUE", text)?,
             (None, None) => return Err(Fault::usage("neither VALUE nor --file was given")),
         };
-        self.add(&args.workspace, "store", json!({"name": name, "value": value}), args.ack).await
+        self.add(
+            &args.workspace,
+            "store",
+            json!({"name": name, "value": value}),
+            args.ack,
+        )
+        .await
     }
 
     async fn add(
@@ -243,7 +268,9 @@ impl Remote {
 
     async fn named(&self, how: How, args: NameArgs) -> Result<Status, Fault> {
         let template = json!([value("NAME", &args.name)?, {"?": "any"}]);
-        let found = self.find(how, &args.workspace, template, args.read.fresh).await?;
+        let found = self
+            .find(how, &args.workspace, template, args.read.fresh)
+            .await?;
         let Some(value) = found.and_then(|fields| fields.get(1).cloned()) else {
             return self.nothing();
         };
@@ -252,7 +279,10 @@ impl Remote {
 
     async fn matching(&self, how: How, args: TemplateArgs) -> Result<Status, Fault> {
         let template = template(&args.template)?;
-        match self.find(how, &args.workspace, template, args.read.fresh).await? {
+        match self
+            .find(how, &args.workspace, template, args.read.fresh)
+            .await?
+        {
             Some(tuple) => self.show(&tuple, &args.read),
             None => self.nothing(),
         }
@@ -270,7 +300,9 @@ impl Remote {
         match found.get_mut("tuple").map(Value::take) {
             Some(tuple @ Value::Array(_)) => Ok(Some(tuple)),
             Some(Value::Null) if !how.waits => Ok(None),
-            _ => Err(Fault::failed(format!("the node answered without a tuple: {found}"))),
+            _ => Err(Fault::failed(format!(
+                "the node answered without a tuple: {found}"
+            ))),
         }
     }
 
@@ -284,7 +316,8 @@ impl Remote {
 
     fn show(&self, value: &Value, read: &ReadArgs) -> Result<Status, Fault> {
         if let Some(path) = &read.out {
-            std::fs::write(path, as_bytes(value)).about(format!("cannot write {}", path.display()))?;
+            std::fs::write(path, as_bytes(value))
+                .about(format!("cannot write {}", path.display()))?;
         } else if self.common.json {
             output::json(value)?;
         } else {
@@ -350,14 +383,16 @@ impl Remote {
             while let Some(line) = lines.next().await? {
                 output::json(line.get("tuple").unwrap_or(&line))?;
             }
-            Err(Fault::unavailable("the node ended the watch: it is stopping"))
+            Err(Fault::unavailable(
+                "the node ended the watch: it is stopping",
+            ))
         };
         // Only a time that was asked for ends a watch, and then it has done what it was to do.
         match self.common.timeout {
             None => print.await,
-            Some(within) => {
-                tokio::time::timeout(within, print).await.unwrap_or(Ok(Status::Done))
-            }
+            Some(within) => tokio::time::timeout(within, print)
+                .await
+                .unwrap_or(Ok(Status::Done)),
         }
     }
 
@@ -399,7 +434,11 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
     // One byte more than allowed tells a file that is too large from one that just fits.
     let limit = FILE_BYTES_MAX + 1;
     if path == Path::new("-") {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).about(about)?;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .about(about)?;
     } else {
         let file = std::fs::File::open(path).about(&about)?;
         file.take(limit).read_to_end(&mut bytes).about(about)?;

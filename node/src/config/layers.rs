@@ -95,7 +95,9 @@ impl Settings {
         let mut sections = Map::new();
         for (key, value, _) in self.iter() {
             let (section, name) = key.split_once('.').unwrap_or(("", key));
-            let section = sections.entry(section).or_insert_with(|| Value::Object(Map::new()));
+            let section = sections
+                .entry(section)
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(section) = section {
                 section.insert(name.to_owned(), value.clone());
             }
@@ -115,12 +117,21 @@ impl Settings {
 
     fn add_env(&mut self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<(), Fault> {
         for setting in SETTINGS {
-            let Some(text) = env(setting.env) else { continue };
-            let wrong =
-                |why| Fault::usage(format!("environment {}: {}: {why}", setting.env, setting.key));
-            let text = text.to_str().ok_or_else(|| wrong("is not UTF-8 text".to_owned()))?;
+            let Some(text) = env(setting.env) else {
+                continue;
+            };
+            let wrong = |why| {
+                Fault::usage(format!(
+                    "environment {}: {}: {why}",
+                    setting.env, setting.key
+                ))
+            };
+            let text = text
+                .to_str()
+                .ok_or_else(|| wrong("is not UTF-8 text".to_owned()))?;
             let value = setting.shape.read_text(text).map_err(wrong)?;
-            self.values.insert(setting.key, (value, Source::Env(setting.env)));
+            self.values
+                .insert(setting.key, (value, Source::Env(setting.env)));
         }
         Ok(())
     }
@@ -139,7 +150,10 @@ impl Settings {
             let Some(body) = body.get_ref().as_table() else {
                 return Err(unknown(path, line, section));
             };
-            if !SETTINGS.iter().any(|s| s.key.split('.').next() == Some(section.as_ref())) {
+            if !SETTINGS
+                .iter()
+                .any(|s| s.key.split('.').next() == Some(section.as_ref()))
+            {
                 return Err(unknown_section(path, line, section));
             }
             for (name, value) in body {
@@ -165,7 +179,10 @@ fn read(path: &Path) -> Result<String, Fault> {
     };
     let about = std::fs::metadata(path).map_err(|error| wrong(&error))?;
     if about.len() > FILE_BYTES_MAX {
-        return Err(wrong(&format!("{} bytes; at most {FILE_BYTES_MAX}", about.len())));
+        return Err(wrong(&format!(
+            "{} bytes; at most {FILE_BYTES_MAX}",
+            about.len()
+        )));
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
     String::from_utf8(bytes).map_err(|error| {
@@ -177,11 +194,18 @@ fn read(path: &Path) -> Result<String, Fault> {
 }
 
 fn line_of(text: &str, span: &Range<usize>) -> usize {
-    1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count()
+    1 + text
+        .bytes()
+        .take(span.start)
+        .filter(|byte| *byte == b'\n')
+        .count()
 }
 
 fn unknown(path: &Path, line: usize, key: &str) -> Fault {
-    let fault = Fault::usage(format!("{}:{line}: unknown setting `{key}`", path.display()));
+    let fault = Fault::usage(format!(
+        "{}:{line}: unknown setting `{key}`",
+        path.display()
+    ));
     match settings::nearest(key) {
         Some(near) => fault.next(format!("did you mean `{near}`?")),
         None => fault.next("`cpe config show` lists all settings"),
@@ -189,10 +213,17 @@ fn unknown(path: &Path, line: usize, key: &str) -> Fault {
 }
 
 fn unknown_section(path: &Path, line: usize, section: &str) -> Fault {
-    let known: std::collections::BTreeSet<_> =
-        SETTINGS.iter().filter_map(|setting| setting.key.split('.').next()).collect();
-    let fault = Fault::usage(format!("{}:{line}: unknown section `[{section}]`", path.display()));
-    let near = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, section));
+    let known: std::collections::BTreeSet<_> = SETTINGS
+        .iter()
+        .filter_map(|setting| setting.key.split('.').next())
+        .collect();
+    let fault = Fault::usage(format!(
+        "{}:{line}: unknown section `[{section}]`",
+        path.display()
+    ));
+    let near = known
+        .iter()
+        .min_by_key(|name| strsim::damerau_levenshtein(name, section));
     match near.filter(|name| strsim::damerau_levenshtein(name, section) <= 2) {
         Some(near) => fault.next(format!("did you mean `[{near}]`?")),
         None => {
@@ -213,9 +244,10 @@ fn to_json(value: &DeValue<'_>) -> Result<Value, String> {
         }
         DeValue::Float(number) => Value::from(number.as_str()),
         DeValue::Datetime(time) => Value::from(time.to_string()),
-        DeValue::Array(items) => {
-            items.iter().map(|item| to_json(item.get_ref())).collect::<Result<Value, _>>()?
-        }
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| to_json(item.get_ref()))
+            .collect::<Result<Value, _>>()?,
         DeValue::Table(table) => {
             let mut map = Map::new();
             for (key, value) in table {

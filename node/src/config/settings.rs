@@ -34,7 +34,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "node.name",
         env: "CPE_NODE_NAME",
-        shape: Shape::Text { bytes_max: NODE_NAME_BYTES_MAX },
+        shape: Shape::Text {
+            bytes_max: NODE_NAME_BYTES_MAX,
+        },
         default: || json!(""),
     },
     Setting {
@@ -52,13 +54,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "node.capabilities",
         env: "CPE_NODE_CAPABILITIES",
-        shape: Shape::Pairs { bytes_max: NAME_BYTES_MAX },
+        shape: Shape::Pairs {
+            bytes_max: NAME_BYTES_MAX,
+        },
         default: || json!({}),
     },
     Setting {
         key: "node.stop_within",
         env: "CPE_NODE_STOP_WITHIN",
-        shape: Shape::Span { low: Duration::from_millis(100), high: Duration::from_secs(600) },
+        shape: Shape::Span {
+            low: Duration::from_millis(100),
+            high: Duration::from_secs(600),
+        },
         default: || json!("10s"),
     },
     Setting {
@@ -88,7 +95,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "mesh.shards",
         env: "CPE_MESH_SHARDS",
-        shape: Shape::Count { low: 1, high: 4096, unit: "shards" },
+        shape: Shape::Count {
+            low: 1,
+            high: 4096,
+            unit: "shards",
+        },
         default: || json!(256),
     },
     Setting {
@@ -100,19 +111,28 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "api.hosts",
         env: "CPE_API_HOSTS",
-        shape: Shape::Names { bytes_max: NAME_BYTES_MAX },
+        shape: Shape::Names {
+            bytes_max: NAME_BYTES_MAX,
+        },
         default: || json!([]),
     },
     Setting {
         key: "api.body_bytes_max",
         env: "CPE_API_BODY_BYTES_MAX",
-        shape: Shape::Size { low: 4096, high: BODY_BYTES_CEILING },
+        shape: Shape::Size {
+            low: 4096,
+            high: BODY_BYTES_CEILING,
+        },
         default: || json!(8 << 20),
     },
     Setting {
         key: "forest.workers",
         env: "CPE_FOREST_WORKERS",
-        shape: Shape::Count { low: 0, high: 256, unit: "workers" },
+        shape: Shape::Count {
+            low: 0,
+            high: 256,
+            unit: "workers",
+        },
         default: || json!(1),
     },
     Setting {
@@ -142,6 +162,9 @@ pub(crate) fn nearest(wrong: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(key, wrong)
             .min(1 + strsim::damerau_levenshtein(&leaf(key), &leaf(wrong)))
     };
-    let near = SETTINGS.iter().map(|setting| (distance(setting.key), setting.key)).min()?;
+    let near = SETTINGS
+        .iter()
+        .map(|setting| (distance(setting.key), setting.key))
+        .min()?;
     (near.0 <= 1 + wrong.len() / 3).then_some(near.1)
 }

@@ -21,7 +21,11 @@ pub(crate) enum Shape {
     /// `true` or `false`.
     Flag,
     /// A whole number.
-    Count { low: i64, high: i64, unit: &'static str },
+    Count {
+        low: i64,
+        high: i64,
+        unit: &'static str,
+    },
     /// A number of bytes, bare or with a unit: `8 MiB`.
     Size { low: u64, high: u64 },
     /// A time: `10s`, `1m 30s`, `250ms`.
@@ -47,7 +51,11 @@ impl Shape {
     /// # Errors
     /// What is wrong with it and what would be right.
     pub(crate) fn read_text(&self, text: &str) -> Result<Value, String> {
-        let items = || text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = || {
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+        };
         let raw = match self {
             Self::Flag => match text {
                 "true" | "1" | "yes" | "on" => Value::Bool(true),
@@ -85,9 +93,13 @@ impl Shape {
                 Some(count) if (*low..=*high).contains(&count) => Ok(Value::from(count)),
                 _ => Err(format!("{number} is out of bounds: {low} to {high} {unit}")),
             },
-            (Self::Size { low, high }, Value::Number(number)) => {
-                size(number.as_u64().ok_or_else(|| format!("{number} is no size"))?, *low, *high)
-            }
+            (Self::Size { low, high }, Value::Number(number)) => size(
+                number
+                    .as_u64()
+                    .ok_or_else(|| format!("{number} is no size"))?,
+                *low,
+                *high,
+            ),
             (Self::Size { low, high }, Value::String(text)) => {
                 size(parse_size(&text)?, *low, *high)
             }
@@ -96,15 +108,17 @@ impl Shape {
                 if (*low..=*high).contains(&span) {
                     return Ok(Value::from(text));
                 }
-                let (low, high) =
-                    (humantime::format_duration(*low), humantime::format_duration(*high));
+                let (low, high) = (
+                    humantime::format_duration(*low),
+                    humantime::format_duration(*high),
+                );
                 Err(format!("{text} is out of bounds: {low} to {high}"))
             }
             (Self::Socket, Value::String(text)) => parse_socket(&text).map(Value::from),
             (Self::Multiaddrs, Value::Array(items)) => list(items, ADDRESSES_MAX, &check_multiaddr),
-            (Self::Names { bytes_max }, Value::Array(items)) => {
-                list(items, ENTRIES_MAX, &|text| within(text, *bytes_max).map(|_| ()))
-            }
+            (Self::Names { bytes_max }, Value::Array(items)) => list(items, ENTRIES_MAX, &|text| {
+                within(text, *bytes_max).map(|_| ())
+            }),
             (Self::Pairs { bytes_max }, Value::Object(map)) => {
                 if map.len() > ENTRIES_MAX {
                     return Err(format!("{} entries; at most {ENTRIES_MAX}", map.len()));
@@ -112,7 +126,10 @@ impl Shape {
                 for (key, value) in &map {
                     within(key, *bytes_max)?;
                     let text = value.as_str();
-                    within(text.ok_or_else(|| format!("`{key}` must be text"))?, *bytes_max)?;
+                    within(
+                        text.ok_or_else(|| format!("`{key}` must be text"))?,
+                        *bytes_max,
+                    )?;
                 }
                 Ok(Value::Object(map))
             }
@@ -203,7 +220,9 @@ fn parse_socket(text: &str) -> Result<String, String> {
     }
     // A bare IPv6 address would make the last group look like a port.
     if bare.contains(':') && !host.starts_with('[') {
-        return Err(format!("`{text}` is ambiguous: write an IPv6 address as [::1]:8766"));
+        return Err(format!(
+            "`{text}` is ambiguous: write an IPv6 address as [::1]:8766"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -247,7 +266,10 @@ fn list(
         return Err(format!("{} entries; at most {entries_max}", items.len()));
     }
     for item in &items {
-        check(item.as_str().ok_or_else(|| format!("{item} must be text in quotes"))?)?;
+        check(
+            item.as_str()
+                .ok_or_else(|| format!("{item} must be text in quotes"))?,
+        )?;
     }
     Ok(Value::Array(items))
 }

@@ -50,13 +50,18 @@ fn defaults_keep_their_own_bounds() {
 
 #[test]
 fn flags_win_over_environment_and_environment_over_file() {
-    let (_folder, path) = file("[node]\nname = \"f\"\n[mesh]\nshards = 1\n[log]\nfilter = \"warn\"\n");
+    let (_folder, path) =
+        file("[node]\nname = \"f\"\n[mesh]\nshards = 1\n[log]\nfilter = \"warn\"\n");
     let env = |name: &str| match name {
         "CPE_MESH_SHARDS" => Some(OsString::from("2")),
         "CPE_LOG" => Some(OsString::from("debug")),
         _ => None,
     };
-    let flags = vec![Flag { key: "log.filter", flag: "--log", value: json!("trace") }];
+    let flags = vec![Flag {
+        key: "log.filter",
+        flag: "--log",
+        value: json!("trace"),
+    }];
     let settings = Settings::load(Some(path.clone()), &env, flags).unwrap();
     let seen: Vec<_> = settings
         .iter()
@@ -81,7 +86,10 @@ fn lists_and_pairs_come_from_the_environment_too() {
         _ => None,
     };
     let config = Config::from_settings(&Settings::load(None, &env, Vec::new()).unwrap()).unwrap();
-    assert_eq!(config.mesh.bootstrap, ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/2"]);
+    assert_eq!(
+        config.mesh.bootstrap,
+        ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/2"]
+    );
     assert_eq!(config.node.capabilities["zone"], "a=b");
     assert_eq!(config.api.body_bytes_max, 1 << 20);
     assert!(config.node.ephemeral);
@@ -90,7 +98,10 @@ fn lists_and_pairs_come_from_the_environment_too() {
 #[test]
 fn an_unknown_setting_is_named_with_its_line_and_the_nearest_right_one() {
     let wrong = complaint("[mesh]\n\nbootstrp = []\n");
-    assert!(wrong.starts_with("node.toml:3: unknown setting `mesh.bootstrp`"), "{wrong}");
+    assert!(
+        wrong.starts_with("node.toml:3: unknown setting `mesh.bootstrp`"),
+        "{wrong}"
+    );
     assert!(wrong.contains("did you mean `mesh.bootstrap`?"), "{wrong}");
 
     let wrong = complaint("[node]\nbootstrap = []\n");
@@ -111,11 +122,20 @@ fn far_names_get_no_silly_suggestion() {
 #[test]
 fn values_out_of_bounds_are_refused_with_line_and_bounds() {
     for (text, part) in [
-        ("[mesh]\nshards = 70000\n", "node.toml:2: mesh.shards: 70000 is out of bounds: 1 to"),
+        (
+            "[mesh]\nshards = 70000\n",
+            "node.toml:2: mesh.shards: 70000 is out of bounds: 1 to",
+        ),
         ("[mesh]\nshards = \"8\"\n", "expected 1 to 4096 shards"),
-        ("[node]\nstop_within = 10\n", "expected a time with its unit"),
+        (
+            "[node]\nstop_within = 10\n",
+            "expected a time with its unit",
+        ),
         ("[node]\nstop_within = \"10 parsecs\"\n", "is no time"),
-        ("[node]\nstop_within = \"2h\"\n", "out of bounds: 100ms to 10m"),
+        (
+            "[node]\nstop_within = \"2h\"\n",
+            "out of bounds: 100ms to 10m",
+        ),
         ("[api]\nbody_bytes_max = \"1 TB\"\n", "is no size"),
         ("[api]\nbody_bytes_max = 1\n", "out of bounds: 4096 to"),
         ("[api]\nlisten = \"8766\"\n", "is no address"),
@@ -161,18 +181,37 @@ fn the_commented_configuration_shows_every_setting_at_its_default() {
     let (_folder, path) = file(active);
     let settings = Settings::load(Some(path.clone()), &no_env, Vec::new()).unwrap();
     for ((key, value, source), setting) in settings.iter().zip(SETTINGS) {
-        assert!(matches!(source, Source::File(..)), "{key} is not in configs/node.toml");
+        assert!(
+            matches!(source, Source::File(..)),
+            "{key} is not in configs/node.toml"
+        );
         let default = setting.shape.check((setting.default)()).unwrap();
         let default = setting.shape.anchor(default, path.parent().unwrap());
-        let shown = if key == "node.capabilities" { json!({}) } else { value.clone() };
-        assert_eq!(shown, default, "{key} is not shown at its default in configs/node.toml");
-        assert!(text.contains(setting.env), "{} is not in configs/node.toml", setting.env);
+        let shown = if key == "node.capabilities" {
+            json!({})
+        } else {
+            value.clone()
+        };
+        assert_eq!(
+            shown, default,
+            "{key} is not shown at its default in configs/node.toml"
+        );
+        assert!(
+            text.contains(setting.env),
+            "{} is not in configs/node.toml",
+            setting.env
+        );
     }
 }
 
 #[test]
 fn the_configurations_to_copy_are_right() {
-    for name in ["node.toml", "lan-of-three/a.toml", "lan-of-three/b.toml", "lan-of-three/c.toml"] {
+    for name in [
+        "node.toml",
+        "lan-of-three/a.toml",
+        "lan-of-three/b.toml",
+        "lan-of-three/c.toml",
+    ] {
         let path = repository("configs").join(name);
         let settings = Settings::load(Some(path), &no_env, Vec::new()).unwrap();
         Config::from_settings(&settings).unwrap();
@@ -189,6 +228,9 @@ fn a_setting_of_the_table_is_a_field_and_the_other_way_round() {
         let mut nested = settings.nested();
         let (section, name) = key.split_once('.').unwrap();
         nested[section].as_object_mut().unwrap().remove(name);
-        assert!(serde_json::from_value::<Config>(nested).is_err(), "{key} is no field");
+        assert!(
+            serde_json::from_value::<Config>(nested).is_err(),
+            "{key} is no field"
+        );
     }
 }

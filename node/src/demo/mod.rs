@@ -38,7 +38,14 @@ pub(crate) struct DemoArgs {
 /// When any part of it failed.
 #[expect(clippy::unused_async, reason = "its body is not written yet")]
 pub(crate) async fn run(args: DemoArgs, common: Common) -> Result<Status, Fault> {
-    let DemoArgs { data, target, keep, trees, nodes, report } = args;
+    let DemoArgs {
+        data,
+        target,
+        keep,
+        trees,
+        nodes,
+        report,
+    } = args;
     let _ = (data, target, keep, trees, nodes, report, common);
     Err(Fault::failed("the demo is not part of this build"))
 }

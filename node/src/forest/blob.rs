@@ -27,7 +27,11 @@ pub(crate) fn parts(bytes: usize) -> usize {
 pub(crate) async fn put(space: &impl Space, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     for (index, part) in bytes.chunks(PART_BYTES).enumerate() {
         let index = i64::try_from(index).unwrap_or(i64::MAX);
-        let fields = vec![Value::from(name), Value::Int(index), Value::Bytes(part.to_vec())];
+        let fields = vec![
+            Value::from(name),
+            Value::Int(index),
+            Value::Bytes(part.to_vec()),
+        ];
         space.out(WORKSPACE, tuple(fields)?).await?;
     }
     Ok(())
@@ -44,7 +48,9 @@ pub(crate) async fn read(
     length_max: usize,
 ) -> Result<Vec<u8>, Fault> {
     if length > length_max {
-        return Err(Fault::failed(format!("`{name}` has {length} bytes; at most {length_max}")));
+        return Err(Fault::failed(format!(
+            "`{name}` has {length} bytes; at most {length_max}"
+        )));
     }
     let mut bytes = Vec::with_capacity(length);
     for index in 0..parts(length) {
@@ -56,13 +62,23 @@ pub(crate) async fn read(
         ])?;
         let Some(found) = space.rd(WORKSPACE, template, PART_WITHIN).await? else {
             let of = parts(length);
-            return Err(Fault::unavailable(format!("part {index} of {of} of `{name}` is missing")));
+            return Err(Fault::unavailable(format!(
+                "part {index} of {of} of `{name}` is missing"
+            )));
         };
-        bytes.extend_from_slice(found.fields().get(2).and_then(Value::as_bytes).unwrap_or(&[]));
+        bytes.extend_from_slice(
+            found
+                .fields()
+                .get(2)
+                .and_then(Value::as_bytes)
+                .unwrap_or(&[]),
+        );
     }
     if bytes.len() != length {
         let found = bytes.len();
-        return Err(Fault::failed(format!("`{name}` has {found} bytes, not {length} as said")));
+        return Err(Fault::failed(format!(
+            "`{name}` has {found} bytes, not {length} as said"
+        )));
     }
     Ok(bytes)
 }

@@ -12,8 +12,8 @@ use cpe_forest::{Dataset, Forest, ForestSpec, Grove, Manifest, OutOfBag, Score};
 use cpe_tuple::codec;
 use tokio::time::Instant;
 
-use super::blob::{self, template, tuple};
 use super::WORKSPACE;
+use super::blob::{self, template, tuple};
 use crate::exit::{About, Fault};
 use crate::remote::Space;
 
@@ -89,7 +89,9 @@ impl Task {
 
     /// Reads a task back; `None` for what is none.
     pub(crate) fn of(tuple: &Tuple) -> Option<Self> {
-        let [_, job, grove, spec, bytes, hash] = tuple.fields() else { return None };
+        let [_, job, grove, spec, bytes, hash] = tuple.fields() else {
+            return None;
+        };
         Some(Self {
             job: job.as_str()?.to_owned(),
             grove: u32::try_from(grove.as_int()?).ok()?,
@@ -162,7 +164,9 @@ impl Outcome {
     }
 
     fn of(tuple: &Tuple) -> Option<Self> {
-        let [_, grove, node, took, bytes, votes, error] = tuple.fields() else { return None };
+        let [_, grove, node, took, bytes, votes, error] = tuple.fields() else {
+            return None;
+        };
         let size = |value: &Value| usize::try_from(value.as_int()?).ok();
         Some(Self {
             grove: u32::try_from(grove.as_int()?).ok()?,
@@ -229,7 +233,11 @@ pub(crate) async fn train(
     let (groves, votes, progress) = gathered?;
     let forest = Forest::assemble(manifest, groves).about("the groves do not make a forest")?;
     let out_of_bag = forest.out_of_bag_score(data, &votes).ok();
-    Ok(Trained { forest, out_of_bag, progress })
+    Ok(Trained {
+        forest,
+        out_of_bag,
+        progress,
+    })
 }
 
 async fn gather(
@@ -240,8 +248,10 @@ async fn gather(
     stall: Duration,
     report: &mut impl FnMut(&Progress),
 ) -> Result<(Vec<Grove>, Vec<OutOfBag>, Progress), Fault> {
-    let mut progress =
-        Progress { groves: u32::try_from(tasks.len()).unwrap_or(u32::MAX), ..Progress::default() };
+    let mut progress = Progress {
+        groves: u32::try_from(tasks.len()).unwrap_or(u32::MAX),
+        ..Progress::default()
+    };
     report(&progress);
     if let Some(first) = tasks.first() {
         blob::put(space, &first.data_name(), encoded).await?;
@@ -255,14 +265,21 @@ async fn gather(
     let mut heard = Instant::now();
     let mut looked = Instant::now();
     while !missing.is_empty() {
-        let found = space.take(WORKSPACE, Outcome::template(job)?, LOOK_EVERY).await?;
+        let found = space
+            .take(WORKSPACE, Outcome::template(job)?, LOOK_EVERY)
+            .await?;
         if let Some(outcome) = found.as_ref().and_then(Outcome::of) {
             heard = Instant::now();
             slowest = slowest.max(outcome.took);
             let task = tasks.iter().find(|task| task.grove == outcome.grove);
-            let Some(task) = task.filter(|task| missing.remove(&task.grove)) else { continue };
+            let Some(task) = task.filter(|task| missing.remove(&task.grove)) else {
+                continue;
+            };
             let (bytes, vote_bytes) = outcome.grown.clone().map_err(|why| {
-                Fault::failed(format!("node {} cannot grow grove {}: {why}", outcome.node, task.grove))
+                Fault::failed(format!(
+                    "node {} cannot grow grove {}: {why}",
+                    outcome.node, task.grove
+                ))
             })?;
             let (grove, vote) = read(space, task, bytes, vote_bytes).await?;
             groves.push(grove);

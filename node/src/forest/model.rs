@@ -10,9 +10,9 @@ use cpe_forest::limits::MAX_FOREST_BYTES;
 use cpe_forest::{Forest, ModelCard, Score};
 use tokio::sync::Mutex;
 
+use super::WORKSPACE;
 use super::blob::{self, template, tuple};
 use super::job::hex;
-use super::WORKSPACE;
 use crate::exit::{About, Fault};
 use crate::remote::Space;
 
@@ -65,11 +65,7 @@ impl Models {
     ///
     /// # Errors
     /// As [`get`].
-    pub(crate) async fn get(
-        &self,
-        space: &impl Space,
-        name: &str,
-    ) -> Result<Arc<Forest>, Fault> {
+    pub(crate) async fn get(&self, space: &impl Space, name: &str) -> Result<Arc<Forest>, Fault> {
         let record = known(space, name).await?;
         if let Some((hash, forest)) = self.kept.lock().await.get(name)
             && *hash == record.hash
@@ -118,12 +114,19 @@ pub(crate) async fn put(
         ("bytes", Value::Int(length)),
         ("card", Value::from(card)),
     ];
-    let map: BTreeMap<String, Value> =
-        entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let map: BTreeMap<String, Value> = entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
     if old.is_none() {
         space.declare_single(WORKSPACE, &variable(name)).await?;
     }
-    space.out(WORKSPACE, tuple(vec![Value::from(variable(name)), Value::Map(map)])?).await?;
+    space
+        .out(
+            WORKSPACE,
+            tuple(vec![Value::from(variable(name)), Value::Map(map)])?,
+        )
+        .await?;
     if let Some(old) = old.filter(|old| old.hash != hash) {
         // Best effort: old bytes only take room.
         let _ = space.delete(WORKSPACE, &blob_name(name, &old.hash)).await;
@@ -145,9 +148,8 @@ pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, Model
 async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
     let found = record(space, name, MODEL_WITHIN).await?;
     found.ok_or_else(|| {
-        Fault::failed(format!("no model is called `{name}` in the mesh")).next(
-            "train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash",
-        )
+        Fault::failed(format!("no model is called `{name}` in the mesh"))
+            .next("train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash")
     })
 }
 
@@ -157,11 +159,7 @@ async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest
     Forest::decode(&bytes).about(format!("model `{name}` cannot be read"))
 }
 
-async fn record(
-    space: &impl Space,
-    name: &str,
-    within: Duration,
-) -> Result<Option<Record>, Fault> {
+async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Option<Record>, Fault> {
     let template = template(vec![
         Field::Actual(Value::from(variable(name))),
         Field::Typed(Kind::Map),
@@ -185,7 +183,9 @@ pub(crate) fn read_file(path: &Path) -> Result<Forest, Fault> {
     let shown = path.display();
     let about = std::fs::metadata(path).about(format!("cannot read the model {shown}"))?;
     if about.len() > MAX_FOREST_BYTES as u64 {
-        return Err(Fault::failed(format!("{shown} is larger than a model may be")));
+        return Err(Fault::failed(format!(
+            "{shown} is larger than a model may be"
+        )));
     }
     let bytes = std::fs::read(path).about(format!("cannot read the model {shown}"))?;
     Forest::decode(&bytes).about(format!("{shown} is no model"))

@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::WORKSPACE;
 use super::blob;
 use super::job::{Outcome, Task, hex};
-use super::WORKSPACE;
 use crate::exit::{About, Fault};
 use crate::remote::Space;
 
@@ -41,7 +41,11 @@ pub(crate) struct Workers<S> {
 impl<S: Space + Send + Sync + 'static> Workers<S> {
     /// Starts so many workers, which work until `stop`.
     pub(crate) fn start(space: S, node: String, count: u16, stop: &CancellationToken) {
-        let shared = Arc::new(Self { space, node, kept: Mutex::default() });
+        let shared = Arc::new(Self {
+            space,
+            node,
+            kept: Mutex::default(),
+        });
         for _ in 0..count {
             let (shared, stop) = (Arc::clone(&shared), stop.clone());
             tokio::spawn(async move {
@@ -92,9 +96,15 @@ impl<S: Space + Send + Sync + 'static> Workers<S> {
                 Err(reason)
             }
         };
-        let outcome =
-            Outcome { grove: task.grove, node: self.node.clone(), took: began.elapsed(), grown };
-        self.space.out(WORKSPACE, outcome.to_tuple(&task.job)?).await
+        let outcome = Outcome {
+            grove: task.grove,
+            node: self.node.clone(),
+            took: began.elapsed(),
+            grown,
+        };
+        self.space
+            .out(WORKSPACE, outcome.to_tuple(&task.job)?)
+            .await
     }
 
     async fn grow(&self, task: &Task) -> Result<(Vec<u8>, Vec<u8>), Fault> {

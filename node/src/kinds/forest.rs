@@ -29,12 +29,19 @@ pub(super) struct ForestActor {
 
 impl ForestActor {
     pub(super) fn new(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
-        let model = start.args.as_map().and_then(|args| args.get("model")?.as_str());
+        let model = start
+            .args
+            .as_map()
+            .and_then(|args| args.get("model")?.as_str());
         let model = model.ok_or_else(|| {
             ActorError::refused("a forest needs the name of its model: {\"model\": NAME}")
         })?;
         let (model, space) = (model.to_owned(), start.node.space().clone());
-        Ok(Box::new(Self { model, space, models }))
+        Ok(Box::new(Self {
+            model,
+            space,
+            models,
+        }))
     }
 }
 
@@ -82,7 +89,10 @@ pub(super) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
     }
     let rows = Rows::new(width, values).map_err(|error| error.to_string())?;
     let told = forest.predict(&rows).map_err(|error| error.to_string())?;
-    let mut answers = told.rows.iter().map(|row| answer(manifest, row, told.trees));
+    let mut answers = told
+        .rows
+        .iter()
+        .map(|row| answer(manifest, row, told.trees));
     if several {
         return Ok(Value::List(answers.collect()));
     }
@@ -92,20 +102,33 @@ pub(super) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
 fn features(manifest: &Manifest, case: &Value) -> Result<Vec<f64>, String> {
     let wanted = manifest.features();
     match case {
-        Value::List(given) if given.len() == wanted.len() => {
-            wanted.iter().zip(given).map(|(feature, value)| number(feature, value)).collect()
-        }
-        Value::List(given) => {
-            Err(format!("{} features were given, the model wants {}", given.len(), wanted.len()))
-        }
+        Value::List(given) if given.len() == wanted.len() => wanted
+            .iter()
+            .zip(given)
+            .map(|(feature, value)| number(feature, value))
+            .collect(),
+        Value::List(given) => Err(format!(
+            "{} features were given, the model wants {}",
+            given.len(),
+            wanted.len()
+        )),
         Value::Map(given) => {
-            if let Some(name) = given.keys().find(|name| wanted.iter().all(|f| f.name != **name)) {
+            if let Some(name) = given
+                .keys()
+                .find(|name| wanted.iter().all(|f| f.name != **name))
+            {
                 return Err(format!("the model has no feature `{name}`"));
             }
             let value = |feature: &Feature| given.get(&feature.name).unwrap_or(&Value::Null);
-            wanted.iter().map(|feature| number(feature, value(feature))).collect()
+            wanted
+                .iter()
+                .map(|feature| number(feature, value(feature)))
+                .collect()
         }
-        other => Err(format!("a case is a list or a map of features, not a value of {}", other.kind())),
+        other => Err(format!(
+            "a case is a list or a map of features, not a value of {}",
+            other.kind()
+        )),
     }
 }
 
@@ -129,7 +152,12 @@ fn answer(manifest: &Manifest, told: &Prediction, trees: u32) -> Value {
     let mut map = BTreeMap::new();
     map.insert("trees".to_owned(), Value::Int(trees.into()));
     match told {
-        Prediction::Class { class, votes, probabilities, .. } => {
+        Prediction::Class {
+            class,
+            votes,
+            probabilities,
+            ..
+        } => {
             let classes = || manifest.classes().iter().cloned();
             let votes = classes().zip(votes.iter().map(|votes| Value::Int((*votes).into())));
             let shares = classes().zip(probabilities.iter().map(|share| Value::Float(*share)));
@@ -147,7 +175,11 @@ fn answer(manifest: &Manifest, told: &Prediction, trees: u32) -> Value {
 fn describe(name: &str, forest: &Forest) -> Value {
     let manifest = forest.manifest();
     let list = |names: Vec<&str>| Value::List(names.into_iter().map(Value::from).collect());
-    let features = manifest.features().iter().map(|feature| feature.name.as_str()).collect();
+    let features = manifest
+        .features()
+        .iter()
+        .map(|feature| feature.name.as_str())
+        .collect();
     let classes = manifest.classes().iter().map(String::as_str).collect();
     let entries = [
         ("model", Value::from(name)),
@@ -157,7 +189,12 @@ fn describe(name: &str, forest: &Forest) -> Value {
         ("features", list(features)),
         ("trees", Value::Int(manifest.spec().trees.into())),
     ];
-    Value::Map(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    Value::Map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -170,7 +207,11 @@ mod tests {
     fn forest() -> Forest {
         let mut csv = String::from("size,colour,kind\n");
         for n in 0..40 {
-            let (colour, kind) = if n < 20 { ("red", "small") } else { ("blue", "large") };
+            let (colour, kind) = if n < 20 {
+                ("red", "small")
+            } else {
+                ("blue", "large")
+            };
             csv.push_str(&format!("{n},{colour},{kind}\n"));
         }
         let options = CsvOptions::default();
@@ -195,7 +236,12 @@ mod tests {
     #[test]
     fn several_cases_get_as_many_answers() {
         let told = ask("[[3, \"red\"], [33, \"blue\"], [33, null]]").unwrap();
-        let classes: Vec<_> = told.as_array().unwrap().iter().map(|a| a["class"].clone()).collect();
+        let classes: Vec<_> = told
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| a["class"].clone())
+            .collect();
         assert_eq!(classes.get(..2).unwrap(), ["small", "large"]);
         assert_eq!(classes.len(), 3);
     }

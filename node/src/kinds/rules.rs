@@ -41,7 +41,11 @@ impl RulesActor {
         let agent = Worker::spawn("rules", move || RuleAgent::new(&name, &source, options));
         let agent = Arc::new(agent.map_err(ActorError::refused)?);
         let (driver, inbox) = Driver::new(agent, start.name, start.node, models);
-        Ok(Box::new(Self { inbox, driver: Some(driver), running: None }))
+        Ok(Box::new(Self {
+            inbox,
+            driver: Some(driver),
+            running: None,
+        }))
     }
 }
 
@@ -93,11 +97,17 @@ impl Program {
                 let source = read(Path::new(file)).map_err(|error| {
                     ActorError::refused(format!("cannot read the program {file}: {error}"))
                 })?;
-                Ok(Self { file: file.to_owned(), source, seed })
+                Ok(Self {
+                    file: file.to_owned(),
+                    source,
+                    seed,
+                })
             }
-            (None, Some(source)) => {
-                Ok(Self { file: "<rules>".to_owned(), source: source.to_owned(), seed })
-            }
+            (None, Some(source)) => Ok(Self {
+                file: "<rules>".to_owned(),
+                source: source.to_owned(),
+                seed,
+            }),
             _ => Err(ActorError::refused(
                 "rules need a program: {\"file\": PATH} or {\"source\": TEXT}",
             )),
@@ -123,10 +133,19 @@ mod tests {
 
     #[test]
     fn arguments_name_a_file_or_hold_the_source() {
-        let program = Program::of(&parse_value("{\"source\":\"(defrule r =>)\",\"seed\":7}").unwrap());
+        let program =
+            Program::of(&parse_value("{\"source\":\"(defrule r =>)\",\"seed\":7}").unwrap());
         let program = program.unwrap();
-        assert_eq!((program.source.as_str(), program.seed), ("(defrule r =>)", 7));
-        for args in ["null", "{}", "{\"file\":\"a\",\"source\":\"b\"}", "{\"file\":17}"] {
+        assert_eq!(
+            (program.source.as_str(), program.seed),
+            ("(defrule r =>)", 7)
+        );
+        for args in [
+            "null",
+            "{}",
+            "{\"file\":\"a\",\"source\":\"b\"}",
+            "{\"file\":17}",
+        ] {
             Program::of(&parse_value(args).unwrap()).unwrap_err();
         }
         let missing = Program::of(&parse_value("{\"file\":\"/nowhere.clp\"}").unwrap());

@@ -12,18 +12,29 @@ fn echo_answers_what_it_gets() {
     node.cpe(&["actor", "spawn", "echo", "e"]).code(0);
     for message in ["17", "\"text\"", "{\"a\":[1,null]}", "{\"sym\":\"s\"}"] {
         let answer = node.cpe(&["actor", "ask", "e", message, "--json"]).json();
-        assert_eq!(answer, serde_json::from_str::<serde_json::Value>(message).unwrap());
+        assert_eq!(
+            answer,
+            serde_json::from_str::<serde_json::Value>(message).unwrap()
+        );
     }
 }
 
 #[test]
 fn errors_of_actors_are_told() {
     let node = Node::alone();
-    node.cpe(&["actor", "spawn", "nonsense", "x"]).code(1).says("nonsense");
-    node.cpe(&["actor", "ask", "nobody", "hello", "--timeout", "5s"]).code(1).says("nobody");
-    node.cpe(&["actor", "where", "nobody"]).code(1).says("nobody");
+    node.cpe(&["actor", "spawn", "nonsense", "x"])
+        .code(1)
+        .says("nonsense");
+    node.cpe(&["actor", "ask", "nobody", "hello", "--timeout", "5s"])
+        .code(1)
+        .says("nobody");
+    node.cpe(&["actor", "where", "nobody"])
+        .code(1)
+        .says("nobody");
     node.cpe(&["actor", "spawn", "counter", "c"]).code(0);
-    node.cpe(&["actor", "spawn", "counter", "c"]).code(1).says("taken");
+    node.cpe(&["actor", "spawn", "counter", "c"])
+        .code(1)
+        .says("taken");
     node.cpe(&["actor", "ask", "c", "{\"multiply\":2}"]).code(1);
     assert_eq!(node.cpe(&["actor", "ask", "c", "{\"add\":2}"]).out, "2\n");
 }
@@ -40,8 +51,12 @@ fn rules_answer_and_act_on_the_space() {
                   => (retract ?l) (reply-to ?a (length$ ?v)))";
     fs::write(&program, text).unwrap();
     let args = json!({"file": program}).to_string();
-    node.cpe(&["actor", "spawn", "rules", "r", "--args", &args]).code(0);
-    assert_eq!(node.cpe(&["actor", "ask", "r", "{\"hello\":\"Ada\"}"]).out, "hello Ada\n");
+    node.cpe(&["actor", "spawn", "rules", "r", "--args", &args])
+        .code(0);
+    assert_eq!(
+        node.cpe(&["actor", "ask", "r", "{\"hello\":\"Ada\"}"]).out,
+        "hello Ada\n"
+    );
     assert_eq!(node.cpe(&["space", "find", "w", "greeted"]).out, "Ada\n");
     // The reply to this one comes after the answer to a request of the rules' own.
     assert_eq!(node.cpe(&["actor", "ask", "r", "look"]).out, "2\n");
@@ -58,26 +73,39 @@ fn rules_follow_a_subscription_and_other_actors() {
                     => (retract ?f) (reply-to ?a ?n))";
     node.cpe(&["actor", "spawn", "counter", "tally"]).code(0);
     let args = json!({"source": source}).to_string();
-    node.cpe(&["actor", "spawn", "rules", "boss", "--args", &args]).code(0);
+    node.cpe(&["actor", "spawn", "rules", "boss", "--args", &args])
+        .code(0);
     for n in ["1", "20", "300"] {
         node.cpe(&["space", "store", "jobs", "job", n]).code(0);
     }
-    until("all jobs are counted", || node.cpe(&["actor", "ask", "boss", "total"]).out == "321\n");
+    until("all jobs are counted", || {
+        node.cpe(&["actor", "ask", "boss", "total"]).out == "321\n"
+    });
 }
 
 #[test]
 fn rules_that_do_not_parse_or_never_end_leave_the_node_alone() {
     let node = Node::alone();
     let args = json!({"source": "(defrule r\n (a) = (b))"}).to_string();
-    node.cpe(&["actor", "spawn", "rules", "x", "--args", &args]).code(1).says(":2");
-    node.cpe(&["actor", "spawn", "rules", "x"]).code(1).says("source");
+    node.cpe(&["actor", "spawn", "rules", "x", "--args", &args])
+        .code(1)
+        .says(":2");
+    node.cpe(&["actor", "spawn", "rules", "x"])
+        .code(1)
+        .says("source");
 
     let source = "(defrule r (message (kind loop)) => (while TRUE do))
                   (defrule s (message (kind hello)) => (reply hi))";
     let args = json!({"source": source}).to_string();
-    node.cpe(&["actor", "spawn", "rules", "y", "--args", &args]).code(0);
-    node.cpe(&["actor", "ask", "y", "loop"]).code(1).says("deadline");
-    assert_eq!(node.cpe(&["actor", "ask", "y", "hello", "--json"]).json(), json!({"sym": "hi"}));
+    node.cpe(&["actor", "spawn", "rules", "y", "--args", &args])
+        .code(0);
+    node.cpe(&["actor", "ask", "y", "loop"])
+        .code(1)
+        .says("deadline");
+    assert_eq!(
+        node.cpe(&["actor", "ask", "y", "hello", "--json"]).json(),
+        json!({"sym": "hi"})
+    );
 }
 
 #[test]
@@ -89,5 +117,7 @@ fn a_crowd_starts_together_and_triage_decides() {
     let case = "{\"case\":{\"id\":7,\"probability\":0.97}}";
     let decided = node.cpe(&["actor", "ask", "triage", case, "--json"]).json();
     assert_eq!(decided["decision"], json!({"sym": "malignant"}));
-    node.cpe(&["actor", "ask", "oracle", "model"]).code(1).says("no model is called `demo`");
+    node.cpe(&["actor", "ask", "oracle", "model"])
+        .code(1)
+        .says("no model is called `demo`");
 }

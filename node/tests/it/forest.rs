@@ -24,12 +24,17 @@ fn a_forest_is_trained_used_and_inspected_without_a_node() {
     let csv = csv(folder.path());
     let (csv, model) = (csv.to_str().unwrap(), folder.path().join("m.forest"));
     let model = model.to_str().unwrap();
-    let args = ["forest", "train", csv, "--target", "kind", "--out", model, "--local"];
+    let args = [
+        "forest", "train", csv, "--target", "kind", "--out", model, "--local",
+    ];
     let trained = run(&[&args[..], &["--trees", "20", "--json"]].concat()).json();
     assert_eq!(trained["card"]["target"], "kind");
 
     let score = run(&["forest", "evaluate", model, csv, "--json"]).json();
-    assert!(score["classes"]["accuracy"].as_f64().unwrap() > 0.95, "{score}");
+    assert!(
+        score["classes"]["accuracy"].as_f64().unwrap() > 0.95,
+        "{score}"
+    );
     let ran = run(&["forest", "predict", model, csv]).code(0);
     let mut lines = ran.out.lines();
     assert_eq!(lines.next(), Some("kind,p(large),p(small)"));
@@ -48,14 +53,19 @@ fn wrong_data_is_refused_with_what_is_wrong() {
         let csv = folder.path().join("d.csv");
         fs::write(&csv, text).unwrap();
         let (csv, out) = (csv.to_str().unwrap(), out.to_str().unwrap());
-        run(&["forest", "train", csv, "--target", target, "--out", out, "--local"]).code(1)
+        run(&[
+            "forest", "train", csv, "--target", target, "--out", out, "--local",
+        ])
+        .code(1)
     };
     train("a,b\n1,2\n3,4\n5,6\n7,8\n", "kind").says("kind");
     train("a,b\n1,2\n3\n5,6\n7,8\n", "b").says("3");
     train("a,b\n1,x\nfoo,y\n5,x\n7,y\n", "b").says("a");
     train("", "b");
     assert!(!out.exists());
-    run(&["forest", "inspect", "/nowhere/m.forest"]).code(1).says("/nowhere/m.forest");
+    run(&["forest", "inspect", "/nowhere/m.forest"])
+        .code(1)
+        .says("/nowhere/m.forest");
 }
 
 #[test]
@@ -64,23 +74,48 @@ fn three_nodes_grow_the_forest_that_one_machine_grows_alone() {
     let csv = csv(nodes[0].folder());
     let (csv, file) = (csv.to_str().unwrap(), nodes[0].folder().join("m.forest"));
     let file = file.to_str().unwrap();
-    let args = ["forest", "train", csv, "--target", "kind", "--trees", "60", "--json", "--out"];
+    let args = [
+        "forest", "train", csv, "--target", "kind", "--trees", "60", "--json", "--out",
+    ];
     let here = run(&[&args[..], &[file, "--local"]].concat()).json();
     let there = nodes[0].cpe(&[&args[..], &["crowd"]].concat()).json();
     assert_eq!(here["card"]["forest"], there["card"]["forest"]);
-    assert!(there["card"]["out_of_bag"]["classes"]["accuracy"].as_f64().unwrap() > 0.9);
-    let grown: u64 =
-        there["groves_by_node"].as_object().unwrap().values().filter_map(|n| n.as_u64()).sum();
+    assert!(
+        there["card"]["out_of_bag"]["classes"]["accuracy"]
+            .as_f64()
+            .unwrap()
+            > 0.9
+    );
+    let grown: u64 = there["groves_by_node"]
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(|n| n.as_u64())
+        .sum();
     assert_eq!(grown, 6);
 
     // Every node has the model by its name.
-    let score = nodes[2].cpe(&["forest", "evaluate", "crowd", csv, "--json"]).json();
+    let score = nodes[2]
+        .cpe(&["forest", "evaluate", "crowd", csv, "--json"])
+        .json();
     assert!(score["classes"]["accuracy"].as_f64().unwrap() > 0.95);
-    nodes[1].cpe(&["forest", "inspect", "nobody"]).code(1).says("nobody");
+    nodes[1]
+        .cpe(&["forest", "inspect", "nobody"])
+        .code(1)
+        .says("nobody");
 
     // And an actor that answers by it.
     let args = "{\"model\":\"crowd\"}";
-    nodes[1].cpe(&["actor", "spawn", "forest", "oracle", "--args", args, "--node", "b"]).code(0);
-    let told = nodes[2].cpe(&["actor", "ask", "oracle", "{\"predict\":[30,5]}", "--json"]).json();
-    assert_eq!((&told["class"], &told["trees"]), (&"large".into(), &60.into()));
+    nodes[1]
+        .cpe(&[
+            "actor", "spawn", "forest", "oracle", "--args", args, "--node", "b",
+        ])
+        .code(0);
+    let told = nodes[2]
+        .cpe(&["actor", "ask", "oracle", "{\"predict\":[30,5]}", "--json"])
+        .json();
+    assert_eq!(
+        (&told["class"], &told["trees"]),
+        (&"large".into(), &60.into())
+    );
 }

@@ -90,9 +90,15 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let mut command = cpe();
         command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-        command.args(["--api", "127.0.0.1:0", "--data"]).arg(folder.path().join("data")).args(args);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command
+            .args(["--api", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"))
+            .args(args);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // Both pipes are read to their end by threads of their own: a full one would stop the node.
         let (sender, receiver) = mpsc::sync_channel(1);
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -112,16 +118,29 @@ impl Node {
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             child.kill().ok();
             let status = child.wait();
-            panic!("the node said {line:?} and ended with {status:?}: {}", log.join().unwrap());
+            panic!(
+                "the node said {line:?} and ended with {status:?}: {}",
+                log.join().unwrap()
+            );
         };
         let api = ready["api"].as_str().unwrap().to_owned();
-        Self { child, ready, api, folder }
+        Self {
+            child,
+            ready,
+            api,
+            folder,
+        }
     }
 
     /// Starts another node of this one's mesh.
     pub(crate) fn join(&self, args: &[&str]) -> Self {
         let key = self.data().join("mesh.key");
-        let mut all = vec!["--mesh-key", key.to_str().unwrap(), "--bootstrap", self.address()];
+        let mut all = vec![
+            "--mesh-key",
+            key.to_str().unwrap(),
+            "--bootstrap",
+            self.address(),
+        ];
         all.extend(args);
         Self::start(&all)
     }

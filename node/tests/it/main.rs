@@ -5,8 +5,8 @@
     reason = "tests say what they expect by failing"
 )]
 
-mod api;
 mod actors;
+mod api;
 mod config;
 mod forest;
 mod harness;

@@ -12,7 +12,8 @@ fn three_nodes_share_one_space() {
     assert_eq!(b.cpe(&["space", "fetch", "w", "x"]).out, "17\n");
     for node in [&a, &b, &c] {
         node.cpe(&["space", "fetch-try", "w", "x"]).code(3);
-        node.cpe(&["space", "find-try", "w", "x", "--fresh"]).code(3);
+        node.cpe(&["space", "find-try", "w", "x", "--fresh"])
+            .code(3);
     }
 }
 
@@ -20,7 +21,9 @@ fn three_nodes_share_one_space() {
 fn what_many_nodes_fetch_is_fetched_once() {
     let nodes = Node::three();
     for n in 0..12 {
-        nodes[0].cpe(&["space", "store", "w", "n", &n.to_string()]).code(0);
+        nodes[0]
+            .cpe(&["space", "store", "w", "n", &n.to_string()])
+            .code(0);
     }
     let mut seen: Vec<i64> = Vec::new();
     for round in 0..12 {
@@ -35,24 +38,45 @@ fn what_many_nodes_fetch_is_fetched_once() {
 #[test]
 fn an_actor_answers_from_another_node() {
     let [a, b, c] = Node::three();
-    let spawned = a.cpe(&["actor", "spawn", "counter", "till", "--node", "b", "--json"]).json();
+    let spawned = a
+        .cpe(&["actor", "spawn", "counter", "till", "--node", "b", "--json"])
+        .json();
     let peers = a.cpe(&["mesh", "peers", "--json"]).json();
-    let of_b = peers.as_array().unwrap().iter().find(|peer| peer["name"] == "b").unwrap();
+    let of_b = peers
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|peer| peer["name"] == "b")
+        .unwrap();
     assert_eq!(spawned["host"], of_b["node"]);
 
-    assert_eq!(c.cpe(&["actor", "ask", "till", "{\"add\":5}", "--json"]).json(), json!(5));
-    assert_eq!(a.cpe(&["actor", "ask", "till", "{\"add\":2}", "--json"]).json(), json!(7));
+    assert_eq!(
+        c.cpe(&["actor", "ask", "till", "{\"add\":5}", "--json"])
+            .json(),
+        json!(5)
+    );
+    assert_eq!(
+        a.cpe(&["actor", "ask", "till", "{\"add\":2}", "--json"])
+            .json(),
+        json!(7)
+    );
     b.cpe(&["actor", "tell", "till", "{\"add\":1}"]).code(0);
-    until("the counter has it", || b.cpe(&["actor", "ask", "till", "get"]).out == "8\n");
+    until("the counter has it", || {
+        b.cpe(&["actor", "ask", "till", "get"]).out == "8\n"
+    });
 
     until("every node lists it", || {
         [&a, &b, &c].iter().all(|node| {
             let list = node.cpe(&["actor", "list", "--json"]).json();
-            list.as_array().unwrap().iter().any(|actor| actor["name"] == "till")
+            list.as_array()
+                .unwrap()
+                .iter()
+                .any(|actor| actor["name"] == "till")
         })
     });
     c.cpe(&["actor", "stop", "till"]).code(0);
-    c.cpe(&["actor", "ask", "till", "get", "--timeout", "5s"]).code(1);
+    c.cpe(&["actor", "ask", "till", "get", "--timeout", "5s"])
+        .code(1);
 }
 
 #[test]
@@ -61,13 +85,35 @@ fn an_actor_goes_where_its_requirements_are_met() {
     let b = a.join(&["--name", "b", "--capability", "gpu=yes"]);
     until("a sees what b can do", || {
         let peers = a.cpe(&["mesh", "peers", "--json"]).json();
-        peers.as_array().unwrap().iter().any(|peer| peer["capabilities"]["gpu"] == "yes")
+        peers
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|peer| peer["capabilities"]["gpu"] == "yes")
     });
-    let args = ["actor", "spawn", "echo", "e", "--require", "gpu=yes", "--json"];
+    let args = [
+        "actor",
+        "spawn",
+        "echo",
+        "e",
+        "--require",
+        "gpu=yes",
+        "--json",
+    ];
     let spawned = a.cpe(&args).json();
     let status = b.cpe(&["mesh", "status", "--json"]).json();
     assert_eq!(spawned["host"], status["node"]);
-    a.cpe(&["actor", "spawn", "echo", "f", "--require", "gpu=no", "--timeout", "5s"]).code(1);
+    a.cpe(&[
+        "actor",
+        "spawn",
+        "echo",
+        "f",
+        "--require",
+        "gpu=no",
+        "--timeout",
+        "5s",
+    ])
+    .code(1);
 }
 
 #[test]
@@ -78,9 +124,16 @@ fn a_stranger_does_not_get_in() {
     let key = made["key"].as_str().unwrap();
     let stranger = Node::start(&["--mesh-key", key, "--bootstrap", a.address()]);
     a.cpe(&["space", "store", "w", "secret", "1"]).code(0);
-    stranger.cpe(&["space", "find", "w", "secret", "--timeout", "2s"]).code(4);
+    stranger
+        .cpe(&["space", "find", "w", "secret", "--timeout", "2s"])
+        .code(4);
     let peers = a.cpe(&["mesh", "peers", "--json"]).json();
-    let names: Vec<_> = peers.as_array().unwrap().iter().map(|peer| &peer["name"]).collect();
+    let names: Vec<_> = peers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|peer| &peer["name"])
+        .collect();
     assert_eq!(names, [&Value::from("a")]);
 }
 
@@ -102,7 +155,16 @@ fn a_node_hands_its_shards_over_when_it_stops() {
     let [a, b, c] = Node::three();
     a.cpe(&["space", "store", "w", "kept", "1"]).code(0);
     assert_eq!(a.stop().code(), Some(0));
-    assert_eq!(b.cpe(&["space", "fetch", "w", "kept", "--timeout", "60s"]).out, "1\n");
-    c.cpe(&["space", "store", "w", "more", "2", "--timeout", "60s"]).code(0);
-    assert_eq!(b.cpe(&["space", "find", "w", "more", "--timeout", "60s"]).out, "2\n");
+    assert_eq!(
+        b.cpe(&["space", "fetch", "w", "kept", "--timeout", "60s"])
+            .out,
+        "1\n"
+    );
+    c.cpe(&["space", "store", "w", "more", "2", "--timeout", "60s"])
+        .code(0);
+    assert_eq!(
+        b.cpe(&["space", "find", "w", "more", "--timeout", "60s"])
+            .out,
+        "2\n"
+    );
 }

@@ -10,8 +10,16 @@ fn the_ready_line_tells_where_everything_is() {
     assert_eq!(node.ready["ready"], true);
     assert_eq!(node.ready["name"], "alpha");
     let peer = node.ready["peer"].as_str().unwrap();
-    assert!(node.address().starts_with("/ip4/127.0.0.1/tcp/"), "{}", node.ready);
-    assert!(node.address().ends_with(&format!("/p2p/{peer}")), "{}", node.ready);
+    assert!(
+        node.address().starts_with("/ip4/127.0.0.1/tcp/"),
+        "{}",
+        node.ready
+    );
+    assert!(
+        node.address().ends_with(&format!("/p2p/{peer}")),
+        "{}",
+        node.ready
+    );
     assert!(!node.address().contains("/tcp/0"), "{}", node.ready);
     let status = node.cpe(&["mesh", "status", "--json"]).json();
     assert_eq!(status["joined"], true);
@@ -37,7 +45,10 @@ fn a_waiting_command_learns_that_the_node_stops() {
     let waiting = node.command(&["space", "fetch", "w", "never", "--timeout", "5m"]);
     let mut waiting = waiting_child(waiting);
     super::harness::until("the fetch waits", || {
-        node.cpe(&["mesh", "status", "--json"]).json()["waiting"].as_u64().unwrap() >= 1
+        node.cpe(&["mesh", "status", "--json"]).json()["waiting"]
+            .as_u64()
+            .unwrap()
+            >= 1
     });
     assert_eq!(node.stop().code(), Some(0));
     assert_eq!(waiting.wait().unwrap().code(), Some(4));
@@ -45,7 +56,11 @@ fn a_waiting_command_learns_that_the_node_stops() {
 
 fn waiting_child(mut command: std::process::Command) -> std::process::Child {
     use std::process::Stdio;
-    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 #[test]
@@ -54,7 +69,14 @@ fn a_busy_api_port_is_a_clear_error() {
     let api = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
     let mut command = cpe();
-    command.args(["node", "--listen", "/ip4/127.0.0.1/tcp/0", "--api", &api, "--data"]);
+    command.args([
+        "node",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--api",
+        &api,
+        "--data",
+    ]);
     let ran = Ran::of(command.arg(folder.path()).output().unwrap()).code(1);
     ran.says(&api).says("--api");
 }
@@ -66,14 +88,28 @@ fn a_busy_peer_port_is_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = cpe();
     command.args(["node", "--api", "127.0.0.1:0", "--listen"]);
-    command.arg(format!("/ip4/127.0.0.1/tcp/{port}")).arg("--data").arg(folder.path());
-    Ran::of(command.output().unwrap()).code(1).says(&port.to_string());
+    command
+        .arg(format!("/ip4/127.0.0.1/tcp/{port}"))
+        .arg("--data")
+        .arg(folder.path());
+    Ran::of(command.output().unwrap())
+        .code(1)
+        .says(&port.to_string());
 }
 
 #[test]
 fn a_second_node_on_the_same_folder_is_refused() {
     let node = Node::alone();
     let mut command = cpe();
-    command.args(["node", "--api", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", "--data"]);
-    Ran::of(command.arg(node.data()).output().unwrap()).code(1).says("data");
+    command.args([
+        "node",
+        "--api",
+        "127.0.0.1:0",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--data",
+    ]);
+    Ran::of(command.arg(node.data()).output().unwrap())
+        .code(1)
+        .says("data");
 }

@@ -31,7 +31,13 @@ fn a_program_runs_on_facts_from_a_csv() {
     let ran = run(&["rules", "run", &program, "--facts", &facts, "--json"]).json();
     assert_eq!(ran["fired"], json!(1));
     assert_eq!(ran["output"], "boiler is hot\n");
-    assert!(ran["facts"].as_array().unwrap().contains(&json!("(alarm boiler)")), "{ran}");
+    assert!(
+        ran["facts"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("(alarm boiler)")),
+        "{ran}"
+    );
 }
 
 #[test]
@@ -39,7 +45,9 @@ fn a_csv_whose_columns_are_no_slots_is_refused() {
     let (_program, program) = file("p.clp", PROGRAM);
     let (_facts, facts) = file("x.csv", "sensor,kelvin\nboiler,364\n");
     let given = format!("reading={facts}");
-    run(&["rules", "run", &program, "--facts", &given]).code(1).says("kelvin");
+    run(&["rules", "run", &program, "--facts", &given])
+        .code(1)
+        .says("kelvin");
 }
 
 #[test]
@@ -50,7 +58,10 @@ fn a_program_that_does_not_parse_is_named_with_its_line() {
     }
     let checked = run(&["rules", "check", &program, "--json"]).code(1);
     let checked: serde_json::Value = serde_json::from_str(&checked.out).unwrap();
-    assert_eq!((&checked["ok"], &checked["found"][0]["line"]), (&json!(false), &json!(3)));
+    assert_eq!(
+        (&checked["ok"], &checked["found"][0]["line"]),
+        (&json!(false), &json!(3))
+    );
 }
 
 #[test]
@@ -58,9 +69,13 @@ fn a_program_that_never_ends_is_stopped() {
     let (_program, program) = file("p.clp", "(defrule r => (while TRUE do))\n");
     let args = ["rules", "run", &program, "--timeout", "300ms"];
     run(&args).code(1).says("deadline");
-    let (_program, program) =
-        file("q.clp", "(deffacts f (n 0)) (defrule r ?f <- (n ?n) => (retract ?f) (assert (n (+ ?n 1))))");
-    run(&["rules", "run", &program, "--timeout", "300ms"]).code(1).says("deadline");
+    let (_program, program) = file(
+        "q.clp",
+        "(deffacts f (n 0)) (defrule r ?f <- (n ?n) => (retract ?f) (assert (n (+ ?n 1))))",
+    );
+    run(&["rules", "run", &program, "--timeout", "300ms"])
+        .code(1)
+        .says("deadline");
 }
 
 #[test]
@@ -73,7 +88,10 @@ fn a_limit_ends_a_run_in_order() {
 
 #[test]
 fn a_program_cannot_reach_files_or_commands() {
-    for text in ["(defrule r => (system \"ls\"))", "(defrule r => (open \"/etc/passwd\" f))"] {
+    for text in [
+        "(defrule r => (system \"ls\"))",
+        "(defrule r => (open \"/etc/passwd\" f))",
+    ] {
         let (_program, program) = file("p.clp", text);
         run(&["rules", "check", &program]).code(1);
     }

@@ -25,8 +25,16 @@ fn values_come_back_as_they_were_stored() {
         ("{\"bytes\":\"AP8=\"}", json!({"bytes": "AP8="})),
     ] {
         node.cpe(&["space", "store", "w", "x", typed]).code(0);
-        assert_eq!(node.cpe(&["space", "find", "w", "x", "--json"]).json(), json, "{typed}");
-        assert_eq!(node.cpe(&["space", "fetch", "w", "x", "--json"]).json(), json, "{typed}");
+        assert_eq!(
+            node.cpe(&["space", "find", "w", "x", "--json"]).json(),
+            json,
+            "{typed}"
+        );
+        assert_eq!(
+            node.cpe(&["space", "fetch", "w", "x", "--json"]).json(),
+            json,
+            "{typed}"
+        );
     }
     node.cpe(&["space", "fetch-try", "w", "x"]).code(3);
 }
@@ -34,7 +42,8 @@ fn values_come_back_as_they_were_stored() {
 #[test]
 fn a_person_sees_text_without_quotes() {
     let node = Node::alone();
-    node.cpe(&["space", "store", "w", "x", "hello there"]).code(0);
+    node.cpe(&["space", "store", "w", "x", "hello there"])
+        .code(0);
     assert_eq!(node.cpe(&["space", "find", "w", "x"]).out, "hello there\n");
 }
 
@@ -49,34 +58,64 @@ fn trying_forms_that_find_nothing_end_with_3_and_waiting_ones_with_4() {
         node.cpe(&["space", form, "w", "[\"x\",1]"]).code(3);
     }
     for form in ["find", "fetch"] {
-        let ran = node.cpe(&["space", form, "w", "x", "--timeout", "50ms"]).code(4);
+        let ran = node
+            .cpe(&["space", form, "w", "x", "--timeout", "50ms"])
+            .code(4);
         ran.says("nothing matched within 50ms");
     }
-    node.cpe(&["space", "find-try", "w", "x", "--fresh"]).code(3);
+    node.cpe(&["space", "find-try", "w", "x", "--fresh"])
+        .code(3);
 }
 
 #[test]
 fn templates_pick_by_type_range_and_prefix() {
     let node = Node::alone();
-    for tuple in ["[\"job\",1,\"alpha\"]", "[\"job\",5,\"beta\"]", "[\"job\",9.5,\"alps\"]"] {
+    for tuple in [
+        "[\"job\",1,\"alpha\"]",
+        "[\"job\",5,\"beta\"]",
+        "[\"job\",9.5,\"alps\"]",
+    ] {
         node.cpe(&["space", "out", "w", tuple]).code(0);
     }
     for (template, found) in [
-        ("[\"job\",{\"?\":\"float\"},{\"?\":\"any\"}]", json!(["job", 9.5, "alps"])),
-        ("[\"job\",{\">=\":3,\"<\":9},{\"?\":\"any\"}]", json!(["job", 5, "beta"])),
-        ("[\"job\",{\"?\":\"int\"},{\"prefix\":\"al\"}]", json!(["job", 1, "alpha"])),
+        (
+            "[\"job\",{\"?\":\"float\"},{\"?\":\"any\"}]",
+            json!(["job", 9.5, "alps"]),
+        ),
+        (
+            "[\"job\",{\">=\":3,\"<\":9},{\"?\":\"any\"}]",
+            json!(["job", 5, "beta"]),
+        ),
+        (
+            "[\"job\",{\"?\":\"int\"},{\"prefix\":\"al\"}]",
+            json!(["job", 1, "alpha"]),
+        ),
     ] {
-        assert_eq!(node.cpe(&["space", "rd", "w", template, "--json"]).json(), found);
-        assert_eq!(node.cpe(&["space", "in", "w", template, "--json"]).json(), found);
+        assert_eq!(
+            node.cpe(&["space", "rd", "w", template, "--json"]).json(),
+            found
+        );
+        assert_eq!(
+            node.cpe(&["space", "in", "w", template, "--json"]).json(),
+            found
+        );
     }
-    node.cpe(&["space", "inp", "w", "[\"job\",{\"?\":\"any\"},{\"?\":\"any\"}]"]).code(3);
+    node.cpe(&[
+        "space",
+        "inp",
+        "w",
+        "[\"job\",{\"?\":\"any\"},{\"?\":\"any\"}]",
+    ])
+    .code(3);
 }
 
 #[test]
 fn modes_decide_which_value_is_taken() {
     let node = Node::alone();
-    node.cpe(&["space", "declare", "w", "stack", "lifo"]).code(0);
-    node.cpe(&["space", "declare", "w", "one", "single"]).code(0);
+    node.cpe(&["space", "declare", "w", "stack", "lifo"])
+        .code(0);
+    node.cpe(&["space", "declare", "w", "one", "single"])
+        .code(0);
     for value in ["1", "2", "3"] {
         for name in ["queue", "stack", "one"] {
             node.cpe(&["space", "store", "w", name, value]).code(0);
@@ -94,7 +133,10 @@ fn a_waiting_fetch_gets_what_is_stored_later() {
     let mut command = node.command(&["space", "fetch", "w", "late", "--timeout", "60s"]);
     let waiting = command.stdout(Stdio::piped()).spawn().unwrap();
     super::harness::until("the fetch waits", || {
-        node.cpe(&["mesh", "status", "--json"]).json()["waiting"].as_u64().unwrap() >= 1
+        node.cpe(&["mesh", "status", "--json"]).json()["waiting"]
+            .as_u64()
+            .unwrap()
+            >= 1
     });
     node.cpe(&["space", "store", "w", "late", "42"]).code(0);
     let output = waiting.wait_with_output().unwrap();
@@ -122,11 +164,21 @@ fn lists_count_and_deletes_remove() {
         node.cpe(&["space", "store", "w", name, "1"]).code(0);
     }
     let spaces = node.cpe(&["space", "list", "--json"]).json();
-    let w = spaces.as_array().unwrap().iter().find(|space| space["name"] == "w").unwrap();
+    let w = spaces
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|space| space["name"] == "w")
+        .unwrap();
     assert_eq!((&w["variables"], &w["tuples"]), (&json!(2), &json!(3)));
     node.cpe(&["space", "delete", "w", "x"]).code(0);
     let variables = node.cpe(&["space", "list", "w", "--json"]).json();
-    let names: Vec<_> = variables.as_array().unwrap().iter().map(|v| v["name"].clone()).collect();
+    let names: Vec<_> = variables
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["name"].clone())
+        .collect();
     assert_eq!(names, [json!("y")]);
     node.cpe(&["space", "delete", "w"]).code(0);
     node.cpe(&["space", "find-try", "w", "y"]).code(3);
@@ -137,11 +189,15 @@ fn files_of_any_bytes_go_in_and_come_out() {
     let node = Node::alone();
     let (from, to) = (node.folder().join("from"), node.folder().join("to"));
     // Not UTF-8, with line ends and zeros, and large enough to need many frames.
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     fs::write(&from, &bytes).unwrap();
     let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-    node.cpe(&["space", "store", "w", "blob", "--file", from]).code(0);
-    node.cpe(&["space", "fetch", "w", "blob", "--out", to]).code(0);
+    node.cpe(&["space", "store", "w", "blob", "--file", from])
+        .code(0);
+    node.cpe(&["space", "fetch", "w", "blob", "--out", to])
+        .code(0);
     assert!(fs::read(to).unwrap() == bytes);
 }
 
@@ -151,7 +207,9 @@ fn a_value_that_is_too_large_is_refused_and_the_node_lives_on() {
     let file = node.folder().join("huge");
     fs::write(&file, vec![0; 5 << 20]).unwrap();
     let file = file.to_str().unwrap();
-    node.cpe(&["space", "store", "w", "x", "--file", file]).code(1).says("larger than a tuple");
+    node.cpe(&["space", "store", "w", "x", "--file", file])
+        .code(1)
+        .says("larger than a tuple");
     node.cpe(&["space", "find-try", "w", "x"]).code(3);
 }
 
@@ -160,8 +218,13 @@ fn names_of_any_text_work() {
     let node = Node::alone();
     for name in ["a/b", "ü ✓", "..", "100%", "?x=1&y", "#"] {
         node.cpe(&["space", "store", name, name, "1"]).code(0);
-        assert_eq!(node.cpe(&["space", "find", name, name]).out, "1\n", "{name}");
+        assert_eq!(
+            node.cpe(&["space", "find", name, name]).out,
+            "1\n",
+            "{name}"
+        );
         node.cpe(&["space", "delete", name, name]).code(0);
-        node.cpe(&["space", "find-try", name, name, "--fresh"]).code(3);
+        node.cpe(&["space", "find-try", name, name, "--fresh"])
+            .code(3);
     }
 }

@@ -7,7 +7,9 @@ use super::harness::{Ran, cpe, run};
 
 #[test]
 fn an_unknown_flag_is_named_with_the_nearest_right_one() {
-    run(&["node", "--listne", "/ip4/127.0.0.1/tcp/0"]).code(2).says("--listen");
+    run(&["node", "--listne", "/ip4/127.0.0.1/tcp/0"])
+        .code(2)
+        .says("--listen");
 }
 
 #[test]
@@ -35,22 +37,42 @@ fn commands_that_are_not_there_yet_are_unknown() {
 #[test]
 fn a_malformed_multiaddr_is_refused_with_a_right_one() {
     for address in ["nonsense", "/ip4/1.2.3/tcp/1", "127.0.0.1:4710", ""] {
-        run(&["node", "--listen", address]).code(2).says("/ip4/127.0.0.1/tcp/4710");
+        run(&["node", "--listen", address])
+            .code(2)
+            .says("/ip4/127.0.0.1/tcp/4710");
         run(&["node", "--bootstrap", address]).code(2);
     }
 }
 
 #[test]
 fn a_wrong_value_template_or_time_is_refused() {
-    run(&["space", "store", "w", "x", "[1,"]).code(2).says("VALUE");
-    run(&["space", "out", "w", "17"]).code(2).says("a tuple is an array");
-    run(&["space", "rd", "w", "[{\"?\":\"integer\"}]"]).code(2).says("unknown kind");
-    run(&["space", "find", "w", "x", "--timeout", "10"]).code(2).says("10s");
-    run(&["space", "find", "w", "x", "--timeout", "25h"]).code(2).says("at most 24h");
-    run(&["space", "declare", "w", "x", "filo"]).code(2).says("fifo, lifo, multi or single");
-    run(&["space", "store", "", "x", "1"]).code(2).says("needs a name");
-    run(&["node", "--capability", "gpu"]).code(2).says("KEY=VALUE");
-    run(&["node", "--capability", "a=1", "--capability", "a=2"]).code(2).says("given twice");
+    run(&["space", "store", "w", "x", "[1,"])
+        .code(2)
+        .says("VALUE");
+    run(&["space", "out", "w", "17"])
+        .code(2)
+        .says("a tuple is an array");
+    run(&["space", "rd", "w", "[{\"?\":\"integer\"}]"])
+        .code(2)
+        .says("unknown kind");
+    run(&["space", "find", "w", "x", "--timeout", "10"])
+        .code(2)
+        .says("10s");
+    run(&["space", "find", "w", "x", "--timeout", "25h"])
+        .code(2)
+        .says("at most 24h");
+    run(&["space", "declare", "w", "x", "filo"])
+        .code(2)
+        .says("fifo, lifo, multi or single");
+    run(&["space", "store", "", "x", "1"])
+        .code(2)
+        .says("needs a name");
+    run(&["node", "--capability", "gpu"])
+        .code(2)
+        .says("KEY=VALUE");
+    run(&["node", "--capability", "a=1", "--capability", "a=2"])
+        .code(2)
+        .says("given twice");
     run(&["node", "--nws", "127.0.0.1:0"]).code(2).says("off");
 }
 
@@ -58,7 +80,11 @@ fn a_wrong_value_template_or_time_is_refused() {
 fn an_argument_that_is_no_text_is_refused() {
     let value = OsStr::from_bytes(b"caf\xe9");
     let mut command = cpe();
-    let output = command.args(["space", "store", "w", "x"]).arg(value).output().unwrap();
+    let output = command
+        .args(["space", "store", "w", "x"])
+        .arg(value)
+        .output()
+        .unwrap();
     Ran::of(output).code(2).says("UTF-8");
 }
 
@@ -86,7 +112,11 @@ fn completions_are_written_for_each_shell() {
 fn help_fits_the_terminal_and_tells_the_exit_status() {
     let ran = run(&["--help"]).code(0);
     assert!(ran.out.contains("Exit status: 0 done"));
-    assert!(ran.out.lines().all(|line| line.chars().count() <= 100), "{}", ran.out);
+    assert!(
+        ran.out.lines().all(|line| line.chars().count() <= 100),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cpe::{Ack, NodeHandle, Template, Tuple, Value};
 use cpe_rules::{
-    AgentError, AgentMessage, Effect, LaterFact, Level, RuleAgent, Worker, WorkerError, message_value,
+    AgentError, AgentMessage, Effect, LaterFact, Level, RuleAgent, Worker, WorkerError,
+    message_value,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -96,7 +97,17 @@ impl Driver {
         let (sender, events) = mpsc::channel(QUEUE_MAX);
         let queue = sender.downgrade();
         let tasks = JoinSet::new();
-        let this = Self { agent, name, node, models, events, queue, tasks, asked: None, messages: 0 };
+        let this = Self {
+            agent,
+            name,
+            node,
+            models,
+            events,
+            queue,
+            tasks,
+            asked: None,
+            messages: 0,
+        };
         (this, Inbox(sender))
     }
 
@@ -131,20 +142,24 @@ impl Driver {
             Event::Message(value, reply) => self.message(value, reply).await,
             Event::Note(value) => {
                 let message = AgentMessage::from_value(self.name.as_str(), value, None);
-                self.deliver(move |agent, now| agent.handle(message, now)).await;
+                self.deliver(move |agent, now| agent.handle(message, now))
+                    .await;
             }
             Event::Answer(request, answer) => {
-                self.deliver(move |agent, now| agent.answer(request, answer, now)).await;
+                self.deliver(move |agent, now| agent.answer(request, answer, now))
+                    .await;
                 if let Some(asked) = &mut self.asked {
                     asked.open.remove(&request);
                 }
                 self.settle_if_quiet();
             }
             Event::Tuple(subscription, tuple) => {
-                self.deliver(move |agent, now| agent.tuple(subscription, &tuple, now)).await;
+                self.deliver(move |agent, now| agent.tuple(subscription, &tuple, now))
+                    .await;
             }
             Event::Later(fact) => {
-                self.deliver(move |agent, now| agent.later(&fact, now)).await;
+                self.deliver(move |agent, now| agent.later(&fact, now))
+                    .await;
             }
         }
     }
@@ -156,9 +171,16 @@ impl Driver {
         self.messages += 1;
         let number = self.messages;
         let until = tokio::time::Instant::now() + ASK_WITHIN;
-        self.asked = Some(Asked { number, reply, open: BTreeSet::new(), until });
+        self.asked = Some(Asked {
+            number,
+            reply,
+            open: BTreeSet::new(),
+            until,
+        });
         let message = AgentMessage::from_value("", value, Some(number));
-        let delivered = self.deliver(move |agent, now| agent.handle(message, now)).await;
+        let delivered = self
+            .deliver(move |agent, now| agent.handle(message, now))
+            .await;
         match delivered {
             Some(error) => self.settle(Err(error)),
             None => self.settle_if_quiet(),
@@ -174,7 +196,11 @@ impl Driver {
     }
 
     fn settle_if_quiet(&mut self) {
-        if self.asked.as_ref().is_some_and(|asked| asked.open.is_empty()) {
+        if self
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.open.is_empty())
+        {
             self.settle(Ok(None));
         }
     }
@@ -213,7 +239,10 @@ impl Driver {
             }
             Err(error) => {
                 tracing::warn!(actor = self.name, "{error}");
-                if let AgentError::Stopped { rebuilt: Some(_), .. } = &error {
+                if let AgentError::Stopped {
+                    rebuilt: Some(_), ..
+                } = &error
+                {
                     // Its requests and subscriptions are gone with its facts; it starts anew.
                     self.tasks.abort_all();
                     let queue = self.queue.clone();
@@ -226,27 +255,50 @@ impl Driver {
 
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Store { workspace, name, value } => {
-                match Tuple::new(vec![Value::from(name), value]) {
-                    Ok(tuple) => self.out(&workspace, tuple).await,
-                    Err(error) => self.complain("store", &error),
-                }
-            }
+            Effect::Store {
+                workspace,
+                name,
+                value,
+            } => match Tuple::new(vec![Value::from(name), value]) {
+                Ok(tuple) => self.out(&workspace, tuple).await,
+                Err(error) => self.complain("store", &error),
+            },
             Effect::Out { workspace, tuple } => self.out(&workspace, tuple).await,
-            Effect::Find { request, workspace, template, wait } => {
+            Effect::Find {
+                request,
+                workspace,
+                template,
+                wait,
+            } => {
                 self.await_tuple(request, workspace, template, wait, false);
             }
-            Effect::Fetch { request, workspace, template, wait } => {
+            Effect::Fetch {
+                request,
+                workspace,
+                template,
+                wait,
+            } => {
                 self.await_tuple(request, workspace, template, wait, true);
             }
-            Effect::Subscribe { subscription, workspace, template } => {
+            Effect::Subscribe {
+                subscription,
+                workspace,
+                template,
+            } => {
                 self.subscribe(subscription, workspace, template);
             }
             Effect::Send { to, kind, body } => self.send(to, message_value(&kind, body)).await,
-            Effect::Ask { request, to, kind, body } => {
+            Effect::Ask {
+                request,
+                to,
+                kind,
+                body,
+            } => {
                 let actors = self.node.actors().clone();
                 self.request(request, true, async move {
-                    let answer = actors.ask(&to, message_value(&kind, body), ASK_WITHIN).await;
+                    let answer = actors
+                        .ask(&to, message_value(&kind, body), ASK_WITHIN)
+                        .await;
                     answer.map_err(|error| error.to_string())
                 });
             }
@@ -262,7 +314,11 @@ impl Driver {
                     put(&queue, Event::Later(fact)).await;
                 });
             }
-            Effect::ForestPredict { request, model, features } => {
+            Effect::ForestPredict {
+                request,
+                model,
+                features,
+            } => {
                 let (space, models) = (self.node.space().clone(), self.models.clone());
                 self.request(request, true, async move {
                     let forest = models.get(&space, &model).await;
@@ -288,8 +344,11 @@ impl Driver {
     /// Durable here is enough: the order of an agent's stores is kept, and waiting for each home
     /// would make rules as slow as the network.
     async fn out(&mut self, workspace: &str, tuple: Tuple) {
-        let stored =
-            self.node.space().out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN).await;
+        let stored = self
+            .node
+            .space()
+            .out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN)
+            .await;
         if let Err(error) = stored {
             self.complain("store", &error);
         }
@@ -325,9 +384,19 @@ impl Driver {
         self.request(request, !wait, async move {
             loop {
                 let found = match (wait, take) {
-                    (true, true) => space.take(&workspace, template.clone(), WAIT_AGAIN).await.map(Some),
-                    (true, false) => space.rd(&workspace, template.clone(), WAIT_AGAIN).await.map(Some),
-                    (false, true) => space.try_take(&workspace, template.clone(), ASK_WITHIN).await,
+                    (true, true) => space
+                        .take(&workspace, template.clone(), WAIT_AGAIN)
+                        .await
+                        .map(Some),
+                    (true, false) => space
+                        .rd(&workspace, template.clone(), WAIT_AGAIN)
+                        .await
+                        .map(Some),
+                    (false, true) => {
+                        space
+                            .try_take(&workspace, template.clone(), ASK_WITHIN)
+                            .await
+                    }
                     (false, false) => space.rdp(&workspace, template.clone(), None).await,
                 };
                 match found {
@@ -343,8 +412,11 @@ impl Driver {
     }
 
     fn subscribe(&mut self, subscription: u64, workspace: String, template: Template) {
-        let (space, queue, name) =
-            (self.node.space().clone(), self.queue.clone(), self.name.clone());
+        let (space, queue, name) = (
+            self.node.space().clone(),
+            self.queue.clone(),
+            self.name.clone(),
+        );
         self.spawn(async move {
             match space.watch(&workspace, template).await {
                 Ok(mut watch) => {
@@ -352,8 +424,12 @@ impl Driver {
                         put(&queue, Event::Tuple(subscription, tuple)).await;
                     }
                     if watch.fell_behind() {
-                        tracing::warn!(actor = name, workspace, "its rules were too slow for what \
-                            they subscribed to: tuples were missed");
+                        tracing::warn!(
+                            actor = name,
+                            workspace,
+                            "its rules were too slow for what \
+                            they subscribed to: tuples were missed"
+                        );
                     }
                 }
                 Err(error) => tracing::warn!(actor = name, workspace, %error, "cannot subscribe"),
@@ -380,7 +456,10 @@ impl Driver {
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         if self.tasks.len() >= TASKS_MAX {
-            self.complain("wait", &format!("{TASKS_MAX} things are waited for already"));
+            self.complain(
+                "wait",
+                &format!("{TASKS_MAX} things are waited for already"),
+            );
             return;
         }
         self.tasks.spawn(task);
@@ -406,7 +485,12 @@ async fn put(queue: &mpsc::WeakSender<Event>, event: Event) {
 
 /// What `(now)` says.
 fn now_ms() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "programs ask for the time of day")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "programs ask for the time of day"
+    )]
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
