@@ -39,7 +39,7 @@ impl Actor for Greeter {
 }
 
 /// Starts a node that can run greeters, and talks to one as any node of the mesh could.
-pub async fn run() -> Result<String, Box<dyn std::error::Error>> {
+pub(crate) async fn run() -> Result<String, Box<dyn std::error::Error>> {
     let node = Node::builder()
         .name("here")
         .ephemeral()

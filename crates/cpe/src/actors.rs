@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpe_actors::{AskError, KindRegistry, System};
+use cpe_actors::{AnyAddress, AskError, KindRegistry, System};
 use cpe_membership::{Member, NodeId};
 use cpe_mesh::{ActorInfo, Command, Reply};
 use cpe_network::Network;
@@ -346,18 +346,21 @@ impl Actors {
     /// others.
     pub async fn tell(&self, name: &str, message: Value) -> Result<(), ActorsError> {
         let until = Instant::now() + TELL_DEADLINE;
+        let mut message = message;
         let answer = self
             .request(name, TELL_DEADLINE, until, |place, inner| {
-                let (name, message) = (name.to_owned(), message.clone());
+                let here = (place.host == inner.me).then(|| inner.hosted(name, place.token));
+                let (name, message) = (name.to_owned(), message_for(&here, &mut message));
                 async move {
-                    if place.host == inner.me {
-                        return Ok(match inner.hosted(&name, place.token) {
-                            Some(actor) => match actor.try_tell(message) {
+                    match here {
+                        Some(Some(actor)) => {
+                            return Ok(match actor.try_tell(message) {
                                 Ok(()) => Answer::Done,
                                 Err(error) => Answer::Asked(error),
-                            },
-                            None => Answer::NotHere,
-                        });
+                            });
+                        }
+                        Some(None) => return Ok(Answer::NotHere),
+                        None => {}
                     }
                     let token = place.token;
                     let request = |id| Envelope::Tell {
@@ -376,7 +379,8 @@ impl Actors {
         }
     }
 
-    /// Asks an actor and waits for its answer, up to `deadline` in all.
+    /// Asks an actor and waits for its answer, up to `deadline` in all. A name that this node's
+    /// replica does not show is looked for a moment longer, as it may be new.
     ///
     /// # Errors
     /// [`ActorsError`] names the actor, its node and what happened.
@@ -391,19 +395,22 @@ impl Actors {
     ) -> Result<Value, ActorsError> {
         let deadline = deadline.min(DEADLINE_MAX);
         let until = Instant::now() + deadline;
+        let mut message = message;
         let answer = self
             .request(name, deadline, until, |place, inner| {
-                let (name, message) = (name.to_owned(), message.clone());
+                let here = (place.host == inner.me).then(|| inner.hosted(name, place.token));
+                let (name, message) = (name.to_owned(), message_for(&here, &mut message));
                 async move {
                     let left = until.saturating_duration_since(Instant::now());
-                    if place.host == inner.me {
-                        return Ok(match inner.hosted(&name, place.token) {
-                            Some(actor) => match actor.ask(message, left).await {
+                    match here {
+                        Some(Some(actor)) => {
+                            return Ok(match actor.ask(message, left).await {
                                 Ok(value) => Answer::Value(value),
                                 Err(error) => Answer::Asked(error),
-                            },
-                            None => Answer::NotHere,
-                        });
+                            });
+                        }
+                        Some(None) => return Ok(Answer::NotHere),
+                        None => {}
                     }
                     let (token, within_ms) = (place.token, milliseconds(left));
                     let request = |id| Envelope::Ask {
@@ -490,7 +497,7 @@ impl Actors {
         name: &str,
         deadline: Duration,
         until: Instant,
-        send: impl Fn(Place, Arc<Inner>) -> F,
+        mut send: impl FnMut(Place, Arc<Inner>) -> F,
     ) -> Result<(Answer, NodeId), ActorsError>
     where
         F: Future<Output = Result<Answer, CallError>>,
@@ -609,6 +616,15 @@ fn asked(actor: String, node: String, after: Duration, error: AskError) -> Actor
             node,
             reason: other.to_string(),
         },
+    }
+}
+
+/// The message for one try: itself when this is certainly the last, else a copy.
+fn message_for(here: &Option<Option<AnyAddress>>, message: &mut Value) -> Value {
+    match here {
+        Some(Some(_)) => std::mem::take(message),
+        Some(None) => Value::Null,
+        None => message.clone(),
     }
 }
 

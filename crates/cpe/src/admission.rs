@@ -192,7 +192,10 @@ fn stored_certificate(
     Ok(Some(certificate))
 }
 
-fn file<E: std::fmt::Display>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StartError {
+pub(crate) fn file<E: std::fmt::Display>(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> StartError {
     let path = path.to_owned();
     move |why| StartError::File {
         action,

@@ -1,7 +1,76 @@
 //! The library to build nodes of a CPE mesh with.
+//!
+//! A [`Node`] is one member of a mesh: any number of them, on any machines, share one tuple space
+//! and reach each other's named actors, with no server among them. The `cpe` binary is such a node
+//! with a command line; a program of your own is one with actor kinds of your own.
+//!
+//! - [`Node::builder`] names folder, addresses, key and kinds; [`NodeBuilder::start`] starts it.
+//! - [`Space`] is the shared tuple space: put, find and take tuples. A tuple is taken by exactly
+//!   one taker in the whole mesh.
+//! - [`Actors`] spawns, asks, tells and stops named actors on whatever node they live.
+//! - [`Mesh`] shows members and homes, waits for joining, and hands over before leaving.
+//!
+//! All three are cheap handles: clone them into tasks. Every method that waits has a deadline or a
+//! default for one, and is cancel safe: a dropped future gives back what it had not delivered.
+//!
+//! # What it is not
+//! No decisions are made in this crate. What a node does is `cpe_mesh::Peer`, a state machine that
+//! the simulator runs too; this crate moves bytes, time and files between it, the network and the
+//! disk, and carries messages to actors.
+//!
+//! # Which mesh a node belongs to
+//! Who has a mesh's key can join it. A node started without a key makes one (`mesh.key` in its data
+//! folder) and founds a mesh; give others a copy by [`NodeBuilder::mesh_key`] and the address of a
+//! member by [`NodeBuilder::bootstrap`]. A node that is given a key, has no state yet and seeks
+//! nobody (no bootstrap address, no mDNS) founds that key's mesh: exactly one may be started so.
+//!
+//! # Example
+//! A program with an actor kind of its own; `examples/own_kinds.rs` is a longer one.
+//! ```
+//! use cpe::prelude::*;
+//!
+//! /// Answers a number with the sum of all it was given.
+//! struct Sum {
+//!     total: i64,
+//! }
+//!
+//! impl Actor for Sum {
+//!     type Message = i64;
+//!     type Reply = i64;
+//!
+//!     async fn handle(&mut self, n: i64, _: &mut Context<Self>) -> Result<i64, ActorError> {
+//!         self.total += n;
+//!         Ok(self.total)
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder()
+//!     .ephemeral()
+//!     .typed_kind("sum", |start: KindStart| {
+//!         Ok(Sum { total: start.args.as_int().unwrap_or(0) })
+//!     })
+//!     .start()
+//!     .await?;
+//!
+//! let second = Duration::from_secs(1);
+//! let actors = node.actors();
+//! actors.spawn("sum", "till", Value::from(100), SpawnOptions::default()).await?;
+//! assert_eq!(actors.ask("till", Value::from(17), second).await?, Value::from(117));
+//!
+//! let space = node.space();
+//! space.store("shop", "order", Value::from("tea")).await?;
+//! assert_eq!(space.fetch("shop", "order", second).await?, Value::from("tea"));
+//!
+//! node.shutdown(Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod actors;
 mod admission;
+mod borrowed;
 mod builder;
 mod clock;
 mod desk;
@@ -13,18 +82,19 @@ mod node;
 pub mod prelude;
 mod space;
 mod state;
+mod tasks;
 mod watch;
 
 pub use cpe_actors as local;
-pub use cpe_actors::{ActorError, DynActor, DynContext};
+pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
 pub use cpe_membership::{Incarnation, Member, NodeId};
 pub use cpe_mesh::{
     Ack, ActorInfo, Failure, PeerInfo, ShardInfo, Status, VariableInfo, WorkspaceInfo,
 };
 pub use cpe_network::{Identity, MeshKey};
+pub use cpe_sleigh as sleigh;
 pub use cpe_space::Mode;
-pub use cpe_tuple::json;
-pub use cpe_tuple::{Field, Kind, Template, Tuple, Value};
+pub use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, json};
 
 pub use actors::{Actors, ActorsError, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE};
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};

@@ -1,7 +1,7 @@
 //! A running node: how its parts are put together, and how they end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::{self, Actors, Inner, Parts, place};
 use crate::admission::{self, Admission, Wish};
+use crate::borrowed::{self, Borrowed};
 use crate::clock::{self, Clock};
 use crate::desk::Desk;
 use crate::driver::{self, Driver, MAIL_MAX};
@@ -41,6 +42,15 @@ pub struct Node {
     driver: JoinHandle<()>,
 }
 
+/// Tells those who wait that the node has ended, also after a panic.
+struct End(Arc<State>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.ended(None);
+    }
+}
+
 #[derive(Debug)]
 struct Stop(CancellationToken);
 
@@ -58,7 +68,11 @@ impl Node {
 
     pub(crate) async fn start(builder: NodeBuilder) -> Result<Self, StartError> {
         let (listen, bootstrap) = builder.check()?;
-        let (opened, admission) = open(&builder, !bootstrap.is_empty()).await?;
+        let Ground {
+            opened,
+            admission,
+            borrowed,
+        } = open(&builder, !bootstrap.is_empty()).await?;
         let Opened {
             storage,
             completions,
@@ -83,6 +97,9 @@ impl Node {
             card.capabilities
                 .entry(place::KINDS.to_owned())
                 .or_insert(kinds);
+        }
+        if let Some(borrowed) = &borrowed {
+            card.inc = Incarnation(borrowed.incarnation);
         }
         card.check()?;
 
@@ -147,12 +164,15 @@ impl Node {
         };
         let office = actors::post::run(Arc::clone(&actors), letters);
         let system = actors.system.clone();
+        let end = End(Arc::clone(&state));
         let driver = tokio::spawn(async move {
+            let _end = end;
             let office = tokio::spawn(office);
             driver.run().await;
             // The driver held the other end.
             drop(office.await);
             system.shutdown(KILL_DEADLINE).await;
+            drop(borrowed);
         });
         Ok(Self {
             actors,
@@ -252,7 +272,10 @@ impl Node {
         self.actors.system.shutdown(deadline.mul_f64(0.1)).await;
         // What is left of the time, but for the closing.
         let left = until.saturating_duration_since(Instant::now()).mul_f64(0.8);
-        if let Err(error) = self.actors.mesh.drain(left).await {
+        // Who has not joined has nothing to hand over.
+        if self.state.is_joined()
+            && let Err(error) = self.actors.mesh.drain(left).await
+        {
             unfinished.push(format!("handing over: {error}"));
         }
         let leaving = self.actors.desk.leave();
@@ -271,7 +294,7 @@ impl Node {
         if let Err(error) = driver.await {
             unfinished.push(format!("closing: {error}"));
         }
-        unfinished.extend(state.wait_ended().await);
+        unfinished.extend(state.failure());
         if unfinished.is_empty() {
             Ok(())
         } else {
@@ -280,16 +303,25 @@ impl Node {
     }
 }
 
+/// What a node stands on.
+struct Ground {
+    opened: Opened,
+    admission: Admission,
+    /// The folder of an ephemeral node that has one.
+    borrowed: Option<Borrowed>,
+}
+
 /// Opens the state and settles who the node is.
-async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<(Opened, Admission), StartError> {
+async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartError> {
     let folder = builder.data_dir.clone();
     let (name, mesh_key) = (builder.name.clone(), builder.mesh_key.clone());
     let (ephemeral, seeks) = (builder.ephemeral, bootstrap || builder.mdns);
     let opening = move || {
         // The state first: its lock keeps a second process from the other files.
-        let opened = match &folder {
-            Some(folder) if !ephemeral => Storage::open(folder)?,
-            _ => Storage::ephemeral(),
+        let (opened, borrowed) = match &folder {
+            Some(folder) if ephemeral => (Storage::ephemeral(), Some(borrowed::borrow(folder)?)),
+            Some(folder) => (Storage::open(folder)?, None),
+            None => (Storage::ephemeral(), None),
         };
         let admission = admission::admit(&Wish {
             folder: folder.as_deref(),
@@ -298,17 +330,17 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<(Opened, Admissi
             seeks,
             bootstrap,
         })?;
-        Ok((opened, admission))
+        Ok(Ground {
+            opened,
+            admission,
+            borrowed,
+        })
     };
     match tokio::task::spawn_blocking(opening).await {
         Ok(done) => done,
         Err(panicked) => Err(StartError::File {
             action: "open",
-            path: builder
-                .data_dir
-                .as_deref()
-                .map(Path::to_owned)
-                .unwrap_or_default(),
+            path: builder.data_dir.clone().unwrap_or_default(),
             why: panicked.to_string(),
         }),
     }

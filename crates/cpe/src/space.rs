@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cpe_mesh::{Ack, Command, Reply, VariableInfo, WorkspaceInfo};
-use cpe_space::Mode;
+use cpe_mesh::{Ack, Command, Failure, Reply, VariableInfo, WorkspaceInfo};
+use cpe_space::{Mode, Name};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::SpaceError;
@@ -66,8 +66,8 @@ impl Space {
     /// Adds a tuple and waits up to `deadline` for what `ack` asks for.
     ///
     /// # Errors
-    /// [`Failure::Refused`](cpe_mesh::Failure::Refused) for a bad workspace name,
-    /// [`Failure::Busy`](cpe_mesh::Failure::Busy) when too much is under way.
+    /// [`Failure::Refused`] for a bad workspace name,
+    /// [`Failure::Busy`] when too much is under way.
     pub async fn out_with(
         &self,
         ws: &str,
@@ -92,7 +92,7 @@ impl Space {
     /// where it is.
     ///
     /// # Errors
-    /// [`Failure::TimedOut`](cpe_mesh::Failure::TimedOut).
+    /// [`Failure::TimedOut`].
     pub async fn rd(
         &self,
         ws: &str,
@@ -107,7 +107,7 @@ impl Space {
     /// which is waited for that long.
     ///
     /// # Errors
-    /// With `fresh`, [`Failure::Unavailable`](cpe_mesh::Failure::Unavailable) when the home does
+    /// With `fresh`, [`Failure::Unavailable`] when the home does
     /// not answer in time.
     pub async fn rdp(
         &self,
@@ -141,9 +141,9 @@ impl Space {
     /// Waits up to `deadline` for a matching tuple and takes it: nobody else in the mesh gets it.
     ///
     /// # Errors
-    /// `TimedOut` when nothing matched; [`Failure::Unavailable`](cpe_mesh::Failure::Unavailable)
+    /// `TimedOut` when nothing matched; [`Failure::Unavailable`]
     /// when the home could not be asked, so nothing was taken;
-    /// [`Failure::Unknown`](cpe_mesh::Failure::Unknown) when it was asked and did not answer: a
+    /// [`Failure::Unknown`] when it was asked and did not answer: a
     /// tuple taken that way goes back.
     pub async fn take(
         &self,
@@ -313,8 +313,11 @@ impl Space {
     /// Every matching tuple as this node learns of it, beginning with those there are.
     ///
     /// # Errors
-    /// [`SpaceError::Closed`], or busy when too much is under way.
+    /// [`SpaceError::Closed`], refused for a bad workspace name, or busy when too much is under
+    /// way.
     pub async fn watch(&self, ws: &str, template: Template) -> Result<Watch, SpaceError> {
+        // A watch has no first answer that could say so.
+        Name::new(ws).map_err(|error| Failure::Refused(error.to_string()))?;
         let command = Command::Watch {
             workspace: ws.to_owned(),
             template,

@@ -34,6 +34,10 @@ impl State {
         self.joined.send_replace(true);
     }
 
+    pub(crate) fn is_joined(&self) -> bool {
+        *self.joined.borrow()
+    }
+
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -82,6 +86,11 @@ impl State {
         let mut ended = self.ended.subscribe();
         // The sender lives in `self`.
         drop(ended.wait_for(|ended| *ended).await);
+        self.failure()
+    }
+
+    /// What ended the node, if something failed.
+    pub(crate) fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
     }
 }

@@ -123,3 +123,22 @@ async fn settings_that_make_no_sense_are_named() {
     let bad = ground.durable("a").mesh_key(other.key()).start().await;
     assert!(matches!(bad, Err(StartError::OtherMesh { .. })));
 }
+
+#[tokio::test]
+async fn an_ephemeral_node_with_a_folder_is_the_same_node_in_a_later_life() {
+    let ground = Ground::new();
+    let borrowing = || ground.durable("a").ephemeral();
+    let node = borrowing().start().await.unwrap();
+    let first = node.member();
+    let second = borrowing().start().await.map(drop).unwrap_err();
+    assert!(
+        second
+            .to_string()
+            .contains("another process uses this folder"),
+        "{second}"
+    );
+    node.kill().await;
+    let node = borrowing().start().await.unwrap();
+    assert_eq!(node.member().node, first.node);
+    assert!(node.member().inc > first.inc);
+}

@@ -13,6 +13,7 @@ mod one_node;
 mod three_nodes;
 
 #[path = "../../examples/own_kinds.rs"]
+#[expect(dead_code, reason = "its `main`")]
 mod own_kinds;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

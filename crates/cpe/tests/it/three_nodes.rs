@@ -99,3 +99,31 @@ async fn a_dropped_take_gives_its_tuple_back() {
     assert_eq!(space.fetch_try("w", "x", LONG).await, Ok(None));
     assert_eq!(a.space().fetch_try("w", "x", LONG).await, Ok(None));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parallel_map_runs_on_all_nodes() {
+    use cpe::sleigh::{Job, Worker, each_elem};
+    let ground = Ground::new();
+    let nodes = ground.three().await;
+    let mut workers = tokio::task::JoinSet::new();
+    for node in &nodes {
+        let (space, name) = (node.space(), node.name().to_owned());
+        workers.spawn(async move {
+            let worker = Worker::new(&space, "work", "square", &name);
+            let square = |value: Value| async move {
+                let n = value.as_int().ok_or("not a number")?;
+                Ok(Value::from(n * n))
+            };
+            worker.run(square).await;
+        });
+    }
+    let job = Job::new("work", "square", "squares");
+    let numbers = (0..40).map(Value::from).collect();
+    let space = nodes[0].space();
+    let outcomes = each_elem(&space, &job, numbers, |_| {}).await.unwrap();
+    let squares: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        squares,
+        (0..40).map(|n| Value::from(n * n)).collect::<Vec<_>>()
+    );
+}
