@@ -30,11 +30,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
-    println!("engine    queued   batches/s   syncs/s   mean ms    p99 ms   bytes on disk / batch");
+    println!("engine    queued   batches/s   mean ms    p99 ms   bytes on disk / batch");
     for queued in [1, 50] {
         for (name, run) in [
             ("file", bare_file as fn(&Path, usize) -> Result<Figures>),
-            ("redb", bare_redb),
+            ("redb", bare_redb_once),
+            ("redb-2ph", bare_redb_twice),
             ("fjall", bare_fjall),
             ("storage", storage),
         ] {
@@ -66,9 +67,8 @@ impl Figures {
             .get(self.groups.len() * 99 / 100)
             .map_or(0.0, Duration::as_secs_f64);
         println!(
-            "{name:<9} {queued:>6} {:>11.0} {:>9.0} {mean:>9.2} {:>9.2} {:>10}",
+            "{name:<9} {queued:>6} {:>11.0} {mean:>9.2} {:>9.2} {:>10}",
             self.batches as f64 / seconds,
-            self.groups.len() as f64 / seconds,
             p99 * 1e3,
             bytes / self.batches as u64,
         );
@@ -107,11 +107,20 @@ fn bare_file(folder: &Path, queued: usize) -> Result<Figures> {
     })
 }
 
-fn bare_redb(folder: &Path, queued: usize) -> Result<Figures> {
+fn bare_redb_once(folder: &Path, queued: usize) -> Result<Figures> {
+    bare_redb(folder, queued, false)
+}
+
+fn bare_redb_twice(folder: &Path, queued: usize) -> Result<Figures> {
+    bare_redb(folder, queued, true)
+}
+
+fn bare_redb(folder: &Path, queued: usize, two_phases: bool) -> Result<Figures> {
     const LOG: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("log");
     let database = redb::Database::create(folder.join("db"))?;
     groups(queued, |first, count| {
-        let transaction = database.begin_write()?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_two_phase_commit(two_phases);
         {
             let mut table = transaction.open_table(LOG)?;
             for n in first..first + count {

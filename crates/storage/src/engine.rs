@@ -101,6 +101,8 @@ impl Engine {
             Durability::None
         };
         transaction.set_durability(durability)?;
+        // With one sync per commit redb cannot tell damage to the last commit from a torn one, and
+        // goes back to the commit before: acknowledged votes would be gone without a word.
         transaction.set_two_phase_commit(true);
         for table in Table::ALL {
             let writes = || batches.iter().flat_map(|batch| &batch.writes);
