@@ -476,11 +476,7 @@ impl Driver {
                 .shared
                 .link(node_id(&from))
                 .map(|link| link.node);
-            if !self.around.inbox.offer(Event::Gossip {
-                from_link,
-                topic,
-                bytes,
-            }) {
+            if !self.around.inbox.offer_gossip(from_link, topic, bytes) {
                 tracing::debug!(topic, "a broadcast was dropped: the program is busy");
             }
         }

@@ -23,6 +23,8 @@ use crate::shared::{Shared, write};
 /// Bytes that are gathered before a write. Measured: one write and flush for each 100-byte
 /// message costs fifteen times the throughput.
 const BATCH: usize = CHUNK_MAX;
+/// Bytes of broadcasts that the program has not taken, at most; more are dropped.
+const GOSSIP_INBOUND_BYTES: usize = 8 * 1024 * 1024;
 /// How long an ending link may go on writing what was queued and reading what was sent.
 pub(crate) const PARTING: Duration = Duration::from_secs(1);
 
@@ -31,17 +33,33 @@ pub(crate) const PARTING: Duration = Duration::from_secs(1);
 pub(crate) struct Inbox {
     events: mpsc::Sender<Queued>,
     room: [Arc<Semaphore>; 3],
+    gossip_room: Arc<Semaphore>,
 }
 
 impl Inbox {
     pub(crate) fn new(events: mpsc::Sender<Queued>) -> Self {
         let room = Lane::ALL.map(|lane| Arc::new(Semaphore::new(lane.limits().inbound_bytes)));
-        Self { events, room }
+        Self {
+            events,
+            room,
+            gossip_room: Arc::new(Semaphore::new(GOSSIP_INBOUND_BYTES)),
+        }
     }
 
     /// Hands over what may be lost, or drops it.
     pub(crate) fn offer(&self, event: Event) -> bool {
         self.events.try_send((event, None)).is_ok()
+    }
+
+    /// Hands over a broadcast, or drops it when the program has not taken earlier ones.
+    pub(crate) fn offer_gossip(&self, from_link: Option<NodeId>, topic: u16, bytes: Bytes) -> bool {
+        let room = Arc::clone(&self.gossip_room).try_acquire_many_owned(weight(&bytes));
+        let event = Event::Gossip {
+            from_link,
+            topic,
+            bytes,
+        };
+        room.is_ok_and(|room| self.events.try_send((event, Some(room))).is_ok())
     }
 
     /// Hands over the start or the end of a link. Fails when nobody listens any more.
