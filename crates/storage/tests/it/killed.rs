@@ -29,7 +29,11 @@ fn child_that_writes_until_it_is_killed() {
             // Some are not synced by themselves, but by the next that is.
             opened
                 .storage
-                .write(next, put(&next.to_be_bytes(), &value), next % 5 != 0)
+                .write(
+                    next,
+                    put(&next.to_be_bytes(), &value),
+                    !next.is_multiple_of(5),
+                )
                 .unwrap();
             next += 1;
             waiting += 1;
@@ -37,7 +41,7 @@ fn child_that_writes_until_it_is_killed() {
         let done = opened.completions.blocking_recv().unwrap();
         done.result.unwrap();
         waiting -= 1;
-        if done.token % 5 != 0 {
+        if !done.token.is_multiple_of(5) {
             writeln!(out, "synced {}", done.token).unwrap();
         }
     }
