@@ -11,7 +11,9 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use cpe_membership::{Incarnation, Member, Membership, MembershipConfig, NodeCard, NodeId, Output};
+//! use cpe_membership::{
+//!     Incarnation, Member, Membership, MembershipConfig, NodeCard, NodeId, Output,
+//! };
 //!
 //! # fn main() -> Result<(), cpe_membership::NewError> {
 //! let now = Duration::ZERO;

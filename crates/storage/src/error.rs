@@ -35,7 +35,8 @@ pub enum OpenError {
     },
     /// The folder was written by a newer version, or is something else.
     #[error(
-        "{path} has format {found:?} and this version reads {wanted:?}; use the newer version or another folder"
+        "{path} has format {found:?} and this version reads {wanted:?}; use the newer version or \
+         another folder"
     )]
     Format {
         /// The folder.
@@ -47,8 +48,9 @@ pub enum OpenError {
     },
     /// Stored bytes are not the bytes that were written.
     #[error(
-        "the state in {path} is damaged at {place}: {detail}; votes and outbox cannot be trusted, so \
-         move the folder away and start with a new incarnation: what others hold comes back from them"
+        "the state in {path} is damaged at {place}: {detail}; votes and outbox cannot be trusted, \
+         so move the folder away and start with a new incarnation: what others hold comes back \
+         from them"
     )]
     Corrupt {
         /// The folder.
