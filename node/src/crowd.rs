@@ -63,7 +63,7 @@ impl Crowd {
                 "{shown} has more than {AGENTS_MAX} agents"
             )));
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         for agent in &mut crowd.agents {
             agent.complete(folder).about(&shown)?;
         }

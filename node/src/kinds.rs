@@ -13,9 +13,9 @@ pub(crate) fn register(builder: NodeBuilder) -> NodeBuilder {
     let of_rules = models.clone();
     builder
         .kind("forest", move |start| {
-            forest::ForestActor::new(start, models.clone())
+            forest::ForestActor::make(start, models.clone())
         })
         .kind("rules", move |start| {
-            rules::RulesActor::new(start, of_rules.clone())
+            rules::RulesActor::make(start, of_rules.clone())
         })
 }

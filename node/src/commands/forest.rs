@@ -140,6 +140,7 @@ async fn train(args: TrainArgs, common: &Common) -> Result<Status, Fault> {
     } else {
         let space = Remote(Client::of(common));
         let report = |progress: &Progress| {
+            bar.set_length(u64::from(progress.groves));
             bar.set_position(u64::from(progress.done));
             bar.set_message(format!("{} nodes", progress.nodes.len()));
         };

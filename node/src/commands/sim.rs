@@ -101,7 +101,7 @@ fn run_scenario(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     let scenario = read(&find(&args.file))?;
     let (low, high) = args
         .seeds
-        .unwrap_or((args.seed, args.seed.saturating_add(1)));
+        .unwrap_or_else(|| (args.seed, args.seed.saturating_add(1)));
     let ended = run_seeds(&scenario, low, high);
     let broken = ended.iter().find(|run| run.result.is_err());
     if let Some(folder) = &args.report {

@@ -143,7 +143,7 @@ impl Settings {
             let line = error.span().map_or(1, |span| line_of(&text, &span));
             Fault::usage(format!("{shown}:{line}: {}", error.message()))
         })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         for (section, body) in parsed.get_ref() {
             let line = line_of(&text, &section.span());
             let section = section.get_ref();

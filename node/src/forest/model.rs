@@ -54,10 +54,13 @@ struct Record {
 /// Models a node keeps for the next question.
 const KEPT_MAX: usize = 16;
 
+/// By name: the hash of what was read, and what that was.
+type Kept = BTreeMap<String, (String, Arc<Forest>)>;
+
 /// The models a node has read, for its actors. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
-    kept: Arc<Mutex<BTreeMap<String, (String, Arc<Forest>)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Models {

@@ -28,7 +28,8 @@ pub(super) struct ForestActor {
 }
 
 impl ForestActor {
-    pub(super) fn new(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
+    /// The actor that the arguments describe.
+    pub(super) fn make(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
         let model = start
             .args
             .as_map()

@@ -32,7 +32,8 @@ pub(super) struct RulesActor {
 }
 
 impl RulesActor {
-    pub(super) fn new(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
+    /// The actor that the arguments describe.
+    pub(super) fn make(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
         let program = Program::of(&start.args)?;
         let options = options(&start.node, &program);
         let (name, source) = (start.name.clone(), program.source);
