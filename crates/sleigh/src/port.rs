@@ -1,0 +1,81 @@
+//! What is asked of a tuple space.
+
+use std::time::Duration;
+
+use cpe_tuple::{Template, Tuple};
+
+/// A tuple space, as far as masters and workers need one.
+///
+/// Every future may be dropped before it is ready: a tuple that was taken and not returned must go
+/// back into the space.
+pub trait TaskSpace: Send + Sync {
+    /// Why the space could not be asked.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Adds a tuple. It may come to be there twice when this fails and is tried again.
+    fn out(
+        &self,
+        workspace: &str,
+        tuple: Tuple,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Waits for a tuple and takes it, so that nobody else gets it; `None` when none matched in
+    /// time.
+    fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<Tuple>, Self::Error>> + Send;
+
+    /// Takes a tuple if one is there now; `None` only when that is certain.
+    fn try_take(
+        &self,
+        workspace: &str,
+        template: Template,
+    ) -> impl Future<Output = Result<Option<Tuple>, Self::Error>> + Send;
+
+    /// Deletes all tuples whose first field is this text.
+    fn delete(
+        &self,
+        workspace: &str,
+        variable: &str,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+impl<S: TaskSpace> TaskSpace for &S {
+    type Error = S::Error;
+
+    fn out(
+        &self,
+        workspace: &str,
+        tuple: Tuple,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        S::out(self, workspace, tuple)
+    }
+
+    fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<Tuple>, Self::Error>> + Send {
+        S::take(self, workspace, template, within)
+    }
+
+    fn try_take(
+        &self,
+        workspace: &str,
+        template: Template,
+    ) -> impl Future<Output = Result<Option<Tuple>, Self::Error>> + Send {
+        S::try_take(self, workspace, template)
+    }
+
+    fn delete(
+        &self,
+        workspace: &str,
+        variable: &str,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        S::delete(self, workspace, variable)
+    }
+}
