@@ -78,8 +78,8 @@ impl Mesh {
         }
     }
 
-    /// Waits until this node sees exactly `count` members alive, itself included, and is linked to
-    /// all of them.
+    /// Waits until this node sees exactly `count` members alive (or suspect), itself included, and
+    /// is linked to all of them.
     ///
     /// # Errors
     /// [`SpaceError::NotYet`] when that is not so in time.
@@ -89,7 +89,9 @@ impl Mesh {
             loop {
                 changes.borrow_and_update();
                 let peers = self.peers().await?;
-                let alive = peers.iter().filter(|peer| peer.state == "alive");
+                // A suspect is alive until the others have heard nothing from it for a while.
+                let is_alive = |peer: &&PeerInfo| matches!(peer.state, "alive" | "suspect");
+                let alive = peers.iter().filter(is_alive);
                 let linked = alive.clone().filter(|peer| peer.linked);
                 if alive.count() == count && linked.count() == count {
                     return Ok(());

@@ -84,19 +84,7 @@ pub(super) async fn start(
             known.join(", ")
         )));
     }
-    let expect = claimable(&inner, &name, until).await?;
-    let claim = Command::Claim {
-        name: name.clone(),
-        expect,
-        spec: spec(&kind, &args),
-        deadline: until.saturating_duration_since(Instant::now()),
-    };
-    let token = match inner.desk.ask(claim).await {
-        Ok(Reply::Actor(Some(record))) => record.token,
-        Ok(_) => return Err(NotStarted::Registry(SpaceError::Unexpected.to_string())),
-        Err(SpaceError::Failed(Failure::Refused(why))) => return Err(NotStarted::Taken(why)),
-        Err(error) => return Err(NotStarted::Registry(error.to_string())),
-    };
+    let token = claim(&inner, &name, spec(&kind, &args), until).await?;
     let options = Options::default().name(&name);
     match inner.registry.spawn(&inner.system, &kind, options, args) {
         Ok(address) => {
@@ -116,6 +104,38 @@ pub(super) async fn start(
             Err(NotStarted::Cannot(error.to_string()))
         }
     }
+}
+
+/// Claims a name that no live actor has.
+async fn claim(inner: &Inner, name: &str, spec: Value, until: Instant) -> Result<u64, NotStarted> {
+    let registry = |error: SpaceError| NotStarted::Registry(error.to_string());
+    for last in [false, true] {
+        let expect = claimable(inner, name, until).await?;
+        let claim = Command::Claim {
+            name: name.to_owned(),
+            expect,
+            spec: spec.clone(),
+            deadline: until.saturating_duration_since(Instant::now()),
+        };
+        match inner.desk.ask(claim).await {
+            Ok(Reply::Actor(Some(record))) => return Ok(record.token),
+            Ok(_) => return Err(registry(SpaceError::Unexpected)),
+            Err(SpaceError::Failed(Failure::Refused(why))) if last => {
+                return Err(NotStarted::Taken(why));
+            }
+            // The home knows of a claim that this replica has not seen yet: look again when it has.
+            Err(SpaceError::Failed(Failure::Refused(_))) => {
+                let newer =
+                    |record: Option<&ActorInfo>| record.is_some_and(|info| info.token > expect);
+                inner
+                    .record_that(name, until, newer)
+                    .await
+                    .map_err(registry)?;
+            }
+            Err(error) => return Err(registry(error)),
+        }
+    }
+    Err(registry(SpaceError::Unexpected))
 }
 
 /// The token to claim a name with, when no live actor has it.

@@ -19,6 +19,7 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new() -> Self {
+        log();
         let folder = TempDir::new().unwrap();
         let ground = Self { folder };
         MeshKey::generate().save(&ground.key()).unwrap();
@@ -74,6 +75,18 @@ pub(crate) fn join(builder: NodeBuilder, other: &Node) -> NodeBuilder {
 pub(crate) async fn all_linked(nodes: &[Node]) {
     for node in nodes {
         node.mesh().joined(LONG).await.unwrap();
-        node.mesh().members(nodes.len(), LONG).await.unwrap();
+        if let Err(error) = node.mesh().members(nodes.len(), LONG).await {
+            panic!("{error}: {:#?}", node.mesh().peers().await);
+        }
     }
+}
+
+/// Shows what nodes say of themselves, when `RUST_LOG` asks for it.
+fn log() {
+    let shown = tracing_subscriber::EnvFilter::from_default_env();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(shown)
+        .with_test_writer();
+    // Another test of this process has set it already.
+    drop(log.try_init());
 }

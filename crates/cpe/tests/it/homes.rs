@@ -62,3 +62,33 @@ async fn a_node_that_shuts_down_leaves_its_homes_to_the_others() {
     b.space().store("w", "new", Value::from(1)).await.unwrap();
     assert_eq!(c.space().fetch("w", "new", LONG).await, Ok(Value::from(1)));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stood_still_finds_its_way_back() {
+    let ground = Ground::new();
+    let a = ground.ephemeral("a").start().await.unwrap();
+    // A runtime of its own, so that it can be stopped as a suspended machine is.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let builder = join(ground.ephemeral("b"), &a);
+    let b = runtime.spawn(builder.start()).await.unwrap().unwrap();
+    b.mesh().members(2, LONG).await.unwrap();
+    a.mesh().members(2, LONG).await.unwrap();
+
+    let (wake, asleep) = std::sync::mpsc::channel::<()>();
+    runtime.spawn(async move {
+        // The only worker waits here for a word from outside.
+        let _ = asleep.recv();
+    });
+    a.mesh().members(1, LONG).await.unwrap();
+    wake.send(()).unwrap();
+
+    a.mesh().members(2, LONG).await.unwrap();
+    b.mesh().members(2, LONG).await.unwrap();
+    b.space().store("w", "x", Value::from(1)).await.unwrap();
+    assert_eq!(a.space().fetch("w", "x", LONG).await, Ok(Value::from(1)));
+    runtime.shutdown_background();
+}
