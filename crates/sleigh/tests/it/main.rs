@@ -19,9 +19,9 @@ fn numbers(count: i64) -> Vec<Value> {
 }
 
 /// Starts a worker that doubles numbers, panics at 13 and fails at 7.
-fn work(space: &Local, node: &str) -> tokio::task::JoinHandle<()> {
+fn work(space: &Local, node: &str) -> tokio::task::AbortHandle {
     let worker = Worker::new(space.clone(), "w", "double", node);
-    tokio::spawn(async move {
+    let working = tokio::spawn(async move {
         worker
             .run(|value| async move {
                 let n = value.as_int().ok_or("not a number")?;
@@ -35,7 +35,8 @@ fn work(space: &Local, node: &str) -> tokio::task::JoinHandle<()> {
                 }
             })
             .await;
-    })
+    });
+    working.abort_handle()
 }
 
 fn task(id: Field) -> Template {
@@ -81,7 +82,7 @@ async fn outcomes_are_in_the_order_of_the_elements() {
         );
     }
     assert_eq!(space.tuples("w").await, 0);
-    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    workers.iter().for_each(tokio::task::AbortHandle::abort);
 }
 
 #[tokio::test(start_paused = true)]
