@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cpe_membership::{Member, MemberState, NodeId};
+use cpe_membership::{Member, MemberState, NodeCard, NodeId};
 use cpe_space::{Command, Config, ShardId};
 
 use crate::peer::{Event, Peer, Slot, Timer};
@@ -176,6 +176,17 @@ impl Peer {
         }
         self.requests.insert(request, Request::Drain { within });
         self.timers.set(Timer::Drain, self.now);
+    }
+
+    /// Shows the others a new card, which says so while this node drains.
+    pub(crate) fn set_card(&mut self, mut card: NodeCard) {
+        if self.draining {
+            card.capabilities
+                .insert(DRAINING.to_owned(), "true".to_owned());
+        }
+        if let Err(error) = self.membership.set_card(self.now, card) {
+            self.malformed(None, error.to_string());
+        }
     }
 
     pub(crate) fn continue_drain(&mut self) {

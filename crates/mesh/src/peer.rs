@@ -339,11 +339,7 @@ impl Peer {
             Input::Command(request, command) => self.command(request, command),
             Input::Cancel(request) => self.cancel(request),
             Input::Received(request) => self.received(request),
-            Input::Card(card) => {
-                if let Err(error) = self.membership.set_card(self.now, *card) {
-                    self.malformed(None, error.to_string());
-                }
-            }
+            Input::Card(card) => self.set_card(*card),
             Input::Leave => self.membership.leave(self.now),
             Input::Tick => {}
         }
@@ -403,10 +399,9 @@ impl Peer {
                 self.connect(member.node);
             }
             Said::Card(node) => self.connect(node),
-            Said::Down(member) => {
-                self.event(Event::Down(member));
-                self.disconnect(member.node);
-            }
+            // Dialling goes on: after a partition in which each side gave up the other, nobody
+            // else would begin. The network backs off by itself.
+            Said::Down(member) => self.event(Event::Down(member)),
             Said::Left(member) => {
                 self.event(Event::Left(member));
                 self.disconnect(member.node);

@@ -445,7 +445,7 @@ impl Peer {
                 .map(|genesis| genesis.mesh.clone())
                 .unwrap_or_default(),
             joined: self.genesis.is_some(),
-            alive: self.membership.active_count() + 1,
+            alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
             homes: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
             applied: self

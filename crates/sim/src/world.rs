@@ -90,6 +90,8 @@ pub struct World {
     /// Which side of a partition each node is on.
     sides: Vec<bool>,
     up: BTreeSet<(usize, usize)>,
+    /// Who keeps dialling whom: the founder's address from the start, others as peers ask for it.
+    dialling: BTreeSet<(usize, usize)>,
     pub(crate) calm: bool,
     pub(crate) books: Books,
     pub(crate) next_value: i64,
@@ -125,6 +127,7 @@ impl World {
             sequence: 0,
             nodes,
             up: BTreeSet::new(),
+            dialling: BTreeSet::new(),
             calm: false,
             books: Books::default(),
             next_value: 0,
@@ -362,6 +365,10 @@ impl World {
         node.draining = None;
         node.waking = None;
         node.disk_free = self.now;
+        self.dialling.retain(|(from, _)| *from != n);
+        if n != 0 {
+            self.dialling.insert((n, 0));
+        }
         let seed = self.rng.random();
         match Peer::new(config, node.disk.image(), seed, self.now) {
             Ok(peer) => node.peer = Some(peer),
@@ -386,8 +393,25 @@ impl World {
         }
     }
 
-    fn can_link(&self, a: usize, b: usize) -> bool {
+    /// True while nothing stands between two nodes.
+    fn can_hear(&self, a: usize, b: usize) -> bool {
         self.is_up(a) && self.is_up(b) && self.sides.get(a) == self.sides.get(b)
+    }
+
+    fn can_link(&self, a: usize, b: usize) -> bool {
+        let dialled = self.dialling.contains(&(a, b)) || self.dialling.contains(&(b, a));
+        dialled && self.can_hear(a, b)
+    }
+
+    /// A node wants a link to another from now on, or no longer.
+    fn dial(&mut self, from: usize, to: usize, wanted: bool) {
+        if !wanted {
+            self.dialling.remove(&(from, to));
+        } else if self.dialling.insert((from, to)) {
+            let (a, b) = (from.min(to), from.max(to));
+            let at = self.now + Duration::from_millis(5) + self.up_to(50.0);
+            self.at(at, Happening::LinkUp { a, b });
+        }
     }
 
     fn link_up(&mut self, a: usize, b: usize) {
@@ -477,7 +501,7 @@ impl World {
         }
         for a in 0..self.nodes.len() {
             for b in a + 1..self.nodes.len() {
-                if self.linked(a, b) && !self.can_link(a, b) {
+                if self.linked(a, b) && !self.can_hear(a, b) {
                     self.link_down(a, b);
                 }
             }
@@ -550,7 +574,7 @@ impl World {
                 self.mark(&bytes);
                 for to in 0..self.nodes.len() {
                     let lost = self.chance(self.scenario.faults.gossip_loss);
-                    if to != n && self.can_link(n, to) && !lost {
+                    if to != n && self.can_hear(n, to) && !lost {
                         let at = self.now + self.latency();
                         let boot = self.nodes.get(to).map_or(0, |node| node.boot);
                         let bytes = bytes.clone();
@@ -603,7 +627,13 @@ impl World {
                 self.violation = Some(Violation::Malformed(reason));
             }
             Output::Event(Event::Moved(..)) => self.report.moves += 1,
-            Output::Event(_) | Output::Connect { .. } => {}
+            Output::Connect {
+                node, addresses, ..
+            } => {
+                let to = usize::try_from(node.0 - 1).unwrap_or(usize::MAX);
+                self.dial(n, to, !addresses.is_empty());
+            }
+            Output::Event(_) => {}
         }
     }
 

@@ -87,18 +87,18 @@ impl Node {
 
     /// Starts a node on free ports of loopback and waits until it is ready.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let mut command = cpe();
         command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-        command
-            .args(["--api", "127.0.0.1:0", "--data"])
-            .arg(folder.path().join("data"))
-            .args(args);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.args(["--api", "127.0.0.1:0"]).args(args);
+        Self::run(command)
+    }
+
+    /// Runs a command that starts a node, with a data folder, and waits until it is ready.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        command.arg("--data").arg(folder.path().join("data"));
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Both pipes are read to their end by threads of their own: a full one would stop the node.
         let (sender, receiver) = mpsc::sync_channel(1);
         let mut out = BufReader::new(child.stdout.take().unwrap());

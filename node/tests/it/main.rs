@@ -11,6 +11,7 @@ mod config;
 mod forest;
 mod harness;
 mod mesh;
+mod namespaces;
 mod node;
 mod rules;
 mod space;

@@ -166,3 +166,29 @@ fn every_scenario_that_ships_passes() {
     }
     assert!(names.len() >= 6, "{names:?}");
 }
+
+/// A mesh that fell in two for so long that both halves declared each other dead used to stay so:
+/// peers asked their network to stop dialling whom membership had given up.
+#[test]
+fn halves_that_declared_each_other_dead_find_together_again() {
+    for seed in 0..20 {
+        let faults = Faults {
+            partitions: 6.0,
+            partition_ms: 20_000.0,
+            ..Faults::default()
+        };
+        let scenario = Scenario {
+            seconds: 60.0,
+            faults,
+            nodes: 5,
+            ..swarm(2)
+        };
+        let report = World::new(scenario, seed)
+            .run()
+            .unwrap_or_else(|(violation, _)| {
+                panic!("seed {seed}: {violation}");
+            });
+        partitions += report.partitions;
+    }
+    assert!(partitions > 20, "only {partitions} partitions");
+}
