@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) about: About,
     /// Names besides loopback's that requests may call this node by.
     pub(crate) hosts: Vec<String>,
+    /// Bytes of a request's body at most.
+    pub(crate) body_bytes_max: usize,
     /// Set when the node begins to stop: what waits is answered, new requests are refused.
     pub(crate) stop: CancellationToken,
 }
@@ -96,14 +98,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
 }
 
 /// The whole API as one service.
-pub(crate) fn router(app: &App, body_bytes_max: usize) -> Router {
+pub(crate) fn router(app: &App) -> Router {
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods.fallback(error::wrong_method));
     }
     router
         .fallback(error::no_such_path)
-        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(DefaultBodyLimit::max(app.body_bytes_max))
         .layer(middleware::from_fn_with_state(
             Arc::clone(app),
             guard::until_stop,

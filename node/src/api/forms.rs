@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
 use cpe::{ActorInfo, Template, Tuple, Value, VariableInfo};
 use cpe_tuple::json::{
     template_from_json, tuple_from_json, tuple_to_json, value_from_json, value_to_json,
@@ -15,6 +15,9 @@ use serde_json::{Value as JsonValue, json};
 
 use super::error::ApiError;
 use crate::cli::{TIMEOUT_DEFAULT, TIMEOUT_MAX};
+
+/// How long a client may take to send a body.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Answers of the handlers.
 pub(crate) type Answer = Result<Json<JsonValue>, ApiError>;
@@ -27,10 +30,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let Json(body) = Json::<T>::from_request(request, state)
-            .await
-            .map_err(|rejection: JsonRejection| ApiError::from(rejection))?;
-        Ok(Self(body))
+        let reading = Json::<T>::from_request(request, state);
+        match tokio::time::timeout(BODY_WITHIN, reading).await {
+            Ok(Ok(Json(body))) => Ok(Self(body)),
+            Ok(Err(rejection)) => Err(rejection.into()),
+            Err(_) => Err(ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "bad_request",
+                format!("the body did not come within {BODY_WITHIN:?}"),
+            )),
+        }
     }
 }
 
@@ -83,13 +92,8 @@ pub(crate) fn done() -> Json<JsonValue> {
 
 /// Something the library describes, as it describes it, with node ids as people see them.
 pub(crate) fn plain(value: &impl Serialize) -> Answer {
-    let mut json = serde_json::to_value(value).map_err(|error| {
-        ApiError::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            error,
-        )
-    })?;
+    let mut json = serde_json::to_value(value)
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error))?;
     name_nodes(&mut json);
     Ok(Json(json))
 }

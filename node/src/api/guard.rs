@@ -18,7 +18,10 @@ use super::error::ApiError;
 
 /// Refuses what a hostile page could have sent.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
-    match verdict(request.method(), request.headers(), &app.hosts) {
+    let (method, headers) = (request.method(), request.headers());
+    let checked =
+        verdict(method, headers, &app.hosts).and_then(|()| fits(headers, app.body_bytes_max));
+    match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -30,6 +33,21 @@ pub(crate) async fn until_stop(State(app): State<App>, request: Request, next: N
         biased;
         () = app.stop.cancelled() => ApiError::stopping().into_response(),
         response = next.run(request) => response,
+    }
+}
+
+/// A body that says it is too large is refused before any of it is read.
+fn fits(headers: &HeaderMap, body_bytes_max: usize) -> Result<(), ApiError> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.parse::<usize>().ok()) {
+        Some(length) if length > body_bytes_max => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a body of {length} bytes; at most {body_bytes_max} (api.body_bytes_max)"),
+        )),
+        _ => Ok(()),
     }
 }
 

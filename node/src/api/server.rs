@@ -64,8 +64,8 @@ impl Server {
     }
 
     /// Serves until the shared stop token is set, then finishes what is under way.
-    pub(crate) fn serve(self, app: &App, body_bytes_max: usize) -> JoinHandle<()> {
-        let router = super::router(app, body_bytes_max);
+    pub(crate) fn serve(self, app: &App) -> JoinHandle<()> {
+        let router = super::router(app);
         tokio::spawn(accept(self.listener, router, app.stop.clone()))
     }
 }

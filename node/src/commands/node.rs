@@ -176,12 +176,13 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
             version: env!("CARGO_PKG_VERSION"),
         },
         hosts: config.api.hosts.clone(),
+        body_bytes_max: config.api.body_bytes_max,
         stop: stop.clone(),
     });
     let workers = config.forest.workers;
     Workers::start(node.space(), node.name().to_owned(), workers, &stop);
     let api = server.address().to_owned();
-    let serving = server.serve(&app, config.api.body_bytes_max);
+    let serving = server.serve(&app);
     announce(&node, &api, &config, common.json)?;
 
     tokio::select! {

@@ -107,7 +107,7 @@ fn errors_have_a_status_a_kind_and_a_message() {
 
 #[test]
 fn a_body_that_is_too_large_is_refused() {
-    let node = Node::start(&[]);
+    let node = Node::alone();
     let request = format!(
         "POST /v1/spaces/w/store HTTP/1.1\r\nConnection: close\r\n{OWN}Content-Length: {}\r\n\r\n",
         9 << 20

@@ -97,8 +97,11 @@ impl Node {
     pub(crate) fn run(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         command.arg("--data").arg(folder.path().join("data"));
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         // Both pipes are read to their end by threads of their own: a full one would stop the node.
         let (sender, receiver) = mpsc::sync_channel(1);
         let mut out = BufReader::new(child.stdout.take().unwrap());

@@ -29,7 +29,9 @@ fn ip(args: &[&str]) -> Result<(), String> {
 
 impl Hosts {
     fn new() -> Result<Self, String> {
-        let hosts = Self { prefix: format!("cpe{}", std::process::id()) };
+        let hosts = Self {
+            prefix: format!("cpe{}", std::process::id()),
+        };
         let switch = hosts.name("x");
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
@@ -58,7 +60,9 @@ impl Hosts {
     /// The binary, on a host.
     fn on(&self, host: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name(host)]).arg(cpe().get_program());
+        command
+            .args(["netns", "exec", &self.name(host)])
+            .arg(cpe().get_program());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CPE_") {
                 command.env_remove(name);
@@ -85,7 +89,11 @@ fn skipped(why: &str) {
     let line = format!("three_hosts_share_a_space: {why}");
     println!("skipped: {line}");
     if let Some(list) = std::env::var_os("CPE_SKIPPED_TESTS") {
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(list)
+            .unwrap();
         writeln!(file, "{line}").unwrap();
     }
 }
@@ -99,7 +107,9 @@ fn three_hosts_share_a_space() {
     let start = |host: &str, n: u8, args: &[&str]| {
         let listen = format!("/ip4/10.77.0.{n}/tcp/4710");
         let mut command = hosts.on(host);
-        command.args(["node", "--json", "--name", host, "--listen", &listen]).args(args);
+        command
+            .args(["node", "--json", "--name", host, "--listen", &listen])
+            .args(args);
         Node::run(command)
     };
     let a = start("a", 1, &[]);
@@ -119,7 +129,13 @@ fn three_hosts_share_a_space() {
         })
     });
     hosts.cpe("b", &["space", "store", "w", "x", "17"]).code(0);
-    assert_eq!(hosts.cpe("c", &["space", "find", "w", "x"]).code(0).out, "17\n");
-    assert_eq!(hosts.cpe("c", &["space", "fetch", "w", "x"]).code(0).out, "17\n");
+    assert_eq!(
+        hosts.cpe("c", &["space", "find", "w", "x"]).code(0).out,
+        "17\n"
+    );
+    assert_eq!(
+        hosts.cpe("c", &["space", "fetch", "w", "x"]).code(0).out,
+        "17\n"
+    );
     hosts.cpe("a", &["space", "fetch-try", "w", "x"]).code(3);
 }
