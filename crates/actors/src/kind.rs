@@ -218,11 +218,10 @@ impl KindRegistry {
         });
     }
 
-    fn insert(
-        &mut self,
-        kind: String,
-        spawn: impl Fn(Options, KindContext) -> Result<AnyAddress, SpawnError> + Send + Sync + 'static,
-    ) {
+    fn insert<F>(&mut self, kind: String, spawn: F)
+    where
+        F: Fn(Options, KindContext) -> Result<AnyAddress, SpawnError> + Send + Sync + 'static,
+    {
         self.kinds.insert(kind, Arc::new(spawn));
     }
 

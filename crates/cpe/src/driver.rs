@@ -365,8 +365,11 @@ impl Driver {
 /// Where others reach this node, as its card says it, best first: addresses other machines can
 /// use before loopback, TCP before QUIC (it costs half the processor time on a LAN).
 pub(crate) fn addresses(network: &Network) -> Vec<String> {
-    let mut addresses: Vec<String> =
-        network.addresses().iter().map(ToString::to_string).collect();
+    let mut addresses: Vec<String> = network
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     addresses.sort_by_key(|address| {
         let loopback = address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
         (loopback, !address.contains("/tcp/"))

@@ -137,7 +137,8 @@ impl Driver {
                 send_back_addr,
                 ..
             } => {
-                tracing::debug!(%send_back_addr, error = %chain(&error), "incoming connection failed");
+                let why = chain(&error);
+                tracing::debug!(%send_back_addr, error = %why, "incoming connection failed");
                 if let ListenError::Transport(error) = &error
                     && let Some(refused) = refused(error)
                 {
@@ -202,7 +203,8 @@ impl Driver {
                 peer_id,
                 failed_messages,
             }) => {
-                tracing::debug!(%peer_id, ?failed_messages, "broadcasts to a slow peer were dropped");
+                let dropped = failed_messages;
+                tracing::debug!(%peer_id, ?dropped, "broadcasts to a slow peer were dropped");
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(seen)) => self.on_discovered(seen),
             _ => {}

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Each row writes 100-byte batches for a few seconds with a fixed number of them waiting at any
-//! time, as that many shards would. FOLDER chooses the disk; a new folder in it is used and removed.
+//! time, as that many shards would. FOLDER chooses the disk; a new folder in it is used and
+//! removed.
 
 #![allow(clippy::print_stdout, reason = "a program that prints a table")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]

@@ -28,7 +28,8 @@ fn raw(node: &Node, request: &str) -> (u16, String) {
 fn send(node: &Node, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\
+         {headers}\r\n{body}"
     );
     let (status, body) = raw(node, &request);
     (

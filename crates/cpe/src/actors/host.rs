@@ -99,7 +99,8 @@ pub(super) async fn start(
         }
         Err(error) => {
             if let Err(left) = release(&inner, &name, token, RELEASE_DEADLINE).await {
-                tracing::warn!(actor = %name, %left, "the name of an actor that did not start stays taken");
+                let what = "the name of an actor that did not start stays taken";
+                tracing::warn!(actor = %name, %left, "{what}");
             }
             Err(NotStarted::Cannot(error.to_string()))
         }

@@ -111,7 +111,7 @@ proptest! {
         let joined = join(&a, &b);
         prop_assert!(joined.version().index >= a.version().index);
         for dot in joined.pending().keys() {
-            prop_assert!(dot.n > joined.sm().admitted(dot.origin), "an admitted add is not pending");
+            prop_assert!(dot.n > joined.sm().admitted(dot.origin), "admitted adds are not pending");
         }
     }
 
