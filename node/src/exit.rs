@@ -88,6 +88,8 @@ impl fmt::Display for Fault {
     }
 }
 
+impl std::error::Error for Fault {}
+
 /// Says about what an error is, on its way to becoming a [`Fault`].
 pub(crate) trait About<T> {
     /// Fails with `what: error`.

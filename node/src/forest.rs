@@ -3,8 +3,8 @@
 //! Everything is in the workspace [`WORKSPACE`]:
 //! - `["model NAME", {...}]`, in mode single: which bytes the model is made of (see `model`);
 //! - `[NAME OF A BLOB, index, bytes]`: the parts of something larger than a tuple (see `blob`);
-//! - `["tasks", job, grove, ...]`: groves to grow, taken by the workers of all nodes (see `job`);
-//! - `["job ID", {...}]`: what came of them.
+//! - tasks and results of `cpe_sleigh`: groves to grow, taken by the workers of all nodes (see
+//!   `job`).
 
 pub(crate) mod blob;
 pub(crate) mod job;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cpe::{Template, Tuple};
+use cpe_sleigh::TaskSpace;
 use cpe_tuple::json::{template_to_json, tuple_from_json, tuple_to_json};
 use serde_json::{Value, json};
 
@@ -30,13 +31,6 @@ pub(crate) trait Space: Sync {
         template: Template,
         within: Duration,
     ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
-
-    /// Whether a tuple matches at its home now.
-    fn holds(
-        &self,
-        workspace: &str,
-        template: Template,
-    ) -> impl Future<Output = Result<bool, Fault>> + Send;
 
     /// Makes a variable hold one value only, which a store replaces.
     fn declare_single(
@@ -117,13 +111,6 @@ impl Space for Remote {
         self.find("in", workspace, &template, within).await
     }
 
-    async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
-        Ok(self
-            .find("rdp", workspace, &template, STEP)
-            .await?
-            .is_some())
-    }
-
     async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
         let path = format!("/v1/spaces/{}/declare", segment(workspace));
         self.0
@@ -137,6 +124,31 @@ impl Space for Remote {
         let path = format!("/v1/spaces/{}/variables/{name}", segment(workspace));
         self.0.delete(&path, STEP).await?;
         Ok(())
+    }
+}
+
+impl TaskSpace for Remote {
+    type Error = Fault;
+
+    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
+        Space::out(self, workspace, tuple).await
+    }
+
+    async fn take(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        Space::take(self, workspace, template, within).await
+    }
+
+    async fn try_take(&self, workspace: &str, template: Template) -> Result<Option<Tuple>, Fault> {
+        self.find("inp", workspace, &template, STEP).await
+    }
+
+    async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
+        Space::delete(self, workspace, variable).await
     }
 }
 
@@ -168,13 +180,6 @@ impl Space for cpe::Space {
             return found.map_err(|error| Fault::unavailable(error.to_string()));
         }
         in_time(Self::take(self, workspace, template, within).await)
-    }
-
-    async fn holds(&self, workspace: &str, template: Template) -> Result<bool, Fault> {
-        let found = self.rdp(workspace, template, Some(STEP)).await;
-        Ok(found
-            .map_err(|error| Fault::unavailable(error.to_string()))?
-            .is_some())
     }
 
     async fn declare_single(&self, workspace: &str, variable: &str) -> Result<(), Fault> {

@@ -27,13 +27,16 @@ pub struct Job {
     /// Tasks in the space or with workers at once, from 1. 256 by default: enough to keep tens of
     /// nodes busy, little enough for every replica.
     pub open_max: usize,
-    /// How long a task that was taken may stay without result before it is put there again. Longer
-    /// than the slowest task; shorter only wastes work. 60 s by default.
+    /// How long a task that was taken may stay without result before it is put there again; twice
+    /// as long each further time. Best longer than the slowest task: shorter only wastes work. 60 s
+    /// by default.
     pub patience: Duration,
     /// How often an element is tried, from 1: it failed, or no result came. 3 by default.
     pub tries: u32,
     /// What to do about an element that used up its tries.
     pub on_error: OnError,
+    /// How long there may be no result at all: probably there are no workers. 1 hour by default.
+    pub stall: Duration,
     /// How long all of it may take. 1 hour by default.
     pub deadline: Duration,
 }
@@ -65,6 +68,7 @@ impl Job {
             patience: Duration::from_secs(60),
             tries: 3,
             on_error: OnError::SetAside,
+            stall: Duration::from_secs(3600),
             deadline: Duration::from_secs(3600),
         }
     }
@@ -127,6 +131,21 @@ pub enum JobError {
         node: String,
         /// What it said.
         reason: String,
+    },
+    /// No worker brought anything for too long.
+    #[error(
+        "no worker brought a result for {within:?}; {done} of {of} elements were done{}",
+        because(.why)
+    )]
+    Stalled {
+        /// Elements that have a result.
+        done: usize,
+        /// All elements.
+        of: usize,
+        /// The job's `stall`.
+        within: Duration,
+        /// The last thing that went wrong with the space, if anything did.
+        why: Option<String>,
     },
     /// The time was over.
     #[error("{done} of {of} elements were done within {within:?}{}", because(.why))]

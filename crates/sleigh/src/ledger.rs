@@ -9,6 +9,9 @@ use cpe_tuple::Value;
 use crate::job::Job;
 use crate::wire::{Outcome, Report, Task};
 
+/// How often the patience doubles at most.
+const DOUBLINGS_MAX: u32 = 16;
+
 /// An element that has its outcome now.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settled {
@@ -142,7 +145,11 @@ impl Ledger {
 
     /// Tasks whose results are overdue, if they were taken at all.
     pub(crate) fn overdue(&self, now: Duration) -> Vec<u64> {
-        let late = |open: &Open| now.saturating_sub(open.since) >= self.patience;
+        let patience = |open: &Open| {
+            let doubled = open.tries.saturating_sub(1).min(DOUBLINGS_MAX);
+            self.patience.saturating_mul(1 << doubled)
+        };
+        let late = |open: &Open| now.saturating_sub(open.since) >= patience(open);
         self.open
             .iter()
             .filter(|(_, open)| late(open))
@@ -168,10 +175,7 @@ impl Ledger {
             }
             Some(_) => {
                 let open = self.open.remove(&id);
-                let why = format!(
-                    "it was taken {} times, and no result came within {:?}",
-                    self.tries, self.patience
-                );
+                let why = format!("it was taken {} times, and no result came", self.tries);
                 let settled = open.into_iter().flat_map(|open| open.elements);
                 let settled: Vec<_> = settled
                     .map(|index| Settled {

@@ -52,11 +52,14 @@ pub async fn each_elem<S: TaskSpace>(
     mut arrived: impl FnMut(Arrival<'_>),
 ) -> Result<Vec<Outcome>, JobError> {
     job.check(elements.len())?;
+    let ledger = Ledger::new(job, elements);
+    let (began, heard) = (Instant::now(), Instant::now());
     let mut master = Master {
         space,
         job,
-        ledger: Ledger::new(job, elements),
-        began: Instant::now(),
+        ledger,
+        began,
+        heard,
         why: None,
     };
     let ended = master.run(&mut arrived).await;
@@ -69,6 +72,8 @@ struct Master<'a, S> {
     job: &'a Job,
     ledger: Ledger,
     began: Instant,
+    /// When a result came last.
+    heard: Instant,
     /// The last thing that went wrong with the space.
     why: Option<String>,
 }
@@ -92,6 +97,7 @@ impl<S: TaskSpace> Master<'_, S> {
             {
                 Ok(Some(tuple)) => {
                     if let Some(report) = Report::of(&tuple) {
+                        self.heard = Instant::now();
                         let (node, took) = (report.node.clone(), report.took);
                         let settled = self.ledger.accept(report);
                         self.tell(&settled, &node, took, arrived)?;
@@ -197,6 +203,14 @@ impl<S: TaskSpace> Master<'_, S> {
 
     /// The time that is left.
     fn left(&self) -> Result<Duration, JobError> {
+        if self.heard.elapsed() > self.job.stall {
+            return Err(JobError::Stalled {
+                done: self.ledger.done(),
+                of: self.ledger.len(),
+                within: self.job.stall,
+                why: self.why.clone(),
+            });
+        }
         let left = self.job.deadline.saturating_sub(self.began.elapsed());
         if left.is_zero() {
             return Err(JobError::Deadline {

@@ -151,7 +151,7 @@ impl Data {
                 .get(*n)
                 .map_or("", |feature| &feature.name);
             let how = if *off < 0.0 { "low" } else { "high" };
-            format!("{name} is {how}")
+            format!("{how} {name}")
         };
         weights.iter().take(REASONS).map(text).collect()
     }
@@ -229,7 +229,7 @@ mod tests {
             .into();
         for reason in &reasons[..2] {
             assert!(
-                names.iter().any(|name| reason.starts_with(name.as_str())),
+                names.iter().any(|name| reason.ends_with(name.as_str())),
                 "{reason}"
             );
         }

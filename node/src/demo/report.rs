@@ -36,7 +36,8 @@ pub(crate) fn write(folder: &Path, summary: &Summary) -> Result<PathBuf, Fault> 
 pub(crate) fn page(summary: &Summary) -> String {
     let title = "A forest grown by a crowd";
     let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{title} · CPE</title>\n\
          <style>\n{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n"
     );
@@ -127,9 +128,12 @@ fn judged(summary: &Summary) -> String {
         &plots::confusion(&summary.classes, &summary.confusion),
     );
     let key = format!(
-        "Held-out cases by the forest's probability of {}. Between the dashed lines the rules doubt.\
-         <span class=\"key\" style=\"background:var(--no)\"></span>{other}\
-         <span class=\"key\" style=\"background:var(--yes)\"></span>{0}",
+        "Held-out cases by the forest's probability of {0}, on a square-root scale. Between the \
+         dashed lines the rules doubt.\
+         <span class=\"nowrap\"><span class=\"key\" style=\"background:var(--no)\"></span>\
+         {other}</span> \
+         <span class=\"nowrap\"><span class=\"key\" style=\"background:var(--yes)\"></span>\
+         {0}</span>",
         escape(watched)
     );
     html += &section(
@@ -161,6 +165,11 @@ fn judged(summary: &Summary) -> String {
         escape(watched)
     );
     html += &section("", "Decisions", &says, &plots::bars(&rows));
+    html
+}
+
+/// Which features the trees used.
+fn mattered(summary: &Summary) -> String {
     let rows = summary.importance.iter().take(FEATURES_MAX);
     let rows: Vec<_> = rows
         .map(|(name, share)| {
@@ -173,11 +182,10 @@ fn judged(summary: &Summary) -> String {
         })
         .collect();
     let says = "Each feature's share in what the trees gained by their cuts.";
-    html += &section("", "What mattered", says, &plots::bars(&rows));
-    html
+    section("", "What mattered", says, &plots::bars(&rows))
 }
 
-/// Who grew the forest, when, and the proof.
+/// Who grew the forest, of what, when, and the proof.
 fn grown(summary: &Summary) -> String {
     let rows = summary.nodes.iter().enumerate().map(|(n, node)| {
         let name = format!("node {}", node.name);
@@ -195,6 +203,7 @@ fn grown(summary: &Summary) -> String {
         "Each node took grove tasks from the space as it had time.",
         &plots::bars(&rows),
     );
+    html += &mattered(summary);
     let mut table = String::from(
         "<div class=\"scroll\"><table><tr><th>node</th><th class=\"n\">groves grown</th>\
          <th class=\"n\">cases judged</th><th class=\"n\">cases decided</th></tr>\n",
@@ -202,7 +211,8 @@ fn grown(summary: &Summary) -> String {
     for node in &summary.nodes {
         let _ = writeln!(
             table,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td></tr>",
             escape(&node.name),
             node.groves,
             node.judged,
@@ -226,6 +236,7 @@ fn grown(summary: &Summary) -> String {
     html += &section("", "Work and proof", "Who did what.", &table);
     let says = "Phases of the demo; a dot is a grove that came from a node.";
     let plot = plots::timeline(&summary.phases, &summary.nodes, &summary.grown);
+    let plot = format!("<div class=\"scroll\">{plot}</div>");
     html += &section("wide", "Timeline", says, &plot);
     html
 }

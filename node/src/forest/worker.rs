@@ -2,112 +2,56 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
+use cpe::Value;
 use cpe_forest::limits::MAX_DATASET_BYTES;
 use cpe_forest::{Dataset, grow_grove, out_of_bag};
+use cpe_sleigh::Worker;
 use cpe_tuple::codec;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::WORKSPACE;
 use super::blob;
-use super::job::{Outcome, Task, hex};
+use super::job::{Grown, KIND, Task, hex};
 use crate::exit::{About, Fault};
-use crate::remote::Space;
-
-/// How long one wait for a task lasts.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// How long to rest when the space cannot be reached, at first and at most.
-const REST: Duration = Duration::from_millis(500);
-const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Data sets kept for the next task of the same job.
 const DATA_KEPT: usize = 2;
 
-/// Bytes of a reason why not.
-const REASON_BYTES_MAX: usize = 4096;
-
 /// What the workers of a node share.
 #[derive(Debug)]
-pub(crate) struct Workers<S> {
-    space: S,
-    node: String,
+pub(crate) struct Workers {
+    space: cpe::Space,
     kept: Mutex<VecDeque<(String, Arc<Dataset>)>>,
 }
 
-impl<S: Space + Send + Sync + 'static> Workers<S> {
+impl Workers {
     /// Starts so many workers, which work until `stop`.
-    pub(crate) fn start(space: S, node: String, count: u16, stop: &CancellationToken) {
+    pub(crate) fn start(space: cpe::Space, node: String, count: u16, stop: &CancellationToken) {
+        let worker = Worker::new(space.clone(), WORKSPACE, KIND, node);
         let shared = Arc::new(Self {
             space,
-            node,
             kept: Mutex::default(),
         });
         for _ in 0..count {
-            let (shared, stop) = (Arc::clone(&shared), stop.clone());
+            let (shared, worker, stop) = (Arc::clone(&shared), worker.clone(), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = shared.work() => {}
+                    () = worker.run(|task| shared.serve(task)) => {}
                 }
             });
         }
     }
 
-    async fn work(&self) {
-        let Ok(any) = Task::any() else { return };
-        let mut rest = REST;
-        loop {
-            match self.space.take(WORKSPACE, any.clone(), IDLE).await {
-                Ok(None) => {}
-                Ok(Some(tuple)) => {
-                    rest = REST;
-                    let Some(task) = Task::of(&tuple) else {
-                        tracing::warn!("took a task that is none; it is dropped");
-                        continue;
-                    };
-                    if let Err(fault) = self.serve(&task).await {
-                        tracing::warn!(job = task.job, grove = task.grove, "{fault}");
-                    }
-                }
-                Err(fault) => {
-                    tracing::debug!(%fault, "no tasks can be had");
-                    tokio::time::sleep(rest).await;
-                    rest = rest.saturating_mul(2).min(REST_MAX);
-                }
-            }
-        }
+    async fn serve(&self, task: Value) -> Result<Value, String> {
+        let task = Task::of(&task).ok_or("this is no task to grow a grove")?;
+        let grown = self.grow(&task).await.map_err(|fault| fault.to_string())?;
+        Ok(grown.to_value())
     }
 
-    async fn serve(&self, task: &Task) -> Result<(), Fault> {
-        let began = Instant::now();
-        let grown = match self.grow(task).await {
-            Ok((grove, votes)) => {
-                blob::put(&self.space, &task.grove_name(), &grove).await?;
-                blob::put(&self.space, &task.votes_name(), &votes).await?;
-                Ok((grove.len(), votes.len()))
-            }
-            Err(fault) => {
-                let mut reason = fault.to_string();
-                reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-                Err(reason)
-            }
-        };
-        let outcome = Outcome {
-            grove: task.grove,
-            node: self.node.clone(),
-            took: began.elapsed(),
-            grown,
-        };
-        self.space
-            .out(WORKSPACE, outcome.to_tuple(&task.job)?)
-            .await
-    }
-
-    async fn grow(&self, task: &Task) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    async fn grow(&self, task: &Task) -> Result<Grown, Fault> {
         let data = self.data(task).await?;
         let (spec, index) = (task.spec.clone(), task.grove);
         // Seconds of arithmetic: off the threads that move messages.
@@ -117,7 +61,13 @@ impl<S: Space + Send + Sync + 'static> Workers<S> {
             let votes = codec::encode(&votes).about("cannot encode its votes")?;
             Ok((grove.encode(), votes))
         });
-        growing.await.about("growing it failed")?
+        let (grove, votes) = growing.await.about("growing it failed")??;
+        blob::put(&self.space, &task.grove_name(), &grove).await?;
+        blob::put(&self.space, &task.votes_name(), &votes).await?;
+        Ok(Grown {
+            bytes: grove.len(),
+            votes: votes.len(),
+        })
     }
 
     async fn data(&self, task: &Task) -> Result<Arc<Dataset>, Fault> {

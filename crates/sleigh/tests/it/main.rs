@@ -203,6 +203,22 @@ async fn without_workers_a_job_ends_at_its_deadline_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_nobody_works_on_stalls() {
+    let space = Local::start();
+    let mut job = job();
+    job.stall = Duration::from_secs(20);
+    let error = each_elem(&space, &job, numbers(5), |_| ())
+        .await
+        .unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("no worker brought a result for 20s; 0 of 5"),
+        "{said}"
+    );
+    assert_eq!(space.tuples("w").await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_that_fits_in_no_tuple_is_an_error() {
     let space = Local::start();
     let worker = Worker::new(&space, "w", "double", "a");

@@ -113,7 +113,7 @@ pub(super) fn histogram(cases: &[(f64, bool)], limits: [f64; 2]) -> String {
         .max()
         .unwrap_or(0)
         .max(1);
-    let wide = WIDTH - left - 6.0;
+    let wide = WIDTH - left - 12.0;
     // The square root keeps the few doubtful cases visible beside the many clear ones.
     let height = |count: u32| (f64::from(count) / f64::from(most)).sqrt() * (bottom - top);
     let mut body = String::new();
