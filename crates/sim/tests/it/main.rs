@@ -171,6 +171,7 @@ fn every_scenario_that_ships_passes() {
 /// peers asked their network to stop dialling whom membership had given up.
 #[test]
 fn halves_that_declared_each_other_dead_find_together_again() {
+    let mut partitions = 0;
     for seed in 0..20 {
         let faults = Faults {
             partitions: 6.0,
