@@ -238,7 +238,10 @@ impl Driver {
                     }
                 }
                 Output::Persist { token, batch, sync } => {
-                    if let Some(batch) = self.write(token, batch, sync)? {
+                    // Batches never overtake each other: a token speaks for all before it.
+                    if !self.unwritten.is_empty() {
+                        self.unwritten.push_back((token, batch, sync));
+                    } else if let Some(batch) = self.write(token, batch, sync)? {
                         self.unwritten.push_back((token, batch, sync));
                     }
                 }

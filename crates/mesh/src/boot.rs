@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PeerConfig;
 use crate::client::ShardClient;
-use crate::peer::{Peer, Slot};
+use crate::peer::{After, Peer, Slot};
 use crate::persist::{Image, Table};
 use crate::wire::Genesis;
 
@@ -117,6 +117,7 @@ impl Peer {
         if let Ok(bytes) = cpe_tuple::codec::encode(&life) {
             self.batch.put(Table::Meta, LIFE_KEY.to_vec(), bytes);
         }
+        self.afters.push(After::Life);
     }
 
     pub(crate) fn save_genesis(&mut self, genesis: &Genesis) {

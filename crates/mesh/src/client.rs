@@ -12,7 +12,7 @@ use crate::home::MAX_TAIL;
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
 use crate::request::{Request, Scan, Stage, actor_info};
-use crate::wire::{Message, Operation};
+use crate::wire::{MAX_GOSSIP_BYTES, Message, Operation};
 use crate::{Ack, Event, Failure, Reply, RequestId};
 
 /// Stores waiting for a home, per shard. More are refused as busy.
@@ -20,6 +20,9 @@ pub(crate) const MAX_OUTBOX: usize = 65_536;
 
 /// Bytes of stores sent to a home at once.
 const STORE_BYTES: usize = 256 * 1024;
+
+/// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame.
+const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES / 2;
 
 /// Acknowledgements sent along with one operation.
 const ACKS_PER_MESSAGE: usize = 64;
@@ -207,6 +210,9 @@ impl Peer {
         let mut left = STORE_BYTES;
         let mut items = Vec::new();
         let mut first = 0;
+        // A direct store may still lose its number to a crash: nobody else must hear of it.
+        let mut shown = SHOWN_BYTES;
+        let mut to_show = Vec::new();
         for (n, out) in slot.client.outbox.range(from..) {
             let size = out.item.tuple.size();
             if !out.durable || (!items.is_empty() && size > left) {
@@ -216,6 +222,12 @@ impl Peer {
                 first = *n;
             }
             left = left.saturating_sub(size);
+            if !out.direct && size <= shown {
+                shown -= size;
+                to_show.push(out.item.clone());
+            } else {
+                shown = 0;
+            }
             items.push(out.item.clone());
         }
         if items.is_empty() {
@@ -226,12 +238,12 @@ impl Peer {
         let home = slot.map.members.first().map(|member| member.node);
         let pause = self.pause(tries);
         self.timers.set(Timer::Stores(shard), self.now + pause);
-        if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 {
+        if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
             let shown = Message::Pending {
                 shard,
                 origin,
                 first,
-                items: items.clone(),
+                items: to_show,
             };
             self.broadcast(shard, &shown);
         }
@@ -354,6 +366,11 @@ impl Peer {
     pub(crate) fn send_op(&mut self, shard: ShardId, seq: u64) {
         let session = self.session;
         let me = self.me.node;
+        if !self.ready {
+            return self
+                .timers
+                .set(Timer::Op(shard, seq), self.now + self.config.retry_first);
+        }
         let Some(slot) = self.slot(shard) else { return };
         let Some(op) = slot.client.ops.get_mut(&seq) else {
             return;
@@ -434,6 +451,8 @@ impl Peer {
             return;
         };
         let request = op.request.take();
+        // The request's time was up when the operation was cancelled.
+        let over = op.state == OpState::Cancelling;
         let taken = matches!(outcome, Outcome::Taken { .. });
         if taken && let Some(request) = request {
             op.state = OpState::Delivered;
@@ -444,13 +463,15 @@ impl Peer {
         let Some(request) = request else { return };
         match self.requests.get_mut(&request) {
             Some(Request::Scan(scan)) => {
-                if matches!(outcome, Outcome::Empty) {
+                if matches!(outcome, Outcome::Empty) && !over {
                     scan.empty_at.insert(shard, index);
                     scan.stage = Stage::Waiting;
                     self.scan_step(request);
                     return;
                 }
                 let within = scan.within;
+                let late = over && scan.wait && matches!(outcome, Outcome::Empty);
+                let outcome = if late { Outcome::Cancelled } else { outcome };
                 let reply = self.op_reply(shard, within, outcome);
                 self.finish(request, reply);
             }
@@ -523,16 +544,27 @@ impl Peer {
             if let (false, Some(home)) = (seqs.is_empty(), home) {
                 for few in seqs.chunks(MAX_TAIL / 16) {
                     let seqs = few.to_vec();
-                    self.send_if(
+                    if !self.send_if(
                         home,
                         Message::Ack {
                             shard,
                             session,
                             seqs,
                         },
-                    );
+                    ) {
+                        self.acknowledge_later(shard, few);
+                    }
                 }
             }
+        }
+    }
+
+    /// The home could not be told: it is told when it can be.
+    fn acknowledge_later(&mut self, shard: ShardId, seqs: &[u64]) {
+        if let Some(slot) = self.slot(shard) {
+            slot.client.acks.extend_from_slice(seqs);
+            self.unacked.insert(shard);
+            self.timers.set_if_none(Timer::Acks, self.now + ACK_DELAY);
         }
     }
 
@@ -650,12 +682,14 @@ impl Peer {
         self.register(request, &workspace, &template);
         let empty_at = BTreeMap::new();
         let stage = Stage::Waiting;
+        let asked = false;
         let scan = Scan {
             workspace,
             template,
             wait,
             within,
             stage,
+            asked,
             empty_at,
         };
         self.requests.insert(request, Request::Scan(scan));
@@ -678,13 +712,14 @@ impl Peer {
         match candidate.map(cpe_space::Shard::id) {
             Some(shard) => self.scan_take(request, shard),
             None => {
-                let first = scan.empty_at.is_empty();
+                let first = scan.empty_at.is_empty() && !scan.asked;
                 if !scan.wait || first {
                     let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
                     let shards = self.all_shards();
                     let query = self.ask(request, shards, &workspace, Some(template));
                     if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
                         scan.stage = Stage::Asking(query);
+                        scan.asked = true;
                     }
                 }
             }
@@ -737,7 +772,8 @@ impl Peer {
     /// Somebody knows the shard's home better.
     pub(crate) fn learn_home(&mut self, shard: ShardId, config: Config) {
         let Some(slot) = self.slot(shard) else { return };
-        if config.epoch <= slot.map.epoch || config.members.len() > Config::MAX_MEMBERS {
+        let members = 1..=Config::MAX_MEMBERS;
+        if config.epoch <= slot.map.epoch || !members.contains(&config.members.len()) {
             return;
         }
         slot.map = config.clone();

@@ -7,7 +7,7 @@ use cpe_space::{Command, Config, ShardId};
 
 use crate::peer::{Event, Peer, Slot, Timer};
 use crate::request::Request;
-use crate::sync::Pull;
+use crate::sync::{MAX_INDEX, Pull};
 use crate::wire::{Genesis, Message};
 use crate::{Reply, RequestId};
 
@@ -121,6 +121,9 @@ impl Peer {
     /// This node is in the next home group: it needs the state at the seal first (rule R12).
     pub(crate) fn epoch_start(&mut self, from: NodeId, shard: ShardId, config: Config, index: u64) {
         let now = self.now;
+        if index > MAX_INDEX {
+            return;
+        }
         self.learn_home(shard, config);
         let Some(slot) = self.slot(shard) else { return };
         let own = slot.shard.version().index;

@@ -140,6 +140,9 @@ impl Home {
         let Ok(entry) = Entry::new(&command) else {
             return false;
         };
+        if entry.as_bytes().len() > cpe_space::MAX_ENTRY_BYTES {
+            return false;
+        }
         self.sealed = matches!(command, Command::Seal { .. });
         self.tail.push_back((entry, command));
         true

@@ -151,6 +151,8 @@ pub(crate) enum Timer {
 /// What to do once a batch is durable.
 #[derive(Debug)]
 pub(crate) enum After {
+    /// The number of this start: operations may carry it now.
+    Life,
     /// So many entries of the shard's tail are decided.
     Decide(ShardId, usize),
     /// This store is in the outbox.
@@ -207,6 +209,9 @@ pub struct Peer {
     pub(crate) proposed: BTreeSet<ShardId>,
     /// Snapshots being sent, newest per shard.
     pub(crate) snapshots: BTreeMap<ShardId, (u64, Vec<u8>)>,
+    /// Set once the number of this start is durable. An operation sent before could share its id
+    /// with one of the next start.
+    pub(crate) ready: bool,
     pub(crate) draining: bool,
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) batch: Batch,
@@ -259,6 +264,7 @@ impl Peer {
             unacked: BTreeSet::new(),
             proposed: BTreeSet::new(),
             snapshots: BTreeMap::new(),
+            ready: false,
             draining: false,
             counters: BTreeMap::new(),
             batch: Batch::default(),
@@ -506,7 +512,7 @@ impl Peer {
                 shard,
                 session,
                 seqs,
-            } => self.serve_ack(shard, session, seqs),
+            } => self.serve_ack(from, shard, session, seqs),
             Message::WrongHome { shard, config } => self.learn_home(shard, config),
             Message::Query {
                 query,
@@ -640,6 +646,7 @@ impl Peer {
     fn written(&mut self, afters: Vec<After>) {
         for after in afters {
             match after {
+                After::Life => self.ready = true,
                 After::Decide(shard, entries) => self.decide(shard, entries),
                 After::Outbox(shard, n) => self.outbox_durable(shard, n),
             }

@@ -268,7 +268,10 @@ impl Peer {
                     let wait = scan.wait;
                     scan.stage = Stage::Waiting;
                     self.drop_query(query);
-                    if !wait {
+                    if wait {
+                        // Something may have come while the homes answered.
+                        self.scan_step(request);
+                    } else {
                         self.finish(request, Reply::Tuple(None));
                     }
                 }

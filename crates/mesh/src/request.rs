@@ -64,6 +64,8 @@ pub(crate) struct Scan {
     pub(crate) wait: bool,
     pub(crate) within: Duration,
     pub(crate) stage: Stage,
+    /// True once all homes were asked.
+    pub(crate) asked: bool,
     /// Shards whose home had nothing at this index: not asked again until the replica is there.
     pub(crate) empty_at: BTreeMap<ShardId, u64>,
 }

@@ -40,6 +40,9 @@ impl Peer {
         first: u64,
         items: Vec<Item>,
     ) {
+        if !are_dots(first, items.len()) {
+            return self.malformed(Some(from), "stores beyond all numbers".to_owned());
+        }
         if !self.at_home(from, shard) {
             return;
         }
@@ -215,7 +218,16 @@ impl Peer {
         }
     }
 
-    pub(crate) fn serve_ack(&mut self, shard: ShardId, session: Session, seqs: Vec<u64>) {
+    pub(crate) fn serve_ack(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        session: Session,
+        seqs: Vec<u64>,
+    ) {
+        if session.member.node != from {
+            return;
+        }
         if let Some(Slot {
             home: Some(home), ..
         }) = self.slot(shard)
@@ -233,6 +245,12 @@ impl Peer {
         workspace: &Name,
         template: Option<&Template>,
     ) {
+        if shards.len() > self.slots.len() {
+            return self.malformed(
+                Some(from),
+                "a query of more shards than there are".to_owned(),
+            );
+        }
         let (mut nothing, mut found, mut more, mut elsewhere) = (vec![], None, vec![], vec![]);
         for shard in shards {
             let Some(slot) = self.slot(shard) else {
@@ -303,14 +321,17 @@ impl Peer {
             };
             let applied = replica.push(entry, &command);
             home.after(replica, &applied);
+            // A take that took nothing had kept others from being tried in its place.
             if let Command::Take {
                 workspace,
                 template,
                 ..
             } = &command
-                && let Applied::Missed(op) = &applied
+                && !matches!(&applied, Applied::Done(_, Outcome::Taken { .. }))
             {
-                home.concluded(*op, true);
+                if let Applied::Missed(op) = &applied {
+                    home.concluded(*op, true);
+                }
                 let variable = template.key().cloned().unwrap_or(Value::Null);
                 home.pump(replica.sm(), workspace, &variable);
             }
@@ -431,5 +452,14 @@ impl Peer {
         }
         let Some(slot) = self.slot(shard) else { return };
         slot.home = Some(home);
+        slot.fed = slot.fed.max(slot.shard.version().index);
     }
+}
+
+/// True for counts of stores that an origin can have reached.
+pub(crate) fn are_dots(first: u64, count: usize) -> bool {
+    first > 0
+        && first
+            .checked_add(count as u64)
+            .is_some_and(|end| end < u64::MAX)
 }

@@ -9,6 +9,7 @@ use rand::RngExt;
 use crate::boot;
 use crate::peer::{Event, Peer, Timer};
 use crate::persist::Table;
+use crate::serve::are_dots;
 use crate::wire::{FeedPart, MAX_GOSSIP_BYTES, Message};
 
 /// Bytes of entries sent in answer to one request.
@@ -19,6 +20,9 @@ const SNAPSHOT_PART_BYTES: usize = 256 * 1024;
 
 /// Bytes. The largest snapshot taken from a peer.
 const MAX_SNAPSHOT_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Entries. No history reaches half of all numbers: an index beyond is not believed.
+pub(crate) const MAX_INDEX: u64 = u64::MAX / 2;
 
 /// Snapshots kept encoded while they are being fetched.
 const MAX_SNAPSHOTS_SENDING: usize = 8;
@@ -139,6 +143,9 @@ impl Peer {
         entries: &[Entry],
         version: Version,
     ) {
+        if from > MAX_INDEX || version.index > MAX_INDEX {
+            return self.malformed(source, "a feed beyond all indices".to_owned());
+        }
         let Some(slot) = self.slot(shard) else { return };
         if slot.home.is_some() {
             return;
@@ -182,6 +189,9 @@ impl Peer {
     ) {
         let now = self.now;
         let delay = self.config.pull_delay;
+        if version.index > MAX_INDEX {
+            return;
+        }
         let Some(slot) = self.slot(shard) else { return };
         let own = slot.shard.version();
         if slot
@@ -379,7 +389,7 @@ impl Peer {
             .snapshots
             .get(&shard)
             .is_some_and(|(at, _)| *at == index);
-        let offset = if kept { offset } else { 0 };
+        let mut offset = offset;
         if !kept {
             let Some(slot) = self.slot_ref(shard) else {
                 return;
@@ -388,6 +398,10 @@ impl Peer {
                 return;
             };
             let at = slot.shard.version().index;
+            // The same state has the same encoding: go on where the other is.
+            if at != index {
+                offset = 0;
+            }
             if self.snapshots.len() >= MAX_SNAPSHOTS_SENDING {
                 self.snapshots.pop_first();
             }
@@ -405,6 +419,9 @@ impl Peer {
             .get(..SNAPSHOT_PART_BYTES.min(part.len()))
             .unwrap_or(part)
             .to_vec();
+        if offset + bytes.len() as u64 >= total {
+            self.snapshots.remove(&shard);
+        }
         self.send_if(
             to,
             Message::SnapPart {
@@ -428,7 +445,10 @@ impl Peer {
     ) {
         let now = self.now;
         let Some(slot) = self.slot(shard) else { return };
-        if slot.home.is_some() || index <= slot.shard.version().index || total > MAX_SNAPSHOT_BYTES
+        if slot.home.is_some()
+            || index <= slot.shard.version().index
+            || index > MAX_INDEX
+            || total > MAX_SNAPSHOT_BYTES
         {
             return;
         }
@@ -523,9 +543,13 @@ impl Peer {
         let Some(slot) = self.slot(shard) else { return };
         let index = slot.shard.version().index;
         let since = index - slot.saved.min(index);
+        // Cheap first: counting tuples walks all variables.
+        if since <= entries / 4 {
+            return;
+        }
         // A snapshot costs as much as there are tuples: let the log grow with them.
-        let due = since > entries.max(2 * slot.shard.sm().len() as u64)
-            || (slot.shard.log_bytes() > bytes && since > entries / 4);
+        let due =
+            since > entries.max(2 * slot.shard.sm().len() as u64) || slot.shard.log_bytes() > bytes;
         if !due {
             return;
         }
@@ -534,6 +558,10 @@ impl Peer {
         };
         slot.saved = index;
         slot.shard.trim(index.saturating_sub(LOG_KEPT));
+        while slot.shard.log_bytes() > bytes && slot.shard.base() < index {
+            let next = slot.shard.base() + 1;
+            slot.shard.trim(next);
+        }
         self.save_snapshot(shard, index, encoded);
     }
 
@@ -545,7 +573,7 @@ impl Peer {
         first: u64,
         items: Vec<Item>,
     ) {
-        if origin == self.me {
+        if origin == self.me || !are_dots(first, items.len()) {
             return;
         }
         let Some(slot) = self.slot(shard) else { return };

@@ -10,6 +10,8 @@ pub(crate) struct Disk {
     synced: Image,
     /// Batches in order: written or queued, not yet synced.
     unsynced: Vec<Batch>,
+    /// How many of them are written.
+    written: usize,
 }
 
 impl Disk {
@@ -18,11 +20,20 @@ impl Disk {
         self.unsynced.push(batch);
     }
 
-    /// So many writes have ended, in order: they are safe.
+    /// The next write has ended. With a sync, it and all before it are safe.
+    pub(crate) fn ended(&mut self, sync: bool) {
+        self.written += 1;
+        if sync {
+            self.sync(self.written);
+        }
+    }
+
+    /// So many of the unsynced batches, in order, are safe.
     pub(crate) fn sync(&mut self, count: usize) {
         for batch in self.unsynced.drain(..count.min(self.unsynced.len())) {
             self.synced.apply(batch);
         }
+        self.written = self.written.saturating_sub(count);
     }
 
     /// A crash: some prefix of what was not synced survives.
@@ -30,6 +41,7 @@ impl Disk {
         let survives = rng.random_range(0..=self.unsynced.len());
         self.unsynced.truncate(survives);
         self.sync(survives);
+        self.written = 0;
     }
 
     /// What a starting node reads.

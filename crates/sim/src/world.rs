@@ -38,6 +38,7 @@ pub(crate) enum Happening {
         node: usize,
         boot: u32,
         token: u64,
+        sync: bool,
     },
     LinkUp {
         a: usize,
@@ -295,10 +296,15 @@ impl World {
                     self.input(node, Input::Tick);
                 }
             }
-            Happening::Written { node, boot, token } => {
+            Happening::Written {
+                node,
+                boot,
+                token,
+                sync,
+            } => {
                 if self.is_boot(node, boot) {
                     if let Some(node) = self.nodes.get_mut(node) {
-                        node.disk.sync(1);
+                        node.disk.ended(sync);
                     }
                     self.input(node, Input::Persisted(token));
                 }
@@ -582,7 +588,7 @@ impl World {
                     }
                 }
             }
-            Output::Persist { token, batch, .. } => {
+            Output::Persist { token, batch, sync } => {
                 let takes = self.up_to(self.scenario.faults.disk_ms);
                 let Some(node) = self.nodes.get_mut(n) else {
                     return;
@@ -597,6 +603,7 @@ impl World {
                         node: n,
                         boot,
                         token,
+                        sync,
                     },
                 );
             }

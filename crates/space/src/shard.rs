@@ -192,6 +192,9 @@ impl Shard {
         entries: &[Entry],
         mut seen: impl FnMut(u64, &Entry, Applied),
     ) -> Result<(), FeedError> {
+        if from.checked_add(entries.len() as u64 + 1).is_none() {
+            return Ok(());
+        }
         let next = self.sm.index() + 1;
         for (at, entry) in (from + 1..).zip(entries) {
             let room = self.ahead.len() < MAX_AHEAD_ENTRIES && self.ahead_bytes < MAX_AHEAD_BYTES;

@@ -61,7 +61,7 @@ impl Variable {
             }
             Mode::Multi => {
                 let (first, last) = (self.tuples.keys().next()?, self.tuples.keys().next_back()?);
-                let from = first + scatter(draw) % (last - first + 1);
+                let from = first + scatter(draw) % (last - first).saturating_add(1);
                 let after = self
                     .tuples
                     .range(from..)

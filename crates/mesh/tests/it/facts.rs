@@ -369,3 +369,127 @@ fn garbage_from_a_peer_changes_nothing() {
     assert_eq!(tuple(&net, taken), Some(1));
     net.pass(Duration::from_millis(10));
 }
+
+#[test]
+fn a_take_that_found_nothing_does_not_strand_the_next_waiter() {
+    let mut net = Net::of(1, true);
+    net.out(1, "v", 1);
+    let now = net.now;
+    let take = |fields: Vec<Field>, wait| Command::Take {
+        workspace: "w".to_owned(),
+        template: Template::new(fields).unwrap(),
+        wait,
+        deadline: 5 * SECOND,
+    };
+    let name = || Field::Actual(Value::from("v"));
+    let other = take(vec![name(), Field::Actual(Value::from(2))], false);
+    let any = take(vec![name(), Field::Any], true);
+    // Both are asked before the disk has answered for the first.
+    let peer = net.peers.get_mut(&NodeId(1)).unwrap();
+    peer.handle(now, Input::Command(RequestId(100), other));
+    peer.handle(now, Input::Command(RequestId(101), any));
+    net.settle();
+    assert_eq!(net.reply(RequestId(100)), Some(&Reply::Tuple(None)));
+    assert_eq!(tuple(&net, RequestId(101)), Some(1));
+}
+
+#[test]
+fn messages_with_numbers_at_the_edge_change_nothing() {
+    use cpe_mesh::{FeedPart, Message};
+    use cpe_space::{Config, Entry, Item, Name, ShardId, Version};
+
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    net.pass(SECOND);
+    let shards = (0..5).map(ShardId);
+    let item = Item {
+        workspace: Name::new("w").unwrap(),
+        tuple: pair("v", 9),
+    };
+    let entry = Entry::new(&cpe_space::Command::Noop).unwrap();
+    for shard in shards {
+        for edge in [0, u64::MAX - 1, u64::MAX] {
+            let origin = crate::member(2);
+            let version = Version {
+                epoch: edge,
+                index: edge,
+                hash: 3,
+            };
+            let (items, entries) = (vec![item.clone(); 3], vec![entry.clone(); 3]);
+            let part = FeedPart {
+                shard,
+                from: edge,
+                entries: entries.clone(),
+                version,
+            };
+            let config = Config {
+                epoch: edge,
+                members: vec![],
+            };
+            let messages = [
+                Message::Store {
+                    shard,
+                    origin,
+                    first: edge,
+                    items: items.clone(),
+                },
+                Message::Pending {
+                    shard,
+                    origin: crate::member(7),
+                    first: edge,
+                    items,
+                },
+                Message::Feed {
+                    shard,
+                    from: edge,
+                    entries,
+                    version,
+                },
+                Message::Feeds(vec![part]),
+                Message::FeedReq { shard, from: edge },
+                Message::Digest {
+                    reply: false,
+                    versions: vec![(shard, version)],
+                },
+                Message::SnapReq {
+                    shard,
+                    index: edge,
+                    offset: edge,
+                },
+                Message::SnapPart {
+                    shard,
+                    index: edge,
+                    total: edge,
+                    offset: edge,
+                    bytes: vec![1],
+                },
+                Message::EpochStart {
+                    shard,
+                    config: config.clone(),
+                    index: edge,
+                },
+                Message::WrongHome { shard, config },
+                Message::Admitted {
+                    shard,
+                    origin,
+                    upto: edge,
+                    index: edge,
+                },
+            ];
+            for message in messages {
+                let bytes = message.encode().unwrap();
+                for (to, from) in [(1, 2), (2, 1)] {
+                    let input = Input::Message {
+                        from: NodeId(from),
+                        bytes: bytes.clone(),
+                    };
+                    net.input(NodeId(to), input);
+                    net.input(NodeId(to), Input::Gossip(bytes.clone()));
+                }
+            }
+        }
+    }
+    net.pass(3 * SECOND);
+    let taken = net.take(2, "v", false);
+    assert!(tuple(&net, taken).is_some(), "{:?}", net.reply(taken));
+}
