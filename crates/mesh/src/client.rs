@@ -381,8 +381,8 @@ impl Peer {
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
                 let few = slot.client.acks.len().min(ACKS_PER_MESSAGE);
-                // Kept in the list until a home has logged them? No: a lost acknowledgement only
-                // means that an outcome is remembered until the session ends.
+                // Not kept until a home has logged them: a lost acknowledgement only means that an
+                // outcome is remembered until the session ends.
                 let acks = slot.client.acks.drain(..few).collect();
                 Message::Operate {
                     shard,
