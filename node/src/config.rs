@@ -104,9 +104,7 @@ pub(crate) struct LogConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
-    /// `pretty` on a terminal, `json` elsewhere.
-    Auto,
-    /// For people.
+    /// For people; in colours on a terminal.
     Pretty,
     /// One JSON object a line.
     Json,

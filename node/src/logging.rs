@@ -13,13 +13,7 @@ use crate::exit::Fault;
 /// # Errors
 /// When the filter cannot be read.
 pub(crate) fn start(config: &LogConfig) -> Result<(), Fault> {
-    let terminal = std::io::stderr().is_terminal();
-    let json = match config.format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Pretty => false,
-        LogFormat::Json => true,
-    };
-    install(&config.filter, json)
+    install(&config.filter, config.format == LogFormat::Json)
 }
 
 /// Starts the log of any other command: warnings, unless `--log` or `CPE_LOG` says otherwise.

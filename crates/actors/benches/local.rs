@@ -5,8 +5,9 @@
 //! cargo bench -p cpe-actors --bench local -- --json  # one JSON object
 //! ```
 //!
-//! Each measure runs both sides alternately, `ROUNDS` times each; the medians and their ratio are
-//! reported, and the processor time per operation beside them, which survives a noisy machine.
+//! With `--quick` it takes seconds. Each measure runs both sides alternately, `ROUNDS` times each;
+//! the medians and their ratio are reported, and the processor time per operation beside them,
+//! which survives a noisy machine.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +26,8 @@ use tokio::{
 
 /// Repetitions of each side of each measure.
 const ROUNDS: usize = 7;
+/// The same with `--quick`.
+const QUICK_ROUNDS: usize = 3;
 const TELLS: u64 = 1_000_000;
 const ASKS: u64 = 200_000;
 const SPAWNS: u64 = 100_000;
@@ -194,7 +197,7 @@ impl Measure {
         name: &'static str,
         threads: usize,
         goal: f64,
-        operations: u64,
+        (operations, rounds): (u64, usize),
         ours: fn() -> A,
         bare: fn() -> B,
     ) -> Self
@@ -203,7 +206,7 @@ impl Measure {
         B: Future<Output = ()> + Send + 'static,
     {
         let (mut our, mut their) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             our.push(time(threads, operations, ours));
             their.push(time(threads, operations, bare));
         }
@@ -227,18 +230,27 @@ impl Measure {
 }
 
 fn main() {
-    let json = std::env::args().any(|argument| argument == "--json");
+    let asked = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let json = asked("--json");
+    let rounds = if asked("--quick") {
+        QUICK_ROUNDS
+    } else {
+        ROUNDS
+    };
     let mut measures = Vec::new();
     for threads in [2, 1] {
+        let tells = (TELLS, rounds);
         measures.push(Measure::run(
-            "tell", threads, 0.6, TELLS, tell_actor, tell_bare,
+            "tell", threads, 0.6, tells, tell_actor, tell_bare,
         ));
-        measures.push(Measure::run("ask", threads, 0.8, ASKS, ask_actor, ask_bare));
+        let asks = (ASKS, rounds);
+        measures.push(Measure::run("ask", threads, 0.8, asks, ask_actor, ask_bare));
+        let spawns = (SPAWNS, rounds);
         measures.push(Measure::run(
             "spawn",
             threads,
             1.0,
-            SPAWNS,
+            spawns,
             spawn_actor,
             spawn_bare,
         ));
@@ -250,7 +262,7 @@ fn main() {
                 json!({
                     "measure": measure.name,
                     "threads": measure.threads,
-                    "rounds": ROUNDS,
+                    "rounds": rounds,
                     "ours_ns": measure.ours.wall_ns,
                     "bare_ns": measure.bare.wall_ns,
                     "ours_cpu_ns": measure.ours.cpu_ns,

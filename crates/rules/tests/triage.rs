@@ -4,7 +4,7 @@
 use cpe_rules::{AgentMessage, AgentOptions, Effect, RuleAgent, check};
 use cpe_tuple::{Value, json};
 
-const SOURCE: &str = include_str!("../examples/triage.clp");
+const SOURCE: &str = include_str!("../../../configs/triage.clp");
 
 fn agent() -> RuleAgent {
     let mut agent = RuleAgent::new("triage", SOURCE, AgentOptions::default()).unwrap();

@@ -81,6 +81,12 @@ async fn init(dir: PathBuf, common: &Common) -> Result<Status, Fault> {
             "Whoever has this file can join. Copy it to each machine, then"
         ))?;
         output::line(format_args!("  cpe node --mesh-key {shown}"))?;
+        output::line(format_args!(
+            "on the first, and on the others, with an address that the first prints,"
+        ))?;
+        output::line(format_args!(
+            "  cpe node --mesh-key {shown} --bootstrap ADDRESS"
+        ))?;
     }
     Ok(Status::Done)
 }

@@ -80,7 +80,6 @@ enum Nws {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormatArg {
-    Auto,
     Pretty,
     Json,
 }
@@ -125,7 +124,6 @@ impl NodeArgs {
         add("api.listen", "--api", text(&common.api));
         add("log.filter", "--log", text(&common.log));
         let format = self.log_format.map(|format| match format {
-            LogFormatArg::Auto => "auto",
             LogFormatArg::Pretty => "pretty",
             LogFormatArg::Json => "json",
         });

@@ -12,8 +12,30 @@ use crate::cli::Common;
 use crate::exit::{About, Fault, Status};
 use crate::output;
 
-/// Where scenarios lie: here and in the repository.
+/// Where a user's scenarios lie, and those of the repository.
 const FOLDER: &str = "simulations";
+
+/// The scenarios of the repository, so that the binary alone can run them.
+const SHIPPED: [(&str, &str); 6] = [
+    ("churn", include_str!("../../../simulations/churn.toml")),
+    (
+        "everything",
+        include_str!("../../../simulations/everything.toml"),
+    ),
+    (
+        "lossy-network",
+        include_str!("../../../simulations/lossy-network.toml"),
+    ),
+    (
+        "partition",
+        include_str!("../../../simulations/partition.toml"),
+    ),
+    (
+        "rolling-restart",
+        include_str!("../../../simulations/rolling-restart.toml"),
+    ),
+    ("steady", include_str!("../../../simulations/steady.toml")),
+];
 
 /// Bytes of a scenario file at most.
 const SCENARIO_BYTES_MAX: u64 = 1 << 20;
@@ -26,18 +48,17 @@ const SEEDS_MAX: u64 = 1_000_000;
 pub(crate) enum SimCommand {
     /// Run a scenario and look for broken promises
     Run(RunArgs),
-    /// List the scenarios of a folder
+    /// List the scenarios that come with the program, or those of a folder
     List {
         /// Folder
-        #[arg(default_value = FOLDER)]
-        folder: PathBuf,
+        folder: Option<PathBuf>,
     },
 }
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Scenario: a file, or the name of one in ./simulations
+    /// Scenario: a file, or the name of one in ./simulations or of one that comes with the program
     file: PathBuf,
     /// Number that decides everything that happens
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "seeds")]
@@ -85,7 +106,7 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 pub(crate) fn run(command: SimCommand, common: &Common) -> Result<Status, Fault> {
     match command {
         SimCommand::Run(args) => run_scenario(&args, common),
-        SimCommand::List { folder } => list(&folder, common),
+        SimCommand::List { folder } => list(folder.as_deref(), common),
     }
 }
 
@@ -98,7 +119,7 @@ struct Ended {
 
 fn run_scenario(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     let Engine::Virtual = args.engine;
-    let scenario = read(&find(&args.file))?;
+    let scenario = find(&args.file)?;
     let (low, high) = args
         .seeds
         .unwrap_or_else(|| (args.seed, args.seed.saturating_add(1)));
@@ -233,7 +254,33 @@ fn write_report(folder: &Path, scenario: &Scenario, ended: &[Ended]) -> Result<(
     Ok(())
 }
 
-fn list(folder: &Path, common: &Common) -> Result<Status, Fault> {
+fn list(folder: Option<&Path>, common: &Common) -> Result<Status, Fault> {
+    let scenarios = match folder {
+        Some(folder) => in_folder(folder)?,
+        None => SHIPPED
+            .iter()
+            .map(|(name, text)| Ok(((*name).to_owned(), Scenario::parse(text).about(name)?)))
+            .collect::<Result<_, Fault>>()?,
+    };
+    let rows = scenarios.into_iter().map(|(stem, scenario)| {
+        json!({
+            "scenario": stem,
+            "name": scenario.name,
+            "about": scenario.about,
+            "nodes": scenario.nodes,
+        })
+    });
+    let rows = Value::Array(rows.collect());
+    if common.json {
+        output::json(&rows)?;
+    } else {
+        let columns = ["scenario", "nodes", "name"];
+        output::table(&columns, output::rows(&rows, &columns), "no scenarios here")?;
+    }
+    Ok(Status::Done)
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<(String, Scenario)>, Fault> {
     let about = format!("cannot list {}", folder.display());
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .about(about)?
@@ -244,51 +291,34 @@ fn list(folder: &Path, common: &Common) -> Result<Status, Fault> {
         })
         .collect();
     files.sort();
-    let mut rows = Vec::new();
+    let mut scenarios = Vec::new();
     for file in files {
-        let scenario = read(&file)?;
-        let stem = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        rows.push(json!({
-            "file": file,
-            "scenario": stem,
-            "name": scenario.name,
-            "about": scenario.about,
-            "nodes": scenario.nodes,
-        }));
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        scenarios.push((stem.into_owned(), read(&file)?));
     }
-    let rows = Value::Array(rows);
-    if common.json {
-        output::json(&rows)?;
-    } else {
-        let columns = ["scenario", "nodes", "name"];
-        output::table(&columns, output::rows(&rows, &columns), "no scenarios here")?;
-    }
-    Ok(Status::Done)
+    Ok(scenarios)
 }
 
-/// A file, or one in the folder of scenarios.
-fn find(given: &Path) -> PathBuf {
-    if given.exists() {
-        return given.to_owned();
-    }
+/// A file, else one in the folder of scenarios, else one that comes with the program.
+fn find(given: &Path) -> Result<Scenario, Fault> {
     let named = Path::new(FOLDER).join(given).with_extension("toml");
-    if named.exists() {
-        named
-    } else {
-        given.to_owned()
+    if let Some(file) = [given, &named].into_iter().find(|path| path.is_file()) {
+        return read(file);
+    }
+    let shipped = SHIPPED.iter().find(|(name, _)| Path::new(name) == given);
+    match shipped {
+        Some((name, text)) => Scenario::parse(text).about(name),
+        None => Err(Fault::failed(format!(
+            "there is no scenario {}: no file, and none comes with the program by this name",
+            given.display()
+        ))
+        .next("`cpe sim list` shows those that come with the program")),
     }
 }
 
 fn read(path: &Path) -> Result<Scenario, Fault> {
     let shown = path.display();
-    let about = std::fs::metadata(path).map_err(|error| {
-        Fault::failed(format!("cannot read the scenario {shown}: {error}"))
-            .next("`cpe sim list` shows those in ./simulations")
-    })?;
+    let about = std::fs::metadata(path).about(format!("cannot read the scenario {shown}"))?;
     if about.len() > SCENARIO_BYTES_MAX {
         return Err(Fault::failed(format!(
             "{shown} is larger than a scenario may be"
@@ -296,4 +326,24 @@ fn read(path: &Path) -> Result<Scenario, Fault> {
     }
     let text = std::fs::read_to_string(path).about(format!("cannot read {shown}"))?;
     Scenario::parse(&text).about(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_of_the_repository_comes_with_the_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../simulations");
+        let names = in_folder(Path::new(folder)).unwrap();
+        let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, SHIPPED.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn a_scenario_is_found_by_name_without_its_file() {
+        assert!(find(Path::new("rolling-restart")).is_ok());
+        let wrong = find(Path::new("no-such")).unwrap_err().to_string();
+        assert!(wrong.contains("no scenario no-such"), "{wrong}");
+    }
 }

@@ -144,8 +144,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "log.format",
         env: "CPE_LOG_FORMAT",
-        shape: Shape::Choice(&["auto", "pretty", "json"]),
-        default: || json!("auto"),
+        shape: Shape::Choice(&["pretty", "json"]),
+        default: || json!("pretty"),
     },
 ];
 

@@ -37,7 +37,7 @@ fn defaults_make_a_configuration() {
     let settings = Settings::load(None, &no_env, Vec::new()).unwrap();
     let config = Config::from_settings(&settings).unwrap();
     assert_eq!(config.api.listen, "127.0.0.1:8766");
-    assert_eq!(config.log.format, LogFormat::Auto);
+    assert_eq!(config.log.format, LogFormat::Pretty);
     assert_eq!(config.mesh.listen.len(), 2);
 }
 
@@ -142,7 +142,7 @@ fn values_out_of_bounds_are_refused_with_line_and_bounds() {
         ("[api]\nlisten = \"::1:8766\"\n", "ambiguous"),
         ("[mesh]\nlisten = [\"tcp://0.0.0.0\"]\n", "is no multiaddr"),
         ("[mesh]\nlisten = [4710]\n", "must be text in quotes"),
-        ("[log]\nformat = \"xml\"\n", "none of auto, pretty, json"),
+        ("[log]\nformat = \"xml\"\n", "none of pretty, json"),
         ("[node.capabilities]\ncores = 4\n", "`cores` must be text"),
         ("[node]\nname = 1 2\n", "node.toml:2:"),
     ] {

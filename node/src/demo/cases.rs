@@ -14,7 +14,7 @@ use crate::exit::{About, Fault};
 use crate::remote::{Remote, Space};
 
 /// The triage program, as shipped.
-const TRIAGE: &str = include_str!("../../../crates/rules/examples/triage.clp");
+const TRIAGE: &str = include_str!("../../../configs/triage.clp");
 
 /// Where the program puts decisions.
 const WORKSPACE: &str = "decisions";
