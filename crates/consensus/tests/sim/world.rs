@@ -1,0 +1,984 @@
+//! Seven nodes, one shard, virtual time, and everything that can go wrong.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use cpe_consensus::{Heartbeat, Held, Message, Output, Refused, Seat};
+
+use crate::checks::Checks;
+use crate::disk::{Disk, Item, Write};
+use crate::replica::{Command, Config, Id, Proposal, State};
+use crate::rng::{Rng, mix};
+
+pub(crate) const NODES: Id = 7;
+
+/// Milliseconds between two rounds of heartbeats.
+const ROUND_MS: u64 = 100;
+/// When the faults end.
+pub(crate) const HEAL_MS: u64 = 8_000;
+/// When progress is measured from.
+const CALM_MS: u64 = 14_000;
+/// When all must be well.
+pub(crate) const END_MS: u64 = 17_000;
+/// A run that takes more is caught in a loop.
+const MAX_EVENTS: u64 = 2_000_000;
+/// Puts of each node.
+const PUTS: u64 = 60;
+
+/// What is done to each seat before it is used.
+pub(crate) type Equip = Box<dyn Fn(Seat<Id, Proposal>) -> Seat<Id, Proposal>>;
+
+type Word = Message<Id, Proposal>;
+
+#[derive(Clone, Debug)]
+enum Letter {
+    Group(u64, Word),
+    Ask {
+        epoch: u64,
+        round: u64,
+    },
+    Answer {
+        epoch: u64,
+        round: u64,
+        heartbeat: Heartbeat<Id>,
+    },
+    Map(Config),
+    StateWanted {
+        index: u64,
+    },
+    State(State),
+    Feed {
+        after: u64,
+        entries: Vec<Proposal>,
+    },
+    Put {
+        origin: Id,
+        n: u64,
+    },
+    Done {
+        upto: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Letter(Id, Id, Letter),
+    Round(Id),
+    Client(Id),
+    /// With the life of the node it belongs to.
+    Synced(Id, u64),
+    Fault,
+    Heal,
+    Calm,
+}
+
+struct Node {
+    life: u64,
+    is_up: bool,
+    seat: Seat<Id, Proposal>,
+    disk: Disk,
+    state: State,
+    /// Applied entries after `feed_base`, to feed others.
+    feed: Vec<Proposal>,
+    feed_base: u64,
+    map: Config,
+    round: u64,
+    replies: Vec<(Id, Heartbeat<Id>)>,
+    view: BTreeSet<Id>,
+    hint: Id,
+    /// Puts of this node's client.
+    wanted: u64,
+    done: u64,
+    /// Proposed by this leader and not yet applied.
+    proposed: BTreeMap<Id, u64>,
+    /// Tickets and what was decided anywhere when they were drawn.
+    tickets: BTreeMap<u64, u64>,
+}
+
+/// What a run had in it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) events: u64,
+    pub(crate) decided: u64,
+    pub(crate) epochs: u64,
+    pub(crate) states: u64,
+    pub(crate) crashes: u64,
+    pub(crate) leads: u64,
+    pub(crate) reads: u64,
+    pub(crate) full: u64,
+}
+
+pub(crate) struct World {
+    now: u64,
+    order: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    nodes: Vec<Node>,
+    rng: Rng,
+    side: Vec<u8>,
+    one_way: BTreeSet<(Id, Id)>,
+    /// In a hundred.
+    loss: u64,
+    seals: u64,
+    old: u64,
+    /// In a hundred: entries that pretend to be large.
+    large: u64,
+    is_healed: bool,
+    k: usize,
+    uid: u64,
+    mark: u64,
+    checks: Checks,
+    tally: Tally,
+    equip: Equip,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, equip: Equip) -> Self {
+        let mut rng = Rng::new(seed);
+        let genesis = Config {
+            epoch: 1,
+            members: vec![0],
+        };
+        let node = |id: Id| Node {
+            life: 0,
+            is_up: true,
+            seat: equip(Seat::new(id)),
+            disk: Disk::new(State::new(genesis.clone())),
+            state: State::new(genesis.clone()),
+            feed: Vec::new(),
+            feed_base: 0,
+            map: genesis.clone(),
+            round: 0,
+            replies: Vec::new(),
+            view: (0..NODES).collect(),
+            hint: 0,
+            wanted: 0,
+            done: 0,
+            proposed: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+        };
+        let mut world = Self {
+            now: 0,
+            order: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            nodes: (0..NODES).map(node).collect(),
+            side: vec![0; usize::from(NODES)],
+            one_way: BTreeSet::new(),
+            loss: rng.pick(&[0, 2, 10, 20]),
+            seals: rng.pick(&[2, 5, 10, 20]),
+            old: rng.pick(&[0, 0, 3, 10]),
+            large: rng.pick(&[0, 0, 0, 5]),
+            is_healed: false,
+            k: rng.pick(&[1, 3, 3, 5, 5]),
+            rng,
+            uid: 0,
+            mark: u64::MAX,
+            checks: Checks::default(),
+            tally: Tally::default(),
+            equip,
+        };
+        world.checks.config(&genesis);
+        for id in 0..NODES {
+            let at = world.rng.below(ROUND_MS);
+            world.at(at, Event::Round(id));
+            let at = world.rng.below(50);
+            world.at(at, Event::Client(id));
+        }
+        world.settle(0);
+        world.at(500, Event::Fault);
+        world.at(HEAL_MS, Event::Heal);
+        world.at(CALM_MS, Event::Calm);
+        world
+    }
+
+    /// Runs to the end and checks that all is well.
+    pub(crate) fn run(mut self) -> Tally {
+        while let Some(Reverse((time, order))) = self.queue.pop() {
+            if time > END_MS {
+                break;
+            }
+            self.now = time;
+            self.tally.events += 1;
+            assert!(self.tally.events < MAX_EVENTS, "a loop without end");
+            let event = self.events.remove(&order).unwrap();
+            self.handle(event);
+        }
+        self.finish();
+        self.tally
+    }
+
+    fn finish(&mut self) {
+        let top = self
+            .nodes
+            .iter()
+            .map(|node| node.state.index)
+            .max()
+            .unwrap();
+        let best = self.nodes.iter().find(|node| node.state.index == top);
+        let best = best.unwrap().state.clone();
+        let leads = |node: &&Node| {
+            node.seat
+                .group()
+                .is_some_and(cpe_consensus::Group::is_leader)
+        };
+        let leaders = self.nodes.iter().filter(leads).count();
+        assert!(
+            leaders > 0,
+            "nobody leads after the faults ended: {}",
+            self.show()
+        );
+        for (id, node) in self.nodes.iter().enumerate() {
+            let origin = Id::try_from(id).unwrap();
+            assert!(
+                best.puts_of(origin) >= node.done,
+                "an acknowledged put of {id} is lost"
+            );
+            assert_eq!(
+                node.done,
+                node.wanted,
+                "puts of {id} are stuck: {}",
+                self.show()
+            );
+            assert!(
+                node.state.index >= self.mark,
+                "{id} does not catch up: {}",
+                self.show()
+            );
+        }
+        self.tally.decided = top;
+        self.tally.epochs = best.config.epoch;
+    }
+
+    fn show(&self) -> String {
+        let mut text = String::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let group = node.seat.group().map(|group| {
+                (
+                    group.epoch(),
+                    group.members().to_vec(),
+                    group.is_leader(),
+                    (group.base(), group.decided(), group.len()),
+                    group.leader(),
+                    group.hard(),
+                    group.heartbeat(),
+                )
+            });
+            text += &format!(
+                "\nnode {id}: state {} {:?} joined {} heard {} puts {}/{} {group:?}",
+                node.state.index,
+                node.state.config,
+                node.seat.joined(),
+                node.seat.heard(),
+                node.done,
+                node.wanted,
+            );
+        }
+        text
+    }
+
+    fn at(&mut self, time: u64, event: Event) {
+        self.order += 1;
+        self.events.insert(self.order, event);
+        self.queue.push(Reverse((time, self.order)));
+    }
+
+    fn node(&mut self, id: Id) -> &mut Node {
+        &mut self.nodes[usize::from(id)]
+    }
+
+    fn send(&mut self, from: Id, to: Id, letter: Letter) {
+        let is_apart = self.side[usize::from(from)] != self.side[usize::from(to)];
+        if is_apart || self.one_way.contains(&(from, to)) || self.rng.chance(self.loss) {
+            return;
+        }
+        let mut delay = 1 + self.rng.below(10);
+        if self.rng.chance(5) {
+            delay += self.rng.below(3 * ROUND_MS);
+        }
+        if !self.is_healed {
+            if self.rng.chance(2) {
+                let again = self.now + delay + self.rng.below(200);
+                self.at(again, Event::Letter(from, to, letter.clone()));
+            }
+            // A very old copy.
+            if self.old > 0 && self.rng.chance(self.old) {
+                let again = self.now + delay + self.rng.below(3_000);
+                self.at(again, Event::Letter(from, to, letter.clone()));
+            }
+        }
+        self.at(self.now + delay, Event::Letter(from, to, letter));
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Letter(from, to, letter) => {
+                if self.node(to).is_up {
+                    self.deliver(from, to, letter);
+                }
+            }
+            Event::Round(id) => self.round(id),
+            Event::Client(id) => self.client(id),
+            Event::Synced(id, life) => {
+                if self.node(id).is_up && self.node(id).life == life {
+                    self.synced(id);
+                }
+            }
+            Event::Fault => self.fault(),
+            Event::Heal => self.heal(),
+            Event::Calm => {
+                let top = self.nodes.iter().map(|node| node.state.index).max();
+                self.mark = top.unwrap();
+            }
+        }
+    }
+
+    // The shell of a node.
+
+    /// Gives a node's group something to do, then does what it wants.
+    fn with(
+        &mut self,
+        id: Id,
+        act: impl FnOnce(&mut cpe_consensus::Group<Id, Proposal>, &mut Vec<Output<Id, Proposal>>),
+    ) {
+        let mut out = Vec::new();
+        let Some(group) = self.node(id).seat.group_mut() else {
+            return;
+        };
+        act(group, &mut out);
+        group.flush(&mut out);
+        self.absorb(id, out);
+    }
+
+    fn absorb(&mut self, id: Id, out: Vec<Output<Id, Proposal>>) {
+        let epoch = self.node(id).seat.group().map_or(0, |group| group.epoch());
+        let mut writes = Vec::new();
+        let mut gated = Vec::new();
+        let mut rest = Vec::new();
+        for output in out {
+            match output {
+                Output::Hard(hard) => writes.push(Write::Hard(hard)),
+                Output::Append { after, entries } => writes.push(Write::Append { after, entries }),
+                Output::Send {
+                    to,
+                    message,
+                    durable: true,
+                } => gated.push(Item::Send(to, epoch, message)),
+                Output::Send { to, message, .. } => {
+                    self.send(id, to, Letter::Group(epoch, message));
+                }
+                Output::Mark(mark) => gated.push(Item::Mark(epoch, mark)),
+                other => rest.push(other),
+            }
+        }
+        if !writes.is_empty() {
+            self.node(id).disk.push(Item::Batch(writes));
+        }
+        for item in gated {
+            if self.node(id).disk.is_clean() {
+                self.release(id, item);
+            } else {
+                self.node(id).disk.push(item);
+            }
+        }
+        for output in rest {
+            self.obey(id, output);
+        }
+        self.sync(id);
+    }
+
+    fn obey(&mut self, id: Id, output: Output<Id, Proposal>) {
+        match output {
+            Output::Decided(index) => self.decided(id, index),
+            Output::Behind { peer, .. } => {
+                let index = self.node(id).state.index;
+                self.send(id, peer, Letter::StateWanted { index });
+            }
+            Output::Lead => {
+                self.tally.leads += 1;
+                self.node(id).proposed.clear();
+                self.propose(id, Command::Noop);
+            }
+            Output::Follow => {
+                self.node(id).proposed.clear();
+                self.node(id).tickets.clear();
+            }
+            Output::Confirmed { ticket, index } => {
+                let least = self.node(id).tickets.remove(&ticket).unwrap();
+                assert!(index >= least, "a read at {index} misses {least}");
+                self.tally.reads += 1;
+            }
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// Starts the disk, if it has something to do.
+    fn sync(&mut self, id: Id) {
+        if self.node(id).disk.begin() {
+            let slow = if self.rng.chance(5) { 300 } else { 15 };
+            let time = self.now + 1 + self.rng.below(slow);
+            let life = self.node(id).life;
+            self.at(time, Event::Synced(id, life));
+        }
+    }
+
+    fn synced(&mut self, id: Id) {
+        let free = self.node(id).disk.end();
+        self.settle(id);
+        for item in free {
+            self.release(id, item);
+        }
+        self.sync(id);
+    }
+
+    fn release(&mut self, id: Id, item: Item) {
+        match item {
+            Item::Send(to, epoch, message) => self.send(id, to, Letter::Group(epoch, message)),
+            Item::Mark(epoch, mark) => {
+                if self.node(id).seat.group().map(|group| group.epoch()) == Some(epoch) {
+                    self.with(id, |group, out| group.persisted(mark, out));
+                }
+            }
+            Item::Batch(_) => unreachable!("the disk keeps its writes"),
+        }
+    }
+
+    /// The durable state may have come far enough to learn from it, or to enter an epoch.
+    fn settle(&mut self, id: Id) {
+        let held = self.node(id).disk.durable.state.clone();
+        let epoch = self.node(id).seat.group().map_or(0, |group| group.epoch());
+        if epoch == held.config.epoch {
+            return self.with(id, |group, out| group.learn(held.index, out));
+        }
+        let mut out = Vec::new();
+        let node = self.node(id);
+        node.seat
+            .hear(held.config.epoch, &held.config.members, &mut out);
+        let place = Held {
+            epoch: held.config.epoch,
+            index: held.index,
+        };
+        let map = node.map.clone();
+        let opened = node.seat.open(map.epoch, map.members, place, &mut out);
+        if opened.is_ok() {
+            node.proposed.clear();
+            node.tickets.clear();
+            node.replies.clear();
+        }
+        self.absorb(id, out);
+    }
+
+    fn decided(&mut self, id: Id, index: u64) {
+        loop {
+            let now = self.now;
+            let node = &mut self.nodes[usize::from(id)];
+            let Some(group) = node.seat.group() else {
+                return;
+            };
+            if node.state.index >= index || node.state.config.epoch > group.epoch() {
+                break;
+            }
+            let entry = group
+                .entry(node.state.index + 1)
+                .expect("it is decided")
+                .clone();
+            let epoch = group.epoch();
+            let is_leader = group.is_leader();
+            let members = group.members().to_vec();
+            let effect = node.state.apply(&entry);
+            node.feed.push(entry.clone());
+            let state = node.state.clone();
+            if self.checks.applied(&state, epoch, now) {
+                self.check_disks(&members, &state, &entry);
+            }
+            if let Command::Put { origin, n } = entry.command {
+                if effect {
+                    self.checks.effect(origin, n, state.index);
+                }
+                if is_leader {
+                    let upto = state.puts_of(origin);
+                    self.send(id, origin, Letter::Done { upto });
+                }
+            }
+            if let Command::Seal(config) = entry.command {
+                self.checks.config(&config);
+                assert_eq!(index, state.index, "something is decided after a seal");
+                self.save(id);
+                self.hear(id, config.clone());
+                for to in 0..NODES {
+                    if to != id {
+                        self.send(id, to, Letter::Map(config.clone()));
+                    }
+                }
+                return;
+            }
+        }
+        if self.rng.chance(3) {
+            self.save(id);
+            let node = self.node(id);
+            let index = node.disk.durable.state.index;
+            if let Some(group) = node.seat.group_mut() {
+                group.trim(index);
+            }
+        }
+        if self.node(id).feed.len() > 40 {
+            let node = self.node(id);
+            node.feed.drain(..20);
+            node.feed_base += 20;
+        }
+    }
+
+    /// Whenever something is first known to be decided, a majority has it on disk.
+    fn check_disks(&self, members: &[Id], state: &State, entry: &Proposal) {
+        let has = |member: &&Id| {
+            let durable = &self.nodes[usize::from(**member)].disk.durable;
+            durable.state.index >= state.index || durable.log.get(&state.index) == Some(entry)
+        };
+        let count = members.iter().filter(has).count();
+        let majority = members.len() / 2 + 1;
+        assert!(
+            count >= majority,
+            "{} is decided on {count} disks",
+            state.index
+        );
+    }
+
+    /// Writes the state.
+    fn save(&mut self, id: Id) {
+        let node = self.node(id);
+        let state = node.state.clone();
+        node.disk.push(Item::Batch(vec![Write::State(state)]));
+        self.sync(id);
+    }
+
+    fn hear(&mut self, id: Id, config: Config) {
+        let mut out = Vec::new();
+        let node = self.node(id);
+        node.seat.hear(config.epoch, &config.members, &mut out);
+        if config.epoch > node.map.epoch {
+            node.map = config;
+        }
+        self.absorb(id, out);
+    }
+
+    fn propose(&mut self, id: Id, command: Command) -> bool {
+        self.uid += 1;
+        let is_large = self.large > 0 && self.rng.chance(self.large);
+        let proposal = Proposal {
+            uid: mix(self.uid),
+            command,
+            bytes: if is_large { 3 << 20 } else { 100 },
+        };
+        let mut is_taken = false;
+        let mut is_full = 0;
+        self.with(id, |group, out| match group.propose(proposal, out) {
+            Ok(_) => is_taken = true,
+            Err(Refused::Full { .. }) => is_full = 1,
+            Err(_) => {}
+        });
+        self.tally.full += is_full;
+        is_taken
+    }
+
+    // Letters.
+
+    fn deliver(&mut self, from: Id, to: Id, letter: Letter) {
+        match letter {
+            Letter::Group(epoch, message) => {
+                if self.is_in(from, to, epoch) {
+                    self.with(to, |group, out| group.receive(from, message, out));
+                }
+            }
+            Letter::Ask { epoch, round } => {
+                if self.is_in(from, to, epoch) {
+                    let heartbeat = self.node(to).seat.group().unwrap().heartbeat();
+                    let answer = Letter::Answer {
+                        epoch,
+                        round,
+                        heartbeat,
+                    };
+                    self.send(to, from, answer);
+                }
+            }
+            Letter::Answer {
+                epoch,
+                round,
+                heartbeat,
+            } => {
+                let node = self.node(to);
+                let is_ours = node
+                    .seat
+                    .group()
+                    .is_some_and(|group| group.epoch() == epoch);
+                if is_ours && node.round == round {
+                    node.replies.push((from, heartbeat));
+                }
+            }
+            Letter::Map(config) => {
+                self.hear(to, config);
+                self.settle(to);
+                self.want_state(to);
+            }
+            Letter::StateWanted { index } => self.feed(from, to, index),
+            Letter::State(state) => {
+                self.tally.states += 1;
+                self.checks.installed(&state);
+                if state.index > self.node(to).state.index {
+                    let config = state.config.clone();
+                    let node = self.node(to);
+                    node.feed.clear();
+                    node.feed_base = state.index;
+                    node.state = state;
+                    self.save(to);
+                    self.hear(to, config);
+                }
+            }
+            Letter::Feed { after, entries } => self.fed(to, after, entries),
+            Letter::Put { origin, n } => self.put(to, origin, n),
+            Letter::Done { upto } => {
+                let node = self.node(to);
+                node.hint = from;
+                node.done = node.done.max(upto);
+            }
+        }
+    }
+
+    /// Whether a letter of an epoch is for this node's group. If not, one of the two is behind.
+    fn is_in(&mut self, from: Id, to: Id, epoch: u64) -> bool {
+        let node = self.node(to);
+        let own = node.seat.group().map(|group| group.epoch());
+        if own == Some(epoch) {
+            return true;
+        }
+        let index = node.state.index;
+        let map = node.map.clone();
+        if epoch > map.epoch {
+            self.send(to, from, Letter::StateWanted { index });
+        } else if epoch < map.epoch {
+            self.send(to, from, Letter::Map(map));
+        }
+        false
+    }
+
+    /// A member of the newest epoch that does not have its state asks for it.
+    fn want_state(&mut self, id: Id) {
+        let node = self.node(id);
+        let index = node.state.index;
+        if node.map.epoch > node.state.config.epoch && node.map.members.contains(&id) {
+            let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+            self.send(id, to, Letter::StateWanted { index });
+        }
+    }
+
+    fn feed(&mut self, from: Id, to: Id, index: u64) {
+        let node = self.node(to);
+        if node.state.index <= index {
+            return;
+        }
+        let skip = index.checked_sub(node.feed_base);
+        let letter = match skip {
+            Some(skip) => Letter::Feed {
+                after: index,
+                entries: node
+                    .feed
+                    .iter()
+                    .skip(usize::try_from(skip).unwrap())
+                    .take(16)
+                    .cloned()
+                    .collect(),
+            },
+            None => Letter::State(node.state.clone()),
+        };
+        self.send(to, from, letter);
+    }
+
+    fn fed(&mut self, id: Id, after: u64, entries: Vec<Proposal>) {
+        let mut is_new = false;
+        for (index, entry) in (after + 1..).zip(entries) {
+            let node = self.node(id);
+            if index == node.state.index + 1 {
+                node.state.apply(&entry);
+                node.feed.push(entry.clone());
+                is_new = true;
+                let state = node.state.clone();
+                self.checks.installed(&state);
+                if let Command::Seal(config) = entry.command {
+                    self.hear(id, config);
+                }
+            }
+        }
+        if is_new {
+            self.save(id);
+        }
+    }
+
+    fn put(&mut self, id: Id, origin: Id, n: u64) {
+        let node = self.node(id);
+        let upto = node.state.puts_of(origin);
+        let Some(group) = node.seat.group() else {
+            let map = node.map.clone();
+            return self.send(id, origin, Letter::Map(map));
+        };
+        if !group.is_leader() {
+            if let Some(leader) = group.leader().filter(|leader| *leader != id) {
+                self.node(origin).hint = leader;
+            }
+            return;
+        }
+        if n <= upto {
+            return self.send(id, origin, Letter::Done { upto });
+        }
+        let next = node.proposed.get(&origin).copied().unwrap_or(0).max(upto) + 1;
+        if n == next && self.propose(id, Command::Put { origin, n }) {
+            self.node(id).proposed.insert(origin, n);
+        }
+    }
+
+    // What happens by itself.
+
+    fn round(&mut self, id: Id) {
+        self.at(self.now + ROUND_MS, Event::Round(id));
+        if !self.node(id).is_up {
+            return;
+        }
+        self.look(id);
+        self.settle(id);
+        self.want_state(id);
+        let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        let map = self.node(id).map.clone();
+        let index = self.node(id).state.index;
+        self.send(id, to, Letter::Map(map));
+        let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        self.send(id, to, Letter::StateWanted { index });
+        let node = self.node(id);
+        let replies = std::mem::take(&mut node.replies);
+        node.round += 1;
+        let round = node.round;
+        let Some(group) = node.seat.group() else {
+            return;
+        };
+        let epoch = group.epoch();
+        let others: Vec<Id> = group
+            .members()
+            .iter()
+            .copied()
+            .filter(|m| *m != id)
+            .collect();
+        self.with(id, |group, out| group.tick(&replies, out));
+        for to in others {
+            self.send(id, to, Letter::Ask { epoch, round });
+        }
+        self.move_group(id);
+        self.read(id);
+    }
+
+    /// Refreshes the view of who is there. It lags and is wrong at times.
+    fn look(&mut self, id: Id) {
+        for other in 0..NODES {
+            if self.rng.chance(5) {
+                let there = self.node(other).is_up
+                    && self.side[usize::from(other)] == self.side[usize::from(id)]
+                    && !self.rng.chance(2);
+                let view = &mut self.node(id).view;
+                if there {
+                    view.insert(other);
+                } else if other != id {
+                    view.remove(&other);
+                }
+            }
+        }
+    }
+
+    /// A leader may want other members.
+    fn move_group(&mut self, id: Id) {
+        let chance = if self.is_healed { 3 } else { self.seals };
+        if self.now > CALM_MS || !self.rng.chance(chance) {
+            return;
+        }
+        let Some(group) = self.node(id).seat.group() else {
+            return;
+        };
+        if !group.is_leader() || group.is_sealed() {
+            return;
+        }
+        let epoch = group.epoch() + 1;
+        let current = group.members().to_vec();
+        let mut members = self.wish(id, &current);
+        if self.rng.chance(50) {
+            let first = usize::try_from(self.rng.below(members.len() as u64)).unwrap();
+            members.swap(0, first);
+        }
+        if members != current {
+            self.propose(id, Command::Seal(Config { epoch, members }));
+        }
+    }
+
+    fn wish(&mut self, id: Id, current: &[Id]) -> Vec<Id> {
+        let view: Vec<Id> = self.node(id).view.iter().copied().collect();
+        let mut members = current.to_vec();
+        let k = if view.len() >= self.k { self.k } else { 1 };
+        let spare = |members: &[Id]| -> Vec<Id> {
+            view.iter()
+                .copied()
+                .filter(|v| !members.contains(v))
+                .collect()
+        };
+        if members.len() < k {
+            while members.len() < k && !spare(&members).is_empty() {
+                members.push(self.rng.pick(&spare(&members)));
+            }
+            if members.len().is_multiple_of(2) {
+                members.pop();
+            }
+        } else if members.len() > self.k && self.rng.chance(50) {
+            members.truncate(self.k);
+        } else {
+            // One replacement, sometimes two: of who seems gone, or of anybody.
+            for _ in 0..self.rng.pick(&[1, 1, 1, 2]) {
+                let gone = members.iter().position(|m| !view.contains(m));
+                let any = usize::try_from(self.rng.below(members.len() as u64)).unwrap();
+                let fresh = spare(&members);
+                if !fresh.is_empty() {
+                    members[gone.unwrap_or(any)] = self.rng.pick(&fresh);
+                }
+            }
+        }
+        members
+    }
+
+    /// A leader is asked for a read now and then.
+    fn read(&mut self, id: Id) {
+        if !self.rng.chance(20) {
+            return;
+        }
+        let least = self.checks.top();
+        let node = self.node(id);
+        let ticket = node
+            .seat
+            .group_mut()
+            .and_then(|group| group.confirm(&mut Vec::new()));
+        if let Some(ticket) = ticket {
+            node.tickets.insert(ticket, least);
+            self.with(id, |_, _| {});
+        }
+    }
+
+    fn client(&mut self, id: Id) {
+        let gap = 10 + self.rng.below(40);
+        self.at(self.now + gap, Event::Client(id));
+        if !self.node(id).is_up {
+            return;
+        }
+        if !self.is_healed && self.rng.chance(40) && self.node(id).wanted < PUTS {
+            self.node(id).wanted += 1;
+        }
+        let node = self.node(id);
+        if node.done == node.wanted {
+            return;
+        }
+        // A few at a time, so that tails are longer than one.
+        let (first, last) = (node.done + 1, node.wanted.min(node.done + 4));
+        let members = node.map.members.clone();
+        let hint = node.hint;
+        let to = if members.contains(&hint) && self.rng.chance(80) {
+            hint
+        } else {
+            self.rng.pick(&members)
+        };
+        for n in first..=last {
+            self.send(id, to, Letter::Put { origin: id, n });
+        }
+    }
+
+    // Faults.
+
+    fn fault(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let next = self.now + 100 + self.rng.below(500);
+        self.at(next, Event::Fault);
+        let some = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        let other = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        match self.rng.below(10) {
+            0 | 1 => {
+                for side in &mut self.side {
+                    *side = u8::try_from(self.rng.below(2)).unwrap();
+                }
+            }
+            2 | 3 => {
+                self.side.fill(0);
+                self.one_way.clear();
+            }
+            4 => {
+                self.one_way.insert((some, other));
+                if self.rng.chance(50) {
+                    self.one_way.insert((other, some));
+                }
+            }
+            5 | 6 => self.crash(some),
+            // A short outage: only what was not on disk is gone.
+            7 => {
+                self.crash(some);
+                self.start(some);
+            }
+            _ => {
+                for id in 0..NODES {
+                    if self.rng.chance(70) {
+                        self.start(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn crash(&mut self, id: Id) {
+        if self.node(id).is_up {
+            self.tally.crashes += 1;
+            let mut rng = self.rng.clone();
+            let node = self.node(id);
+            node.is_up = false;
+            node.life += 1;
+            node.disk.crash(&mut rng);
+            self.rng = rng;
+        }
+    }
+
+    fn start(&mut self, id: Id) {
+        let node = &mut self.nodes[usize::from(id)];
+        if node.is_up {
+            return;
+        }
+        node.is_up = true;
+        let durable = &node.disk.durable;
+        let state = durable.state.clone();
+        let held = Held {
+            epoch: state.config.epoch,
+            index: state.index,
+        };
+        let members = state.config.members.clone();
+        let seat = match durable.hard {
+            Some(hard) => Seat::restore(id, hard, held, members, durable.tail(), 0),
+            None => Seat::new(id),
+        };
+        node.seat = (self.equip)(seat);
+        node.feed.clear();
+        node.feed_base = state.index;
+        node.map = state.config.clone();
+        node.state = state;
+        node.replies.clear();
+        node.proposed.clear();
+        node.tickets.clear();
+        self.settle(id);
+    }
+
+    fn heal(&mut self) {
+        self.is_healed = true;
+        self.loss = 0;
+        self.side.fill(0);
+        self.one_way.clear();
+        for id in 0..NODES {
+            self.start(id);
+        }
+    }
+}
