@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ pub(crate) struct Node {
     child: Child,
     pub(crate) ready: Value,
     pub(crate) api: String,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Node {
@@ -94,8 +94,12 @@ impl Node {
     }
 
     /// Runs a command that starts a node, with a data folder, and waits until it is ready.
-    pub(crate) fn run(mut command: Command) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    pub(crate) fn run(command: Command) -> Self {
+        Self::run_in(command, Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// Runs a command that starts a node with the data folder of another, which has stopped.
+    pub(crate) fn run_in(mut command: Command, folder: Arc<TempDir>) -> Self {
         command.arg("--data").arg(folder.path().join("data"));
         let mut child = command
             .stdout(Stdio::piped())
@@ -154,13 +158,24 @@ impl Node {
         let b = a.join(&["--name", "b"]);
         let c = a.join(&["--name", "c"]);
         for node in [&a, &b, &c] {
-            until("three members are alive and linked", || {
-                let peers = node.cpe(&["mesh", "peers", "--json"]).json();
-                let up = |peer: &&Value| peer["state"] == "alive" && peer["linked"] == true;
-                peers.as_array().unwrap().iter().filter(up).count() == 3
-            });
+            node.sees(3);
         }
         [a, b, c]
+    }
+
+    /// Waits until so many members are alive and linked, this node among them.
+    #[track_caller]
+    pub(crate) fn sees(&self, members: usize) {
+        until(&format!("{members} members are alive and linked"), || {
+            let peers = self.cpe(&["mesh", "peers", "--json"]).json();
+            let up = |peer: &&Value| peer["state"] == "alive" && peer["linked"] == true;
+            peers.as_array().unwrap().iter().filter(up).count() == members
+        });
+    }
+
+    /// The folder that goes with the node; keeping it outlives the node.
+    pub(crate) fn keep_folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
     }
 
     /// Where it keeps its data.

@@ -11,6 +11,7 @@ mod api;
 mod config;
 mod forest;
 mod harness;
+mod lan;
 mod mesh;
 mod namespaces;
 mod node;

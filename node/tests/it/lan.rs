@@ -1,0 +1,53 @@
+//! The three files of `configs/lan-of-three`, and members that go and come back.
+
+use std::fs;
+use std::path::Path;
+
+use super::harness::{Node, cpe, run};
+
+/// The address and port that each file has for its own machine.
+const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/4710", "/ip4/0.0.0.0/udp/4710/quic-v1"];
+
+/// Starts a node with one of the three files, its addresses replaced.
+fn start(folder: &Path, name: &str, addresses: &[(&str, &str)]) -> Node {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/lan-of-three");
+    let file = format!("{name}.toml");
+    let mut text = fs::read_to_string(shipped.join(&file)).unwrap();
+    let [tcp, quic] = LISTEN;
+    let own = [
+        (tcp, "/ip4/127.0.0.1/tcp/0"),
+        (quic, "/ip4/127.0.0.1/udp/0/quic-v1"),
+    ];
+    for (there, here) in own.iter().chain(addresses) {
+        assert!(text.contains(there), "{there} is not in {text}");
+        text = text.replace(there, here);
+    }
+    let path = folder.join(&file);
+    fs::write(&path, text).unwrap();
+    let mut command = cpe();
+    command.args(["node", "--json", "--api", "127.0.0.1:0", "--config"]);
+    command.arg(path);
+    Node::run(command)
+}
+
+#[test]
+fn the_three_files_make_one_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run(&["mesh", "init", folder.to_str().unwrap()]).code(0);
+    let [host_a, host_b, host_c] = [11, 12, 13].map(|n| format!("/ip4/192.168.1.{n}/tcp/4710"));
+    let nobody = "/ip4/127.0.0.1/tcp/1";
+
+    let a = start(folder, "a", &[]);
+    let b = start(folder, "b", &[(&host_a, a.address()), (&host_c, nobody)]);
+    // c joins by b: each of the two addresses is enough.
+    let c = start(folder, "c", &[(&host_a, nobody), (&host_b, b.address())]);
+    for (node, name) in [(&a, "a"), (&b, "b"), (&c, "c")] {
+        assert_eq!(node.ready["name"], name);
+        node.sees(3);
+    }
+    a.cpe(&["space", "store", "crowd", "hello", "world"])
+        .code(0);
+    let found = c.cpe(&["space", "find", "crowd", "hello"]).code(0).out;
+    assert_eq!(found, "world\n");
+}
