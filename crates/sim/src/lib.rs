@@ -27,6 +27,7 @@
 
 mod check;
 mod disk;
+pub mod history;
 mod scenario;
 mod work;
 mod world;

@@ -1,0 +1,164 @@
+//! The monitor for lifo variables.
+//!
+//! A history of a stack is correct when each value can be given a span, from its store to its
+//! take, such that any two spans are nested or apart. Three observations decide this, by removing
+//! values that cannot do harm until none is left (the method of Lee and Mathur):
+//!
+//! 1. A value that need be there for one moment only is put and removed at once, between whatever
+//!    else happens. It does no harm.
+//! 2. At a moment when no value must be there the stack can be made empty: cut every span there.
+//!    So what lies before and what lies after can be looked at separately.
+//! 3. Of values between two such moments, of which at every moment at least one must be there,
+//!    one must be the lowest: stored before any other must be there, taken after. If several can
+//!    be, any of them may: with the others' spans cut to its own, a correct order stays correct.
+//!
+//! A find shows the top. A value can be the lowest only if each of its finds has a moment at which
+//! no other need be there; above it those moments then are like "nothing there".
+//!
+//! # What it cannot see
+//! A take whose outcome is unknown may have removed any value nobody else took, from the moment
+//! the first such take began; that there are enough such takes is checked against "nothing there"
+//! only. A cancelled take may put back what it took: then as many groups of values as such takes
+//! had begun may be without a lowest one.
+
+use super::lane::{LATER, Lane, Life};
+use super::{Conflict, Rule, empties};
+
+/// Values of a group among which two that cross are looked for: the search is quadratic.
+const EXPLAINED_MAX: usize = 1_000;
+
+pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
+    empties::check(lane, &lane.lives)?;
+    let first_away = lane.unknown.iter().chain(&lane.cancelled).min().copied();
+    let mut spans: Vec<Span<'_, '_>> = lane
+        .lives
+        .iter()
+        .map(|life| Span {
+            life,
+            from: life.by,
+            to: match first_away {
+                Some(away) if life.take.is_none() => life.seen.max(away),
+                _ => life.last(),
+            },
+        })
+        .filter(|span| span.from < span.to)
+        .collect();
+    spans.sort_by_key(|span| span.from);
+    let mut stuck: Vec<(u64, Vec<Span<'_, '_>>)> = Vec::new();
+    let mut groups = split(spans);
+    while let Some(group) = groups.pop() {
+        let rest = without_lowest(&group);
+        if rest.len() < group.len() {
+            groups.extend(split(rest));
+        } else {
+            let end = group.iter().map(|span| span.to).max().unwrap_or(0);
+            stuck.push((end, group));
+        }
+    }
+    // Each needs a cancelled take of its own, begun before the group ended.
+    stuck.sort_by_key(|(end, _)| *end);
+    for (needed, (end, group)) in (1..).zip(stuck) {
+        if lane.hidden(end) < needed {
+            return Err(explain(&group));
+        }
+    }
+    Ok(())
+}
+
+/// A value and when it must be there.
+#[derive(Clone, Copy)]
+struct Span<'l, 'h> {
+    life: &'l Life<'h>,
+    from: u64,
+    to: u64,
+}
+
+/// Cuts, where no value must be there, spans that are sorted by their beginning.
+fn split<'l, 'h>(spans: Vec<Span<'l, 'h>>) -> Vec<Vec<Span<'l, 'h>>> {
+    let mut groups: Vec<Vec<Span<'l, 'h>>> = Vec::new();
+    let mut end = 0;
+    for span in spans {
+        match groups.last_mut() {
+            Some(group) if span.from < end => group.push(span),
+            _ => groups.push(vec![span]),
+        }
+        end = end.max(span.to);
+    }
+    groups
+}
+
+/// The group without the values that can be the lowest.
+fn without_lowest<'l, 'h>(group: &[Span<'l, 'h>]) -> Vec<Span<'l, 'h>> {
+    let begin = group.iter().map(|span| span.from).min().unwrap_or(0);
+    let end = group.iter().map(|span| span.to).max().unwrap_or(0);
+    let lowest = |n: usize, span: &Span<'_, '_>| {
+        let life = span.life;
+        let around = life.from <= begin && end <= life.gone;
+        around && (life.finds.is_empty() || shows(group, n))
+    };
+    let spans = group.iter().enumerate();
+    spans
+        .filter(|(n, span)| !lowest(*n, span))
+        .map(|(_, span)| *span)
+        .collect()
+}
+
+/// True when each find of the `n`th value has a moment at which no other value must be there.
+fn shows(group: &[Span<'_, '_>], n: usize) -> bool {
+    let Some(value) = group.get(n) else {
+        return false;
+    };
+    let mut finds: Vec<(u64, u64)> = value
+        .life
+        .finds
+        .iter()
+        .map(|find| {
+            let to = find.to_us.unwrap_or(LATER).min(value.life.gone);
+            (find.from_us.max(value.life.from), to)
+        })
+        .collect();
+    finds.sort_unstable();
+    // The others, merged where they overlap, in step with the finds.
+    let others = group.iter().enumerate().filter(|(other, _)| *other != n);
+    let mut merged: Vec<(u64, u64)> = Vec::new();
+    for (_, span) in others {
+        match merged.last_mut() {
+            Some((_, end)) if span.from < *end => *end = span.to.max(*end),
+            _ => merged.push((span.from, span.to)),
+        }
+    }
+    let mut merged = merged.into_iter().peekable();
+    finds.into_iter().all(|(from, to)| {
+        while merged.next_if(|(_, end)| *end <= from).is_some() {}
+        merged
+            .peek()
+            .is_none_or(|(begin, end)| from <= *begin || *end <= to)
+    })
+}
+
+/// Names two values that cross, when two do, or else what first and last must be there.
+fn explain(group: &[Span<'_, '_>]) -> Box<Conflict> {
+    let few = group.iter().take(EXPLAINED_MAX);
+    let crossing = few.clone().find_map(|one| {
+        let crosses = |other: &&Span<'_, '_>| {
+            let (a, b) = (one.life, other.life);
+            a.by < b.from && b.by < a.seen && a.gone < other.to
+        };
+        few.clone().find(crosses).map(|other| [one, other])
+    });
+    let rule = match crossing {
+        Some([one, other]) => Rule::Crossed {
+            lower: one.life.value,
+            upper: other.life.value,
+        },
+        None => Rule::NotNested(group.len()),
+    };
+    let ends = || {
+        let first = group.iter().min_by_key(|span| span.life.gone);
+        let last = group.iter().max_by_key(|span| span.to);
+        first.into_iter().chain(last).collect()
+    };
+    let named: Vec<&Span<'_, '_>> = crossing.map_or_else(ends, |pair| pair.to_vec());
+    let operations = named.into_iter().flat_map(|span| span.life.ends());
+    Conflict::new(rule, operations)
+}
