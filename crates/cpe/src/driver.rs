@@ -307,9 +307,6 @@ impl Driver {
         let Ok(peer) = peer.parse::<PeerId>() else {
             return;
         };
-        if addresses.is_empty() {
-            return self.network.disconnect(peer);
-        }
         let addresses: Vec<Multiaddr> = addresses
             .iter()
             .filter_map(|address| address.parse().ok())

@@ -86,7 +86,7 @@ pub enum Output {
     },
     /// The answer to a request; several for a watch.
     Reply(RequestId, Reply),
-    /// Keep a link to this member, or stop trying to when there are no addresses.
+    /// Keep a link to this member from now on, whatever becomes of it.
     Connect {
         /// The member.
         node: NodeId,
@@ -405,13 +405,11 @@ impl Peer {
                 self.connect(member.node);
             }
             Said::Card(node) => self.connect(node),
-            // Dialling goes on: after a partition in which each side gave up the other, nobody
-            // else would begin. The network backs off by itself.
+            // Dialling goes on, with the network's own back-off. After a partition in which each
+            // side gave up the other, nobody else would begin; and a member that said good-bye may
+            // come back knowing nobody's address, as the founder does.
             Said::Down(member) => self.event(Event::Down(member)),
-            Said::Left(member) => {
-                self.event(Event::Left(member));
-                self.disconnect(member.node);
-            }
+            Said::Left(member) => self.event(Event::Left(member)),
             Said::Defunct { .. } => self.event(Event::Defunct),
             _ => {}
         }
@@ -431,19 +429,6 @@ impl Peer {
                 });
             }
         }
-    }
-
-    fn disconnect(&mut self, node: NodeId) {
-        let peer = self
-            .membership
-            .card(node)
-            .map(|card| card.peer_id.clone())
-            .unwrap_or_default();
-        self.outputs.push_back(Output::Connect {
-            node,
-            peer,
-            addresses: Vec::new(),
-        });
     }
 
     fn link_up(&mut self, node: NodeId) {

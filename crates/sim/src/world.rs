@@ -100,6 +100,8 @@ pub struct World {
     pub(crate) report: Report,
     pub(crate) violation: Option<Violation>,
     trace: Option<Vec<String>>,
+    /// What a node that leaves has to say: it arrives before the node's links go.
+    farewell: Option<Vec<(usize, Vec<u8>)>>,
 }
 
 impl World {
@@ -139,6 +141,7 @@ impl World {
             },
             violation: None,
             trace: None,
+            farewell: None,
         };
         world.plan();
         world
@@ -409,11 +412,9 @@ impl World {
         dialled && self.can_hear(a, b)
     }
 
-    /// A node wants a link to another from now on, or no longer.
-    fn dial(&mut self, from: usize, to: usize, wanted: bool) {
-        if !wanted {
-            self.dialling.remove(&(from, to));
-        } else if self.dialling.insert((from, to)) {
+    /// A node wants a link to another from now on.
+    fn dial(&mut self, from: usize, to: usize) {
+        if self.dialling.insert((from, to)) {
             let (a, b) = (from.min(to), from.max(to));
             let at = self.now + Duration::from_millis(5) + self.up_to(50.0);
             self.at(at, Happening::LinkUp { a, b });
@@ -490,7 +491,13 @@ impl World {
 
     fn drained(&mut self, n: usize) {
         self.note(n, "stop");
+        self.farewell = Some(Vec::new());
         self.input(n, Input::Leave);
+        let from = NodeId(n as u64 + 1);
+        for (to, bytes) in self.farewell.take().unwrap_or_default() {
+            self.report.messages += 1;
+            self.input(to, Input::Message { from, bytes });
+        }
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk.sync(usize::MAX);
         }
@@ -634,11 +641,9 @@ impl World {
                 self.violation = Some(Violation::Malformed(reason));
             }
             Output::Event(Event::Moved(..)) => self.report.moves += 1,
-            Output::Connect {
-                node, addresses, ..
-            } => {
+            Output::Connect { node, .. } => {
                 let to = usize::try_from(node.0 - 1).unwrap_or(usize::MAX);
-                self.dial(n, to, !addresses.is_empty());
+                self.dial(n, to);
             }
             Output::Event(_) => {}
         }
@@ -659,6 +664,10 @@ impl World {
     fn transmit(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.report.bytes += bytes.len() as u64;
         if !self.linked(from, to) || self.chance(self.scenario.faults.loss) {
+            return;
+        }
+        if let Some(farewell) = self.farewell.as_mut() {
+            farewell.push((to, bytes));
             return;
         }
         let boot = self.nodes.get(to).map_or(0, |node| node.boot);

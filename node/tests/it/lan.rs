@@ -51,3 +51,25 @@ fn the_three_files_make_one_mesh() {
     let found = c.cpe(&["space", "find", "crowd", "hello"]).code(0).out;
     assert_eq!(found, "world\n");
 }
+
+#[test]
+fn a_founder_that_stopped_is_found_again() {
+    let a = Node::start(&["--name", "a"]);
+    let b = a.join(&["--name", "b"]);
+    a.sees(2);
+    b.sees(2);
+    let (folder, address) = (a.keep_folder(), a.address().to_owned());
+    assert_eq!(a.stop().code(), Some(0));
+
+    // On the same port, and it seeks nobody: b has to dial.
+    let listen = address.split("/p2p/").next().unwrap();
+    let mut again = cpe();
+    again.args(["node", "--json", "--api", "127.0.0.1:0"]);
+    again.args(["--name", "a", "--listen", listen]);
+    let a = Node::run_in(again, folder);
+    assert_eq!(a.address(), address);
+    a.sees(2);
+    b.sees(2);
+    b.cpe(&["space", "store", "w", "x", "1"]).code(0);
+    assert_eq!(a.cpe(&["space", "fetch", "w", "x"]).code(0).out, "1\n");
+}
