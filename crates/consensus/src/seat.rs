@@ -109,18 +109,29 @@ impl<N: Copy + Ord, E: Entry> Seat<N, E> {
         self
     }
 
-    /// An epoch exists, with these members. If it is newer than the one this node takes part in
-    /// and does not list it, its part is over at once (rule R13).
-    pub fn hear(&mut self, epoch: u64, members: &[N], out: &mut Vec<Output<N, E>>) {
+    /// An epoch exists: earlier ones are not opened any more (rule R13).
+    pub fn hear(&mut self, epoch: u64) {
         self.heard = self.heard.max(epoch);
-        if members.contains(&self.me) {
+    }
+
+    /// The replica holds this state: it is on disk, or its write was handed over before what comes
+    /// out here. Within the group's epoch the group learns it; past that epoch the node's part in
+    /// the group is over, whether or not it opens the next.
+    ///
+    /// Until then a member votes on, even if it knows of a later epoch without it: those who know
+    /// the seal to be decided may be gone, and then the others must be able to decide it again.
+    /// It does no harm, for every later leader has the seal in its log.
+    pub fn hold(&mut self, held: Held, out: &mut Vec<Output<N, E>>) {
+        let Some(group) = &mut self.group else {
             return;
-        }
-        if let Some(group) = self.group.as_mut().filter(|group| group.epoch() < epoch) {
+        };
+        if held.epoch == group.epoch() {
+            group.learn(held.index, out);
+        } else if held.epoch > group.epoch() {
             group.step_down(out);
             self.group = None;
             // Whatever becomes of the log now: after a restart this part must not come back.
-            self.joined = self.joined.max(epoch);
+            self.joined = self.joined.max(held.epoch - 1);
             out.push(Output::Hard(Hard {
                 epoch: self.joined,
                 promised: None,
@@ -129,8 +140,8 @@ impl<N: Copy + Ord, E: Entry> Seat<N, E> {
         }
     }
 
-    /// Enters an epoch with the state that the replica holds. The group of an earlier epoch is
-    /// dropped.
+    /// Enters an epoch with the state that the replica holds, in the sense of
+    /// [`hold`](Self::hold). The group of an earlier epoch is dropped.
     ///
     /// # Errors
     ///

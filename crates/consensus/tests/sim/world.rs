@@ -78,6 +78,8 @@ struct Node {
     seat: Seat<Id, Proposal>,
     disk: Disk,
     state: State,
+    /// What was last given to the disk.
+    saved: State,
     /// Applied entries after `feed_base`, to feed others.
     feed: Vec<Proposal>,
     feed_base: u64,
@@ -124,6 +126,7 @@ pub(crate) struct World {
     /// In a hundred: entries that pretend to be large.
     large: u64,
     is_healed: bool,
+    is_eager: bool,
     k: usize,
     uid: u64,
     mark: u64,
@@ -145,6 +148,7 @@ impl World {
             seat: equip(Seat::new(id)),
             disk: Disk::new(State::new(genesis.clone())),
             state: State::new(genesis.clone()),
+            saved: State::new(genesis.clone()),
             feed: Vec::new(),
             feed_base: 0,
             map: genesis.clone(),
@@ -170,6 +174,7 @@ impl World {
             old: rng.pick(&[0, 0, 3, 10]),
             large: rng.pick(&[0, 0, 0, 5]),
             is_healed: false,
+            is_eager: rng.chance(50),
             k: rng.pick(&[1, 3, 3, 5, 5]),
             rng,
             uid: 0,
@@ -404,9 +409,11 @@ impl World {
                 self.node(id).tickets.clear();
             }
             Output::Confirmed { ticket, index } => {
-                let least = self.node(id).tickets.remove(&ticket).unwrap();
-                assert!(index >= least, "a read at {index} misses {least}");
-                self.tally.reads += 1;
+                // The seal just applied may have voided it.
+                if let Some(least) = self.node(id).tickets.remove(&ticket) {
+                    assert!(index >= least, "a read at {index} misses {least}");
+                    self.tally.reads += 1;
+                }
             }
             other => unreachable!("{other:?}"),
         }
@@ -443,27 +450,31 @@ impl World {
         }
     }
 
-    /// The durable state may have come far enough to learn from it, or to enter an epoch.
+    /// The state may have come far enough to learn from it, or to enter an epoch: the one on disk,
+    /// or already the one on its way there.
     fn settle(&mut self, id: Id) {
-        let held = self.node(id).disk.durable.state.clone();
-        let epoch = self.node(id).seat.group().map_or(0, |group| group.epoch());
-        if epoch == held.config.epoch {
-            return self.with(id, |group, out| group.learn(held.index, out));
-        }
-        let mut out = Vec::new();
+        let is_eager = self.is_eager;
         let node = self.node(id);
-        node.seat
-            .hear(held.config.epoch, &held.config.members, &mut out);
-        let place = Held {
-            epoch: held.config.epoch,
-            index: held.index,
+        let state = if is_eager {
+            &node.saved
+        } else {
+            &node.disk.durable.state
         };
-        let map = node.map.clone();
-        let opened = node.seat.open(map.epoch, map.members, place, &mut out);
-        if opened.is_ok() {
+        let held = Held {
+            epoch: state.config.epoch,
+            index: state.index,
+        };
+        let members = state.config.members.clone();
+        let mut out = Vec::new();
+        node.seat.hear(held.epoch);
+        node.seat.hold(held, &mut out);
+        if node.seat.open(held.epoch, members, held, &mut out).is_ok() {
             node.proposed.clear();
             node.tickets.clear();
             node.replies.clear();
+        }
+        if let Some(group) = node.seat.group_mut() {
+            group.flush(&mut out);
         }
         self.absorb(id, out);
     }
@@ -503,8 +514,8 @@ impl World {
             if let Command::Seal(config) = entry.command {
                 self.checks.config(&config);
                 assert_eq!(index, state.index, "something is decided after a seal");
-                self.save(id);
                 self.hear(id, config.clone());
+                self.save(id);
                 for to in 0..NODES {
                     if to != id {
                         self.send(id, to, Letter::Map(config.clone()));
@@ -547,18 +558,20 @@ impl World {
     fn save(&mut self, id: Id) {
         let node = self.node(id);
         let state = node.state.clone();
+        node.saved = state.clone();
         node.disk.push(Item::Batch(vec![Write::State(state)]));
         self.sync(id);
+        if self.is_eager {
+            self.settle(id);
+        }
     }
 
     fn hear(&mut self, id: Id, config: Config) {
-        let mut out = Vec::new();
         let node = self.node(id);
-        node.seat.hear(config.epoch, &config.members, &mut out);
+        node.seat.hear(config.epoch);
         if config.epoch > node.map.epoch {
             node.map = config;
         }
-        self.absorb(id, out);
     }
 
     fn propose(&mut self, id: Id, command: Command) -> bool {
@@ -616,7 +629,6 @@ impl World {
             }
             Letter::Map(config) => {
                 self.hear(to, config);
-                self.settle(to);
                 self.want_state(to);
             }
             Letter::StateWanted { index } => self.feed(from, to, index),
@@ -629,8 +641,8 @@ impl World {
                     node.feed.clear();
                     node.feed_base = state.index;
                     node.state = state;
-                    self.save(to);
                     self.hear(to, config);
+                    self.save(to);
                 }
             }
             Letter::Feed { after, entries } => self.fed(to, after, entries),
@@ -742,7 +754,6 @@ impl World {
             return;
         }
         self.look(id);
-        self.settle(id);
         self.want_state(id);
         let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
         let map = self.node(id).map.clone();
@@ -965,6 +976,7 @@ impl World {
         node.feed.clear();
         node.feed_base = state.index;
         node.map = state.config.clone();
+        node.saved = state.clone();
         node.state = state;
         node.replies.clear();
         node.proposed.clear();
