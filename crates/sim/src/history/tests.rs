@@ -3,3 +3,4 @@
 mod against_search;
 mod facts;
 mod random;
+mod second_opinion;

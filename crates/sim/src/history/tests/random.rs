@@ -35,7 +35,7 @@ impl Shape {
         Self {
             mode,
             operations: rng.random_range(2..=10),
-            reach: *[5, 15, 40, 90].choose(rng).unwrap(),
+            reach: *[2, 8, 20, 60].choose(rng).unwrap(),
             finds: some(rng, 0.6),
             unknown: 0.0,
             cancelled: 0.0,
@@ -160,20 +160,22 @@ pub(super) fn damage(history: &mut Vec<Operation>, rng: &mut ChaCha8Rng) {
         return;
     }
     let n = rng.random_range(0..history.len());
-    let other = rng.random_range(0..history.len());
     match rng.random_range(0..6) {
         0 | 1 => {
-            // Two answers change places.
-            let (a, b) = (history[n].did, history[other].did);
-            let is_sight = |did| {
+            // Two takes or finds change answers.
+            let is_sight = |operation: &Operation| {
                 matches!(
-                    did,
+                    operation.did,
                     Did::Take(Taken::Value(_) | Taken::Empty) | Did::Find(_)
                 )
             };
-            if is_sight(a) && is_sight(b) {
-                history[n].did = b;
-                history[other].did = a;
+            let sights: Vec<usize> = (0..history.len())
+                .filter(|n| is_sight(&history[*n]))
+                .collect();
+            if let (Some(n), Some(other)) = (sights.choose(rng), sights.choose(rng)) {
+                let did = history[*n].did;
+                history[*n].did = history[*other].did;
+                history[*other].did = did;
             }
         }
         2 => {
