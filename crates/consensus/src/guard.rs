@@ -6,7 +6,7 @@
     not(feature = "mutants"),
     expect(unreachable_pub, reason = "only tests name them")
 )]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// R2: replication carries the ballot that was prepared, and ends when another leader is
     /// adopted.
@@ -48,6 +48,35 @@ pub enum Guard {
     Joined,
     /// R13: epochs below the highest one heard of are not opened.
     Heard,
+    /// R13: a member votes until its own replica is past the seal.
+    VoteOn,
+}
+
+#[cfg(feature = "mutants")]
+impl Guard {
+    /// All of them, in the order of the rules.
+    pub const ALL: [Self; 20] = [
+        Self::Lead,
+        Self::PromiseFirst,
+        Self::NoClamp,
+        Self::FreshBallot,
+        Self::OwnCount,
+        Self::HighestBallot,
+        Self::Splice,
+        Self::NoShorten,
+        Self::SameBallot,
+        Self::CountBallot,
+        Self::Durable,
+        Self::OwnDisk,
+        Self::StepDown,
+        Self::Remember,
+        Self::Seal,
+        Self::HoldState,
+        Self::ForgetTail,
+        Self::Joined,
+        Self::Heard,
+        Self::VoteOn,
+    ];
 }
 
 /// Which guard is out, if any; nothing at all without the feature.

@@ -112,6 +112,11 @@ impl<N: Copy + Ord, E: Entry> Seat<N, E> {
     /// An epoch exists: earlier ones are not opened any more (rule R13).
     pub fn hear(&mut self, epoch: u64) {
         self.heard = self.heard.max(epoch);
+        let is_old = |group: &Group<N, E>| group.epoch() < epoch;
+        let drops = !self.guards.hold(Guard::VoteOn) || !self.guards.hold(Guard::Joined);
+        if drops && self.group.as_ref().is_some_and(is_old) {
+            self.group = None;
+        }
     }
 
     /// The replica holds this state: it is on disk, or its write was handed over before what comes
@@ -159,7 +164,8 @@ impl<N: Copy + Ord, E: Entry> Seat<N, E> {
         if epoch <= self.joined && self.guards.hold(Guard::Joined) {
             return Err(Refusal::Joined { epoch }); // R13
         }
-        if epoch < self.heard && self.guards.hold(Guard::Heard) {
+        let is_over = epoch < self.heard && self.guards.hold(Guard::Joined);
+        if is_over && self.guards.hold(Guard::Heard) {
             let heard = self.heard;
             return Err(Refusal::Over { epoch, heard }); // R13
         }

@@ -122,7 +122,12 @@ pub(crate) struct World {
     /// In a hundred.
     loss: u64,
     seals: u64,
+    /// How many letters come again much later.
     old: u64,
+    /// Milliseconds between two faults, at most.
+    pause: u64,
+    /// A node whose disk is slow.
+    sluggish: Id,
     /// In a hundred: entries that pretend to be large.
     large: u64,
     is_healed: bool,
@@ -170,8 +175,10 @@ impl World {
             side: vec![0; usize::from(NODES)],
             one_way: BTreeSet::new(),
             loss: rng.pick(&[0, 2, 10, 20]),
-            seals: rng.pick(&[2, 5, 10, 20]),
+            seals: rng.pick(&[0, 1, 2, 5, 10, 20]),
             old: rng.pick(&[0, 0, 3, 10]),
+            pause: rng.pick(&[200, 500, 1_000]),
+            sluggish: Id::try_from(rng.below(2 * u64::from(NODES))).unwrap(),
             large: rng.pick(&[0, 0, 0, 5]),
             is_healed: false,
             is_eager: rng.chance(50),
@@ -422,7 +429,8 @@ impl World {
     /// Starts the disk, if it has something to do.
     fn sync(&mut self, id: Id) {
         if self.node(id).disk.begin() {
-            let slow = if self.rng.chance(5) { 300 } else { 15 };
+            let is_slow = self.rng.chance(if self.sluggish == id { 50 } else { 5 });
+            let slow = if is_slow { 300 } else { 15 };
             let time = self.now + 1 + self.rng.below(slow);
             let life = self.node(id).life;
             self.at(time, Event::Synced(id, life));
@@ -464,11 +472,20 @@ impl World {
             epoch: state.config.epoch,
             index: state.index,
         };
-        let members = state.config.members.clone();
+        let mut config = state.config.clone();
+        if node.map.epoch > config.epoch {
+            config = node.map.clone(); // it is the seat's task to refuse what comes too early
+        }
         let mut out = Vec::new();
-        node.seat.hear(held.epoch);
+        node.seat.hear(config.epoch);
         node.seat.hold(held, &mut out);
-        if node.seat.open(held.epoch, members, held, &mut out).is_ok() {
+        let own = node.seat.group().map_or(0, |group| group.epoch());
+        if own < config.epoch
+            && node
+                .seat
+                .open(config.epoch, config.members, held, &mut out)
+                .is_ok()
+        {
             node.proposed.clear();
             node.tickets.clear();
             node.replies.clear();
@@ -629,6 +646,7 @@ impl World {
             }
             Letter::Map(config) => {
                 self.hear(to, config);
+                self.settle(to);
                 self.want_state(to);
             }
             Letter::StateWanted { index } => self.feed(from, to, index),
@@ -802,7 +820,15 @@ impl World {
 
     /// A leader may want other members.
     fn move_group(&mut self, id: Id) {
-        let chance = if self.is_healed { 3 } else { self.seals };
+        let k = self.k;
+        let Some(group) = self.node(id).seat.group() else {
+            return;
+        };
+        let chance = match group.members().len() {
+            few if few < k => 30,
+            _ if self.is_healed => 3,
+            _ => self.seals,
+        };
         if self.now > CALM_MS || !self.rng.chance(chance) {
             return;
         }
@@ -907,11 +933,11 @@ impl World {
         if self.is_healed {
             return;
         }
-        let next = self.now + 100 + self.rng.below(500);
+        let next = self.now + 50 + self.rng.below(self.pause);
         self.at(next, Event::Fault);
-        let some = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        let some = self.victim();
         let other = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-        match self.rng.below(10) {
+        match self.rng.below(14) {
             0 | 1 => {
                 for side in &mut self.side {
                     *side = u8::try_from(self.rng.below(2)).unwrap();
@@ -929,10 +955,21 @@ impl World {
             }
             5 | 6 => self.crash(some),
             // A short outage: only what was not on disk is gone.
-            7 => {
+            7 | 8 => {
                 self.crash(some);
                 self.start(some);
             }
+            // Nobody hears everybody, but word gets around.
+            9 | 10 => {
+                let percent = self.rng.pick(&[20, 40]);
+                self.one_way.clear();
+                for pair in 0..NODES * NODES {
+                    if self.rng.chance(percent) {
+                        self.one_way.insert((pair / NODES, pair % NODES));
+                    }
+                }
+            }
+            11 => self.side[usize::from(some)] ^= 1,
             _ => {
                 for id in 0..NODES {
                     if self.rng.chance(70) {
@@ -941,6 +978,20 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Leaders have more accidents than others.
+    fn victim(&mut self) -> Id {
+        let leads = |id: &Id| {
+            let node = &self.nodes[usize::from(*id)];
+            let group = node.seat.group();
+            node.is_up && group.is_some_and(cpe_consensus::Group::is_leader)
+        };
+        let leaders: Vec<Id> = (0..NODES).filter(leads).collect();
+        if leaders.is_empty() || self.rng.chance(50) {
+            return Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
+        }
+        self.rng.pick(&leaders)
     }
 
     fn crash(&mut self, id: Id) {
