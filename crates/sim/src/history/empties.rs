@@ -83,7 +83,7 @@ impl<'l, 'h> There<'l, 'h> {
             .kept_to
             .iter()
             .chain(&lane.unknown)
-            .chain(&lane.cancelled);
+            .chain(&lane.cancelled.from);
         let mut moments: Vec<u64> = drops.copied().collect();
         moments.sort_unstable();
         moments.dedup();
@@ -98,7 +98,7 @@ impl<'l, 'h> There<'l, 'h> {
         let left = before(&self.left_from, at);
         // Those left and kept are in both counts.
         let both = before(&self.left_kept_from, at) - up_to(&self.left_kept_to, at);
-        kept <= self.lane.hidden(at) && kept + left - both <= self.lane.away(at)
+        kept <= self.lane.hidden(at, at) && kept + left - both <= self.lane.away(at, at)
     }
 
     fn may_be_empty(&self, from: u64, to: u64) -> bool {

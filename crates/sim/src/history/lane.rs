@@ -27,6 +27,8 @@ pub(super) struct Life<'h> {
     pub(super) by: u64,
     /// The earliest end of something that saw it, its take included; [`NEVER`] when nothing did.
     pub(super) first: u64,
+    /// When that began.
+    pub(super) first_from: u64,
     /// The latest beginning of something that saw it, its take included, or else [`Life::from`].
     pub(super) seen: u64,
     /// Taken by then at the latest; [`NEVER`] when nobody is known to have taken it.
@@ -52,30 +54,26 @@ impl<'h> Life<'h> {
             from: store.from_us,
             by: to.unwrap_or(LATER),
             first: NEVER,
+            first_from: NEVER,
             seen: store.from_us,
             gone: NEVER,
         }
     }
 
-    fn saw(&mut self, operation: &'h Operation) -> Result<(), Box<Conflict>> {
+    fn saw(&mut self, operation: &'h Operation) {
         let to = operation.to_us.unwrap_or(LATER);
-        if to < self.from {
-            let rule = Rule::TooEarly(self.value);
-            return Err(Conflict::new(rule, [self.store, operation]));
-        }
         self.by = self.by.min(to);
-        self.first = self.first.min(to);
+        if to < self.first {
+            self.first = to;
+            self.first_from = operation.from_us;
+        }
         self.seen = self.seen.max(operation.from_us);
         if matches!(operation.did, Did::Take(_)) {
-            if let Some(other) = self.take.replace(operation) {
-                let rule = Rule::TakenTwice(self.value);
-                return Err(Conflict::new(rule, [self.store, other, operation]));
-            }
+            self.take = Some(operation);
             self.gone = to;
         } else {
             self.finds.push(operation);
         }
-        Ok(())
     }
 
     /// Certainly there from [`Life::by`] until then, both excluded.
@@ -111,19 +109,86 @@ pub(super) struct Lane<'h> {
     pub(super) empties: Vec<&'h Operation>,
     /// Beginnings of the takes that may have taken a value for good, sorted.
     pub(super) unknown: Vec<u64>,
-    /// Beginnings of the takes that may have taken a value and put it back later, sorted.
-    pub(super) cancelled: Vec<u64>,
+    /// The takes that may have taken a value and put it back.
+    pub(super) cancelled: Cancelled,
 }
 
-impl Lane<'_> {
-    /// How many values can be away at a time and come back later.
-    pub(super) fn hidden(&self, at: u64) -> usize {
-        up_to(&self.cancelled, at)
+/// Takes that may have taken a value and put it back.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cancelled {
+    /// Their beginnings, sorted.
+    pub(super) from: Vec<u64>,
+    /// When those that certainly put it back had done so, sorted.
+    to: Vec<u64>,
+    /// Beginnings of the others, sorted.
+    open: Vec<u64>,
+}
+
+impl Cancelled {
+    fn add(&mut self, operation: &Operation) {
+        self.from.push(operation.from_us);
+        match operation.to_us {
+            Some(to) => self.to.push(to),
+            None => self.open.push(operation.from_us),
+        }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.from.extend(&other.from);
+        self.to.extend(&other.to);
+        self.open.extend(&other.open);
+        for times in [&mut self.from, &mut self.to, &mut self.open] {
+            times.sort_unstable();
+        }
+    }
+}
+
+impl<'h> Lane<'h> {
+    /// What is certain of it at a moment: what has begun, and what has ended.
+    pub(super) fn until(&self, end: u64) -> Self {
+        let mut lane = Self {
+            empties: self.empties.clone(),
+            unknown: self.unknown.clone(),
+            ..Self::default()
+        };
+        let ended = |operation: &Operation| operation.to_us.is_some_and(|to| to <= end);
+        lane.empties.retain(|empty| ended(empty));
+        for life in self.lives.iter().filter(|life| life.from <= end) {
+            let mut shorter = Life::new(life.value, life.store);
+            if shorter.by > end {
+                shorter.by = LATER;
+            }
+            for find in life.finds.iter().filter(|find| ended(find)) {
+                shorter.saw(find);
+            }
+            match life.take {
+                Some(take) if ended(take) => shorter.saw(take),
+                Some(take) if take.from_us <= end => lane.unknown.push(take.from_us),
+                _ => {}
+            }
+            if shorter.by != LATER {
+                lane.lives.push(shorter);
+            }
+        }
+        lane.unknown.sort_unstable();
+        lane
+    }
+
+    /// How many values can be away at a time and come back later: at most, at any moment of it.
+    pub(super) fn hidden(&self, from: u64, to: u64) -> usize {
+        let begun = up_to(&self.cancelled.from, to);
+        begun - before(&self.cancelled.to, from).min(begun)
     }
 
     /// How many values can be away at a time, for ever or not.
-    pub(super) fn away(&self, at: u64) -> usize {
-        up_to(&self.unknown, at) + self.hidden(at)
+    pub(super) fn away(&self, from: u64, to: u64) -> usize {
+        up_to(&self.unknown, to) + self.hidden(from, to)
+    }
+
+    /// When the first take began that may have taken a value for good.
+    pub(super) fn first_away(&self) -> Option<u64> {
+        let firsts = self.unknown.first().into_iter();
+        firsts.chain(self.cancelled.open.first()).min().copied()
     }
 }
 
@@ -158,18 +223,20 @@ pub(super) fn lanes(operations: &[Operation]) -> Result<BTreeMap<&str, Lane<'_>>
         match operation.did {
             Did::Take(Taken::Value(value)) | Did::Find(Some(value)) => {
                 let life = stored(&mut lives, value, operation)?;
-                life.saw(operation)?;
+                if let Some(other) = life.take
+                    && matches!(operation.did, Did::Take(_))
+                {
+                    let rule = Rule::TakenTwice(value);
+                    return Err(Conflict::new(rule, [life.store, other, operation]));
+                }
+                life.saw(operation);
             }
             Did::LocalFind(Some(value)) => {
-                let life = stored(&mut lives, value, operation)?;
-                if operation.to_us.is_some_and(|to| to < life.from) {
-                    let rule = Rule::TooEarly(value);
-                    return Err(Conflict::new(rule, [life.store, operation]));
-                }
+                stored(&mut lives, value, operation)?;
             }
             Did::Take(Taken::Empty) | Did::Find(None) => lane.empties.push(operation),
             Did::Take(Taken::Unknown) => lane.unknown.push(operation.from_us),
-            Did::Take(Taken::Cancelled) => lane.cancelled.push(operation.from_us),
+            Did::Take(Taken::Cancelled) => lane.cancelled.add(operation),
             Did::Store { .. } | Did::Take(Taken::Unavailable) | Did::LocalFind(None) => {}
         }
     }
@@ -190,14 +257,13 @@ pub(super) fn lanes(operations: &[Operation]) -> Result<BTreeMap<&str, Lane<'_>>
     }
     for lane in lanes.values_mut() {
         lane.unknown.extend(&anywhere.unknown);
-        lane.cancelled.extend(&anywhere.cancelled);
         lane.unknown.sort_unstable();
-        lane.cancelled.sort_unstable();
+        lane.cancelled.extend(&anywhere.cancelled);
     }
     Ok(lanes)
 }
 
-/// The life of a value that was seen, if it was stored where it was seen.
+/// The life of a value that was seen, if it was stored where it was seen, and not after.
 fn stored<'l, 'h>(
     lives: &'l mut BTreeMap<i64, Life<'h>>,
     value: i64,
@@ -205,6 +271,10 @@ fn stored<'l, 'h>(
 ) -> Result<&'l mut Life<'h>, Box<Conflict>> {
     let nowhere = || Conflict::new(Rule::FromNowhere(value), [operation]);
     let life = lives.get_mut(&value).ok_or_else(nowhere)?;
+    if operation.to_us.is_some_and(|to| to < life.from) {
+        let rule = Rule::TooEarly(value);
+        return Err(Conflict::new(rule, [life.store, operation]));
+    }
     if operation.variable.is_some() && operation.variable != life.store.variable {
         let rule = Rule::FromNowhere(value);
         return Err(Conflict::new(rule, [life.store, operation]));

@@ -63,8 +63,9 @@ pub enum Taken {
     Unavailable,
     /// May or may not have happened; what it took it keeps.
     Unknown,
-    /// The taker went away, or its answer was not received: as unknown, and what it took may be
-    /// put back to its place at any later time.
+    /// The taker went away, or its answer was not received: it may have taken a value, and what it
+    /// took may be put back to its place. The end of the operation is when that was certainly done;
+    /// without an end it may happen later, or never.
     Cancelled,
 }
 

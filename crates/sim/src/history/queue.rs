@@ -28,11 +28,11 @@ use super::{Conflict, Rule, empties};
 pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
     let mut lives = lane.lives.clone();
     for life in &mut lives {
-        if life.take.is_none() && lane.unknown.is_empty() && lane.cancelled.is_empty() {
+        if life.take.is_none() && lane.first_away().is_none() {
             life.seen = NEVER;
         }
     }
-    if lane.cancelled.is_empty() {
+    if lane.cancelled.from.is_empty() {
         one_head_at_a_time(&mut lives)?;
         order(&lives)?;
     } else {
@@ -144,7 +144,7 @@ fn order_with_hidden(lane: &Lane<'_>, lives: &[Life<'_>]) -> Result<(), Box<Conf
         // Those stored before it that are seen again after it was seen.
         let overtaken = known.from(up_to(&ends, later.first));
         if let Some(earlier) = longest
-            && overtaken > lane.hidden(later.first)
+            && overtaken > lane.hidden(later.first_from, later.first)
         {
             return Err(overtook(earlier, later));
         }
@@ -171,27 +171,18 @@ fn gone_in_order(lane: &Lane<'_>, lives: &[Life<'_>]) -> Result<(), Box<Conflict
         left.push(life.by);
     }
     left.sort_unstable();
-    let mut by_sight: Vec<&Life<'_>> = lives.iter().filter(|life| life.first < NEVER).collect();
-    by_sight.sort_by_key(|life| life.first);
-    let mut newest: Option<&Life<'_>> = None;
-    for life in by_sight {
-        if newest.is_none_or(|newest| newest.from < life.from) {
-            newest = Some(life);
-        }
-        let Some(newest) = newest else { continue };
-        let gone = before(&left, newest.from);
-        let takes = lane.away(life.first);
+    for life in lives.iter().filter(|life| life.first < NEVER) {
+        let gone = before(&left, life.from);
+        let takes = lane.away(life.first_from, life.first);
         if gone > takes {
             let rule = Rule::TooManyGone { gone, takes };
             let named = lives
                 .iter()
-                .filter(|life| life.take.is_none() && life.by < newest.from)
-                .map(|life| life.store)
+                .filter(|left| left.take.is_none() && left.by < life.from)
+                .map(|left| left.store)
                 .take(2);
-            return Err(Conflict::new(
-                rule,
-                named.chain([newest.store]).chain(newest.sights().take(1)),
-            ));
+            let sights = life.sights().take(1);
+            return Err(Conflict::new(rule, named.chain([life.store]).chain(sights)));
         }
     }
     Ok(())

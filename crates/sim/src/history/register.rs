@@ -27,11 +27,10 @@ use super::lane::{LATER, Lane, Life, NEVER, up_to};
 use super::{Conflict, Operation, Rule};
 
 pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
-    if lane.cancelled.is_empty() {
-        let zones = zones(&lane.lives)?;
-        return Schedule::new(lane, &zones)?.run();
-    }
-    Ok(())
+    let until_cancelled = lane.cancelled.from.first().map(|end| lane.until(*end));
+    let lane = until_cancelled.as_ref().unwrap_or(lane);
+    let zones = zones(&lane.lives)?;
+    Schedule::new(lane, &zones)?.run()
 }
 
 /// Spans that belong to one value each, by their beginnings.

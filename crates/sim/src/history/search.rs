@@ -37,7 +37,7 @@ pub fn is_linearizable(operations: &[Operation], mode: Mode) -> Option<bool> {
             Did::Take(Taken::Unknown) => step(LATER, Act::TakeAny),
             Did::Take(Taken::Cancelled) => {
                 step(LATER, Act::Hide(n));
-                step(LATER, Act::Show(n));
+                step(to, Act::Show(n));
             }
             Did::Find(Some(value)) => step(to, Act::Find(value)),
             Did::Take(Taken::Unavailable) | Did::LocalFind(_) => {}
@@ -105,8 +105,13 @@ impl Search {
             return self.finds_order(done | bit, state);
         }
         for (bit, step) in ready {
+            // What was not hidden when it was put back is not hidden after.
+            let with = match step.act {
+                Act::Show(_) => bit | bit >> 1,
+                _ => bit,
+            };
             for after in self.apply(step.act, state) {
-                if self.finds_order(done | bit, &after) {
+                if self.finds_order(done | with, &after) {
                     return true;
                 }
             }
@@ -161,7 +166,7 @@ impl Search {
             Act::Show(take) => {
                 let mut after = state.clone();
                 let Some(n) = state.iter().position(|(_, hidden)| *hidden == Some(take)) else {
-                    return Vec::new();
+                    return vec![after];
                 };
                 if self.mode == Mode::Single && !picks.is_empty() {
                     after.remove(n);

@@ -29,7 +29,7 @@ const EXPLAINED_MAX: usize = 1_000;
 
 pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
     empties::check(lane, &lane.lives)?;
-    let first_away = lane.unknown.iter().chain(&lane.cancelled).min().copied();
+    let first_away = lane.first_away();
     let mut spans: Vec<Span<'_, '_>> = lane
         .lives
         .iter()
@@ -44,21 +44,21 @@ pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
         .filter(|span| span.from < span.to)
         .collect();
     spans.sort_by_key(|span| span.from);
-    let mut stuck: Vec<(u64, Vec<Span<'_, '_>>)> = Vec::new();
-    let mut groups = split(spans);
+    let mut stuck: Vec<Group<'_, '_>> = Vec::new();
+    let mut groups = Vec::new();
+    split(spans.into_iter(), &mut groups);
     while let Some(group) = groups.pop() {
-        let rest = without_lowest(&group);
-        if rest.len() < group.len() {
-            groups.extend(split(rest));
-        } else {
-            let end = group.iter().map(|span| span.to).max().unwrap_or(0);
-            stuck.push((end, group));
+        if !remove_lowest(&group, &mut groups) {
+            if lane.hidden(group.from, group.to) == 0 {
+                return Err(explain(&group));
+            }
+            stuck.push(group);
         }
     }
     // Each needs a cancelled take of its own, begun before the group ended.
-    stuck.sort_by_key(|(end, _)| *end);
-    for (needed, (end, group)) in (1..).zip(stuck) {
-        if lane.hidden(end) < needed {
+    stuck.sort_by_key(|group| group.to);
+    for (needed, group) in (1..).zip(stuck) {
+        if lane.hidden(0, group.to) < needed {
             return Err(explain(&group));
         }
     }
@@ -73,34 +73,51 @@ struct Span<'l, 'h> {
     to: u64,
 }
 
-/// Cuts, where no value must be there, spans that are sorted by their beginning.
-fn split<'l, 'h>(spans: Vec<Span<'l, 'h>>) -> Vec<Vec<Span<'l, 'h>>> {
-    let mut groups: Vec<Vec<Span<'l, 'h>>> = Vec::new();
-    let mut end = 0;
-    for span in spans {
-        match groups.last_mut() {
-            Some(group) if span.from < end => group.push(span),
-            _ => groups.push(vec![span]),
-        }
-        end = end.max(span.to);
-    }
-    groups
+/// Values of which at every moment between two times one must be there, sorted by beginning.
+struct Group<'l, 'h> {
+    spans: Vec<Span<'l, 'h>>,
+    from: u64,
+    to: u64,
 }
 
-/// The group without the values that can be the lowest.
-fn without_lowest<'l, 'h>(group: &[Span<'l, 'h>]) -> Vec<Span<'l, 'h>> {
-    let begin = group.iter().map(|span| span.from).min().unwrap_or(0);
-    let end = group.iter().map(|span| span.to).max().unwrap_or(0);
+/// Cuts, where no value must be there, spans that are sorted by their beginning.
+fn split<'l, 'h>(spans: impl Iterator<Item = Span<'l, 'h>>, groups: &mut Vec<Group<'l, 'h>>) {
+    let mut spans = spans.peekable();
+    while let Some(first) = spans.next() {
+        let (from, mut to) = (first.from, first.to);
+        let mut group = vec![first];
+        while let Some(next) = spans.next_if(|next| next.from < to) {
+            to = to.max(next.to);
+            group.push(next);
+        }
+        // A value alone harms nobody.
+        if group.len() > 1 {
+            let spans = group;
+            groups.push(Group { spans, from, to });
+        }
+    }
+}
+
+/// Splits a group without the values that can be the lowest; false when none can.
+fn remove_lowest<'l, 'h>(group: &Group<'l, 'h>, groups: &mut Vec<Group<'l, 'h>>) -> bool {
     let lowest = |n: usize, span: &Span<'_, '_>| {
         let life = span.life;
-        let around = life.from <= begin && end <= life.gone;
-        around && (life.finds.is_empty() || shows(group, n))
+        let around = life.from <= group.from && group.to <= life.gone;
+        around && (life.finds.is_empty() || shows(&group.spans, n))
     };
-    let spans = group.iter().enumerate();
-    spans
-        .filter(|(n, span)| !lowest(*n, span))
-        .map(|(_, span)| *span)
-        .collect()
+    let spans = group.spans.iter().enumerate();
+    let lowest: Vec<usize> = spans
+        .filter(|(n, span)| lowest(*n, span))
+        .map(|(n, _)| n)
+        .collect();
+    if lowest.is_empty() {
+        return false;
+    }
+    let mut removed = lowest.iter().copied().peekable();
+    let rest = group.spans.iter().enumerate();
+    let rest = rest.filter(|(n, _)| removed.next_if_eq(n).is_none());
+    split(rest.map(|(_, span)| *span), groups);
+    true
 }
 
 /// True when each find of the `n`th value has a moment at which no other value must be there.
@@ -137,7 +154,8 @@ fn shows(group: &[Span<'_, '_>], n: usize) -> bool {
 }
 
 /// Names two values that cross, when two do, or else what first and last must be there.
-fn explain(group: &[Span<'_, '_>]) -> Box<Conflict> {
+fn explain(group: &Group<'_, '_>) -> Box<Conflict> {
+    let group = &group.spans;
     let few = group.iter().take(EXPLAINED_MAX);
     let crossing = few.clone().find_map(|one| {
         let crosses = |other: &&Span<'_, '_>| {

@@ -93,11 +93,19 @@ pub(super) fn history(shape: Shape, rng: &mut ChaCha8Rng) -> Vec<Operation> {
         flaw: shape.flaw,
         values: Vec::new(),
     };
-    let mut hidden: Vec<i64> = Vec::new();
+    // Values hidden by cancelled takes: which of the operations each.
+    let mut hidden: Vec<(i64, usize)> = Vec::new();
     let mut history = Vec::new();
     for n in 0..shape.operations as u64 {
         if !hidden.is_empty() && rng.random_bool(0.3) {
-            object.show(hidden.remove(0));
+            let (value, take) = hidden.remove(0);
+            object.show(value);
+            if rng.random() {
+                // It is known that it was put back.
+                let to = 1_000 + 10 * n + rng.random_range(0..=shape.reach);
+                let take: &mut Operation = &mut history[take];
+                take.to_us = Some(to.max(take.from_us));
+            }
         }
         let at = 1_000 + 10 * n;
         let from = at - rng.random_range(0..=shape.reach);
@@ -125,7 +133,7 @@ pub(super) fn history(shape: Shape, rng: &mut ChaCha8Rng) -> Vec<Operation> {
             Did::Take(match picked {
                 Some(n) if cancelled => {
                     object.values[n].1 = true;
-                    hidden.push(object.values[n].0);
+                    hidden.push((object.values[n].0, history.len()));
                     Taken::Cancelled
                 }
                 Some(n) => {
