@@ -36,6 +36,10 @@ pub struct NetworkConfig {
     pub quic: bool,
     /// Links, at most. Default: [`LINKS_MAX_DEFAULT`].
     pub links_max: u32,
+    /// Time for a connection to be made and its encryption agreed on, either way; who takes longer
+    /// is cut off. Names are resolved before it begins, admission has a time of its own after it.
+    /// Default: 10 s.
+    pub handshake_within: Duration,
     /// Time between two pings of a link. A link that answers none for three times this long is cut.
     /// Default: 5 s.
     pub ping_interval: Duration,
@@ -60,6 +64,7 @@ impl NetworkConfig {
             mdns: false,
             quic: true,
             links_max: LINKS_MAX_DEFAULT,
+            handshake_within: Duration::from_secs(10),
             ping_interval: Duration::from_secs(5),
             redial_min: Duration::from_millis(250),
             redial_max: Duration::from_secs(15),

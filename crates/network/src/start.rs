@@ -70,7 +70,7 @@ pub async fn start(config: NetworkConfig) -> Result<(Network, Events), StartErro
     );
     let door = Arc::new(door);
 
-    let connections = transport::named(config.identity.keypair(), config.quic)?;
+    let connections = transport::named(&config)?;
     let connections = transport::admitted(connections, Arc::clone(&door));
     // Members' connections are closed by the driver, never for being idle.
     let settings = libp2p::swarm::Config::with_tokio_executor()

@@ -63,11 +63,12 @@ struct Puppet {
 
 impl Puppet {
     fn new(mesh: &MeshKey, identity: Identity) -> Self {
-        let config = config(mesh, identity);
+        let mut config = config(mesh, identity);
+        config.quic = false;
         let shared = shared(&config.identity);
         let (peer, node) = (shared.peer, shared.node);
+        let secured = transport::secured(&config).unwrap();
         let door = Door::new(shared, config.mesh, Some(config.certificate));
-        let secured = transport::secured(config.identity.keypair(), false).unwrap();
         let transport = transport::admitted(secured, Arc::new(door));
         let settings = libp2p::swarm::Config::with_tokio_executor();
         let swarm = Swarm::new(transport, streams::Behaviour::new(peer), peer, settings);

@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::futures::future::Either;
-use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, yamux};
 
+use crate::config::NetworkConfig;
 use crate::door::Door;
 use crate::error::StartError;
 
@@ -21,7 +22,8 @@ const SUBSTREAMS_MAX: usize = 128;
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
 /// All that is below the door, for numeric addresses.
-pub(crate) fn secured(keypair: &Keypair, with_quic: bool) -> Result<Connections, StartError> {
+pub(crate) fn secured(config: &NetworkConfig) -> Result<Connections, StartError> {
+    let keypair = config.identity.keypair();
     let setup = |what, why: &dyn ToString| StartError::Setup {
         what,
         why: why.to_string(),
@@ -34,7 +36,7 @@ pub(crate) fn secured(keypair: &Keypair, with_quic: bool) -> Result<Connections,
         .authenticate(noise)
         .multiplex(yamux)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = if with_quic {
+    let quic = if config.quic {
         let quic = quic::tokio::Transport::new(quic::Config::new(keypair));
         OptionalTransport::some(quic.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer))))
     } else {
@@ -43,17 +45,19 @@ pub(crate) fn secured(keypair: &Keypair, with_quic: bool) -> Result<Connections,
     let both = quic.or_transport(tcp).map(|either, _| match either {
         Either::Left(connection) | Either::Right(connection) => connection,
     });
-    Ok(both.boxed())
+    // Neither protocol limits all of this itself. Without a limit, a few silent strangers would
+    // occupy every place for connections in the making, and a mute host be waited for for ever.
+    Ok(TransportTimeout::new(both, config.handshake_within).boxed())
 }
 
 /// Adds the resolution of `/dns` addresses, when this machine has a resolver.
-pub(crate) fn named(keypair: &Keypair, with_quic: bool) -> Result<Connections, StartError> {
-    match dns::tokio::Transport::system(secured(keypair, with_quic)?) {
+pub(crate) fn named(config: &NetworkConfig) -> Result<Connections, StartError> {
+    match dns::tokio::Transport::system(secured(config)?) {
         Ok(named) => Ok(named.boxed()),
         // Numeric addresses still work. The first transport went with the resolver.
         Err(error) => {
             tracing::warn!(%error, "no name resolution: /dns addresses cannot be dialled");
-            secured(keypair, with_quic)
+            secured(config)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who is let in, and who is not.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use cpe_network::{Certificate, CertificateError, Identity, MeshKey, Network, Refusal};
 use futures::future::poll_fn;
@@ -230,13 +231,16 @@ async fn garbage_at_the_door_is_refused_and_the_node_lives_on() {
 #[tokio::test]
 async fn a_stranger_that_says_nothing_does_not_keep_others_out() {
     let mesh = MeshKey::generate();
-    let mut member = Node::start(config(&mesh)).await;
+    let mut member = config(&mesh);
+    member.handshake_within = Duration::from_millis(500);
+    let mut member = Node::start(member).await;
     let silent = tokio::spawn({
         let network = member.network.clone();
         async move { Stranger::new().say(&network, b"").await }
     });
     let mut raw = Vec::new();
-    for _ in 0..10 {
+    // More than there are places for connections in the making.
+    for _ in 0..100 {
         let address = member.address().to_string();
         let port: u16 = address.split('/').nth(4).unwrap().parse().unwrap();
         raw.push(
@@ -250,6 +254,29 @@ async fn a_stranger_that_says_nothing_does_not_keep_others_out() {
     let good = Node::start(good).await;
     assert_eq!(member.up().await, good.id());
     silent.abort();
+}
+
+#[tokio::test]
+async fn a_mute_host_is_given_up_and_dialled_again() {
+    use tokio::io::AsyncReadExt as _;
+
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let mut config = config(&MeshKey::generate());
+    config.handshake_within = Duration::from_millis(100);
+    config.bootstrap = vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()];
+    let _node = Node::start(config).await;
+    // It takes the connection and says nothing. The node hangs up, and tries once more.
+    let again = async {
+        let (mut first, _) = mute.accept().await.unwrap();
+        let mut heard = Vec::new();
+        first.read_to_end(&mut heard).await.ok();
+        assert!(!heard.is_empty(), "it began a handshake");
+        mute.accept().await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, again)
+        .await
+        .expect("the node gives up in time");
 }
 
 #[tokio::test]
