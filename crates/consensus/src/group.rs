@@ -150,7 +150,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         let leading = !matches!(self.role, Role::Follower);
         match self.election.round(&others, floor, leading) {
             Verdict::Same => {}
-            Verdict::Own => self.prepare(out),
+            Verdict::Own => return self.prepare(out),
             Verdict::Other => {
                 if self.guards.hold(Guard::Lead) {
                     self.step_down(out); // R2

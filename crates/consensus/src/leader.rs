@@ -327,8 +327,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         }
         self.confirmed(out);
         if !self.is_voting() {
-            // R11: the last chance to tell the others, for no more flush does anything.
-            self.replicate(out);
+            self.replicate(true, out); // R11: no flush after this one
         }
     }
 
@@ -345,12 +344,12 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
             let ballot = leader.ballot;
             out.push(Output::Mark(Mark { ballot, len }));
         }
-        self.replicate(out);
+        self.replicate(false, out);
         self.ask(out);
     }
 
-    /// Sends entries, and news of what is decided, as far as peers keep up.
-    fn replicate(&mut self, out: &mut Vec<Output<N, E>>) {
+    /// Sends entries, and news of what is decided, as far as peers keep up; the last news to all.
+    fn replicate(&mut self, is_last: bool, out: &mut Vec<Output<N, E>>) {
         let stamp = self.stamp();
         let Role::Leader(leader) = &mut self.role else {
             return;
@@ -361,7 +360,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                 continue;
             }
             while peer.in_flight.len() < MAX_IN_FLIGHT && peer.sent < self.log.len()
-                || peer.in_flight.is_empty() && peer.told < decided
+                || (is_last || peer.in_flight.is_empty()) && peer.told < decided
             {
                 let entries = self.log.chunk(peer.sent, MAX_MESSAGE_BYTES);
                 let from = peer.sent;
@@ -428,7 +427,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                     self.send(to, Message::CatchUp { decided }, out); // R4
                 }
                 self.ask_again(out);
-                self.replicate(out);
+                self.replicate(false, out);
             }
         }
     }

@@ -2,10 +2,15 @@
 //! told not to.
 
 mod basics;
+mod bounds;
+mod election;
+mod epochs;
+mod replication;
+mod restart;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::{Entry, Group, Heartbeat, Mark, Message, Output};
+use crate::{Ballot, Entry, Group, Heartbeat, Mark, Message, Output};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -159,5 +164,137 @@ impl Net {
         self.seen
             .iter()
             .any(|(who, seen)| *who == me && seen == output)
+    }
+}
+
+pub(crate) fn ballot(round: u32, node: u64) -> Ballot<u64> {
+    Ballot { round, node }
+}
+
+pub(crate) fn words(numbers: &[u32]) -> Vec<Word> {
+    numbers.iter().copied().map(Word::Put).collect()
+}
+
+/// What one member answers to one message.
+pub(crate) fn answer(group: &mut Member, from: u64, message: Told) -> Vec<Done> {
+    let mut out = Vec::new();
+    group.receive(from, message, &mut out);
+    group.flush(&mut out);
+    out
+}
+
+/// The messages in an output.
+pub(crate) fn told(out: &[Done]) -> Vec<&Told> {
+    let message = |output| match output {
+        &Output::Send { ref message, .. } => Some(message),
+        _ => None,
+    };
+    out.iter().filter_map(message).collect()
+}
+
+/// Member 2 of three, in step with member 1, which leads with `(1, 1)` and sent these words.
+pub(crate) fn follower(numbers: &[u32]) -> Member {
+    let mut group = Group::new(2, 1, vec![1, 2, 3], 0);
+    answer(&mut group, 1, prepare(ballot(1, 1)));
+    answer(&mut group, 1, sync(ballot(1, 1), 0, numbers, 0));
+    group
+}
+
+/// "I have nothing."
+pub(crate) fn prepare(ballot: Ballot<u64>) -> Told {
+    Message::Prepare {
+        ballot,
+        decided: 0,
+        accepted: None,
+        len: 0,
+    }
+}
+
+pub(crate) fn sync(ballot: Ballot<u64>, from: u64, numbers: &[u32], decided: u64) -> Told {
+    Message::Sync {
+        ballot,
+        from,
+        suffix: words(numbers),
+        decided,
+    }
+}
+
+pub(crate) fn accept(ballot: Ballot<u64>, from: u64, numbers: &[u32], decided: u64) -> Told {
+    Message::Accept {
+        ballot,
+        from,
+        entries: words(numbers),
+        decided,
+    }
+}
+
+pub(crate) fn accepted(ballot: Ballot<u64>, len: u64, decided: u64) -> Told {
+    Message::Accepted {
+        ballot,
+        len,
+        decided,
+        gap: false,
+    }
+}
+
+/// All entries a member holds.
+pub(crate) fn log(group: &Member) -> Vec<Word> {
+    (group.base() + 1..=group.len())
+        .map(|index| group.entry(index).unwrap().clone())
+        .collect()
+}
+
+/// Member 1 of `k`, a candidate with its first ballot; it has an own log accepted under an
+/// earlier one.
+pub(crate) fn candidate(
+    k: u64,
+    accepted: Option<Ballot<u64>>,
+    log: &[u32],
+    decided: u64,
+) -> (Member, Ballot<u64>) {
+    let hard = crate::Hard {
+        epoch: 1,
+        promised: accepted,
+        accepted,
+    };
+    let members: Vec<u64> = (1..=k).collect();
+    let mut group = Group::restore(1, members, hard, 0, words(log), decided);
+    let heard: Vec<_> = (2..=k)
+        .map(|node| {
+            let ballot = ballot(0, node);
+            (
+                node,
+                Heartbeat {
+                    ballot,
+                    quorum: true,
+                },
+            )
+        })
+        .collect();
+    let mut out = Vec::new();
+    group.tick(&heard, &mut out);
+    let own = group.heartbeat().ballot;
+    let asked = told(&out)
+        .into_iter()
+        .any(|message| matches!(message, Message::Prepare { .. }));
+    assert!(asked, "it asks for promises");
+    (group, own)
+}
+
+/// A promise to a candidate.
+pub(crate) fn promise(
+    ballot: Ballot<u64>,
+    accepted: Option<Ballot<u64>>,
+    decided: u64,
+    from: u64,
+    suffix: &[u32],
+) -> Told {
+    Message::Promise {
+        ballot,
+        accepted,
+        len: from + suffix.len() as u64,
+        decided,
+        from,
+        suffix: words(suffix),
     }
 }

@@ -472,23 +472,27 @@ impl World {
             epoch: state.config.epoch,
             index: state.index,
         };
-        let mut config = state.config.clone();
-        if node.map.epoch > config.epoch {
-            config = node.map.clone(); // it is the seat's task to refuse what comes too early
-        }
+        let own = state.config.clone();
+        let newest = node.map.clone();
         let mut out = Vec::new();
-        node.seat.hear(config.epoch);
+        node.seat.hear(own.epoch);
         node.seat.hold(held, &mut out);
-        let own = node.seat.group().map_or(0, |group| group.epoch());
-        if own < config.epoch
-            && node
+        // It is the seat's task to refuse what comes too early, too late or twice.
+        for config in [newest, own] {
+            let current = node.seat.group().map(|group| group.epoch());
+            if current >= Some(config.epoch) {
+                continue;
+            }
+            let members = config.members;
+            if node
                 .seat
-                .open(config.epoch, config.members, held, &mut out)
+                .open(config.epoch, members, held, &mut out)
                 .is_ok()
-        {
-            node.proposed.clear();
-            node.tickets.clear();
-            node.replies.clear();
+            {
+                node.proposed.clear();
+                node.tickets.clear();
+                node.replies.clear();
+            }
         }
         if let Some(group) = node.seat.group_mut() {
             group.flush(&mut out);
