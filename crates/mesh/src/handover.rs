@@ -46,7 +46,17 @@ impl Peer {
                 self.adopt(genesis);
             }
             (Some(own), Some(other)) if *own != other => {
-                let why = format!("it belongs to the mesh {}, not {}", other.mesh, own.mesh);
+                let why = if own.mesh == other.mesh {
+                    // Both had the key and sought nobody.
+                    format!(
+                        "it belongs to a mesh of the same key that {} founded, this node to the \
+                         one that {} founded: start one of the two with a bootstrap address of \
+                         the other and an empty data folder",
+                        other.founder, own.founder
+                    )
+                } else {
+                    format!("it belongs to the mesh {}, not {}", other.mesh, own.mesh)
+                };
                 return self.malformed(Some(from), why);
             }
             (Some(_), None) => self.greet(from),

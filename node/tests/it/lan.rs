@@ -73,3 +73,34 @@ fn a_founder_that_stopped_is_found_again() {
     b.cpe(&["space", "store", "w", "x", "1"]).code(0);
     assert_eq!(a.cpe(&["space", "fetch", "w", "x"]).code(0).out, "1\n");
 }
+
+#[test]
+fn two_meshes_of_one_key_say_what_to_do_when_they_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["mesh", "init", folder.path().to_str().unwrap()]).code(0);
+    let key = folder.path().join("mesh.key");
+    let key = key.to_str().unwrap();
+    let a = Node::start(&["--mesh-key", key]);
+    // No bootstrap address: it founds another.
+    let b = Node::start(&["--mesh-key", key]);
+    let folder = b.keep_folder();
+    assert_eq!(b.stop().code(), Some(0));
+
+    let mut again = cpe();
+    again.args(["node", "--json", "--api", "127.0.0.1:0", "--mesh-key", key]);
+    again.args([
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--bootstrap",
+        a.address(),
+    ]);
+    let b = Node::run_in(again, folder);
+    let founder = |node: &Node| {
+        let status = node.cpe(&["mesh", "status", "--json"]).json();
+        status["node"].as_str().unwrap().to_owned()
+    };
+    for (node, other) in [(&a, &b), (&b, &a)] {
+        node.logs(&format!("of the same key that {}", founder(other)));
+        node.logs("with a bootstrap address of the other and an empty data folder");
+    }
+}
