@@ -12,7 +12,7 @@ pub(crate) mod space;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{About, Fault, Status};
-use crate::{demo, logging};
+use crate::{demo, environment, logging, output};
 
 /// Does what the command line says.
 ///
@@ -23,6 +23,9 @@ pub(crate) fn run(cli: Cli) -> Result<Status, Fault> {
     // The node sets up its own log: its configuration has a say in it.
     if !matches!(command, Command::Node(_)) {
         logging::start_for_command(common.log.as_deref())?;
+        for complaint in environment::complaints() {
+            output::warn(format_args!("warning: {complaint}"));
+        }
     }
     match command {
         Command::Node(args) => block_on_all_cores(node::run(*args, common)),

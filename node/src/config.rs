@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use layers::{Flag, Settings};
+pub(crate) use settings::variables;
 pub(crate) use shape::{check_multiaddr, parse_pair, parse_span};
 
 use crate::exit::Fault;
@@ -43,8 +44,9 @@ pub(crate) struct Config {
 pub(crate) struct NodeConfig {
     /// What people call it; empty: derived from its peer id.
     pub(crate) name: String,
-    /// Folder of everything it keeps.
-    pub(crate) data: PathBuf,
+    /// Folder of everything it keeps; none for an ephemeral node that was given none.
+    #[serde(deserialize_with = "folder")]
+    pub(crate) data: Option<PathBuf>,
     /// Keep everything in memory.
     pub(crate) ephemeral: bool,
     /// What it says of itself.
@@ -127,9 +129,19 @@ impl Config {
     fn from_settings(settings: &Settings) -> Result<Self, Fault> {
         // The table checked every value: what fails here is a table at odds with these structs,
         // which a test rules out.
-        serde_json::from_value(settings.nested())
-            .map_err(|error| Fault::failed(format!("the settings table is inconsistent: {error}")))
+        let mut config: Self = serde_json::from_value(settings.nested()).map_err(|error| {
+            Fault::failed(format!("the settings table is inconsistent: {error}"))
+        })?;
+        // Nobody asked for a folder: an ephemeral node leaves none behind.
+        if config.node.ephemeral && settings.is_default("node.data") {
+            config.node.data = None;
+        }
+        Ok(config)
     }
+}
+
+fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    PathBuf::deserialize(deserializer).map(Some)
 }
 
 fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod crowd;
 mod demo;
+mod environment;
 mod exit;
 mod forest;
 mod kinds;

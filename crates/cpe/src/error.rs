@@ -68,6 +68,15 @@ pub enum StartError {
     Card(#[from] cpe_membership::CardError),
 }
 
+impl StartError {
+    /// Whether an address to listen on was the trouble: a busy port, an address of another machine.
+    #[must_use]
+    pub fn is_listen(&self) -> bool {
+        use cpe_network::StartError::{BadAddress, Listen};
+        matches!(self, Self::Network(Listen { .. } | BadAddress { .. }))
+    }
+}
+
 /// Something asked of the space or the mesh was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

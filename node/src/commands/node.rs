@@ -15,7 +15,7 @@ use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
 use crate::forest::worker::Workers;
-use crate::{kinds, logging, output};
+use crate::{environment, kinds, logging, output};
 
 /// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
 #[derive(Debug, Args)]
@@ -60,7 +60,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "ADDR|off")]
     nws: Option<Nws>,
 
-    /// Keep everything in memory; nothing outlives the node
+    /// Keep the state in memory. Without --data there is no folder at all and nothing outlives the
+    /// node; with --data the folder keeps who it is (identity, certificate) and nothing else
     #[arg(long)]
     ephemeral: bool,
 
@@ -153,6 +154,9 @@ fn multiaddr(text: &str) -> Result<String, String> {
 pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault> {
     let config = Config::load(args.config.clone(), args.flags(&common)?)?;
     logging::start(&config.log)?;
+    for complaint in environment::complaints() {
+        tracing::warn!("{complaint}");
+    }
     // Before anything is started: a signal that comes early must not be missed.
     let mut signals = Signals::new()?;
     // The API's port first: it is the cheapest thing to find taken.
@@ -225,11 +229,13 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
 
 async fn start(config: &Config) -> Result<Node, Fault> {
     let mut builder = Node::builder()
-        .data_dir(&config.node.data)
         .mdns(config.mesh.mdns)
         .shards(config.mesh.shards);
     if !config.node.name.is_empty() {
         builder = builder.name(&config.node.name);
+    }
+    if let Some(folder) = &config.node.data {
+        builder = builder.data_dir(folder);
     }
     if config.node.ephemeral {
         builder = builder.ephemeral();
@@ -246,10 +252,14 @@ async fn start(config: &Config) -> Result<Node, Fault> {
     for (key, value) in &config.node.capabilities {
         builder = builder.capability(key, value);
     }
-    kinds::register(builder)
-        .start()
-        .await
-        .about("cannot start the node")
+    kinds::register(builder).start().await.map_err(|error| {
+        let fault = Fault::failed(format!("cannot start the node: {error}"));
+        if error.is_listen() {
+            fault.next("name another address with --listen; port 0 takes any free one")
+        } else {
+            fault
+        }
+    })
 }
 
 /// Says that the node is ready: to a person how to go on, to a program where everything is.
@@ -262,6 +272,8 @@ fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), F
             "peer": node.peer_id(),
             "addresses": addresses,
             "api": api,
+            // The place of the NetWorkSpaces gateway's address.
+            "nws": null,
         }));
     }
     output::line(format_args!("node {} is ready", node.name()))?;

@@ -90,6 +90,11 @@ impl Settings {
         })
     }
 
+    /// Whether nobody said what this setting is.
+    pub(crate) fn is_default(&self, key: &str) -> bool {
+        matches!(self.values.get(key), Some((_, Source::Default)))
+    }
+
     /// The values as sections with their settings.
     pub(crate) fn nested(&self) -> Value {
         let mut sections = Map::new();

@@ -149,6 +149,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// The environment variables of all settings.
+pub(crate) fn variables() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.env)
+}
+
 /// The setting called `key`.
 pub(crate) fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)

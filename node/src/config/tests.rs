@@ -162,7 +162,7 @@ fn paths_in_a_file_count_from_its_folder() {
     let (folder, path) = file("[node]\ndata = \"d\"\n[mesh]\nkey = \"/etc/mesh.key\"\n");
     let settings = Settings::load(Some(path), &no_env, Vec::new()).unwrap();
     let config = Config::from_settings(&settings).unwrap();
-    assert_eq!(config.node.data, folder.path().join("d"));
+    assert_eq!(config.node.data, Some(folder.path().join("d")));
     assert_eq!(config.mesh.key, Path::new("/etc/mesh.key"));
 }
 

@@ -58,10 +58,12 @@ fn wrong_data_is_refused_with_what_is_wrong() {
         ])
         .code(1)
     };
-    train("a,b\n1,2\n3,4\n5,6\n7,8\n", "kind").says("kind");
-    train("a,b\n1,2\n3\n5,6\n7,8\n", "b").says("3");
-    train("a,b\n1,x\nfoo,y\n5,x\n7,y\n", "b").says("a");
-    train("", "b");
+    train("a,b\n1,2\n3,4\n5,6\n7,8\n", "kind")
+        .says("there is no column \"kind\"; the columns are a, b");
+    train("a,b\n1,2\n3\n5,6\n7,8\n", "b").says("line 3 of the CSV has 1 cells, the header has 2");
+    train("a,b\n1,x\nfoo,y\n5,x\n7,y\n", "b")
+        .says("line 3, column \"a\": \"foo\" is text, but line 2 has a number");
+    train("", "b").says("the CSV is empty");
     assert!(!out.exists());
     run(&["forest", "inspect", "/nowhere/m.forest"])
         .code(1)

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -77,6 +77,46 @@ pub(crate) struct Node {
     pub(crate) ready: Value,
     pub(crate) api: String,
     folder: Arc<TempDir>,
+    log: Arc<Log>,
+}
+
+/// What a node wrote to standard error.
+#[derive(Debug, Default)]
+struct Log {
+    /// The text so far, and whether there will be more.
+    text: Mutex<(String, bool)>,
+    more: Condvar,
+}
+
+impl Log {
+    fn read(self: &Arc<Self>, from: impl Read + Send + 'static) {
+        let log = Arc::clone(self);
+        thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = String::new();
+            while from.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                log.text.lock().unwrap().0.push_str(&line);
+                log.more.notify_all();
+                line.clear();
+            }
+            log.text.lock().unwrap().1 = true;
+            log.more.notify_all();
+        });
+    }
+
+    /// Waits until `so` of the text and whether it has ended.
+    fn wait(&self, mut so: impl FnMut(&str, bool) -> bool) -> Result<String, String> {
+        let text = self.text.lock().unwrap();
+        let patience = READY_WITHIN;
+        let (text, waited) = self
+            .more
+            .wait_timeout_while(text, patience, |(text, ended)| !so(text, *ended))
+            .unwrap();
+        if waited.timed_out() {
+            return Err(text.0.clone());
+        }
+        Ok(text.0.clone())
+    }
 }
 
 impl Node {
@@ -101,6 +141,11 @@ impl Node {
     /// Runs a command that starts a node with the data folder of another, which has stopped.
     pub(crate) fn run_in(mut command: Command, folder: Arc<TempDir>) -> Self {
         command.arg("--data").arg(folder.path().join("data"));
+        Self::run_as_it_is(command, folder)
+    }
+
+    /// Runs a command that starts a node, as it is, and waits until it is ready.
+    pub(crate) fn run_as_it_is(mut command: Command, folder: Arc<TempDir>) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -115,19 +160,15 @@ impl Node {
             sender.send(line).ok();
             out.read_to_string(&mut String::new()).ok();
         });
-        let mut err = child.stderr.take().unwrap();
-        let log = thread::spawn(move || {
-            let mut text = String::new();
-            err.read_to_string(&mut text).ok();
-            text
-        });
+        let log = Arc::new(Log::default());
+        log.read(child.stderr.take().unwrap());
         let line = receiver.recv_timeout(READY_WITHIN).unwrap_or_default();
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             child.kill().ok();
             let status = child.wait();
             panic!(
                 "the node said {line:?} and ended with {status:?}: {}",
-                log.join().unwrap()
+                log.wait(|_, ended| ended).unwrap_or_else(|text| text)
             );
         };
         let api = ready["api"].as_str().unwrap().to_owned();
@@ -136,7 +177,16 @@ impl Node {
             ready,
             api,
             folder,
+            log,
         }
+    }
+
+    /// Waits until its log has this.
+    #[track_caller]
+    pub(crate) fn logs(&self, part: &str) {
+        let logged = self.log.wait(|text, ended| ended || text.contains(part));
+        let text = logged.unwrap_or_else(|text| text);
+        assert!(text.contains(part), "{part:?} is not in {text}");
     }
 
     /// Starts another node of this one's mesh.
@@ -206,9 +256,21 @@ impl Node {
     }
 
     /// Asks it to stop and waits until it has.
-    pub(crate) fn stop(mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap()
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.end_by(Signal::TERM).0
+    }
+
+    /// Waits until it has ended by itself: its exit status and all that it wrote to standard error.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let log = self.log.wait(|_, ended| ended).unwrap();
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// Ends it by a signal: its exit status and all that it wrote to standard error.
+    pub(crate) fn end_by(mut self, signal: Signal) -> (ExitStatus, String) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let status = self.child.wait().unwrap();
+        (status, self.log.wait(|_, ended| ended).unwrap())
     }
 }
 
