@@ -13,7 +13,7 @@ mod summary;
 mod voice;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -45,9 +45,6 @@ const WARM_UPS_MAX: u32 = 50;
 
 /// How long an agent may take to start.
 const SPAWN_WITHIN: Duration = Duration::from_secs(30);
-
-/// Messages between agents and the demo for each case: question, answer, and the case.
-const MESSAGES_PER_CASE: usize = 3;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -153,6 +150,15 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         out_of_bag,
         progress,
     } = trained;
+    let late = |member: &&crowd::Member| !progress.nodes.contains_key(&member.name);
+    let late: Vec<_> = crowd.members.iter().filter(late).collect();
+    if !late.is_empty() && spec.groves() as usize >= names.len() {
+        // The others were faster, or the machine is starved. That is no fault as long as it works.
+        let names: Vec<_> = late.iter().map(|member| member.name.as_str()).collect();
+        let text = format!("{} came too late for a grove", names.join(", "));
+        voice.say("late", &text, json!({"nodes": names}))?;
+        warm_up(&space, data, crowd).await?;
+    }
     let hash = hex(&forest.hash());
     let text = format!(
         "{} trees in {} groves, by {} nodes",
@@ -205,7 +211,6 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
     let took = voice.now().saturating_sub(began).as_secs_f64();
     let decided = crowd.count("decided").await?.saturating_sub(decided);
     let sent = crowd.count("messages_out").await?.saturating_sub(sent);
-    let messages = sent + (MESSAGES_PER_CASE * cases.len()) as u64;
 
     let proving = voice.now();
     let (train, same_spec) = (data.train.clone(), spec.clone());
@@ -262,7 +267,7 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         grown,
         phases,
         tuples_per_second: decided as f64 / took.max(0.001),
-        messages_per_second: messages as f64 / took.max(0.001),
+        messages_per_second: sent as f64 / took.max(0.001),
         cases,
     };
     show(args, &summary, voice)
@@ -374,6 +379,11 @@ async fn spawn(
     Ok(())
 }
 
+/// A path as a shell takes it, whatever is in it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
 /// Says what can be done with the mesh that is left running.
 fn next(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
     let api = &crowd.first()?.api;
@@ -383,12 +393,13 @@ fn next(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
         return voice.say("kept", "the mesh runs until SIGINT or SIGTERM", more);
     }
     let program = std::env::current_exe().unwrap_or_else(|_| "cpe".into());
-    let (program, key) = (program.display(), key.display());
+    let (program, key) = (quoted(&program), quoted(&key));
     output::line(format_args!(
         "── the mesh runs on; Ctrl-C stops it. In another terminal try:"
     ))?;
     for line in [
-        format!("alias cpe={program}"),
+        // A function, not an alias: it takes a path with blanks and quotes.
+        format!("cpe() {{ {program} \"$@\"; }}"),
         format!("export CPE_API={api}"),
         "cpe mesh peers".to_owned(),
         "cpe actor list".to_owned(),
@@ -396,11 +407,53 @@ fn next(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
         format!("cpe forest inspect {MODEL}"),
         "cpe space store notes hello '\"world\"'  &&  cpe space find notes hello".to_owned(),
         "# a further node:".to_owned(),
-        format!("cpe node --api 127.0.0.1:0 --data another --mesh-key {key} --bootstrap {address}"),
+        "cpe node --api 127.0.0.1:0 --listen /ip4/127.0.0.1/tcp/0 --data another \\".to_owned(),
+        format!("    --mesh-key {key} --bootstrap {address}"),
     ] {
         output::line(format_args!("  {line}"))?;
     }
     output::line(format_args!(
         "A browser shows the first node at http://{api}/"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_check_fails_the_demo_and_says_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = DemoArgs {
+            data: None,
+            target: None,
+            keep: false,
+            trees: 100,
+            nodes: 3,
+            report: folder.path().join("report"),
+        };
+        let mut summary = summary::tests::summary();
+        for json in [false, true] {
+            show(&args, &summary, &Voice::new(json)).unwrap();
+        }
+        summary.local_hash = "cd".repeat(32);
+        for json in [false, true] {
+            let fault = show(&args, &summary, &Voice::new(json)).unwrap_err();
+            assert_eq!(fault.status, Status::Failed);
+            assert!(
+                fault.to_string().contains("not the one grown in one"),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_quoted_path_is_one_word_to_a_shell() {
+        let path = Path::new("/a b/it's $HOME");
+        let echo = format!("printf %s {}", quoted(path));
+        let output = std::process::Command::new("sh")
+            .args(["-c", &echo])
+            .output();
+        assert_eq!(output.unwrap().stdout, path.to_str().unwrap().as_bytes());
+    }
 }

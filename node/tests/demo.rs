@@ -1,18 +1,26 @@
 //! The demo as a user starts it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::Value;
 
 fn demo(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpe"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CPE_") {
             command.env_remove(name);
         }
     }
-    command.arg("demo").args(args).output().unwrap()
+    command.arg("demo").args(args);
+    command
 }
 
 /// The lines it said, after a good end.
@@ -99,4 +107,86 @@ fn a_column_of_numbers_is_refused_before_anything_starts() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("column `b` holds numbers"), "{error}");
     assert!(output.stdout.is_empty());
+}
+
+/// Processes whose parent is this one.
+fn children(of: u32) -> Vec<u32> {
+    let stat = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let parent = |stat: &str| {
+        // After the name, which is in parentheses: the state, then the parent.
+        let rest = stat.rsplit(')').next()?;
+        rest.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat(*pid).and_then(|stat| parent(&stat)) == Some(of))
+        .collect()
+}
+
+#[test]
+fn a_mesh_that_is_kept_answers_until_ctrl_c_and_leaves_no_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let args = ["--keep", "--json", "--trees", "10", "--nodes", "2"];
+    let mut demo = command(&args)
+        .args(["--report", report.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(demo.stdout.take().unwrap());
+    let kept = loop {
+        let mut line = String::new();
+        let read = out.read_line(&mut line).unwrap();
+        assert!(read > 0, "it ended: {:?}", demo.wait());
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["event"] == "kept" {
+            break line;
+        }
+    };
+    let api = kept["api"].as_str().unwrap();
+    let mut asked = Command::new(env!("CARGO_BIN_EXE_cpe"));
+    asked.args(["mesh", "peers", "--json", "--api", api]);
+    let asked = asked.output().unwrap();
+    let peers: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!(peers.as_array().unwrap().len(), 2);
+    let nodes = children(demo.id());
+    assert_eq!(nodes.len(), 2);
+
+    kill_process(Pid::from_child(&demo), Signal::INT).unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.contains("\"event\":\"end\""), "{rest}");
+    for pid in nodes {
+        let there = std::path::Path::new("/proc").join(pid.to_string());
+        assert!(!there.exists(), "node {pid} was left behind");
+    }
+}
+
+#[test]
+fn the_demo_shows_a_table_to_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let args = ["--trees", "10", "--nodes", "2", "--report"];
+    let output = demo(&[&args[..], &[report.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "── result ──",
+        "accuracy",
+        "10 trees in",
+        "── confusion",
+        "── decisions of the triage rules",
+        "── nodes ──",
+        "the same forest, byte for byte",
+        "── report ─ ",
+        "2 nodes stopped with exit status 0",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let (_, table) = text.split_once("── result").unwrap();
+    let (table, _) = table.split_once("── report").unwrap();
+    let wide = table.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "a line of the table is too wide");
 }

@@ -93,7 +93,7 @@ fn tiles(summary: &Summary) -> String {
         ),
         (
             format!("{:.0}", summary.messages_per_second),
-            "messages a second",
+            "messages of the space a second",
         ),
         (
             (if equal { "equal" } else { "NOT equal" }).to_owned(),

@@ -51,7 +51,8 @@ pub(crate) struct Summary {
     pub(crate) phases: Vec<Phase>,
     /// Entries decided by all homes a second, while forest and cases were worked on.
     pub(crate) tuples_per_second: f64,
-    /// Messages sent by all nodes a second, likewise.
+    /// Messages of the space that all nodes sent a second, likewise; the agents' own, which go on
+    /// another stream, are not counted.
     pub(crate) messages_per_second: f64,
     /// The cases.
     #[serde(skip)]
@@ -110,11 +111,12 @@ impl Summary {
                 "the accuracy is {accuracy:.3}, below {ACCURACY_MIN}"
             ));
         }
-        // With fewer groves than nodes some have nothing to do.
-        if self.groves as usize >= self.nodes.len() {
-            for node in self.nodes.iter().filter(|node| node.groves == 0) {
-                failures.push(format!("node {} grew nothing", node.name));
-            }
+        // With fewer groves than nodes some have nothing to do; and one may be too late for any
+        // where the others are faster. That each works was seen otherwise by then.
+        let worked = self.nodes.iter().filter(|node| node.groves > 0).count();
+        let enough = self.nodes.len().min(self.groves as usize).min(2);
+        if worked < enough {
+            failures.push(format!("{worked} nodes grew the whole forest"));
         }
         failures
     }
@@ -187,7 +189,7 @@ impl Summary {
             "{:.0} decided, {:.0} sent",
             self.tuples_per_second, self.messages_per_second
         );
-        row("tuples, messages a second", speed);
+        row("space: tuples, messages/s", speed);
         lines.insert(0, rule("result"));
 
         lines.push(rule("confusion (rows: truth, columns: told by the forest)"));
@@ -380,7 +382,14 @@ pub(crate) mod tests {
             "not the one grown in one process",
         );
         check(|summary| summary.accuracy = 0.89, "below 0.9");
-        check(|summary| summary.nodes[2].groves = 0, "node c grew nothing");
+        let mut late = summary();
+        late.nodes[2].groves = 0;
+        assert_eq!(late.failures(), Vec::<String>::new());
+        let alone = |summary: &mut Summary| {
+            summary.nodes[1].groves = 0;
+            summary.nodes[2].groves = 0;
+        };
+        check(alone, "1 nodes grew the whole forest");
         let mut own = summary();
         (own.bundled, own.accuracy) = (false, 0.5);
         assert_eq!(own.failures(), Vec::<String>::new());

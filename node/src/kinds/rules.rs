@@ -22,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forest::model::Models;
 use driver::{Driver, Inbox};
 
-/// Bytes of a program at most: an actor's arguments are a tuple.
-const PROGRAM_BYTES_MAX: u64 = 2 << 20;
+/// Bytes of a program at most, as the check of a source has it: a larger file is not even read.
+const PROGRAM_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) struct RulesActor {
     inbox: Inbox,
