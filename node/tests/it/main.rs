@@ -9,7 +9,9 @@
 mod actors;
 mod api;
 mod config;
+mod disk;
 mod forest;
+mod garbage;
 mod harness;
 mod lan;
 mod mesh;

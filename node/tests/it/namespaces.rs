@@ -1,7 +1,9 @@
-//! Three hosts: network namespaces with addresses of their own, joined by a bridge.
+//! Hosts of their own: network namespaces with addresses, joined by a bridge.
 //!
-//! This is the two-host recipe of `docs/getting-started.md` as a test. Where namespaces may not be
-//! made, or `ip` (iproute2) is missing, it is reported as skipped by name.
+//! `three_hosts_share_a_space` is the two-host recipe of `docs/getting-started.md` as a test. Who is
+//! not root gets namespaces of its own from `unshare -Ur`. Where namespaces may not be made, or `ip`
+//! (iproute2) is missing, each test is reported as skipped by name; what fails after that fails the
+//! test.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -27,10 +29,50 @@ fn ip(args: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Set for a test that runs inside namespaces made for it.
+const INSIDE: &str = "TEST_RUNS_INSIDE_NAMESPACES";
+
+/// Runs the test where it may make namespaces: here, or as a process that is root of its own ones.
+/// Otherwise says that the test is skipped.
+fn with_namespaces(test: &str, body: impl FnOnce()) {
+    let probe = format!("cpe{}{}", std::process::id(), test.len());
+    let here = ip(&["netns", "add", &probe]);
+    if here.is_ok() {
+        ip(&["netns", "delete", &probe]).unwrap();
+        return body();
+    }
+    let why = here.unwrap_err();
+    // `ip netns` keeps its names under /run.
+    let prepare = "mount -t tmpfs tmpfs /run && ip netns add probe && ip netns delete probe";
+    let unshared = |line: &str| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["-Urnm", "sh", "-c", line])
+            .stdin(Stdio::null());
+        command
+    };
+    let probed = unshared(prepare).output();
+    let may = probed.is_ok_and(|output| output.status.success());
+    if !may || std::env::var_os(INSIDE).is_some() {
+        return skipped(test, &why);
+    }
+    let mut again = unshared(&format!("{prepare} && exec \"$0\" \"$@\""));
+    again.arg(std::env::current_exe().unwrap());
+    again.args(["--exact", "--nocapture", &format!("namespaces::{test}")]);
+    let output = again.env(INSIDE, "1").output().unwrap();
+    assert!(output.status.success(), "{output:#?}");
+}
+
 impl Hosts {
-    fn new() -> Result<Self, String> {
+    /// # Panics
+    /// When any of it fails: namespaces may be made here, so it is no reason to skip the test.
+    fn new(tag: &str) -> Self {
+        Self::make(tag).unwrap_or_else(|why| panic!("cannot set up the hosts: {why}"))
+    }
+
+    fn make(tag: &str) -> Result<Self, String> {
         let hosts = Self {
-            prefix: format!("cpe{}", std::process::id()),
+            prefix: format!("cpe{}{tag}", std::process::id()),
         };
         let switch = hosts.name("x");
         ip(&["netns", "add", &switch])?;
@@ -48,7 +90,8 @@ impl Hosts {
             let address = format!("10.77.0.{}/24", n + 1);
             ip(&["-n", &name, "address", "add", &address, "dev", "eth0"])?;
             ip(&["-n", &name, "link", "set", "lo", "up"])?;
-            ip(&["-n", &name, "link", "set", "eth0", "up"])?;
+            ip(&["-n", &name, "link", "set", "eth0", "multicast", "on", "up"])?;
+            ip(&["-n", &name, "route", "add", "224.0.0.0/4", "dev", "eth0"])?;
         }
         Ok(hosts)
     }
@@ -85,8 +128,9 @@ impl Drop for Hosts {
     }
 }
 
-fn skipped(why: &str) {
-    let line = format!("three_hosts_share_a_space: {why}");
+/// Says that a test is skipped, and why.
+pub(crate) fn skipped(test: &str, why: &str) {
+    let line = format!("{test}: {why}");
     println!("skipped: {line}");
     if let Some(list) = std::env::var_os("CPE_SKIPPED_TESTS") {
         let mut file = std::fs::OpenOptions::new()
@@ -98,44 +142,65 @@ fn skipped(why: &str) {
     }
 }
 
-#[test]
-fn three_hosts_share_a_space() {
-    let hosts = match Hosts::new() {
-        Ok(hosts) => hosts,
-        Err(why) => return skipped(&why),
-    };
-    let start = |host: &str, n: u8, args: &[&str]| {
+impl Hosts {
+    /// Starts a node on a host, listening where others reach it.
+    fn start(&self, host: &str, args: &[&str]) -> Node {
+        let n = 1 + HOSTS.iter().position(|name| *name == host).unwrap();
         let listen = format!("/ip4/10.77.0.{n}/tcp/4710");
-        let mut command = hosts.on(host);
+        let mut command = self.on(host);
         command
             .args(["node", "--json", "--name", host, "--listen", &listen])
             .args(args);
         Node::run(command)
-    };
-    let a = start("a", 1, &[]);
-    let key = a.data().join("mesh.key");
-    let key = key.to_str().unwrap();
-    let peer = a.ready["peer"].as_str().unwrap();
-    let bootstrap = format!("/ip4/10.77.0.1/tcp/4710/p2p/{peer}");
-    let join = ["--mesh-key", key, "--bootstrap", &bootstrap];
-    let _b = start("b", 2, &join);
-    let _c = start("c", 3, &join);
+    }
 
-    until("each host sees three members alive", || {
-        HOSTS.iter().all(|host| {
-            let peers = hosts.cpe(host, &["mesh", "peers", "--json"]).json();
-            let alive = |peer: &&serde_json::Value| peer["state"] == "alive";
-            peers.as_array().unwrap().iter().filter(alive).count() == 3
-        })
+    /// Waits until these hosts see each other alive.
+    fn meet(&self, hosts: &[&str]) {
+        until("each host sees all members alive", || {
+            hosts.iter().all(|host| {
+                let peers = self.cpe(host, &["mesh", "peers", "--json"]).json();
+                let alive = |peer: &&serde_json::Value| peer["state"] == "alive";
+                peers.as_array().unwrap().iter().filter(alive).count() == hosts.len()
+            })
+        });
+    }
+}
+
+#[test]
+fn three_hosts_share_a_space() {
+    with_namespaces("three_hosts_share_a_space", || {
+        let hosts = Hosts::new("s");
+        let a = hosts.start("a", &[]);
+        // As the page says: the key is copied, and the address is one that a printed.
+        let copied = tempfile::tempdir().unwrap();
+        let key = copied.path().join("mesh.key");
+        std::fs::copy(a.data().join("mesh.key"), &key).unwrap();
+        let key = key.to_str().unwrap();
+        assert!(a.address().starts_with("/ip4/10.77.0.1/tcp/4710/p2p/"));
+        let join = ["--mesh-key", key, "--bootstrap", a.address()];
+        let _b = hosts.start("b", &join);
+        let _c = hosts.start("c", &join);
+        hosts.meet(&HOSTS);
+
+        hosts.cpe("b", &["space", "store", "w", "x", "17"]).code(0);
+        let fetched = hosts.cpe("a", &["space", "fetch", "w", "x"]).code(0);
+        assert_eq!(fetched.out, "17\n");
+        hosts.cpe("c", &["space", "fetch-try", "w", "x"]).code(3);
+
+        hosts.cpe("a", &["space", "store", "w", "y", "18"]).code(0);
+        let found = hosts.cpe("c", &["space", "find", "w", "y"]).code(0);
+        assert_eq!(found.out, "18\n");
     });
-    hosts.cpe("b", &["space", "store", "w", "x", "17"]).code(0);
-    assert_eq!(
-        hosts.cpe("c", &["space", "find", "w", "x"]).code(0).out,
-        "17\n"
-    );
-    assert_eq!(
-        hosts.cpe("c", &["space", "fetch", "w", "x"]).code(0).out,
-        "17\n"
-    );
-    hosts.cpe("a", &["space", "fetch-try", "w", "x"]).code(3);
+}
+
+#[test]
+fn hosts_find_each_other_by_multicast() {
+    with_namespaces("hosts_find_each_other_by_multicast", || {
+        let hosts = Hosts::new("m");
+        let a = hosts.start("a", &["--mdns"]);
+        let key = a.data().join("mesh.key");
+        // No bootstrap address.
+        let _b = hosts.start("b", &["--mdns", "--mesh-key", key.to_str().unwrap()]);
+        hosts.meet(&["a", "b"]);
+    });
 }
