@@ -8,7 +8,7 @@ use crate::{Ballot, Entry, Group, Message, Output};
 /// Tickets that wait at a time. Further ones are refused, as when the member does not lead.
 pub const MAX_TICKETS: usize = 65_536;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Ticket {
     number: u64,
     /// What was decided, or may have been, when it was drawn.
@@ -19,7 +19,7 @@ struct Ticket {
 
 /// The tickets of one leader. One question is under way at a time and answers all tickets drawn
 /// before it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Confirms<N> {
     tickets: VecDeque<Ticket>,
     drawn: u64,

@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
     Alone,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Election<N> {
     majority: usize,
     own: Ballot<N>,

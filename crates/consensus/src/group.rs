@@ -17,7 +17,7 @@ pub const MAX_TAIL: usize = 65_536;
 pub const MAX_TAIL_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a member does at the moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role<N, E> {
     Follower,
     Candidate(Candidate<N, E>),
@@ -28,7 +28,7 @@ pub(crate) enum Role<N, E> {
 ///
 /// Whatever another member sends, no call panics. Trust ends there: members are taken to follow
 /// the protocol and to keep what is on their disks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Group<N, E> {
     pub(crate) me: N,
     epoch: u64,

@@ -6,7 +6,7 @@
     not(feature = "mutants"),
     expect(unreachable_pub, reason = "only tests name them")
 )]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guard {
     /// R2: replication carries the ballot that was prepared, and ends when another leader is
     /// adopted.
@@ -80,7 +80,7 @@ impl Guard {
 }
 
 /// Which guard is out, if any; nothing at all without the feature.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Guards {
     #[cfg(feature = "mutants")]
     pub(crate) off: Option<Guard>,

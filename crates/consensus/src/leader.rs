@@ -16,7 +16,7 @@ pub const MAX_IN_FLIGHT: usize = 4;
 pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// What another member promised to a candidate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Promised<N, E> {
     pub(crate) accepted: Option<Ballot<N>>,
     pub(crate) len: u64,
@@ -25,13 +25,13 @@ pub(crate) struct Promised<N, E> {
     pub(crate) suffix: Vec<E>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Candidate<N, E> {
     pub(crate) ballot: Ballot<N>,
     promises: BTreeMap<N, Promised<N, E>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader<N> {
     /// The ballot that was prepared. Everything the leader sends carries it (rule R2).
     pub(crate) ballot: Ballot<N>,
@@ -46,7 +46,7 @@ pub(crate) struct Leader<N> {
 }
 
 /// How far another member is, as its leader sees it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Peer {
     /// What it has on disk under the leader's ballot; `None` before its log is in step. Once in
     /// step it stays so: its disk says so.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::Entry;
 
 /// Entries after `base`: the first one has the index `base + 1`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Log<E> {
     base: u64,
     entries: VecDeque<E>,

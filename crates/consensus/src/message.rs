@@ -15,7 +15,7 @@ pub trait Entry: Clone {
 
 /// A message between two members of a group in one epoch. It may be lost, duplicated, delayed or
 /// overtaken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Message<N, E> {
     /// "May I lead with this ballot?", with what the candidate has.
