@@ -201,7 +201,8 @@ pub enum AskError {
     TimedOut {
         /// Name or kind and number of the actor.
         actor: String,
-        /// The deadline that passed.
+        /// The deadline that passed; whole milliseconds travel.
+        #[serde(with = "millis")]
         after: Duration,
     },
     /// The mailbox was still full at the deadline; the actor never saw the message.
@@ -209,7 +210,8 @@ pub enum AskError {
     Full {
         /// Name or kind and number of the actor.
         actor: String,
-        /// The deadline that passed.
+        /// The deadline that passed; whole milliseconds travel.
+        #[serde(with = "millis")]
         after: Duration,
     },
     /// The actor does not accept this message; it is unharmed.
@@ -292,4 +294,20 @@ pub enum SpawnError {
         /// The factory's error.
         reason: String,
     },
+}
+
+/// A duration as a number: serde's own form has named fields only, which no compact encoding that
+/// numbers them brings back.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
 }
