@@ -1,7 +1,8 @@
 //! Broadcasts: small news for every member that may be lost, repeated or reordered.
 //!
-//! A broadcast carries a key in front of its contents, and the key is the gossip message's id:
-//! the same news from two nodes is passed on once. Nothing is signed here, since all neighbours
+//! A broadcast carries a key in front of its contents, and the key within its topic is the gossip
+//! message's id: the same news from two nodes is passed on once. What the key says is the
+//! program's affair (`docs/decisions/004-the-id-of-a-gossiped-frame.md` tells what a node takes). Nothing is signed here, since all neighbours
 //! are admitted members and verifying each copy would cost more than everything else.
 
 use std::time::Duration;
@@ -28,9 +29,11 @@ const KEY_BYTES: usize = 16;
 /// What makes a broadcast the same as another one of its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageKey {
-    /// The feed: a shard, with whatever else tells feeds apart.
+    /// What the news is about, as the program numbers it. A node takes the number of the topic,
+    /// which stands for all shards of that topic: a frame carries the feeds of several.
     pub shard: u64,
-    /// The place in the feed.
+    /// Tells this news from all other of the same `shard`: a counter, or a hash of the contents,
+    /// as a node takes it.
     pub index: u64,
 }
 
