@@ -2,8 +2,9 @@
 //!
 //! A broadcast carries a key in front of its contents, and the key within its topic is the gossip
 //! message's id: the same news from two nodes is passed on once. What the key says is the
-//! program's affair (`docs/decisions/004-the-id-of-a-gossiped-frame.md` tells what a node takes). Nothing is signed here, since all neighbours
-//! are admitted members and verifying each copy would cost more than everything else.
+//! program's affair (`docs/decisions/004-the-id-of-a-gossiped-frame.md` tells what a node takes).
+//! Nothing is signed here, since all neighbours are admitted members and verifying each copy would
+//! cost more than everything else.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Hosts of their own: network namespaces with addresses, joined by a bridge.
 //!
-//! `three_hosts_share_a_space` is the two-host recipe of `docs/getting-started.md` as a test. Who is
-//! not root gets namespaces of its own from `unshare -Ur`. Where namespaces may not be made, or `ip`
-//! (iproute2) is missing, each test is reported as skipped by name; what fails after that fails the
-//! test.
+//! `three_hosts_share_a_space` is the two-host recipe of `docs/getting-started.md` as a test. Who
+//! is not root gets namespaces of its own from `unshare -Ur`. Where namespaces may not be made, or
+//! `ip` (iproute2) is missing, each test is reported as skipped by name; what fails after that
+//! fails the test.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
