@@ -8,11 +8,11 @@
 //! cheaper second look: what was stored, taken, lost.
 //!
 //! Every value is stored once in a history. This is what makes checking fast: a take names the
-//! store it took from, so no order has to be guessed. The monitors follow the published
-//! observations for such histories (Abdulla and others, "Efficient Linearizability Monitoring",
-//! arXiv:2509.17795; Lee and Mathur, "Efficient Decrease-And-Conquer Linearizability Monitoring",
-//! arXiv:2410.04581); each module derives its own conditions, and tests compare every one with an
-//! exhaustive [`search`].
+//! store it took from, so no order has to be guessed, and monitors in polynomial time are known
+//! (Abdulla and others, "Efficient Linearizability Monitoring", arXiv:2509.17795; Lee and Mathur,
+//! "Efficient Decrease-And-Conquer Linearizability Monitoring", arXiv:2410.04581). Those here have
+//! finds, unanswered and cancelled takes besides; each module derives its own conditions, and tests
+//! compare every one with an exhaustive [`search`].
 //!
 //! # What a check cannot see
 //! A check never cries wolf: what it refuses, no correct space can show. It accepts exactly the

@@ -28,6 +28,7 @@
 mod check;
 mod disk;
 pub mod history;
+mod record;
 mod scenario;
 mod work;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cpe_space::Mode;
 use serde::{Deserialize, Serialize};
 
 /// Nodes a scenario may have.
@@ -82,8 +83,19 @@ pub struct Workload {
     pub abandon: f64,
     /// How many variables the requests are spread over.
     pub variables: u32,
+    /// Modes of the variables, in turn; without any, all are fifo.
+    pub modes: Vec<Mode>,
     /// How long a request may take, in milliseconds.
     pub deadline_ms: f64,
+}
+
+impl Workload {
+    /// The mode of a variable, by its number.
+    #[must_use]
+    pub fn mode(&self, variable: u32) -> Mode {
+        let turn = variable as usize % self.modes.len().max(1);
+        self.modes.get(turn).copied().unwrap_or_default()
+    }
 }
 
 impl Default for Workload {
@@ -97,6 +109,7 @@ impl Default for Workload {
             finds: 0.10,
             abandon: 0.05,
             variables: 5,
+            modes: Vec::new(),
             deadline_ms: 2_000.0,
         }
     }

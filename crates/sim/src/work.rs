@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use cpe_mesh::{Ack, Command, Failure, Input, Reply, RequestId};
+use cpe_space::Mode;
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use rand::RngExt;
 
 use crate::check::Violation;
+use crate::record::{What, value_of};
 use crate::world::{Happening, World};
 
 const WORKSPACE: &str = "w";
@@ -17,6 +19,8 @@ pub(crate) enum Open {
     Store(i64),
     Take,
     Find,
+    /// Sets the mode of a variable, by its number.
+    Declare(u32),
 }
 
 impl World {
@@ -28,12 +32,18 @@ impl World {
         }
         let work = self.scenario.workload.clone();
         let deadline = Duration::from_secs_f64(work.deadline_ms / 1_000.0);
-        let variable = format!("v{}", self.rng.random_range(0..work.variables));
+        let number = self.rng.random_range(0..work.variables);
+        let variable = format!("v{number}");
+        let mode = work.mode(number);
+        if mode != Mode::Fifo && !self.declared.contains(&number) {
+            return self.declare(n, number, mode, deadline);
+        }
         let workspace = WORKSPACE.to_owned();
         // Names made here are short.
         let Ok(template) = Template::named(variable.clone()) else {
             return;
         };
+        let mut named = Some(variable.clone());
         let draw: f64 = self.rng.random();
         let request = self.fresh_request();
         let mut below = work.stores;
@@ -44,6 +54,9 @@ impl World {
                 return;
             };
             self.books.stored.insert(value);
+            if mode == Mode::Single {
+                self.books.replaceable.insert(value);
+            }
             self.report.stores += 1;
             let ack = if self.rng.random_bool(0.2) {
                 Ack::Local
@@ -93,6 +106,7 @@ impl World {
             let Ok(template) = Template::new(fields) else {
                 return;
             };
+            named = None;
             let wait = self.rng.random();
             (
                 Open::Take,
@@ -120,6 +134,21 @@ impl World {
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, open);
         }
+        let what = match (open, &command) {
+            (Open::Store(value), _) => What::Store(value),
+            (Open::Take, _) => What::Take,
+            // A fresh find that waits shows what the local replica learns.
+            (
+                Open::Find,
+                Command::Read {
+                    fresh: true,
+                    wait: false,
+                    ..
+                },
+            ) => What::Find,
+            (Open::Find | Open::Declare(_), _) => What::LocalFind,
+        };
+        self.record.asked(request, n, self.now, named, what);
         if !matches!(open, Open::Store(_)) && self.rng.random_bool(work.abandon) {
             let at = self.now + deadline.mul_f64(self.rng.random_range(0.0..1.0));
             self.at(
@@ -135,6 +164,22 @@ impl World {
         self.input(n, Input::Command(request, command));
     }
 
+    /// Users agree on a variable's mode before they use it.
+    fn declare(&mut self, n: usize, number: u32, mode: Mode, deadline: Duration) {
+        let request = self.fresh_request();
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.open.insert(request, Open::Declare(number));
+        }
+        let command = Command::Declare {
+            workspace: WORKSPACE.to_owned(),
+            variable: Value::from(format!("v{number}")),
+            mode,
+            deadline,
+        };
+        self.note(n, &format!("ask {} {command:?}", request.0));
+        self.input(n, Input::Command(request, command));
+    }
+
     /// Whoever asked goes away.
     pub(crate) fn abandon(&mut self, n: usize, boot: u32, request: RequestId) {
         if !self.is_boot(n, boot) {
@@ -145,6 +190,7 @@ impl World {
             .get_mut(n)
             .and_then(|node| node.open.remove(&request));
         if was_open.is_some() {
+            self.record.abandoned(request);
             self.note(n, &format!("abandon {}", request.0));
             self.input(n, Input::Cancel(request));
         }
@@ -161,15 +207,19 @@ impl World {
             return;
         };
         self.note(n, &format!("got {} {reply:?}", request.0));
+        // It arrived, and nobody was there any more.
+        let received = !(matches!((open, &reply), (Open::Take, Reply::Tuple(Some(_))))
+            && !self.calm
+            && self.rng.random_bool(abandon));
+        self.record.answered(request, self.now, &reply, received);
         match (open, reply) {
             (Open::Store(value), Reply::Stored { .. }) => {
                 self.books.acknowledged.insert(value);
                 self.report.acknowledged += 1;
             }
             (Open::Take, Reply::Tuple(Some(tuple))) => {
-                let value = tuple.get(1).and_then(Value::as_int).unwrap_or(-1);
-                if !self.calm && self.rng.random_bool(abandon) {
-                    // It arrived, and nobody was there any more.
+                let value = value_of(&tuple);
+                if !received {
                     self.input(n, Input::Cancel(request));
                     return;
                 }
@@ -180,8 +230,13 @@ impl World {
                 self.input(n, Input::Received(request));
             }
             (Open::Take, Reply::Tuple(None)) => self.report.empty += 1,
+            (Open::Declare(number), Reply::Done) => {
+                let mode = self.scenario.workload.mode(number);
+                self.declared.insert(number);
+                self.record.declare(&format!("v{number}"), mode);
+            }
             (Open::Find, Reply::Tuple(Some(tuple))) => {
-                let value = tuple.get(1).and_then(Value::as_int).unwrap_or(-1);
+                let value = value_of(&tuple);
                 if !self.books.stored.contains(&value) {
                     self.violation = Some(Violation::FromNowhere(value));
                 }

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::check::{Books, Report, Violation};
 use crate::disk::Disk;
+use crate::record::{Record, value_of};
 use crate::scenario::Scenario;
 use crate::work::Open;
 
@@ -95,6 +96,9 @@ pub struct World {
     dialling: BTreeSet<(usize, usize)>,
     pub(crate) calm: bool,
     pub(crate) books: Books,
+    pub(crate) record: Record,
+    /// Variables whose mode is known to be set, by number.
+    pub(crate) declared: BTreeSet<u32>,
     pub(crate) next_value: i64,
     pub(crate) next_request: u64,
     pub(crate) report: Report,
@@ -133,6 +137,8 @@ impl World {
             dialling: BTreeSet::new(),
             calm: false,
             books: Books::default(),
+            record: Record::default(),
+            declared: BTreeSet::new(),
             next_value: 0,
             next_request: 0,
             report: Report {
@@ -461,6 +467,7 @@ impl World {
         self.books.excused += unsettled as u64;
         node.peer = None;
         node.open.clear();
+        self.record.gone(n);
         for other in 0..self.nodes.len() {
             self.link_down(n, other);
         }
@@ -771,19 +778,30 @@ impl World {
         let there = self.values_left();
         self.report.lost_with_taker = self.books.close(&there)?;
         self.report.left = there.len() as u64;
+        let left = self.variables_left();
+        let checked = self.record.check(self.now, left);
+        self.report.checked = checked.map_err(Violation::Order)?;
         self.report.seconds = self.now.as_secs_f64();
         Ok(self.report.clone())
     }
 
     fn values_left(&self) -> BTreeSet<i64> {
-        let Some(peer) = self.nodes.first().and_then(|node| node.peer.as_ref()) else {
-            return BTreeSet::new();
-        };
-        peer.shards()
-            .flat_map(|shard| shard.sm().workspaces())
-            .flat_map(|(_, variables)| variables.values())
-            .flat_map(cpe_space::Variable::tuples)
-            .filter_map(|(_, tuple)| tuple.get(1).and_then(cpe_tuple::Value::as_int))
-            .collect()
+        self.variables_left().into_values().flatten().collect()
+    }
+
+    /// What is left in each variable, the oldest first.
+    fn variables_left(&self) -> BTreeMap<String, Vec<i64>> {
+        let peer = self.nodes.first().and_then(|node| node.peer.as_ref());
+        let mut left: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for shard in peer.into_iter().flat_map(Peer::shards) {
+            for (_, variables) in shard.sm().workspaces() {
+                for (name, variable) in variables {
+                    let values = variable.tuples().map(|(_, tuple)| value_of(tuple));
+                    let name = name.as_str().unwrap_or_default().to_owned();
+                    left.entry(name).or_default().extend(values);
+                }
+            }
+        }
+        left
     }
 }

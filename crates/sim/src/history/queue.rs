@@ -8,10 +8,10 @@
 //! answer "nothing there" is one more value, stored and taken at one moment.
 //!
 //! A find of a fifo variable shows its head, so a value found is at the head from the end of its
-//! first find to the beginning of its last or of its take. Such spans must not overlap, and what
-//! else was seen must have been seen before or after: the times of the others are narrowed
-//! accordingly, after which the argument above holds again. (Without the narrowing three values
-//! can contradict where no two do.)
+//! first find to the beginning of its last or of its take. Such spans must not overlap, and nothing
+//! else was seen within one. So what was seen by the end of an operation within one was seen before
+//! it began; with that, the argument above holds again. (Without it three values can contradict
+//! each other where no two do.)
 //!
 //! # What it cannot see
 //! A take whose outcome is unknown may have removed any value nobody else took. Per moment it is
@@ -60,26 +60,17 @@ fn one_head_at_a_time(lives: &mut [Life<'_>]) -> Result<(), Box<Conflict>> {
     }
     let within = |at: u64| {
         let (begin, (end, head)) = spans.range(..at).next_back()?;
-        (at < *end).then_some((*begin, *end, *head))
+        (at < *end).then_some((*begin, *head))
     };
     let mut conflict = None;
     for life in lives.iter_mut().filter(|life| life.first >= life.seen) {
-        let head = within(life.first).or_else(|| within(life.seen));
-        if let Some((begin, _, _)) = within(life.first) {
+        if let Some((begin, head)) = within(life.first) {
+            if begin < life.seen {
+                conflict = Some((head, life.value));
+                break;
+            }
+            // It was seen before the other came to the head.
             life.first = begin;
-            life.by = life.by.min(begin);
-        }
-        if let Some((_, end, _)) = within(life.seen)
-            // The store of a value that was not seen yet is no sight of it.
-            && life.first < NEVER
-        {
-            life.seen = end;
-        }
-        if let Some((_, _, head)) = head
-            && life.first < life.seen
-        {
-            conflict = Some((head, life.value));
-            break;
         }
     }
     match conflict {

@@ -76,7 +76,6 @@ enum Turn {
     TakenDue,
     EmptyDue,
     LeftDue,
-    ZoneBegins,
 }
 
 struct Schedule<'l, 'h> {
@@ -103,7 +102,6 @@ impl<'l, 'h> Schedule<'l, 'h> {
             (at < zone.seen).then_some(*zone)
         };
         for zone in zones.values() {
-            turns.push((zone.by, Turn::ZoneBegins, items.len()));
             turns.push((zone.seen, Turn::ZoneEnds, items.len()));
             items.push(Item::Zone(zone));
         }
@@ -165,7 +163,6 @@ impl<'l, 'h> Schedule<'l, 'h> {
                 continue;
             };
             match (turn, item) {
-                (Turn::ZoneBegins, _) => self.replace(),
                 (_, Item::Zone(life)) if life.take.is_some() => self.clear(),
                 (_, Item::Zone(life)) => self.fill(life),
                 (Turn::Begins, Item::Taken(_)) => {

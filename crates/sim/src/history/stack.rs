@@ -2,7 +2,7 @@
 //!
 //! A history of a stack is correct when each value can be given a span, from its store to its
 //! take, such that any two spans are nested or apart. Three observations decide this, by removing
-//! values that cannot do harm until none is left (the method of Lee and Mathur):
+//! values that cannot do harm until none is left (in the manner of Lee and Mathur):
 //!
 //! 1. A value that need be there for one moment only is put and removed at once, between whatever
 //!    else happens. It does no harm.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use cpe_sim::{Faults, Report, Scenario, Workload, World};
+use cpe_space::Mode;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,8 +37,14 @@ fn swarm(seed: u64) -> Scenario {
         partition_ms: 100.0 + some(6_000.0),
         disk_ms: some(30.0),
     };
+    let mut modes = Vec::new();
+    if seed.is_multiple_of(3) {
+        modes = vec![Mode::Lifo, Mode::Single, Mode::Multi, Mode::Fifo];
+        modes.rotate_left(seed as usize / 3 % 4);
+    }
     let workload = Workload {
         rate: 5.0 + some(60.0),
+        modes,
         abandon: some(0.3),
         variables: rng.random_range(1..8),
         deadline_ms: rng.random_range(50.0..3_000.0),
@@ -67,11 +74,14 @@ fn run(seed: u64) -> Report {
 
 /// Seeds `slice, slice + 8, ...` below 1,000: eight tests, so that they run side by side.
 fn slice(slice: u64) {
-    let mut taken = 0;
+    let (mut taken, mut checked) = (0, 0);
     for seed in (slice..1_000).step_by(8) {
-        taken += run(seed).taken;
+        let report = run(seed);
+        taken += report.taken;
+        checked += report.checked;
     }
     assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
+    assert!(checked > 3 * taken, "only {checked} operations checked");
 }
 
 macro_rules! slices {

@@ -98,6 +98,7 @@ fn compare(mode: Mode, seeds: u64, unknown: f64, cancelled: f64, complete: bool)
     println!("{mode}, unknown {unknown}, cancelled {cancelled}: {count:?}");
     assert!(count.right > seeds as usize / 4, "{count:?}");
     assert!(count.wrong > seeds as usize / 50, "{count:?}");
+    assert!(count.missed * 10 <= count.wrong, "{count:?}");
     count
 }
 

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::random::{Shape, history};
+use crate::history::search::is_linearizable;
 use crate::history::{
     Account, Did, History, HistoryError, LineError, Operation, Rule, Stored, Taken,
 };
@@ -137,6 +138,33 @@ fn a_cancelled_take_that_ended_hides_nothing_after() {
             assert_eq!(history.check().is_ok(), holds, "{mode}, {to}");
         }
     }
+}
+
+/// The head found at 50 and taken from 80 on was there between; so value 2 was taken before, and
+/// value 1, stored before value 2, after.
+#[test]
+fn values_seen_around_a_head_keep_their_order() {
+    let mut history = History::default();
+    for (from, to, did) in [
+        (0, 1, store(1)),
+        (2, 3, store(2)),
+        (0, 50, store(3)),
+        (48, 50, Did::Find(Some(3))),
+        (80, 90, took(3)),
+        (45, 72, took(2)),
+        (70, 85, took(1)),
+    ] {
+        history
+            .push(Operation::new(1, "v", from, Some(to), did))
+            .unwrap();
+    }
+    assert_eq!(
+        is_linearizable(history.operations(), Mode::Fifo),
+        Some(false)
+    );
+    let (earlier, later) = (1, 2);
+    let conflict = history.check().unwrap_err();
+    assert_eq!(conflict.rule, Rule::Overtook { earlier, later });
 }
 
 #[test]
