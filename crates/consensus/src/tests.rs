@@ -184,9 +184,9 @@ pub(crate) fn answer(group: &mut Member, from: u64, message: Told) -> Vec<Done> 
 }
 
 /// The messages in an output.
-pub(crate) fn told(out: &[Done]) -> Vec<&Told> {
-    let message = |output| match output {
-        &Output::Send { ref message, .. } => Some(message),
+pub(crate) fn told<'a>(out: &'a [Done]) -> Vec<&'a Told> {
+    let message = |output: &'a Done| match output {
+        Output::Send { message, .. } => Some(message),
         _ => None,
     };
     out.iter().filter_map(message).collect()

@@ -1,5 +1,9 @@
 //! Seven nodes, one shard, virtual time, and everything that can go wrong.
 
+mod faults;
+mod habits;
+mod letters;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -112,9 +116,9 @@ pub(crate) struct Tally {
 
 pub(crate) struct World {
     now: u64,
-    order: u64,
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, Event>,
+    /// When each event is due, and which it is; equal times in the order of entry.
+    queue: BinaryHeap<Reverse<(u64, usize)>>,
+    events: Vec<Option<Event>>,
     nodes: Vec<Node>,
     rng: Rng,
     side: Vec<u8>,
@@ -168,9 +172,8 @@ impl World {
         };
         let mut world = Self {
             now: 0,
-            order: 0,
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
+            events: Vec::new(),
             nodes: (0..NODES).map(node).collect(),
             side: vec![0; usize::from(NODES)],
             one_way: BTreeSet::new(),
@@ -213,7 +216,7 @@ impl World {
             self.now = time;
             self.tally.events += 1;
             assert!(self.tally.events < MAX_EVENTS, "a loop without end");
-            let event = self.events.remove(&order).unwrap();
+            let event = self.events[order].take().unwrap();
             self.handle(event);
         }
         self.finish();
@@ -290,9 +293,8 @@ impl World {
     }
 
     fn at(&mut self, time: u64, event: Event) {
-        self.order += 1;
-        self.events.insert(self.order, event);
-        self.queue.push(Reverse((time, self.order)));
+        self.queue.push(Reverse((time, self.events.len())));
+        self.events.push(Some(event));
     }
 
     fn node(&mut self, id: Id) -> &mut Node {
@@ -612,440 +614,5 @@ impl World {
         });
         self.tally.full += is_full;
         is_taken
-    }
-
-    // Letters.
-
-    fn deliver(&mut self, from: Id, to: Id, letter: Letter) {
-        match letter {
-            Letter::Group(epoch, message) => {
-                if self.is_in(from, to, epoch) {
-                    self.with(to, |group, out| group.receive(from, message, out));
-                }
-            }
-            Letter::Ask { epoch, round } => {
-                if self.is_in(from, to, epoch) {
-                    let heartbeat = self.node(to).seat.group().unwrap().heartbeat();
-                    let answer = Letter::Answer {
-                        epoch,
-                        round,
-                        heartbeat,
-                    };
-                    self.send(to, from, answer);
-                }
-            }
-            Letter::Answer {
-                epoch,
-                round,
-                heartbeat,
-            } => {
-                let node = self.node(to);
-                let is_ours = node
-                    .seat
-                    .group()
-                    .is_some_and(|group| group.epoch() == epoch);
-                if is_ours && node.round == round {
-                    node.replies.push((from, heartbeat));
-                }
-            }
-            Letter::Map(config) => {
-                self.hear(to, config);
-                self.settle(to);
-                self.want_state(to);
-            }
-            Letter::StateWanted { index } => self.feed(from, to, index),
-            Letter::State(state) => {
-                self.tally.states += 1;
-                self.checks.installed(&state);
-                if state.index > self.node(to).state.index {
-                    let config = state.config.clone();
-                    let node = self.node(to);
-                    node.feed.clear();
-                    node.feed_base = state.index;
-                    node.state = state;
-                    self.hear(to, config);
-                    self.save(to);
-                }
-            }
-            Letter::Feed { after, entries } => self.fed(to, after, entries),
-            Letter::Put { origin, n } => self.put(to, origin, n),
-            Letter::Done { upto } => {
-                let node = self.node(to);
-                node.hint = from;
-                node.done = node.done.max(upto);
-            }
-        }
-    }
-
-    /// Whether a letter of an epoch is for this node's group. If not, one of the two is behind.
-    fn is_in(&mut self, from: Id, to: Id, epoch: u64) -> bool {
-        let node = self.node(to);
-        let own = node.seat.group().map(|group| group.epoch());
-        if own == Some(epoch) {
-            return true;
-        }
-        let index = node.state.index;
-        let map = node.map.clone();
-        if epoch > map.epoch {
-            self.send(to, from, Letter::StateWanted { index });
-        } else if epoch < map.epoch {
-            self.send(to, from, Letter::Map(map));
-        }
-        false
-    }
-
-    /// A member of the newest epoch that does not have its state asks for it.
-    fn want_state(&mut self, id: Id) {
-        let node = self.node(id);
-        let index = node.state.index;
-        if node.map.epoch > node.state.config.epoch && node.map.members.contains(&id) {
-            let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-            self.send(id, to, Letter::StateWanted { index });
-        }
-    }
-
-    fn feed(&mut self, from: Id, to: Id, index: u64) {
-        let node = self.node(to);
-        if node.state.index <= index {
-            return;
-        }
-        let skip = index.checked_sub(node.feed_base);
-        let letter = match skip {
-            Some(skip) => Letter::Feed {
-                after: index,
-                entries: node
-                    .feed
-                    .iter()
-                    .skip(usize::try_from(skip).unwrap())
-                    .take(16)
-                    .cloned()
-                    .collect(),
-            },
-            None => Letter::State(node.state.clone()),
-        };
-        self.send(to, from, letter);
-    }
-
-    fn fed(&mut self, id: Id, after: u64, entries: Vec<Proposal>) {
-        let mut is_new = false;
-        for (index, entry) in (after + 1..).zip(entries) {
-            let node = self.node(id);
-            if index == node.state.index + 1 {
-                node.state.apply(&entry);
-                node.feed.push(entry.clone());
-                is_new = true;
-                let state = node.state.clone();
-                self.checks.installed(&state);
-                if let Command::Seal(config) = entry.command {
-                    self.hear(id, config);
-                }
-            }
-        }
-        if is_new {
-            self.save(id);
-        }
-    }
-
-    fn put(&mut self, id: Id, origin: Id, n: u64) {
-        let node = self.node(id);
-        let upto = node.state.puts_of(origin);
-        let Some(group) = node.seat.group() else {
-            let map = node.map.clone();
-            return self.send(id, origin, Letter::Map(map));
-        };
-        if !group.is_leader() {
-            if let Some(leader) = group.leader().filter(|leader| *leader != id) {
-                self.node(origin).hint = leader;
-            }
-            return;
-        }
-        if n <= upto {
-            return self.send(id, origin, Letter::Done { upto });
-        }
-        let next = node.proposed.get(&origin).copied().unwrap_or(0).max(upto) + 1;
-        if n == next && self.propose(id, Command::Put { origin, n }) {
-            self.node(id).proposed.insert(origin, n);
-        }
-    }
-
-    // What happens by itself.
-
-    fn round(&mut self, id: Id) {
-        self.at(self.now + ROUND_MS, Event::Round(id));
-        if !self.node(id).is_up {
-            return;
-        }
-        self.look(id);
-        self.want_state(id);
-        let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-        let map = self.node(id).map.clone();
-        let index = self.node(id).state.index;
-        self.send(id, to, Letter::Map(map));
-        let to = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-        self.send(id, to, Letter::StateWanted { index });
-        let node = self.node(id);
-        let replies = std::mem::take(&mut node.replies);
-        node.round += 1;
-        let round = node.round;
-        let Some(group) = node.seat.group() else {
-            return;
-        };
-        let epoch = group.epoch();
-        let others: Vec<Id> = group
-            .members()
-            .iter()
-            .copied()
-            .filter(|m| *m != id)
-            .collect();
-        self.with(id, |group, out| group.tick(&replies, out));
-        for to in others {
-            self.send(id, to, Letter::Ask { epoch, round });
-        }
-        self.move_group(id);
-        self.read(id);
-    }
-
-    /// Refreshes the view of who is there. It lags and is wrong at times.
-    fn look(&mut self, id: Id) {
-        for other in 0..NODES {
-            if self.rng.chance(5) {
-                let there = self.node(other).is_up
-                    && self.side[usize::from(other)] == self.side[usize::from(id)]
-                    && !self.rng.chance(2);
-                let view = &mut self.node(id).view;
-                if there {
-                    view.insert(other);
-                } else if other != id {
-                    view.remove(&other);
-                }
-            }
-        }
-    }
-
-    /// A leader may want other members.
-    fn move_group(&mut self, id: Id) {
-        let k = self.k;
-        let Some(group) = self.node(id).seat.group() else {
-            return;
-        };
-        let chance = match group.members().len() {
-            few if few < k => 30,
-            _ if self.is_healed => 3,
-            _ => self.seals,
-        };
-        if self.now > CALM_MS || !self.rng.chance(chance) {
-            return;
-        }
-        let Some(group) = self.node(id).seat.group() else {
-            return;
-        };
-        if !group.is_leader() || group.is_sealed() {
-            return;
-        }
-        let epoch = group.epoch() + 1;
-        let current = group.members().to_vec();
-        let mut members = self.wish(id, &current);
-        if self.rng.chance(50) {
-            let first = usize::try_from(self.rng.below(members.len() as u64)).unwrap();
-            members.swap(0, first);
-        }
-        if members != current {
-            self.propose(id, Command::Seal(Config { epoch, members }));
-        }
-    }
-
-    fn wish(&mut self, id: Id, current: &[Id]) -> Vec<Id> {
-        let view: Vec<Id> = self.node(id).view.iter().copied().collect();
-        let mut members = current.to_vec();
-        let k = if view.len() >= self.k { self.k } else { 1 };
-        let spare = |members: &[Id]| -> Vec<Id> {
-            view.iter()
-                .copied()
-                .filter(|v| !members.contains(v))
-                .collect()
-        };
-        if members.len() < k {
-            while members.len() < k && !spare(&members).is_empty() {
-                members.push(self.rng.pick(&spare(&members)));
-            }
-            if members.len().is_multiple_of(2) {
-                members.pop();
-            }
-        } else if members.len() > self.k && self.rng.chance(50) {
-            members.truncate(self.k);
-        } else {
-            // One replacement, sometimes two: of who seems gone, or of anybody.
-            for _ in 0..self.rng.pick(&[1, 1, 1, 2]) {
-                let gone = members.iter().position(|m| !view.contains(m));
-                let any = usize::try_from(self.rng.below(members.len() as u64)).unwrap();
-                let fresh = spare(&members);
-                if !fresh.is_empty() {
-                    members[gone.unwrap_or(any)] = self.rng.pick(&fresh);
-                }
-            }
-        }
-        members
-    }
-
-    /// A leader is asked for a read now and then.
-    fn read(&mut self, id: Id) {
-        if !self.rng.chance(20) {
-            return;
-        }
-        let least = self.checks.top();
-        let node = self.node(id);
-        let ticket = node
-            .seat
-            .group_mut()
-            .and_then(|group| group.confirm(&mut Vec::new()));
-        if let Some(ticket) = ticket {
-            node.tickets.insert(ticket, least);
-            self.with(id, |_, _| {});
-        }
-    }
-
-    fn client(&mut self, id: Id) {
-        let gap = 10 + self.rng.below(40);
-        self.at(self.now + gap, Event::Client(id));
-        if !self.node(id).is_up {
-            return;
-        }
-        if !self.is_healed && self.rng.chance(40) && self.node(id).wanted < PUTS {
-            self.node(id).wanted += 1;
-        }
-        let node = self.node(id);
-        if node.done == node.wanted {
-            return;
-        }
-        // A few at a time, so that tails are longer than one.
-        let (first, last) = (node.done + 1, node.wanted.min(node.done + 4));
-        let members = node.map.members.clone();
-        let hint = node.hint;
-        let to = if members.contains(&hint) && self.rng.chance(80) {
-            hint
-        } else {
-            self.rng.pick(&members)
-        };
-        for n in first..=last {
-            self.send(id, to, Letter::Put { origin: id, n });
-        }
-    }
-
-    // Faults.
-
-    fn fault(&mut self) {
-        if self.is_healed {
-            return;
-        }
-        let next = self.now + 50 + self.rng.below(self.pause);
-        self.at(next, Event::Fault);
-        let some = self.victim();
-        let other = Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-        match self.rng.below(14) {
-            0 | 1 => {
-                for side in &mut self.side {
-                    *side = u8::try_from(self.rng.below(2)).unwrap();
-                }
-            }
-            2 | 3 => {
-                self.side.fill(0);
-                self.one_way.clear();
-            }
-            4 => {
-                self.one_way.insert((some, other));
-                if self.rng.chance(50) {
-                    self.one_way.insert((other, some));
-                }
-            }
-            5 | 6 => self.crash(some),
-            // A short outage: only what was not on disk is gone.
-            7 | 8 => {
-                self.crash(some);
-                self.start(some);
-            }
-            // Nobody hears everybody, but word gets around.
-            9 | 10 => {
-                let percent = self.rng.pick(&[20, 40]);
-                self.one_way.clear();
-                for pair in 0..NODES * NODES {
-                    if self.rng.chance(percent) {
-                        self.one_way.insert((pair / NODES, pair % NODES));
-                    }
-                }
-            }
-            11 => self.side[usize::from(some)] ^= 1,
-            _ => {
-                for id in 0..NODES {
-                    if self.rng.chance(70) {
-                        self.start(id);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Leaders have more accidents than others.
-    fn victim(&mut self) -> Id {
-        let leads = |id: &Id| {
-            let node = &self.nodes[usize::from(*id)];
-            let group = node.seat.group();
-            node.is_up && group.is_some_and(cpe_consensus::Group::is_leader)
-        };
-        let leaders: Vec<Id> = (0..NODES).filter(leads).collect();
-        if leaders.is_empty() || self.rng.chance(50) {
-            return Id::try_from(self.rng.below(u64::from(NODES))).unwrap();
-        }
-        self.rng.pick(&leaders)
-    }
-
-    fn crash(&mut self, id: Id) {
-        if self.node(id).is_up {
-            self.tally.crashes += 1;
-            let mut rng = self.rng.clone();
-            let node = self.node(id);
-            node.is_up = false;
-            node.life += 1;
-            node.disk.crash(&mut rng);
-            self.rng = rng;
-        }
-    }
-
-    fn start(&mut self, id: Id) {
-        let node = &mut self.nodes[usize::from(id)];
-        if node.is_up {
-            return;
-        }
-        node.is_up = true;
-        let durable = &node.disk.durable;
-        let state = durable.state.clone();
-        let held = Held {
-            epoch: state.config.epoch,
-            index: state.index,
-        };
-        let members = state.config.members.clone();
-        let seat = match durable.hard {
-            Some(hard) => Seat::restore(id, hard, held, members, durable.tail(), 0),
-            None => Seat::new(id),
-        };
-        node.seat = (self.equip)(seat);
-        node.feed.clear();
-        node.feed_base = state.index;
-        node.map = state.config.clone();
-        node.saved = state.clone();
-        node.state = state;
-        node.replies.clear();
-        node.proposed.clear();
-        node.tickets.clear();
-        self.settle(id);
-    }
-
-    fn heal(&mut self) {
-        self.is_healed = true;
-        self.loss = 0;
-        self.side.fill(0);
-        self.one_way.clear();
-        for id in 0..NODES {
-            self.start(id);
-        }
     }
 }
