@@ -46,7 +46,8 @@ impl<N> Default for Confirms<N> {
 impl<N: Copy + Ord, E: Entry> Group<N, E> {
     /// Asks for a read index: a ticket that a later [`Output::Confirmed`] names, once a majority
     /// has said, after this call, that it promised nobody else. `None` when this member does not
-    /// lead ([`Output::Lead`]), or [`MAX_TICKETS`] wait. The question leaves with the next [`flush`](Self::flush).
+    /// lead ([`Output::Lead`]), or [`MAX_TICKETS`] wait. The question leaves with the next
+    /// [`flush`](Self::flush).
     ///
     /// A ticket is void when the member stops leading ([`Output::Follow`]); numbers begin anew
     /// then.
