@@ -144,18 +144,18 @@ impl Cancelled {
 }
 
 impl<'h> Lane<'h> {
-    /// What is certain of it at a moment: what has begun, and what has ended.
+    /// What is certain of it before a moment: what has ended; what has begun may happen later.
     pub(super) fn until(&self, end: u64) -> Self {
         let mut lane = Self {
             empties: self.empties.clone(),
             unknown: self.unknown.clone(),
             ..Self::default()
         };
-        let ended = |operation: &Operation| operation.to_us.is_some_and(|to| to <= end);
+        let ended = |operation: &Operation| operation.to_us.is_some_and(|to| to < end);
         lane.empties.retain(|empty| ended(empty));
         for life in self.lives.iter().filter(|life| life.from <= end) {
             let mut shorter = Life::new(life.value, life.store);
-            if shorter.by > end {
+            if shorter.by >= end {
                 shorter.by = LATER;
             }
             for find in life.finds.iter().filter(|find| ended(find)) {

@@ -22,7 +22,7 @@
 
 use std::collections::BTreeMap;
 
-use super::lane::{Lane, Life, NEVER, before, up_to};
+use super::lane::{LATER, Lane, Life, NEVER, before, up_to};
 use super::{Conflict, Rule, empties};
 
 pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
@@ -132,12 +132,15 @@ fn order_with_hidden(lane: &Lane<'_>, lives: &[Life<'_>]) -> Result<(), Box<Conf
                 longest = Some(life);
             }
         }
-        // Those stored before it that are seen again after it was seen.
-        let overtaken = known.from(up_to(&ends, later.first));
-        if let Some(earlier) = longest
-            && overtaken > lane.hidden(later.first_from, later.first)
-        {
-            return Err(overtook(earlier, later));
+        for sight in later.sights() {
+            // Those stored before it that are seen again after it was seen.
+            let to = sight.to_us.unwrap_or(LATER);
+            let overtaken = known.from(up_to(&ends, to));
+            if let Some(earlier) = longest
+                && overtaken > lane.hidden(sight.from_us, to)
+            {
+                return Err(overtook(earlier, later));
+            }
         }
     }
     Ok(())

@@ -17,9 +17,10 @@
 //!
 //! # What it cannot see
 //! A take whose outcome is unknown may have removed any value nobody else took, from the moment
-//! the first such take began; that there are enough such takes is checked against "nothing there"
-//! only. A cancelled take may put back what it took: then as many groups of values as such takes
-//! had begun may be without a lowest one.
+//! the first such take began; that there are enough such takes is checked for each take, find and
+//! "nothing there", not for all of them together. A cancelled take may put back what it took: then
+//! as many groups of values as such takes had begun may be without a lowest one, if at each take
+//! and find no more values were certainly above than such takes could hide.
 
 use super::lane::{LATER, Lane, Life};
 use super::{Conflict, Rule, empties};
@@ -29,6 +30,9 @@ const EXPLAINED_MAX: usize = 1_000;
 
 pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
     empties::check(lane, &lane.lives)?;
+    if !lane.unknown.is_empty() || !lane.cancelled.from.is_empty() {
+        tops(lane)?;
+    }
     let first_away = lane.first_away();
     let mut spans: Vec<Span<'_, '_>> = lane
         .lives
@@ -60,6 +64,37 @@ pub(super) fn check(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
     for (needed, group) in (1..).zip(stuck) {
         if lane.hidden(0, group.to) < needed {
             return Err(explain(&group));
+        }
+    }
+    Ok(())
+}
+
+/// When a value was on top, not more values were certainly above it than could be away.
+fn tops(lane: &Lane<'_>) -> Result<(), Box<Conflict>> {
+    let mut by_store: Vec<&Life<'_>> = lane.lives.iter().collect();
+    by_store.sort_by_key(|life| life.by);
+    for (n, life) in by_store.iter().enumerate() {
+        for sight in life.sights() {
+            let (from, to) = (sight.from_us, sight.to_us.unwrap_or(LATER));
+            let above = by_store.iter().skip(n + 1);
+            let above = above.take_while(|other| other.by < from);
+            let above = above.filter(|other| other.from > life.by && other.last() > to);
+            let (mut kept, mut all, mut top) = (0, 0, None);
+            for other in above {
+                kept += usize::from(other.seen > to);
+                all += 1;
+                top = Some(other);
+            }
+            if let Some(top) = top
+                && (kept > lane.hidden(from, to) || all > lane.away(from, to))
+            {
+                let rule = Rule::Crossed {
+                    lower: life.value,
+                    upper: top.value,
+                };
+                let seen = [life.store, sight].into_iter();
+                return Err(Conflict::new(rule, seen.chain(top.ends())));
+            }
         }
     }
     Ok(())
