@@ -260,8 +260,10 @@ pub struct Status {
     pub alive: usize,
     /// Shards of the mesh.
     pub shards: u16,
-    /// Shards this node is home of.
+    /// Shards this node is home of: in how many home groups it is.
     pub homes: usize,
+    /// Of those, how many it leads.
+    pub leads: usize,
     /// Decided entries applied, over all shards.
     pub applied: u64,
     /// Own stores not yet admitted.
@@ -304,6 +306,8 @@ pub struct ShardInfo {
     pub epoch: u64,
     /// The home group.
     pub members: Vec<Member>,
+    /// Who leads it, as far as this node knows.
+    pub leader: Option<NodeId>,
     /// Entries applied by this replica.
     pub applied: u64,
     /// Entries decided, as far as this node has heard.

@@ -1,11 +1,15 @@
 //! What is on disk, under which keys, and how a peer comes back from it.
 
-use cpe_membership::{Incarnation, NewError};
-use cpe_space::{Config, Dot, Entry, FeedError, Item, Shard, ShardId, Sm};
+use std::time::Duration;
+
+use cpe_consensus::{Hard, Held, Seat};
+use cpe_membership::{Incarnation, Member, NewError};
+use cpe_space::{Command, Config, Dot, Entry, FeedError, Item, Shard, ShardId, Sm};
 use serde::{Deserialize, Serialize};
 
 use crate::PeerConfig;
 use crate::client::ShardClient;
+use crate::group::{Kept, Proposal};
 use crate::peer::{After, Peer, Slot};
 use crate::persist::{Image, Table};
 use crate::wire::Genesis;
@@ -133,14 +137,9 @@ impl Peer {
             members: vec![genesis.founder],
         };
         self.slots = (0..genesis.shards)
-            .map(|n| Slot {
-                shard: Shard::new(ShardId(n), config.clone()),
-                home: None,
-                map: config.clone(),
-                client: ShardClient::default(),
-                fed: 0,
-                pull: None,
-                saved: 0,
+            .map(|n| {
+                let shard = Shard::new(ShardId(n), config.clone());
+                new_slot(shard, Seat::new(self.me))
             })
             .collect();
         self.genesis = Some(genesis);
@@ -177,7 +176,7 @@ impl Peer {
             members: vec![genesis.founder],
         };
         for n in 0..genesis.shards {
-            self.slots.push(restore_slot(ShardId(n), &config, image)?);
+            self.restore_slot(ShardId(n), &config, image)?;
         }
         self.genesis = Some(genesis);
         self.restore_outbox(image)?;
@@ -185,6 +184,93 @@ impl Peer {
             self.clear_outbox(shard);
             self.settle_home(shard);
         }
+        Ok(())
+    }
+
+    /// Rule R10: what is known to be decided is applied; what a member of the home group accepted
+    /// beyond that is its tail again.
+    fn restore_slot(
+        &mut self,
+        id: ShardId,
+        config: &Config,
+        image: &Image,
+    ) -> Result<(), BootError> {
+        let me = self.me;
+        let unreadable = |what: &str, reason: String| BootError::Unreadable {
+            what: format!("{what} of shard {id}"),
+            reason,
+        };
+        let record = |table| image.entries.get(&(table, shard_key(id)));
+        let mut shard = match record(Table::Snapshot) {
+            None => Shard::new(id, config.clone()),
+            Some(bytes) => {
+                let sm: Sm = read(|| format!("snapshot of shard {id}"), bytes, usize::MAX)?;
+                Shard::from_snapshot(id, sm)
+            }
+        };
+        let saved = shard.version().index;
+        let decided = match record(Table::Decided) {
+            None => saved,
+            Some(bytes) => {
+                let bytes = bytes.as_slice().try_into();
+                let bytes = bytes.map_err(|_| unreadable("index", "not eight bytes".to_owned()))?;
+                u64::from_be_bytes(bytes).max(saved)
+            }
+        };
+        let mut tail = Vec::new();
+        let mut last = saved;
+        let range = (Table::Log, indexed(id, saved + 1))..=(Table::Log, indexed(id, u64::MAX));
+        for ((_, key), value) in image.entries.range(range) {
+            let Some((_, index)) = read_indexed(key) else {
+                continue;
+            };
+            if index != last + 1 {
+                let gap = format!("entry {} is missing", last + 1);
+                if index <= decided {
+                    return Err(unreadable("log", gap));
+                }
+                break;
+            }
+            last = index;
+            let entry = Entry::from_bytes(value);
+            if index <= decided {
+                let fed = shard.feed(index - 1, &[entry], |_, _, _| {});
+                fed.map_err(|error: FeedError| unreadable("log", error.to_string()))?;
+            } else {
+                let proposal = Proposal::decode(entry);
+                tail.push(proposal.map_err(|error| unreadable("log", error.to_string()))?);
+            }
+        }
+        let index = shard.version().index;
+        if index < decided {
+            let gap = format!("entry {} is missing", index + 1);
+            return Err(unreadable("log", gap));
+        }
+        let own = tail.iter().filter_map(|proposal| match proposal.command() {
+            Command::Admit { dot, .. } if dot.origin == me => Some(dot.n),
+            _ => None,
+        });
+        let stored = own.max().unwrap_or(0);
+        let seat = match record(Table::Seat) {
+            None => Seat::new(me),
+            Some(bytes) => {
+                let hard: Hard<Member> =
+                    read(|| format!("vote of shard {id}"), bytes, MAX_VALUE_BYTES)?;
+                let config = shard.sm().config();
+                let held = Held {
+                    epoch: config.epoch,
+                    index,
+                };
+                Seat::restore(me, hard, held, config.members.clone(), tail, index)
+            }
+        };
+        let kept = seat.group().map_or(index, cpe_consensus::Group::len);
+        let mut slot = new_slot(shard, seat);
+        slot.saved = saved;
+        slot.log_end = last.max(kept);
+        slot.client.stored = stored;
+        self.slots.push(slot);
+        self.forget_tail(id, kept);
         Ok(())
     }
 
@@ -222,45 +308,23 @@ impl Peer {
     }
 }
 
-fn restore_slot(id: ShardId, config: &Config, image: &Image) -> Result<Slot, BootError> {
-    let snapshot = image.entries.get(&(Table::Snapshot, shard_key(id)));
-    let mut shard = match snapshot {
-        None => Shard::new(id, config.clone()),
-        Some(bytes) => {
-            let sm: Sm = read(|| format!("snapshot of shard {id}"), bytes, usize::MAX)?;
-            Shard::from_snapshot(id, sm)
-        }
-    };
-    let saved = shard.version().index;
-    let range = (Table::Log, indexed(id, saved + 1))..=(Table::Log, indexed(id, u64::MAX));
-    for ((_, key), value) in image.entries.range(range) {
-        let Some((_, index)) = read_indexed(key) else {
-            continue;
-        };
-        let entry = Entry::from_bytes(value);
-        shard
-            .feed(index - 1, &[entry], |_, _, _| {})
-            .map_err(|error: FeedError| BootError::Unreadable {
-                what: format!("log of shard {id}"),
-                reason: error.to_string(),
-            })?;
-    }
-    if shard.has_gap() {
-        return Err(BootError::Unreadable {
-            what: format!("log of shard {id}"),
-            reason: format!("entry {} is missing", shard.version().index + 1),
-        });
-    }
-    let map = shard.sm().config().clone();
-    let fed = shard.version().index;
-    let client = ShardClient::default();
-    Ok(Slot {
+fn new_slot(shard: Shard, seat: Seat<Member, Proposal>) -> Slot {
+    let (map, index) = (shard.sm().config().clone(), shard.version().index);
+    Slot {
         shard,
+        seat,
         home: None,
+        leader: None,
+        redirect_after: Duration::ZERO,
         map,
-        client,
-        fed,
+        client: ShardClient::default(),
+        fed: index,
+        led_until: 0,
         pull: None,
-        saved,
-    })
+        saved: index,
+        marked: index,
+        log_end: index,
+        kept: Kept::default(),
+        shown: None,
+    }
 }

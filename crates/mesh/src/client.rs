@@ -1,19 +1,19 @@
 //! The asking side of a shard: stores on their way and operations under way (rules R15, R16, R18).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpe_membership::Member;
-use cpe_space::{Config, Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_consensus::MAX_TAIL;
+use cpe_membership::{Member, NodeId};
+use cpe_space::{Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
 use cpe_tuple::{Template, Tuple};
 
 use crate::boot;
-use crate::home::MAX_TAIL;
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
 use crate::request::{Request, Scan, Stage, actor_info};
 use crate::wire::{MAX_GOSSIP_BYTES, Message, Operation};
-use crate::{Ack, Event, Failure, Reply, RequestId};
+use crate::{Ack, Failure, Reply, RequestId};
 
 /// Stores waiting for a home, per shard. More are refused as busy.
 pub(crate) const MAX_OUTBOX: usize = 65_536;
@@ -30,9 +30,12 @@ const ACKS_PER_MESSAGE: usize = 64;
 /// How long outcomes are left unacknowledged, to be told together.
 const ACK_DELAY: Duration = Duration::from_millis(500);
 
+/// Tries of one operation that are remembered as unanswered.
+const MAX_OPEN_TRIES: usize = 64;
+
 /// Every so many tries to reach the home, unadmitted stores are shown to everybody: to be read,
 /// and for whoever can reach the home to pass on.
-const SHOW_EVERY_TRIES: u32 = 3;
+pub(crate) const SHOW_EVERY_TRIES: u32 = 3;
 
 /// A node's dealings with the home of one shard.
 #[derive(Debug, Default)]
@@ -72,8 +75,11 @@ struct ClientOp {
     operation: Operation,
     request: Option<RequestId>,
     state: OpState,
+    /// It left this node: a home may have it.
     sent: bool,
     tries: u32,
+    /// Tries that no member has said to have refused: each may have been executed.
+    open_tries: BTreeSet<u32>,
 }
 
 impl ShardClient {
@@ -127,7 +133,8 @@ impl Peer {
                 .outbox
                 .last_key_value()
                 .is_none_or(|(_, out)| out.direct);
-        let deciding = slot.home.as_ref().is_some_and(|home| !home.is_sealed());
+        let group = slot.seat.group().filter(|_| slot.home.is_some());
+        let deciding = group.is_some_and(|group| !group.is_sealed());
         let direct = alone && deciding && ack == Ack::Home;
         slot.shard.add_pending(Dot { origin, n }, item.clone());
         let waiting = Some((request, ack));
@@ -235,7 +242,7 @@ impl Peer {
         }
         let tries = slot.client.store_tries;
         slot.client.store_tries = tries.saturating_add(1);
-        let home = slot.map.members.first().map(|member| member.node);
+        let home = self.home_for(shard, tries);
         let pause = self.pause(tries);
         self.timers.set(Timer::Stores(shard), self.now + pause);
         if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
@@ -339,6 +346,7 @@ impl Peer {
             state,
             sent: false,
             tries: 0,
+            open_tries: BTreeSet::new(),
         };
         slot.client.ops.insert(seq, op);
         Some(seq)
@@ -387,6 +395,7 @@ impl Peer {
                 Message::Operate {
                     shard,
                     op: id,
+                    attempt: op.tries,
                     acks,
                     operation: op.operation.clone(),
                 }
@@ -394,7 +403,7 @@ impl Peer {
         };
         let tries = op.tries;
         op.tries = tries.saturating_add(1);
-        let home = slot.map.members.first().map(|member| member.node);
+        let home = self.home_for(shard, tries);
         // Asking oneself is not lost: no timer, unless the home has no room.
         let pause = self.pause(tries);
         self.timers.set(Timer::Op(shard, seq), self.now + pause);
@@ -408,16 +417,40 @@ impl Peer {
             .and_then(|slot| slot.client.ops.get_mut(&seq))
         {
             op.sent |= sent;
+            if sent {
+                op.open_tries.insert(tries);
+            }
+            // The eldest are the first to be in doubt for ever.
+            while op.open_tries.len() > MAX_OPEN_TRIES {
+                op.open_tries.pop_last();
+            }
         }
     }
 
     /// A take is parked at the home: from now on the client only shows that it lives.
-    pub(crate) fn parked(&mut self, shard: ShardId, id: OpId) {
+    pub(crate) fn parked(&mut self, from: NodeId, shard: ShardId, id: OpId) {
+        self.found_leader(from, shard);
         if id.session == self.session {
             let slow = self.now + self.config.retry_max;
             if self.open_op(shard, id.seq) {
                 self.timers.set(Timer::Op(shard, id.seq), slow);
             }
+        }
+    }
+
+    /// A member did nothing at this try of an operation: the next one need not wait long.
+    pub(crate) fn refused(&mut self, shard: ShardId, id: OpId, attempt: u32) {
+        if id.session != self.session {
+            return;
+        }
+        let op = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&id.seq));
+        if let Some(op) = op {
+            op.open_tries.remove(&attempt);
+            let again = op.tries;
+            let at = self.now + self.pause(again);
+            self.timers.set(Timer::Op(shard, id.seq), at);
         }
     }
 
@@ -470,7 +503,8 @@ impl Peer {
                     return;
                 }
                 let within = scan.within;
-                let late = over && scan.wait && matches!(outcome, Outcome::Empty);
+                // One shard had nothing: that says nothing about the others.
+                let late = over && matches!(outcome, Outcome::Empty);
                 let outcome = if late { Outcome::Cancelled } else { outcome };
                 let reply = self.op_reply(shard, within, outcome);
                 self.finish(request, reply);
@@ -540,7 +574,7 @@ impl Peer {
                 continue;
             };
             let seqs = std::mem::take(&mut slot.client.acks);
-            let home = slot.map.members.first().map(|member| member.node);
+            let home = self.home_for(shard, 0);
             if let (false, Some(home)) = (seqs.is_empty(), home) {
                 for few in seqs.chunks(MAX_TAIL / 16) {
                     let seqs = few.to_vec();
@@ -584,10 +618,23 @@ impl Peer {
         };
         let sent = op.sent;
         let take = matches!(op.operation, Operation::Take { .. });
-        if !sent {
+        // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
+        // may still be on its way to one that leads by then: it goes on being cancelled.
+        let refused = sent && take && op.state == OpState::Asking && op.open_tries.is_empty();
+        if !sent || refused {
             op.request = None;
-            self.end_op(shard, seq);
-            let why = "no link to it".to_owned();
+            let why = if sent {
+                "none of its members leads".to_owned()
+            } else {
+                "no link to it".to_owned()
+            };
+            if sent {
+                op.state = OpState::Cancelling;
+                op.tries = 0;
+                self.send_op(shard, seq);
+            } else {
+                self.end_op(shard, seq);
+            }
             let failure = Failure::Unavailable {
                 shard: shard.0,
                 why,
@@ -766,26 +813,6 @@ impl Peer {
         }
         for (shard, seq) in sent {
             self.send_op(shard, seq);
-        }
-    }
-
-    /// Somebody knows the shard's home better.
-    pub(crate) fn learn_home(&mut self, shard: ShardId, config: Config) {
-        let Some(slot) = self.slot(shard) else { return };
-        let members = 1..=Config::MAX_MEMBERS;
-        if config.epoch <= slot.map.epoch || !members.contains(&config.members.len()) {
-            return;
-        }
-        slot.map = config.clone();
-        self.event(Event::Moved(shard, config));
-        for seq in self.open_ops(shard) {
-            self.timers.set(Timer::Op(shard, seq), self.now);
-        }
-        if self
-            .slot_ref(shard)
-            .is_some_and(|slot| slot.client.outbox_len() > 0)
-        {
-            self.timers.set(Timer::Stores(shard), self.now);
         }
     }
 }

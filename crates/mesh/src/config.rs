@@ -18,6 +18,16 @@ pub struct PeerConfig {
     pub durable: bool,
     /// Settings of the membership protocol.
     pub membership: MembershipConfig,
+    /// Members a home group should have: 1, 3 or 5. It has fewer while the mesh is smaller. 3.
+    pub group_size: usize,
+    /// How often the members of home groups ask for each other. A leader is missed after four
+    /// rounds (rules R1 and R2). 200 ms: a killed leader is replaced within about a second.
+    pub heartbeat: Duration,
+    /// How long a member has to be there before it joins a group that is too small. 3 s.
+    pub eligible_after: Duration,
+    /// How long a member has to be gone before another takes its place, and to be there before it
+    /// is preferred to one that works. 30 s (space.md, 2.6).
+    pub replace_after: Duration,
     /// How long decided entries are gathered before they are gossiped. 20 ms: below what a person
     /// notices, and at most 50 frames a second (space.md, 1.3).
     pub feed_interval: Duration,
@@ -49,6 +59,10 @@ impl PeerConfig {
             genesis: None,
             durable: true,
             membership: MembershipConfig::lan(),
+            group_size: 3,
+            heartbeat: Duration::from_millis(200),
+            eligible_after: Duration::from_secs(3),
+            replace_after: Duration::from_secs(30),
             feed_interval: Duration::from_millis(20),
             digest_interval: Duration::from_secs(1),
             pull_delay: Duration::from_millis(200),

@@ -1,24 +1,18 @@
-//! How a shard's home moves (rules R11 to R14), and how a node learns the mesh.
+//! How a shard's home group changes (rules R11 to R14), and how a node learns the mesh.
 
 use std::time::Duration;
 
-use cpe_membership::{Member, MemberState, NodeCard, NodeId};
-use cpe_space::{Command, Config, ShardId};
+use cpe_consensus::{Ballot, Group, Heartbeat, Held};
+use cpe_membership::{Member, NodeId};
+use cpe_space::{Config, ShardId};
 
+use crate::group::Kept;
 use crate::peer::{Event, Peer, Slot, Timer};
-use crate::request::Request;
 use crate::sync::{MAX_INDEX, Pull};
 use crate::wire::{Genesis, Message};
-use crate::{Reply, RequestId};
 
 /// How often a sealed epoch's successor is told of it.
 const EPOCH_RETRY: Duration = Duration::from_millis(500);
-
-/// How often a draining node looks whether it is done.
-const DRAIN_POLL: Duration = Duration::from_millis(50);
-
-/// The capability that says a node gives its homes away and takes none.
-const DRAINING: &str = "draining";
 
 impl Peer {
     /// Tells a node which mesh this is and where its shards live.
@@ -80,30 +74,91 @@ impl Peer {
 
     /// An entry that ends an epoch became part of the prefix.
     pub(crate) fn sealed(&mut self, shard: ShardId, config: Config) {
-        if let Some(slot) = self.slot(shard) {
-            slot.home = None;
+        if let Some(slot) = self.slot(shard)
+            && slot.home.is_some()
+        {
+            slot.led_until = slot.shard.version().index;
         }
+        self.follow(shard);
         self.learn_home(shard, config);
         self.outbox_instead(shard);
         self.settle_home(shard);
     }
 
-    /// Takes up, or keeps pushing, what the replica's newest configuration says about this node.
+    /// Takes up what the replica's newest configuration says about this node: rule R12, for the
+    /// replica holds the state at the seal.
     pub(crate) fn settle_home(&mut self, shard: ShardId) {
         let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
-        let config = slot.shard.sm().config();
-        if config.epoch < slot.map.epoch {
+        let config = slot.shard.sm().config().clone();
+        let epoch = config.epoch;
+        if epoch < slot.map.epoch {
             return;
         }
-        if config.members.contains(&me) {
-            if slot.home.is_none() {
+        let inside = slot
+            .seat
+            .group()
+            .is_some_and(|group| group.epoch() == epoch);
+        if !inside && config.members.contains(&me) {
+            let held = Held {
+                epoch,
+                index: slot.shard.version().index,
+            };
+            let mut out = Vec::new();
+            if let Ok(group) = slot
+                .seat
+                .open(epoch, config.members.clone(), held, &mut out)
+            {
+                // The preferred leader need not wait for a round of heartbeats to learn that the
+                // others have not begun either. Should it be wrong, the next round corrects it.
+                if config.members.first() == Some(&me) {
+                    let silent = config.members.iter().filter(|member| **member != me);
+                    let replies: Vec<(Member, Heartbeat<Member>)> = silent
+                        .map(|member| {
+                            let ballot = Ballot {
+                                round: 0,
+                                node: *member,
+                            };
+                            let quorum = true;
+                            (*member, Heartbeat { ballot, quorum })
+                        })
+                        .collect();
+                    group.tick(&replies, &mut out);
+                }
                 slot.pull = None;
-                self.become_home(shard);
+                slot.kept = Kept::default();
             }
-        } else if slot.is_waiting_for_successor(me) {
-            self.push_epoch(shard);
+            self.hear_group(shard, epoch, out);
+            self.proposed.insert(shard);
+        } else if !inside {
+            self.hold(shard);
         }
+        self.push_epoch(shard);
+    }
+
+    /// Tells the group what state the replica holds: it learns what it did not decide itself, and
+    /// ends once the replica is past its epoch.
+    pub(crate) fn hold(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let Some(epoch) = slot.seat.group().map(Group::epoch) else {
+            return;
+        };
+        let version = slot.shard.version();
+        let held = Held {
+            epoch: version.epoch,
+            index: version.index,
+        };
+        let mut out = Vec::new();
+        slot.seat.hold(held, &mut out);
+        let over = slot.seat.group().is_none();
+        if over {
+            self.forget_tail(shard, version.index);
+        }
+        self.hear_group(shard, epoch, out);
+        if over {
+            self.follow(shard);
+        }
+        self.proposed.insert(shard);
     }
 
     /// Tells the next home group that it may begin, until it has (rule R11).
@@ -113,24 +168,39 @@ impl Peer {
         if !slot.is_waiting_for_successor(me) {
             return;
         }
-        let config = slot.shard.sm().config().clone();
-        let index = slot.shard.version().index;
-        for member in config.members.clone() {
-            self.send_if(
-                member.node,
-                Message::EpochStart {
-                    shard,
-                    config: config.clone(),
-                    index,
-                },
-            );
+        for member in slot.shard.sm().config().members.clone() {
+            if member != me {
+                self.tell_epoch(member.node, shard);
+            }
         }
         self.timers.set(Timer::Epoch(shard), self.now + EPOCH_RETRY);
     }
 
+    /// Tells a node which epoch the shard is in.
+    pub(crate) fn tell_epoch(&mut self, to: NodeId, shard: ShardId) {
+        let Some(slot) = self.slot_ref(shard) else {
+            return;
+        };
+        let sm = slot.shard.sm();
+        let config = sm.config().clone();
+        let message = if slot.map.epoch > config.epoch {
+            Message::WrongHome {
+                shard,
+                config: slot.map.clone(),
+            }
+        } else {
+            let index = sm.previous().map_or(0, |(_, sealed_at)| *sealed_at);
+            Message::EpochStart {
+                shard,
+                config,
+                index,
+            }
+        };
+        self.send_if(to, message);
+    }
+
     /// This node is in the next home group: it needs the state at the seal first (rule R12).
     pub(crate) fn epoch_start(&mut self, from: NodeId, shard: ShardId, config: Config, index: u64) {
-        let now = self.now;
         if index > MAX_INDEX {
             return;
         }
@@ -142,6 +212,16 @@ impl Peer {
             if own > index {
                 self.serve_feed(from, shard, index);
             }
+            return;
+        }
+        self.pull_from(shard, from, index);
+    }
+
+    /// There is history up to `index` at another node: fetches it at once.
+    pub(crate) fn pull_from(&mut self, shard: ShardId, from: NodeId, index: u64) {
+        let now = self.now;
+        let Some(slot) = self.slot(shard) else { return };
+        if slot.shard.version().index >= index || index > MAX_INDEX {
             return;
         }
         match slot.pull.as_mut() {
@@ -156,116 +236,15 @@ impl Peer {
             }
         }
     }
-
-    /// Seals the shard's epoch in favour of another member; false when this node cannot.
-    pub(crate) fn hand_over(&mut self, shard: ShardId, to: Member) -> bool {
-        let Some(Slot {
-            shard: replica,
-            home: Some(home),
-            ..
-        }) = self.slot(shard)
-        else {
-            return false;
-        };
-        let epoch = replica.sm().config().epoch + 1;
-        let sealed = home.propose_plain(Command::Seal {
-            config: Config {
-                epoch,
-                members: vec![to],
-            },
-        });
-        self.proposed.insert(shard);
-        sealed
-    }
-
-    /// Hands every shard to another live member.
-    pub(crate) fn drain(&mut self, request: RequestId, within: Duration) {
-        self.draining = true;
-        let mut card = self.membership.own_card().clone();
-        card.capabilities
-            .insert(DRAINING.to_owned(), "true".to_owned());
-        if let Err(error) = self.membership.set_card(self.now, card) {
-            self.malformed(None, error.to_string());
-        }
-        self.requests.insert(request, Request::Drain { within });
-        self.timers.set(Timer::Drain, self.now);
-    }
-
-    /// Shows the others a new card, which says so while this node drains.
-    pub(crate) fn set_card(&mut self, mut card: NodeCard) {
-        if self.draining {
-            card.capabilities
-                .insert(DRAINING.to_owned(), "true".to_owned());
-        }
-        if let Err(error) = self.membership.set_card(self.now, card) {
-            self.malformed(None, error.to_string());
-        }
-    }
-
-    pub(crate) fn continue_drain(&mut self) {
-        let successors: Vec<Member> = self
-            .membership
-            .members()
-            .filter(|view| {
-                view.member.node != self.me.node
-                    && view.state == MemberState::Alive
-                    && self.links.contains(&view.member.node)
-                    && view
-                        .card
-                        .is_none_or(|card| !card.capabilities.contains_key(DRAINING))
-            })
-            .map(|view| view.member)
-            .collect();
-        for shard in self.all_shards() {
-            let open = self.slot(shard).and_then(|slot| slot.home.as_ref());
-            if open.is_some_and(|home| !home.is_sealed())
-                && let Some(to) = rendezvous(shard, &successors)
-            {
-                self.hand_over(shard, to);
-            }
-        }
-        let me = self.me;
-        let busy = self.slots.iter().any(|slot| {
-            (slot.home.is_some() && !successors.is_empty())
-                || slot.is_waiting_for_successor(me)
-                || (slot.client.outbox_len() > 0 && !self.links.is_empty())
-        });
-        if busy {
-            self.timers.set(Timer::Drain, self.now + DRAIN_POLL);
-            return;
-        }
-        let waiting: Vec<RequestId> = self
-            .requests
-            .iter()
-            .filter(|(_, state)| matches!(state, Request::Drain { .. }))
-            .map(|(request, _)| *request)
-            .collect();
-        for request in waiting {
-            self.finish(request, Reply::Done);
-        }
-    }
 }
 
 impl Slot {
     /// True while this node ended an epoch and has not seen the next one begin.
     pub(crate) fn is_waiting_for_successor(&self, me: Member) -> bool {
         let sm = self.shard.sm();
-        !sm.config().members.contains(&me)
+        sm.config().members != [me]
             && sm.previous().is_some_and(|(old, sealed_at)| {
                 *sealed_at == sm.index() && old.members.contains(&me)
             })
     }
-}
-
-/// The member with the highest weight for a shard (Thaler and Ravishankar, "Using name-based
-/// mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998): each shard's
-/// choice changes only when its member goes.
-fn rendezvous(shard: ShardId, members: &[Member]) -> Option<Member> {
-    let weight = |member: &Member| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&shard.0.to_be_bytes());
-        hasher.update(&member.node.0.to_be_bytes());
-        *hasher.finalize().as_bytes()
-    };
-    members.iter().copied().max_by_key(weight)
 }

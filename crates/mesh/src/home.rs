@@ -1,21 +1,20 @@
-//! The deciding side of a shard (rules R11, R17 to R20), for a home group of one.
+//! The deciding side of a shard (rules R11, R17 to R20): what its leader keeps in memory.
 //!
-//! A home appends proposals to a tail. What is on disk is decided, in order, and only then
-//! applied: with more members the same place waits for a majority instead.
+//! The leader of the home group turns requests into proposals and parks takes that have nothing to
+//! take. All of this is lost with its lead: clients ask the next leader, under the same numbers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Dot, Entry, Item, Name, OpId, Shard, Sm, variable_of};
+use cpe_space::{Applied, Command, Dot, Item, Name, OpId, Sm, variable_of};
 use cpe_tuple::{Template, Tuple, Value};
+
+use crate::group::Proposal;
 
 /// Takes parked at a time, per shard. More are refused: their clients ask again.
 pub(crate) const MAX_WAITERS: usize = 100_000;
-
-/// Entries proposed and not decided, per shard. Beyond this requests are not taken; their senders
-/// ask again.
-pub(crate) const MAX_TAIL: usize = 65_536;
 
 /// A parked take.
 #[derive(Clone, Debug)]
@@ -48,81 +47,104 @@ pub(crate) enum Asked {
     Busy,
 }
 
-/// Volatile state of a shard's home.
+/// The way into the log of a shard's group.
+#[derive(Debug)]
+pub(crate) struct Proposer<'a> {
+    group: &'a mut Group<Member, Proposal>,
+    out: &'a mut Vec<Output<Member, Proposal>>,
+}
+
+impl<'a> Proposer<'a> {
+    pub(crate) fn new(
+        group: &'a mut Group<Member, Proposal>,
+        out: &'a mut Vec<Output<Member, Proposal>>,
+    ) -> Self {
+        Self { group, out }
+    }
+
+    /// Appends a command; false when there is no room, the epoch is sealed (rule R11) or somebody
+    /// else leads. Then it will never be decided.
+    pub(crate) fn propose(&mut self, command: Command) -> bool {
+        Proposal::new(command)
+            .is_some_and(|proposal| self.group.propose(proposal, self.out).is_ok())
+    }
+}
+
+/// Volatile state of a shard's leading home.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
-    tail: VecDeque<(Entry, Command)>,
-    /// Entries of the tail handed to storage.
-    written: usize,
-    /// Who asked for the operations in the tail; the waiting takes can be parked again.
+    /// Who asked for undecided operations; the waiting takes can be parked again.
     asked: BTreeMap<OpId, (NodeId, Option<Waiter>)>,
-    /// The last store of each origin in the tail.
+    /// The last store of each origin that is proposed and undecided.
     admits: BTreeMap<Member, u64>,
-    inflight: BTreeMap<(Name, Value), Inflight>,
+    inflight: BTreeMap<Place, Inflight>,
     waiters: BTreeMap<Place, VecDeque<Waiter>>,
     parked: BTreeSet<OpId>,
-    sealed: bool,
 }
 
 impl Home {
-    pub(crate) fn waiting(&self) -> usize {
-        self.parked.len()
+    /// A leader that found these undecided entries in its log.
+    pub(crate) fn inherit<'a>(undecided: impl Iterator<Item = &'a Command>) -> Self {
+        let mut home = Self::default();
+        for command in undecided {
+            home.count(command);
+        }
+        home
     }
 
-    /// True once a seal is proposed: nothing more is decided in this epoch (rule R11).
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
+    /// Counts what a proposal will change once it is decided.
+    fn count(&mut self, command: &Command) {
+        match command {
+            Command::Admit {
+                dot,
+                workspace,
+                tuple,
+            } => {
+                let last = self.admits.entry(dot.origin).or_insert(0);
+                *last = dot.n.max(*last);
+                let place = (workspace.clone(), Some(variable_of(tuple)));
+                let inflight = self.inflight.entry(place).or_default();
+                inflight.admits.push_back(tuple.clone());
+            }
+            Command::Take {
+                workspace,
+                template,
+                ..
+            } => {
+                if let Some(key) = template.key() {
+                    let place = (workspace.clone(), Some(key.clone()));
+                    self.inflight.entry(place).or_default().takes += 1;
+                }
+            }
+            _ => {}
+        }
     }
 
-    pub(crate) fn is_asked(&self, op: OpId) -> bool {
-        self.asked.contains_key(&op)
-    }
-
-    /// How many entries of the tail storage was handed.
-    pub(crate) fn written(&self) -> usize {
-        self.written
-    }
-
-    /// Entries not yet handed to storage.
-    pub(crate) fn unwritten(&mut self) -> Vec<Entry> {
-        let fresh = self
-            .tail
-            .iter()
-            .skip(self.written)
-            .map(|(entry, _)| entry.clone())
-            .collect();
-        self.written = self.tail.len();
-        fresh
-    }
-
-    /// The next entry that storage has, to be applied.
-    pub(crate) fn pop_written(&mut self) -> Option<(Entry, Command)> {
-        let next = self.tail.pop_front()?;
-        self.written = self.written.saturating_sub(1);
-        if let Command::Admit {
-            workspace, tuple, ..
-        } = &next.1
-        {
-            self.settle(workspace, &variable_of(tuple), |inflight| {
+    /// A counted proposal is decided.
+    pub(crate) fn settle(&mut self, command: &Command) {
+        match command {
+            Command::Admit {
+                workspace, tuple, ..
+            } => self.uncount(workspace, variable_of(tuple), |inflight| {
                 inflight.admits.pop_front();
-            });
+            }),
+            Command::Take {
+                workspace,
+                template,
+                ..
+            } => {
+                if let Some(key) = template.key() {
+                    self.uncount(workspace, key.clone(), |inflight| {
+                        inflight.takes = inflight.takes.saturating_sub(1);
+                    });
+                }
+            }
+            _ => {}
         }
-        if let Command::Take {
-            workspace,
-            template,
-            ..
-        } = &next.1
-            && let Some(key) = template.key()
-        {
-            self.settle(workspace, key, |inflight| {
-                inflight.takes = inflight.takes.saturating_sub(1);
-            });
-        }
-        Some(next)
     }
 
-    fn settle(&mut self, workspace: &Name, variable: &Value, change: impl FnOnce(&mut Inflight)) {
-        let place = (workspace.clone(), variable.clone());
+    fn uncount(&mut self, workspace: &Name, variable: Value, change: impl FnOnce(&mut Inflight)) {
+        let place = (workspace.clone(), Some(variable));
         if let Some(inflight) = self.inflight.get_mut(&place) {
             change(inflight);
             if inflight.admits.is_empty() && inflight.takes == 0 {
@@ -131,31 +153,23 @@ impl Home {
         }
     }
 
-    /// Appends a proposal; false when there is no room or the epoch is sealed.
-    fn propose(&mut self, command: Command) -> bool {
-        if self.sealed || self.tail.len() >= MAX_TAIL {
-            return false;
-        }
-        // A command is built from parts that were checked: it fits an entry.
-        let Ok(entry) = Entry::new(&command) else {
-            return false;
-        };
-        if entry.as_bytes().len() > cpe_space::MAX_ENTRY_BYTES {
-            return false;
-        }
-        self.sealed = matches!(command, Command::Seal { .. });
-        self.tail.push_back((entry, command));
-        true
+    pub(crate) fn waiting(&self) -> usize {
+        self.parked.len()
     }
 
-    /// Proposes a command nobody waits for.
-    pub(crate) fn propose_plain(&mut self, command: Command) -> bool {
-        self.propose(command)
+    pub(crate) fn is_asked(&self, op: OpId) -> bool {
+        self.asked.contains_key(&op)
     }
 
     /// Proposes an operation for a client.
-    pub(crate) fn propose_op(&mut self, op: OpId, from: NodeId, command: Command) -> Asked {
-        if !self.propose(command) {
+    pub(crate) fn propose_op(
+        &mut self,
+        op: OpId,
+        from: NodeId,
+        command: Command,
+        log: &mut Proposer<'_>,
+    ) -> Asked {
+        if !log.propose(command) {
             return Asked::Busy;
         }
         self.asked.insert(op, (from, None));
@@ -163,7 +177,14 @@ impl Home {
     }
 
     /// Proposes what follows the stores already proposed; returns how far they are known now.
-    pub(crate) fn store(&mut self, sm: &Sm, origin: Member, first: u64, items: Vec<Item>) -> u64 {
+    pub(crate) fn store(
+        &mut self,
+        sm: &Sm,
+        origin: Member,
+        first: u64,
+        items: Vec<Item>,
+        log: &mut Proposer<'_>,
+    ) -> u64 {
         let decided = sm.admitted(origin);
         let mut last = self.admits.get(&origin).copied().unwrap_or(0).max(decided);
         for (n, Item { workspace, tuple }) in (first..).zip(items) {
@@ -177,30 +198,29 @@ impl Home {
             let command = Command::Admit {
                 dot: Dot { origin, n },
                 workspace: workspace.clone(),
-                tuple: tuple.clone(),
+                tuple,
             };
-            if !self.propose(command) {
+            if !log.propose(command.clone()) {
                 break;
             }
             last = n;
-            let place = (workspace.clone(), variable.clone());
-            self.inflight
-                .entry(place)
-                .or_default()
-                .admits
-                .push_back(tuple);
+            self.count(&command);
             // Rule R20: whoever waits for it takes it in the same round.
-            self.pump(sm, &workspace, &variable);
-        }
-        if last > decided {
-            self.admits.insert(origin, last);
+            self.pump(sm, &workspace, &variable, log);
         }
         last
     }
 
     /// A take: proposed when something should match, else parked or, if it does not wait,
     /// proposed all the same so that "empty" is decided (rule R19).
-    pub(crate) fn take(&mut self, sm: &Sm, waiter: Waiter, acks: Vec<u64>, wait: bool) -> Asked {
+    pub(crate) fn take(
+        &mut self,
+        sm: &Sm,
+        waiter: Waiter,
+        acks: Vec<u64>,
+        wait: bool,
+        log: &mut Proposer<'_>,
+    ) -> Asked {
         if self.parked.contains(&waiter.op) {
             self.refresh(&waiter);
             return Asked::Parked;
@@ -208,10 +228,16 @@ impl Home {
         if wait && !self.may_match(sm, &waiter) {
             return self.park(waiter, false);
         }
-        self.propose_take(waiter, acks, wait)
+        self.propose_take(waiter, acks, wait, log)
     }
 
-    fn propose_take(&mut self, waiter: Waiter, acks: Vec<u64>, wait: bool) -> Asked {
+    fn propose_take(
+        &mut self,
+        waiter: Waiter,
+        acks: Vec<u64>,
+        wait: bool,
+        log: &mut Proposer<'_>,
+    ) -> Asked {
         let command = Command::Take {
             op: waiter.op,
             acks,
@@ -219,13 +245,10 @@ impl Home {
             template: waiter.template.clone(),
             wait,
         };
-        if !self.propose(command) {
+        if !log.propose(command.clone()) {
             return Asked::Busy;
         }
-        if let Some(key) = waiter.template.key() {
-            let place = (waiter.workspace.clone(), key.clone());
-            self.inflight.entry(place).or_default().takes += 1;
-        }
+        self.count(&command);
         self.asked
             .insert(waiter.op, (waiter.from, wait.then_some(waiter)));
         Asked::Proposed
@@ -265,7 +288,8 @@ impl Home {
         let live = sm
             .variable(workspace, key)
             .map_or(0, cpe_space::Variable::len);
-        let Some(inflight) = self.inflight.get(&(workspace.clone(), key.clone())) else {
+        let place = (workspace.clone(), Some(key.clone()));
+        let Some(inflight) = self.inflight.get(&place) else {
             return live > 0 && sm.find(workspace, template).is_some();
         };
         live + inflight.admits.len() > inflight.takes
@@ -274,7 +298,13 @@ impl Home {
     }
 
     /// Proposes takes for those who wait for this variable, in order of arrival.
-    pub(crate) fn pump(&mut self, sm: &Sm, workspace: &Name, variable: &Value) {
+    pub(crate) fn pump(
+        &mut self,
+        sm: &Sm,
+        workspace: &Name,
+        variable: &Value,
+        log: &mut Proposer<'_>,
+    ) {
         for key in [Some(variable.clone()), None] {
             let place = (workspace.clone(), key);
             let Some(mut queue) = self.waiters.remove(&place) else {
@@ -285,7 +315,7 @@ impl Home {
                 if self.may_match(sm, &waiter) {
                     let op = waiter.op;
                     let again = waiter.clone();
-                    if self.propose_take(waiter, Vec::new(), true) == Asked::Proposed {
+                    if self.propose_take(waiter, Vec::new(), true, log) == Asked::Proposed {
                         self.parked.remove(&op);
                         continue;
                     }
@@ -342,12 +372,12 @@ impl Home {
     }
 
     /// After an entry was applied: lets waiters have what came free.
-    pub(crate) fn after(&mut self, shard: &Shard, applied: &Applied) {
+    pub(crate) fn after(&mut self, sm: &Sm, applied: &Applied, log: &mut Proposer<'_>) {
         if let Applied::Added {
             workspace, tuple, ..
         } = applied
         {
-            self.pump(shard.sm(), workspace, &variable_of(tuple));
+            self.pump(sm, workspace, &variable_of(tuple), log);
         }
     }
 

@@ -51,12 +51,17 @@ mod api;
 mod boot;
 mod client;
 mod config;
+mod group;
 mod handover;
+mod heartbeat;
 mod home;
 mod peer;
 mod persist;
+mod placement;
+mod query;
 mod read;
 mod request;
+mod route;
 mod serve;
 mod sync;
 mod timers;
@@ -68,9 +73,10 @@ pub use api::{
 };
 pub use boot::BootError;
 pub use config::PeerConfig;
+pub use group::Proposal;
 pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use wire::{
-    FeedPart, Genesis, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES, Message,
-    Operation,
+    FeedPart, Genesis, GroupMessage, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES,
+    Message, Operation,
 };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use cpe_consensus::{Mark, Seat};
 use cpe_membership::{Member, Membership, NodeId};
 use cpe_space::{Config, Name, Session, Shard, ShardId};
 use rand::SeedableRng;
@@ -10,8 +11,12 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::boot::{self, BootError};
 use crate::client::ShardClient;
+use crate::group::{Kept, Proposal, Said};
+use crate::heartbeat::{Heartbeats, Shown};
 use crate::home::Home;
 use crate::persist::{Batch, Image};
+use crate::placement::Survey;
+use crate::query::Serving;
 use crate::read::{Place, QueryState};
 use crate::request::Request;
 use crate::sync::Pull;
@@ -21,6 +26,9 @@ use crate::{Command, Failure, Genesis, PeerConfig, Reply, RequestId};
 
 /// Requests of the local node under way at a time. More are refused as busy.
 pub const MAX_REQUESTS: usize = 262_144;
+
+/// How long the decided index may wait for another write to go along with.
+const MARKS_DELAY: Duration = Duration::from_secs(1);
 
 /// Something that happened to a peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +154,9 @@ pub(crate) enum Timer {
     Deadline(RequestId),
     Grace(ShardId, u64),
     Drain,
+    Heartbeat,
+    Look,
+    Marks,
 }
 
 /// What to do once a batch is durable.
@@ -153,8 +164,10 @@ pub(crate) enum Timer {
 pub(crate) enum After {
     /// The number of this start: operations may carry it now.
     Life,
-    /// So many entries of the shard's tail are decided.
-    Decide(ShardId, usize),
+    /// What the group of a shard accepted in an epoch counts (rule R8).
+    Mark(ShardId, u64, Mark<Member>),
+    /// What was promised or accepted may be said.
+    Send(NodeId, Box<Message>),
     /// This store is in the outbox.
     Outbox(ShardId, u64),
 }
@@ -163,16 +176,30 @@ pub(crate) enum After {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) shard: Shard,
-    /// Present while this node decides for the shard.
+    /// This node's place in the home group, if it has one.
+    pub(crate) seat: Seat<Member, Proposal>,
+    /// Present while this node leads the home group.
     pub(crate) home: Option<Home>,
+    /// Who is believed to lead it.
+    pub(crate) leader: Option<NodeId>,
+    /// Before this, news of another leader does not make requests be sent again.
+    pub(crate) redirect_after: Duration,
     /// The newest home group heard of: never older than the replica's.
     pub(crate) map: Config,
     pub(crate) client: ShardClient,
     /// Decided entries gossiped so far.
     pub(crate) fed: u64,
+    /// Index of the last seal that this node led to.
+    pub(crate) led_until: u64,
     pub(crate) pull: Option<Pull>,
     /// Index of the newest snapshot on disk.
     pub(crate) saved: u64,
+    /// The decided index on disk.
+    pub(crate) marked: u64,
+    /// Index of the last entry on disk.
+    pub(crate) log_end: u64,
+    pub(crate) kept: Kept,
+    pub(crate) shown: Option<Shown>,
 }
 
 /// One node of the mesh, as a state machine.
@@ -205,8 +232,22 @@ pub struct Peer {
     pub(crate) dirty: BTreeSet<ShardId>,
     /// Shards with outcomes to acknowledge.
     pub(crate) unacked: BTreeSet<ShardId>,
-    /// Shards whose tail has entries to write.
+    /// Shards whose group has something to send.
     pub(crate) proposed: BTreeSet<ShardId>,
+    /// What groups said and was not yet done.
+    pub(crate) said: VecDeque<Said>,
+    /// Shards whose decided index has to be written, some time.
+    pub(crate) marks: BTreeSet<ShardId>,
+    marks_due: bool,
+    pub(crate) heartbeats: Heartbeats,
+    pub(crate) survey: Survey,
+    /// Queries of others that wait for a majority to confirm that this node leads.
+    pub(crate) serving: BTreeMap<u64, Serving>,
+    pub(crate) next_serving: u64,
+    /// By shard, epoch and ticket: the query that waits.
+    pub(crate) confirming: BTreeMap<(ShardId, u64, u64), u64>,
+    /// Confirmed and waiting until an index is applied.
+    pub(crate) current: BTreeMap<ShardId, Vec<(u64, u64)>>,
     /// Snapshots being sent, newest per shard.
     pub(crate) snapshots: BTreeMap<ShardId, (u64, Vec<u8>)>,
     /// Set once the number of this start is durable. An operation sent before could share its id
@@ -259,10 +300,20 @@ impl Peer {
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             queries: BTreeMap::new(),
-            next_query: 1,
+            // A home may answer what an earlier start of this node asked.
+            next_query: u64::from(life.boot) << 32,
             dirty: BTreeSet::new(),
             unacked: BTreeSet::new(),
             proposed: BTreeSet::new(),
+            said: VecDeque::new(),
+            marks: BTreeSet::new(),
+            marks_due: false,
+            heartbeats: Heartbeats::default(),
+            survey: Survey::default(),
+            serving: BTreeMap::new(),
+            next_serving: 1,
+            confirming: BTreeMap::new(),
+            current: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             ready: false,
             draining: false,
@@ -280,6 +331,8 @@ impl Peer {
         peer.restore(image)?;
         peer.timers
             .set(Timer::Digest, now + peer.config.digest_interval);
+        peer.beat();
+        peer.look();
         peer.settle();
         Ok(peer)
     }
@@ -338,9 +391,7 @@ impl Peer {
                 Err(error) => self.malformed(None, error.to_string()),
             },
             Input::LinkUp(node) => self.link_up(node),
-            Input::LinkDown(node) => {
-                self.links.remove(&node);
-            }
+            Input::LinkDown(node) => self.link_down(node),
             Input::Persisted(token) => self.persisted(token),
             Input::Command(request, command) => self.command(request, command),
             Input::Cancel(request) => self.cancel(request),
@@ -376,6 +427,9 @@ impl Peer {
             Timer::Deadline(request) => self.deadline(request),
             Timer::Grace(shard, seq) => self.grace_over(shard, seq),
             Timer::Drain => self.continue_drain(),
+            Timer::Heartbeat => self.beat(),
+            Timer::Look => self.look(),
+            Timer::Marks => self.marks_due = true,
         }
     }
 
@@ -388,6 +442,17 @@ impl Peer {
             }
             if let Some(message) = self.loopback.pop_front() {
                 self.receive(self.me.node, message);
+                continue;
+            }
+            if self.obey_group() {
+                continue;
+            }
+            let mut flushed = false;
+            for shard in std::mem::take(&mut self.proposed) {
+                self.flush(shard);
+                flushed = true;
+            }
+            if flushed {
                 continue;
             }
             if !self.write() {
@@ -445,6 +510,13 @@ impl Peer {
         }
     }
 
+    fn link_down(&mut self, node: NodeId) {
+        self.links.remove(&node);
+        for slot in &mut self.slots {
+            slot.leader.take_if(|leader| *leader == node);
+        }
+    }
+
     fn shards_homed_at(&self, node: NodeId) -> Vec<ShardId> {
         let homed = |slot: &&Slot| slot.map.members.iter().any(|member| member.node == node);
         self.slots
@@ -478,10 +550,11 @@ impl Peer {
             Message::Operate {
                 shard,
                 op,
+                attempt,
                 acks,
                 operation,
             } => {
-                self.serve_operation(from, shard, op, acks, operation);
+                self.serve_operation(from, shard, (op, attempt), acks, operation);
             }
             Message::Decided {
                 shard,
@@ -491,7 +564,7 @@ impl Peer {
             } => {
                 self.decided(shard, op, outcome, index);
             }
-            Message::Parked { shard, op } => self.parked(shard, op),
+            Message::Parked { shard, op } => self.parked(from, shard, op),
             Message::Cancel { shard, op } => self.serve_cancel(from, shard, op),
             Message::Ack {
                 shard,
@@ -499,13 +572,31 @@ impl Peer {
                 seqs,
             } => self.serve_ack(from, shard, session, seqs),
             Message::WrongHome { shard, config } => self.learn_home(shard, config),
+            Message::NotLeader {
+                shard,
+                epoch,
+                leader,
+                op,
+            } => self.not_leader(from, shard, epoch, leader, op),
+            Message::Group {
+                shard,
+                epoch,
+                message,
+            } => self.receive_group(from, shard, epoch, message),
+            Message::HbReq { round, have } => self.serve_heartbeat(from, round, have),
+            Message::HbRep {
+                round,
+                since,
+                version,
+                groups,
+            } => self.heartbeat_answered(from, round, (since, version), groups),
             Message::Query {
                 query,
                 shards,
                 workspace,
                 template,
             } => {
-                self.serve_query(from, query, shards, &workspace, template.as_ref());
+                self.serve_query(from, query, shards, workspace, template);
             }
             Message::Answer {
                 query,
@@ -514,7 +605,7 @@ impl Peer {
                 more,
                 elsewhere,
             } => {
-                self.answered(query, &nothing, found, more, elsewhere);
+                self.answered(from, query, &nothing, found, more, elsewhere);
             }
             Message::Feed {
                 shard,
@@ -607,9 +698,16 @@ impl Peer {
 
     /// Hands what has to be durable to storage; false when there was nothing.
     fn write(&mut self) -> bool {
-        for shard in std::mem::take(&mut self.proposed) {
-            self.write_tail(shard);
+        if self.batch.is_empty() && self.afters.is_empty() && !self.marks_due {
+            if !self.marks.is_empty() {
+                self.timers
+                    .set_if_none(Timer::Marks, self.now + MARKS_DELAY);
+            }
+            return false;
         }
+        self.marks_due = false;
+        self.timers.clear(&Timer::Marks);
+        self.save_marks();
         if self.batch.is_empty() && self.afters.is_empty() {
             return false;
         }
@@ -632,7 +730,10 @@ impl Peer {
         for after in afters {
             match after {
                 After::Life => self.ready = true,
-                After::Decide(shard, entries) => self.decide(shard, entries),
+                After::Mark(shard, epoch, mark) => self.mark_durable(shard, epoch, mark),
+                After::Send(to, message) => {
+                    self.send_if(to, *message);
+                }
                 After::Outbox(shard, n) => self.outbox_durable(shard, n),
             }
         }

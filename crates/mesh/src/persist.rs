@@ -10,15 +10,27 @@ pub enum Table {
     Meta = 0,
     /// Own stores that no home has admitted yet (rule R16).
     Outbox = 1,
-    /// Decided entries, by shard and index.
+    /// Entries, by shard and index: decided ones, and beyond them what a member of the home group
+    /// has accepted.
     Log = 2,
     /// State machine snapshots, by shard.
     Snapshot = 3,
+    /// What a member of a home group must not forget, by shard (rules R10 and R13).
+    Seat = 4,
+    /// How much of the log is known to be decided, by shard. May lag.
+    Decided = 5,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Meta, Self::Outbox, Self::Log, Self::Snapshot];
+    pub const ALL: [Self; 6] = [
+        Self::Meta,
+        Self::Outbox,
+        Self::Log,
+        Self::Snapshot,
+        Self::Seat,
+        Self::Decided,
+    ];
 }
 
 /// One change to the durable state.

@@ -25,6 +25,7 @@ pub(crate) struct QueryState {
     workspace: Name,
     template: Option<Template>,
     missing: BTreeSet<ShardId>,
+    tries: u32,
     found: Vec<ShardId>,
 }
 
@@ -168,6 +169,7 @@ impl Peer {
             workspace,
             template,
             missing,
+            tries: 0,
             found: Vec::new(),
         };
         self.queries.insert(query, state);
@@ -187,14 +189,14 @@ impl Peer {
         };
         let mut homes: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
         for shard in &state.missing {
-            let home = self
-                .slot_ref(*shard)
-                .and_then(|slot| slot.map.members.first());
-            if let Some(home) = home {
-                homes.entry(home.node).or_default().push(*shard);
+            if let Some(home) = self.home_for(*shard, state.tries) {
+                homes.entry(home).or_default().push(*shard);
             }
         }
         let (workspace, template) = (state.workspace.clone(), state.template.clone());
+        if let Some(state) = self.queries.get_mut(&query) {
+            state.tries = state.tries.saturating_add(1);
+        }
         for (home, shards) in homes {
             let (workspace, template) = (workspace.clone(), template.clone());
             self.send_if(
@@ -212,15 +214,18 @@ impl Peer {
 
     pub(crate) fn answered(
         &mut self,
+        from: NodeId,
         query: u64,
         nothing: &[ShardId],
         found: Option<(ShardId, Option<Tuple>)>,
         more: Vec<ShardId>,
-        elsewhere: Vec<(ShardId, Config)>,
+        elsewhere: Vec<(ShardId, Config, Option<NodeId>)>,
     ) {
         let moved = !elsewhere.is_empty();
-        for (shard, config) in elsewhere {
+        for (shard, config, leader) in elsewhere {
+            let epoch = config.epoch;
             self.learn_home(shard, config);
+            self.not_leader(from, shard, epoch, leader, None);
         }
         let Some(state) = self.queries.get_mut(&query) else {
             return;
@@ -293,12 +298,9 @@ impl Peer {
             .get(&query)
             .and_then(|state| state.missing.first().copied());
         let shard = missing.unwrap_or(ShardId(0));
-        let home = self
-            .slot_ref(shard)
-            .and_then(|slot| slot.map.members.first());
-        let why = match home {
+        let why = match self.leader_of(shard) {
             Some(home) => format!("no answer from {home}"),
-            None => "nothing was asked in time".to_owned(),
+            None => "none of its members leads".to_owned(),
         };
         Failure::Unavailable {
             shard: shard.0,

@@ -449,7 +449,12 @@ impl Peer {
             joined: self.genesis.is_some(),
             alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
-            homes: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
+            homes: self
+                .slots
+                .iter()
+                .filter(|slot| slot.seat.group().is_some())
+                .count(),
+            leads: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
             applied: self
                 .slots
                 .iter()
@@ -498,6 +503,7 @@ impl Peer {
             shard: slot.shard.id().0,
             epoch: slot.map.epoch,
             members: slot.map.members.clone(),
+            leader: self.leader_of(slot.shard.id()),
             applied: slot.shard.version().index,
             decided: slot
                 .pull

@@ -147,6 +147,7 @@ impl Peer {
             return self.malformed(source, "a feed beyond all indices".to_owned());
         }
         let Some(slot) = self.slot(shard) else { return };
+        // A leader is ahead of all feeds, or will step down and ask.
         if slot.home.is_some() {
             return;
         }
@@ -170,9 +171,18 @@ impl Peer {
             self.feed_error(source, &error);
         }
         if any {
+            self.learned(shard);
             self.compact(shard);
         }
         self.note_version(source, shard, version, any);
+    }
+
+    /// The replica holds history that this node's group did not bring it.
+    fn learned(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        slot.log_end = slot.log_end.max(slot.shard.version().index);
+        self.marks.insert(shard);
+        self.hold(shard);
     }
 
     fn feed_error(&mut self, from: Option<NodeId>, error: &FeedError) {
@@ -215,7 +225,9 @@ impl Peer {
             }
             return;
         }
-        let home = slot.map.members.first().map(|member| member.node);
+        let home = slot
+            .leader
+            .or_else(|| slot.map.members.first().map(|m| m.node));
         let Some(from) = source.or(home) else { return };
         match slot.pull.as_mut() {
             Some(pull) => {
@@ -499,6 +511,7 @@ impl Peer {
         slot.saved = index;
         self.count("snapshots_installed", 1);
         self.save_snapshot(shard, index, bytes);
+        self.learned(shard);
         self.clear_outbox(shard);
         self.learn_home(shard, config);
         self.look_again(shard);
@@ -586,10 +599,7 @@ impl Peer {
         for item in fresh {
             self.wake_readers(&item.workspace, &item.tuple);
         }
-        let home = self
-            .slot_ref(shard)
-            .and_then(|slot| slot.map.members.first());
-        if let Some(home) = home.map(|member| member.node)
+        if let Some(home) = self.home_for(shard, 0)
             && home != origin.node
         {
             self.send_if(

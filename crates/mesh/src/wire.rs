@@ -1,13 +1,20 @@
 //! What peers say to each other (space.md, section 2.4): fire and forget, may be lost,
 //! duplicated and reordered.
 
-use cpe_membership::Member;
+use cpe_consensus::Heartbeat;
+use cpe_membership::{Member, NodeId};
 use cpe_space::{Config, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId, Version};
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
-/// Bytes. The largest message: a feed of one largest entry and what surrounds it.
+use crate::group::Proposal;
+
+/// What the members of a shard's home group say to each other.
+pub type GroupMessage = cpe_consensus::Message<Member, Proposal>;
+
+/// Bytes. The largest message: the undecided tail of a home group's log, or a feed of one largest
+/// entry, and what surrounds it.
 pub const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes. The largest frame given to gossip: gossipsub 0.50 breaks its links near its RPC limit
@@ -130,6 +137,8 @@ pub enum Message {
         shard: ShardId,
         /// Its id: a retry has the same.
         op: OpId,
+        /// Counts the tries.
+        attempt: u32,
         /// Operations whose outcomes were received.
         acks: Vec<u64>,
         /// What to do.
@@ -169,12 +178,51 @@ pub enum Message {
         /// Which.
         seqs: Vec<u64>,
     },
-    /// The receiver is not the shard's home: this is.
+    /// The sender is not in the shard's home group: this is the group.
     WrongHome {
         /// The shard.
         shard: ShardId,
         /// Its home group.
         config: Config,
+    },
+    /// The sender is in the shard's home group and does not lead it: it did nothing.
+    NotLeader {
+        /// The shard.
+        shard: ShardId,
+        /// Epoch of the group.
+        epoch: u64,
+        /// Who leads, as far as the sender knows.
+        leader: Option<NodeId>,
+        /// The operation this answers, and which try of it; none for stores.
+        op: Option<(OpId, u32)>,
+    },
+    /// Between the members of a home group.
+    Group {
+        /// The shard.
+        shard: ShardId,
+        /// Epoch of the group.
+        epoch: u64,
+        /// What.
+        message: GroupMessage,
+    },
+    /// Asks a node how it stands in the home groups it shares with the sender (rule R1): one
+    /// message for all of them.
+    HbReq {
+        /// Counts the rounds of the sender.
+        round: u64,
+        /// The version of the answer the sender has.
+        have: u64,
+    },
+    /// How the sender stands in the home groups it shares with the receiver.
+    HbRep {
+        /// Of the request.
+        round: u64,
+        /// What this answer changes the receiver's knowledge from: nothing applies if it has less.
+        since: u64,
+        /// The version it has then.
+        version: u64,
+        /// Groups that changed in between, with their epochs.
+        groups: Vec<(ShardId, u64, Heartbeat<Member>)>,
     },
     /// Asks a home what it has, decided and current.
     Query {
@@ -197,8 +245,9 @@ pub enum Message {
         found: Option<(ShardId, Option<Tuple>)>,
         /// Further shards that have something.
         more: Vec<ShardId>,
-        /// Shards the receiver is not home of, and their homes as far as it knows.
-        elsewhere: Vec<(ShardId, Config)>,
+        /// Shards the sender does not lead: their home groups, and who leads them, as far as it
+        /// knows.
+        elsewhere: Vec<(ShardId, Config, Option<NodeId>)>,
     },
     /// Decided entries `from + 1 ..` of a shard.
     Feed {

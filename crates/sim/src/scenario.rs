@@ -129,6 +129,15 @@ pub struct Scenario {
     /// Shards of the mesh.
     #[serde(default = "default_shards")]
     pub shards: u16,
+    /// Members a home group should have: 1, 3 or 5.
+    #[serde(default = "default_homes")]
+    pub homes: usize,
+    /// How long a node has to be there before it joins a group that is too small, in milliseconds.
+    #[serde(default = "default_eligible")]
+    pub eligible_ms: f64,
+    /// How long a member has to be gone before another takes its place, in milliseconds.
+    #[serde(default = "default_replace")]
+    pub replace_ms: f64,
     /// Virtual seconds of work under faults.
     pub seconds: f64,
     /// Virtual seconds granted, without faults, until all is settled.
@@ -144,6 +153,18 @@ pub struct Scenario {
 
 fn default_shards() -> u16 {
     16
+}
+
+fn default_homes() -> usize {
+    3
+}
+
+fn default_eligible() -> f64 {
+    3_000.0
+}
+
+fn default_replace() -> f64 {
+    30_000.0
 }
 
 fn default_settle() -> f64 {
@@ -189,6 +210,9 @@ impl Scenario {
         if self.shards == 0 || self.shards > cpe_mesh::Genesis::MAX_SHARDS {
             return bounds("shards", self.shards.to_string(), "1 to 4096");
         }
+        if ![1, 3, 5].contains(&self.homes) {
+            return bounds("homes", self.homes.to_string(), "1, 3 or 5");
+        }
         for (key, value) in [
             ("seconds", self.seconds),
             ("settle_seconds", self.settle_seconds),
@@ -216,6 +240,8 @@ impl Scenario {
             }
         }
         let amounts = [
+            ("eligible_ms", self.eligible_ms),
+            ("replace_ms", self.replace_ms),
             ("faults.delay_min_ms", f.delay_min_ms),
             ("faults.delay_mean_ms", f.delay_mean_ms),
             ("faults.straggle_ms", f.straggle_ms),

@@ -367,6 +367,10 @@ impl World {
         let mut config = PeerConfig::new(card);
         // Small, so that snapshots happen.
         config.log_entries_max = 64;
+        let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
+        config.group_size = self.scenario.homes;
+        config.eligible_after = ms(self.scenario.eligible_ms);
+        config.replace_after = ms(self.scenario.replace_ms);
         if n == 0 {
             let shards = self.scenario.shards;
             let mesh = "simulated".to_owned();
@@ -727,7 +731,8 @@ impl World {
                 && node
                     .peer
                     .as_ref()
-                    .is_some_and(|peer| peer.genesis().is_some())
+                    // A take given up may hold a tuple until its home has put it back.
+                    .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
             && self.difference().is_none()
     }

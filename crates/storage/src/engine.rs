@@ -21,6 +21,8 @@ fn definition(table: Table) -> Definition {
         Table::Outbox => "outbox",
         Table::Log => "log",
         Table::Snapshot => "snapshot",
+        Table::Seat => "seat",
+        Table::Decided => "decided",
     })
 }
 

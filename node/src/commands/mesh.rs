@@ -39,7 +39,11 @@ pub(crate) async fn run(command: MeshCommand, common: Common) -> Result<Status, 
         MeshCommand::Init { dir } => return init(dir, &common).await,
         MeshCommand::Status => status(&client.get("/v1/status", within).await?, &common)?,
         MeshCommand::Peers => peers(&client.get("/v1/peers", within).await?, &common)?,
-        MeshCommand::Shards => shards(&client.get("/v1/shards", within).await?, &common)?,
+        MeshCommand::Shards => {
+            let all = client.get("/v1/shards", within).await?;
+            let peers = client.get("/v1/peers", within).await?;
+            shards(&all, &peers, &common)?;
+        }
         MeshCommand::Drain => {
             let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
             let body = json!({"timeout_ms": timeout_ms});
@@ -132,7 +136,7 @@ fn peers(peers: &Value, common: &Common) -> Result<(), Fault> {
     )
 }
 
-fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
+fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
     if common.json {
         return output::json(shards);
     }
@@ -144,9 +148,13 @@ fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
             .and_then(Value::as_array)
             .map(Vec::as_slice);
         let homes = homes.unwrap_or_default().iter();
+        let leader = shard.get("leader").filter(|leader| !leader.is_null());
         let homes: Vec<_> = homes
             .filter_map(|member| member.get("node"))
-            .map(output::plain)
+            .map(|node| {
+                let mark = if Some(node) == leader { "*" } else { "" };
+                format!("{}{mark}", name_of(node, peers))
+            })
             .collect();
         let lag = number(shard, "decided").saturating_sub(number(shard, "applied"));
         vec![
@@ -158,6 +166,21 @@ fn shards(shards: &Value, common: &Common) -> Result<(), Fault> {
             number(shard, "tuples").to_string(),
         ]
     });
-    let head = ["shard", "home", "epoch", "applied", "lag", "tuples"];
+    let head = [
+        "shard",
+        "homes, * leads",
+        "epoch",
+        "applied",
+        "lag",
+        "tuples",
+    ];
     output::table(&head, rows.collect(), "no shard was written to yet")
+}
+
+/// The name of a node, or its id where the members do not tell.
+fn name_of(node: &Value, peers: &Value) -> String {
+    let peers = peers.as_array().map(Vec::as_slice).unwrap_or_default();
+    let known = peers.iter().find(|peer| peer.get("node") == Some(node));
+    let name = known.and_then(|peer| peer.get("name")).unwrap_or(node);
+    output::plain(name)
 }

@@ -13,6 +13,7 @@ mod disk;
 mod forest;
 mod garbage;
 mod harness;
+mod homes;
 mod lan;
 mod mesh;
 mod namespaces;

@@ -11,7 +11,7 @@ async fn a_node_gives_back_what_it_was_given() {
     let node = Node::builder().ephemeral().start().await.unwrap();
     let space = node.space();
     let stored = space.store("w", "x", Value::from(17)).await.unwrap();
-    assert_eq!(stored, Stored::Home { index: 1 });
+    assert!(matches!(stored, Stored::Home { .. }), "{stored:?}");
     assert_eq!(space.find("w", "x", LONG).await.unwrap(), Value::from(17));
     assert_eq!(space.fetch("w", "x", LONG).await.unwrap(), Value::from(17));
     assert_eq!(space.fetch_try("w", "x", LONG).await.unwrap(), None);

@@ -8,6 +8,7 @@
 )]
 
 mod facts;
+mod groups;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 
 use std::ops::Bound;
 
-use cpe_mesh::{FeedPart, Genesis, Message, Operation};
+use cpe_consensus::{Ballot, Heartbeat};
+use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Proposal};
 use cpe_space::{
     ActorRecord, Command, Config, Dot, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId,
     Sm, Version,
@@ -139,8 +140,62 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::SnapPart { .. } => 18,
         Message::EpochStart { .. } => 19,
         Message::Pending { .. } => 20,
+        Message::NotLeader { .. } => 21,
+        Message::Group { .. } => 22,
+        Message::HbReq { .. } => 23,
+        Message::HbRep { .. } => 24,
     };
-    (place, 21)
+    (place, 25)
+}
+
+/// One of everything that members of a group say to each other.
+fn group_messages() -> Vec<GroupMessage> {
+    let ballot = Ballot {
+        round: 7,
+        node: member(2),
+    };
+    let entries: Vec<Proposal> = commands().into_iter().filter_map(Proposal::new).collect();
+    assert_eq!(entries.len(), commands().len());
+    let (accepted, len, decided, from) = (Some(ballot), u64::MAX / 2, 3, 1);
+    vec![
+        GroupMessage::Prepare {
+            ballot,
+            decided,
+            accepted,
+            len,
+        },
+        GroupMessage::Promise {
+            ballot,
+            accepted: None,
+            len,
+            decided,
+            from,
+            suffix: entries.clone(),
+        },
+        GroupMessage::Sync {
+            ballot,
+            from,
+            suffix: entries.clone(),
+            decided,
+        },
+        GroupMessage::Accept {
+            ballot,
+            from,
+            entries,
+            decided,
+        },
+        GroupMessage::Accepted {
+            ballot,
+            len,
+            decided,
+            gap: true,
+        },
+        GroupMessage::NeedPrepare,
+        GroupMessage::Refuse { promised: ballot },
+        GroupMessage::CatchUp { decided },
+        GroupMessage::Confirm { ballot, round: 4 },
+        GroupMessage::Confirmed { ballot, round: 4 },
+    ]
 }
 
 fn of_operation(operation: &Operation) -> (usize, usize) {
@@ -323,7 +378,7 @@ fn all() -> Vec<Message> {
             nothing: vec![shard],
             found: Some((shard, Some(tuple.clone()))),
             more: vec![shard],
-            elsewhere: vec![(shard, config.clone())],
+            elsewhere: vec![(shard, config.clone(), Some(cpe_membership::NodeId(2)))],
         },
         Message::Feed {
             shard,
@@ -395,12 +450,43 @@ fn all() -> Vec<Message> {
         },
     ] {
         all.push(Message::Operate {
+            attempt: 2,
             shard,
             op,
             acks: vec![3],
             operation,
         });
     }
+    for message in group_messages() {
+        all.push(Message::Group {
+            shard,
+            epoch: 2,
+            message,
+        });
+    }
+    for refused in [None, Some((op, 3))] {
+        all.push(Message::NotLeader {
+            shard,
+            epoch: 2,
+            leader: refused.map(|_| member(2).node),
+            op: refused,
+        });
+    }
+    all.push(Message::HbReq { round: 1, have: 2 });
+    let ballot = Ballot {
+        round: 7,
+        node: member(2),
+    };
+    let heartbeat = Heartbeat {
+        ballot,
+        quorum: true,
+    };
+    all.push(Message::HbRep {
+        round: 1,
+        since: 0,
+        version: u64::MAX,
+        groups: vec![(shard, 2, heartbeat)],
+    });
     for outcome in [
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,

@@ -1,0 +1,325 @@
+//! Which members should be home of which shard (space.md, 2.6). Views of who is there may be wrong:
+//! they decide only what a leader proposes, and a majority of the current group decides that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpe_membership::{Member, MemberState, NodeCard};
+use cpe_space::{Command, Config, ShardId};
+
+use crate::peer::{Peer, Timer};
+use crate::request::Request;
+use crate::{Reply, RequestId};
+
+/// How often leaders look whether their groups are the right ones.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a draining node looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// Groups one node may be changing at a time: each is without a leader for a moment.
+const MAX_MOVES: usize = 32;
+
+/// The capability that says a node gives its homes away and takes none.
+const DRAINING: &str = "draining";
+
+/// How a member was when last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Here,
+    Draining,
+    Silent,
+    Gone,
+}
+
+/// Members by how they are and since when.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    members: BTreeMap<Member, (Standing, Duration)>,
+}
+
+impl Survey {
+    fn note(&mut self, member: Member, standing: Standing, now: Duration) {
+        let entry = self.members.entry(member).or_insert((standing, now));
+        if entry.0 != standing {
+            *entry = (standing, now);
+        }
+    }
+
+    /// Members that are here and have been for so long, besides those in `always`.
+    fn eligible(&self, now: Duration, age: Duration, always: &[Member]) -> Vec<Member> {
+        let here = self.members.iter().filter(|(member, (standing, since))| {
+            *standing == Standing::Here && (*since + age <= now || always.contains(member))
+        });
+        here.map(|(member, _)| *member).collect()
+    }
+
+    /// True for a member that will not come back into its groups, or not soon.
+    fn is_lost(&self, member: Member, now: Duration, patience: Duration) -> bool {
+        match self.members.get(&member) {
+            Some((Standing::Gone | Standing::Draining, _)) => true,
+            Some((Standing::Silent, since)) => *since + patience <= now,
+            None | Some((Standing::Here, _)) => false,
+        }
+    }
+}
+
+impl Peer {
+    /// Looks who is there, and changes the groups this node leads where that is due.
+    pub(crate) fn look(&mut self) {
+        self.timers.set(Timer::Look, self.now + LOOK);
+        self.survey();
+        let mut moving = self.moving();
+        let mut may_prefer = moving == 0;
+        for shard in self.all_shards() {
+            if moving >= MAX_MOVES {
+                break;
+            }
+            match self.place(shard, may_prefer) {
+                Placed::Right => {}
+                Placed::Changed => moving += 1,
+                Placed::Preferred => {
+                    moving += 1;
+                    may_prefer = false;
+                }
+            }
+        }
+    }
+
+    /// Groups that this node has sealed and that have not begun anew.
+    fn moving(&self) -> usize {
+        let me = self.me;
+        let moving = self.slots.iter().filter(|slot| {
+            slot.is_waiting_for_successor(me)
+                || slot
+                    .seat
+                    .group()
+                    .is_some_and(cpe_consensus::Group::is_sealed)
+        });
+        moving.count()
+    }
+
+    fn survey(&mut self) {
+        let now = self.now;
+        let own = if self.draining {
+            Standing::Draining
+        } else {
+            Standing::Here
+        };
+        let mut all = vec![(self.me, own)];
+        for view in self.membership.members() {
+            if view.member.node == self.me.node {
+                continue;
+            }
+            let draining = view
+                .card
+                .is_some_and(|card| card.capabilities.contains_key(DRAINING));
+            let standing = match view.state {
+                MemberState::Alive if draining => Standing::Draining,
+                MemberState::Alive if self.links.contains(&view.member.node) => Standing::Here,
+                MemberState::Alive | MemberState::Suspect | MemberState::Dead => Standing::Silent,
+                MemberState::Left => Standing::Gone,
+            };
+            all.push((view.member, standing));
+        }
+        // A later life of a node ends the earlier ones (rule R10).
+        let mut newest = BTreeMap::new();
+        for (member, _) in &all {
+            let inc = newest.entry(member.node).or_insert(member.inc);
+            *inc = (*inc).max(member.inc);
+        }
+        // Members of groups that nobody has spoken of yet: a leader that has just started.
+        let seats = self.slots.iter().flat_map(|slot| &slot.map.members);
+        let unheard: BTreeSet<Member> = seats
+            .filter(|member| !newest.contains_key(&member.node))
+            .copied()
+            .collect();
+        all.extend(unheard.into_iter().map(|m| (m, Standing::Silent)));
+        for (member, standing) in all {
+            self.survey.note(member, standing, now);
+        }
+        for (member, (standing, _)) in &mut self.survey.members {
+            if newest
+                .get(&member.node)
+                .is_some_and(|inc| *inc > member.inc)
+            {
+                *standing = Standing::Gone;
+            }
+        }
+    }
+
+    /// Proposes the next group of a shard if this node leads it and another is wanted.
+    fn place(&mut self, shard: ShardId, may_prefer: bool) -> Placed {
+        let Some(slot) = self.slot_ref(shard) else {
+            return Placed::Right;
+        };
+        let open = slot.home.is_some() && slot.seat.group().is_some_and(|group| !group.is_sealed());
+        if !open {
+            return Placed::Right;
+        }
+        let config = slot.shard.sm().config().clone();
+        let (members, preferred) = match self.wanted(shard, &config) {
+            Some(members) => (members, false),
+            None if may_prefer => match self.preferred(shard, &config) {
+                Some(members) => (members, true),
+                None => return Placed::Right,
+            },
+            None => return Placed::Right,
+        };
+        let epoch = config.epoch + 1;
+        let next = Config { epoch, members };
+        let sealed = self.with_home(shard, |_, _, log| {
+            log.propose(Command::Seal { config: next })
+        });
+        match sealed {
+            Some(true) if preferred => Placed::Preferred,
+            Some(true) => Placed::Changed,
+            _ => Placed::Right,
+        }
+    }
+
+    /// The group that should follow this one because of its size or because a member is lost.
+    fn wanted(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
+        let (now, patience) = (self.now, self.config.replace_after);
+        let current = &config.members;
+        let lost = |member: &Member| self.survey.is_lost(*member, now, patience);
+        let kept: Vec<Member> = current.iter().copied().filter(|m| !lost(m)).collect();
+        let leaving = current.iter().any(|member| {
+            matches!(
+                self.survey.members.get(member),
+                Some((Standing::Gone | Standing::Draining, _))
+            )
+        });
+        let age = if leaving {
+            Duration::ZERO
+        } else {
+            self.config.eligible_after
+        };
+        let eligible = self.survey.eligible(now, age, &kept);
+        let target = odd(self.config.group_size.min(eligible.len()));
+        // A group whose member is only dead does not shrink: its disk may come back, and two of
+        // three are more than one. Who leaves for good takes its seat along.
+        let size = if leaving {
+            target
+        } else {
+            target.max(current.len())
+        };
+        if kept.len() == current.len() && size == current.len() {
+            return None;
+        }
+        let mut next: Vec<Member> = ranked(shard, kept);
+        next.truncate(size);
+        let others = eligible.into_iter().filter(|m| !current.contains(m));
+        for member in ranked(shard, others) {
+            if next.len() < size {
+                next.push(member);
+            }
+        }
+        if next.len() < size {
+            if !leaving {
+                return None;
+            }
+            next.truncate(odd(next.len()));
+        }
+        let next = ranked(shard, next);
+        (!next.is_empty() && !same(&next, current)).then_some(next)
+    }
+
+    /// One exchange that brings the group nearer to the one that rendezvous hashing wants.
+    fn preferred(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
+        let eligible = self
+            .survey
+            .eligible(self.now, self.config.replace_after, &config.members);
+        let best: Vec<Member> = ranked(shard, eligible)
+            .into_iter()
+            .take(config.members.len())
+            .collect();
+        let better = best.iter().find(|m| !config.members.contains(m))?;
+        let worst = *config.members.iter().rev().find(|m| !best.contains(m))?;
+        let kept = config.members.iter().copied().filter(|m| *m != worst);
+        Some(ranked(shard, kept.chain([*better])))
+    }
+
+    /// Hands every shard to other members.
+    pub(crate) fn drain(&mut self, request: RequestId, within: Duration) {
+        self.draining = true;
+        let card = self.membership.own_card().clone();
+        self.set_card(card);
+        self.requests.insert(request, Request::Drain { within });
+        self.timers.set(Timer::Drain, self.now);
+    }
+
+    /// Shows the others a new card, which says so while this node drains.
+    pub(crate) fn set_card(&mut self, mut card: NodeCard) {
+        if self.draining {
+            card.capabilities
+                .insert(DRAINING.to_owned(), "true".to_owned());
+        }
+        if let Err(error) = self.membership.set_card(self.now, card) {
+            self.malformed(None, error.to_string());
+        }
+    }
+
+    pub(crate) fn continue_drain(&mut self) {
+        self.look();
+        let me = self.me;
+        let heirs = self
+            .survey
+            .eligible(self.now, Duration::ZERO, &[])
+            .iter()
+            .any(|member| *member != me);
+        let busy = self.slots.iter().any(|slot| {
+            let here = slot.map.members.contains(&me) || slot.is_waiting_for_successor(me);
+            (heirs && here) || (slot.client.outbox_len() > 0 && !self.links.is_empty())
+        });
+        if busy {
+            self.timers.set(Timer::Drain, self.now + DRAIN_POLL);
+            return;
+        }
+        let waiting: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, state)| matches!(state, Request::Drain { .. }))
+            .map(|(request, _)| *request)
+            .collect();
+        for request in waiting {
+            self.finish(request, Reply::Done);
+        }
+    }
+}
+
+/// What became of a look at one shard.
+enum Placed {
+    Right,
+    Changed,
+    Preferred,
+}
+
+/// The largest odd number up to one that is not 0.
+fn odd(n: usize) -> usize {
+    match n {
+        0 | 1 => 1,
+        n if n % 2 == 0 => n - 1,
+        n => n,
+    }
+    .min(Config::MAX_MEMBERS)
+}
+
+fn same(a: &[Member], b: &[Member]) -> bool {
+    a.iter().collect::<BTreeSet<_>>() == b.iter().collect::<BTreeSet<_>>()
+}
+
+/// Members by weight for a shard, heaviest first (Thaler and Ravishankar, "Using name-based
+/// mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998): a shard's
+/// choice changes only with the members that come or go.
+fn ranked(shard: ShardId, members: impl IntoIterator<Item = Member>) -> Vec<Member> {
+    let weight = |member: &Member| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&shard.0.to_be_bytes());
+        hasher.update(&member.node.0.to_be_bytes());
+        *hasher.finalize().as_bytes()
+    };
+    let mut weighed: Vec<_> = members.into_iter().map(|m| (weight(&m), m)).collect();
+    weighed.sort_by(|a, b| b.cmp(a));
+    weighed.into_iter().map(|(_, member)| member).collect()
+}

@@ -1,0 +1,113 @@
+//! Where a shard's requests go (rule R15): which group is its home, and who leads it.
+
+use cpe_membership::{Member, NodeId};
+use cpe_space::{Config, OpId, ShardId};
+
+use crate::Event;
+use crate::client::SHOW_EVERY_TRIES;
+use crate::peer::{Peer, Timer};
+
+impl Peer {
+    /// Somebody knows the shard's home better.
+    pub(crate) fn learn_home(&mut self, shard: ShardId, config: Config) {
+        let Some(slot) = self.slot(shard) else { return };
+        let members = 1..=Config::MAX_MEMBERS;
+        if config.epoch <= slot.map.epoch || !members.contains(&config.members.len()) {
+            return;
+        }
+        slot.map = config.clone();
+        slot.leader = None;
+        slot.seat.hear(config.epoch);
+        self.event(Event::Moved(shard, config));
+        self.wake_clients(shard);
+    }
+
+    /// Where to send a request: to who is believed to lead, else to one member after the other
+    /// (rule R15).
+    pub(crate) fn home_for(&self, shard: ShardId, tries: u32) -> Option<NodeId> {
+        let members = &self.slot_ref(shard)?.map.members;
+        if let Some(leader) = self.leader_of(shard)
+            && tries % SHOW_EVERY_TRIES != SHOW_EVERY_TRIES - 1
+        {
+            return Some(leader);
+        }
+        let linked =
+            |member: &&Member| member.node == self.me.node || self.links.contains(&member.node);
+        let reachable: Vec<NodeId> = members.iter().filter(linked).map(|m| m.node).collect();
+        let nth = usize::try_from(tries).unwrap_or(0) % reachable.len().max(1);
+        let first = || members.first().map(|member| member.node);
+        reachable.get(nth).copied().or_else(first)
+    }
+
+    /// Who is believed to lead the home group.
+    pub(crate) fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
+        let slot = self.slot_ref(shard)?;
+        if slot.home.is_some() {
+            return Some(self.me.node);
+        }
+        let told = slot.leader.filter(|leader| *leader != self.me.node);
+        let elected = slot.seat.group().and_then(cpe_consensus::Group::leader);
+        let elected = elected.map(|member| member.node);
+        let elected = elected.filter(|leader| *leader != self.me.node);
+        told.or(elected)
+            .filter(|leader| slot.map.members.iter().any(|m| m.node == *leader))
+    }
+
+    /// An answer that only a leader gives.
+    pub(crate) fn found_leader(&mut self, from: NodeId, shard: ShardId) {
+        if let Some(slot) = self.slot(shard)
+            && slot.map.members.iter().any(|member| member.node == from)
+        {
+            slot.leader = Some(from);
+        }
+    }
+
+    /// A member of the home group did nothing, for it does not lead (space.md, 2.7).
+    pub(crate) fn not_leader(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        epoch: u64,
+        leader: Option<NodeId>,
+        op: Option<(OpId, u32)>,
+    ) {
+        if let Some((id, attempt)) = op {
+            self.refused(shard, id, attempt);
+        }
+        let (now, pause) = (self.now, self.config.retry_first);
+        let Some(slot) = self.slot(shard) else { return };
+        if epoch < slot.map.epoch {
+            return self.tell_epoch(from, shard);
+        }
+        if slot.home.is_some() {
+            return;
+        }
+        let known = slot.leader;
+        slot.leader.take_if(|leader| *leader == from);
+        if let Some(leader) = leader
+            && leader != from
+            && slot.map.members.iter().any(|m| m.node == leader)
+        {
+            slot.leader = Some(leader);
+        }
+        // Two that name each other must not keep requests flying between them: news is acted upon
+        // at once now and then, else with the next try.
+        if slot.leader.is_some() && slot.leader != known && slot.redirect_after <= now {
+            slot.redirect_after = now + pause;
+            self.wake_clients(shard);
+        }
+    }
+
+    /// What waits for the shard's home need not wait for its timer.
+    pub(crate) fn wake_clients(&mut self, shard: ShardId) {
+        for seq in self.open_ops(shard) {
+            self.timers.set(Timer::Op(shard, seq), self.now);
+        }
+        if self
+            .slot_ref(shard)
+            .is_some_and(|slot| slot.client.outbox_len() > 0)
+        {
+            self.timers.set(Timer::Stores(shard), self.now);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Home groups of three: they form, outlive any one member, and answer truly when cut off.
+
+use std::time::Duration;
+
+use cpe_membership::NodeId;
+use cpe_mesh::{Command, Failure, Input, Reply, RequestId, ShardInfo};
+use cpe_tuple::Value;
+
+use crate::{Net, SECOND};
+
+/// Three nodes, long enough together for every group to have grown.
+fn grown() -> Net {
+    let mut net = Net::of(3, true);
+    net.pass(Duration::from_secs(6));
+    net
+}
+
+fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
+    let asked = net.ask(n, Command::Shards);
+    match net.reply(asked) {
+        Some(Reply::Shards(shards)) => shards.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Who leads the home of a variable that has been written to.
+fn leader_of(net: &mut Net, variable: &str) -> u64 {
+    let variable = Value::from(variable);
+    let workspace = cpe_space::Name::new("w").unwrap();
+    let shard = cpe_space::shard_of(&workspace, &variable, 4);
+    let all = shards(net, 1);
+    let info = all.iter().find(|info| info.shard == shard.0).unwrap();
+    info.leader.unwrap().0
+}
+
+fn value(net: &Net, request: RequestId) -> Option<i64> {
+    match net.reply(request) {
+        Some(Reply::Tuple(Some(tuple))) => tuple[1].as_int(),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_young_mesh_has_groups_of_three_within_ten_seconds() {
+    let mut net = grown();
+    for n in 1..=3 {
+        for info in shards(&mut net, n) {
+            assert_eq!(info.members.len(), 3, "{info:?}");
+            assert!(info.leader.is_some(), "{info:?}");
+        }
+    }
+}
+
+#[test]
+fn a_shard_outlives_its_leader_and_keeps_what_was_acknowledged() {
+    for variable in ["a", "b", "c", "d"] {
+        let mut net = grown();
+        let stored = net.out(2, variable, 7);
+        net.pass(SECOND);
+        assert!(matches!(net.reply(stored), Some(Reply::Stored { .. })));
+        let leader = leader_of(&mut net, variable);
+        net.kill(leader);
+        let other = (1..=3).find(|n| *n != leader).unwrap();
+        // The outage is over well within this: four rounds of heartbeats and an election.
+        net.pass(Duration::from_millis(1_500));
+        let taken = net.take(other, variable, false);
+        net.pass(Duration::from_millis(900));
+        assert_eq!(value(&net, taken), Some(7), "{:?}", net.reply(taken));
+    }
+}
+
+#[test]
+fn a_leader_that_comes_back_has_what_was_decided_without_it() {
+    let mut net = grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    let leader = leader_of(&mut net, "a");
+    net.kill(leader);
+    net.pass(Duration::from_secs(2));
+    let others: Vec<u64> = (1..=3).filter(|n| *n != leader).collect();
+    let taken = net.take(others[0], "a", false);
+    net.out(others[1], "a", 2);
+    net.pass(SECOND);
+    assert_eq!(value(&net, taken), Some(1));
+    net.start(leader);
+    net.link_all();
+    net.pass(Duration::from_secs(3));
+    let taken = net.take(leader, "a", false);
+    net.pass(SECOND);
+    assert_eq!(value(&net, taken), Some(2));
+}
+
+#[test]
+fn a_member_cut_off_from_the_others_never_says_empty() {
+    let mut net = grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    let leader = leader_of(&mut net, "a");
+    // Cut off, and still believing that it leads.
+    let others: Vec<u64> = (1..=3).filter(|n| *n != leader).collect();
+    for other in others {
+        net.kill(other);
+    }
+    let taken = net.take(leader, "a", false);
+    net.pass(Duration::from_secs(5));
+    let failed = matches!(
+        net.reply(taken),
+        Some(Reply::Failed(
+            Failure::Unavailable { .. } | Failure::Unknown { .. }
+        ))
+    );
+    assert!(failed, "{:?}", net.reply(taken));
+    // By now it knows, and has said to itself that it did nothing.
+    let taken = net.take(leader, "a", false);
+    net.pass(Duration::from_secs(5));
+    let failure = net.reply(taken);
+    assert!(
+        matches!(failure, Some(Reply::Failed(Failure::Unavailable { .. }))),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn a_drained_member_leaves_every_group() {
+    let mut net = grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    let deadline = Duration::from_secs(10);
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(deadline);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    for info in shards(&mut net, 2) {
+        let there = info.members.iter().any(|member| member.node == NodeId(1));
+        assert!(!there, "{info:?}");
+    }
+    net.kill(1);
+    net.input(NodeId(2), Input::Tick);
+    let taken = net.take(3, "a", false);
+    net.pass(SECOND);
+    assert_eq!(value(&net, taken), Some(1));
+}
