@@ -5,8 +5,9 @@ use crate::guard::Guard;
 use crate::{Ballot, Entry, Group, Message, Output};
 
 /// Bytes of a suffix beyond which a peer is asked to fetch the decided part elsewhere first. An
-/// undecided tail is never above it in an honest group.
-pub(crate) const MAX_SUFFIX_BYTES: usize = 2 * MAX_TAIL_BYTES;
+/// undecided tail is never above it in an honest group, and with what surrounds it the suffix stays
+/// below 8 MiB.
+pub(crate) const MAX_SUFFIX_BYTES: usize = MAX_TAIL_BYTES / 4 * 7;
 
 /// Undecided bytes beyond which nothing more is accepted: more than any leader that keeps its own
 /// bound can have under way.

@@ -302,6 +302,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
     pub(crate) fn install(&mut self, index: u64) {
         if index > self.decided {
             self.log.rebase(index);
+            self.log.unseal(index);
             self.decided = index;
             self.tail_bytes = self.log.bytes_after(index);
         }

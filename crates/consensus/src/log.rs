@@ -94,6 +94,13 @@ impl<E: Entry> Log<E> {
         }
     }
 
+    /// The state at an index is of this epoch still: a seal at or before it was not decided.
+    pub(crate) fn unseal(&mut self, index: u64) {
+        if self.seal.is_some_and(|seal| seal <= index) {
+            self.seal = None;
+        }
+    }
+
     /// Forgets the entries up to an index, of which the state is held instead.
     pub(crate) fn rebase(&mut self, index: u64) {
         if index > self.base {

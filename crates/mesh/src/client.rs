@@ -46,6 +46,8 @@ pub(crate) struct ShardClient {
     outbox: BTreeMap<u64, Out>,
     /// Stores the home has said are decided.
     admitted: u64,
+    /// Stores sent at least once: the last one.
+    sent: u64,
     store_tries: u32,
     next_seq: u64,
     ops: BTreeMap<u64, ClientOp>,
@@ -127,7 +129,11 @@ impl Peer {
         let n = slot.client.stored;
         // The home of a group of one decides by writing: the entry is its own outbox. With more
         // members a proposal may be known elsewhere while it is not yet on this disk.
-        let alone = slot.map.members.len() == 1
+        let of_one = slot
+            .seat
+            .group()
+            .is_some_and(|group| group.members().len() == 1);
+        let alone = of_one
             && slot
                 .client
                 .outbox
@@ -201,19 +207,31 @@ impl Peer {
         if let Some((request, _)) = local {
             self.finish(request, Reply::Pending);
         }
-        // The first of several goes at once; those made meanwhile follow together.
-        self.timers.set(Timer::Stores(shard), self.now);
-        if let Some(slot) = self.slot(shard) {
-            slot.client.store_tries = 0;
-        }
-        self.send_stores(shard);
+        // Those that became durable together go together.
+        self.storing.insert(shard);
+    }
+
+    /// Sends what became durable since the last time.
+    pub(crate) fn send_new_stores(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let from = slot.client.sent.max(slot.client.admitted) + 1;
+        self.send_stores_from(shard, from);
     }
 
     /// Sends the shard's home what it has not admitted.
     pub(crate) fn send_stores(&mut self, shard: ShardId) {
-        let origin = self.me;
         let Some(slot) = self.slot(shard) else { return };
         let from = slot.client.admitted + 1;
+        self.send_stores_from(shard, from);
+    }
+
+    fn send_stores_from(&mut self, shard: ShardId, from: u64) {
+        let origin = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let tries = slot.client.store_tries;
+        let home = self.home_for(shard, tries);
+        let own = home == Some(origin.node);
+        let Some(slot) = self.slot(shard) else { return };
         let mut left = STORE_BYTES;
         let mut items = Vec::new();
         let mut first = 0;
@@ -222,7 +240,8 @@ impl Peer {
         let mut to_show = Vec::new();
         for (n, out) in slot.client.outbox.range(from..) {
             let size = out.item.tuple.size();
-            if !out.durable || (!items.is_empty() && size > left) {
+            let secret = out.direct && !own;
+            if !out.durable || secret || (!items.is_empty() && size > left) {
                 break;
             }
             if items.is_empty() {
@@ -240,9 +259,8 @@ impl Peer {
         if items.is_empty() {
             return;
         }
-        let tries = slot.client.store_tries;
         slot.client.store_tries = tries.saturating_add(1);
-        let home = self.home_for(shard, tries);
+        slot.client.sent = first + items.len() as u64 - 1;
         let pause = self.pause(tries);
         self.timers.set(Timer::Stores(shard), self.now + pause);
         if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
@@ -379,6 +397,7 @@ impl Peer {
                 .timers
                 .set(Timer::Op(shard, seq), self.now + self.config.retry_first);
         }
+        let leader = self.leader_of(shard).is_some();
         let Some(slot) = self.slot(shard) else { return };
         let Some(op) = slot.client.ops.get_mut(&seq) else {
             return;
@@ -388,7 +407,12 @@ impl Peer {
             OpState::Delivered => return,
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
-                let few = slot.client.acks.len().min(ACKS_PER_MESSAGE);
+                // Only a leader makes use of them.
+                let few = if leader {
+                    slot.client.acks.len().min(ACKS_PER_MESSAGE)
+                } else {
+                    0
+                };
                 // Not kept until a home has logged them: a lost acknowledgement only means that an
                 // outcome is remembered until the session ends.
                 let acks = slot.client.acks.drain(..few).collect();

@@ -2,7 +2,7 @@
 
 use cpe_consensus::{Group, Hard, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Entry, MAX_ENTRY_BYTES, Outcome, ShardId, Sm};
+use cpe_space::{Applied, Command, Entry, MAX_ENTRY_BYTES, ShardId, Sm};
 use cpe_tuple::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -231,6 +231,7 @@ impl Peer {
                 group.persisted(mark, out);
             }
         });
+        self.proposed.insert(shard);
     }
 
     /// A message of another member.
@@ -250,6 +251,7 @@ impl Peer {
                     group.receive(sender, message, out);
                 }
             });
+            self.proposed.insert(shard);
         } else if epoch > slot.shard.version().epoch {
             // There is history this node has not seen.
             let next = slot.shard.version().index + 1;
@@ -320,13 +322,16 @@ impl Peer {
             if let Applied::Added { dot: Some(dot), .. } = applied {
                 home.admitted(dot.origin, dot.n);
             }
-            // A take that took nothing had kept others from being tried in its place.
+            if let Applied::Done(op, _) = applied {
+                home.unpark(*op);
+            }
+            // A take that took nothing had kept others from being tried in its place; so has one
+            // that was decided twice, by two leaders.
             if let Command::Take {
                 workspace,
                 template,
                 ..
             } = command
-                && !matches!(applied, Applied::Done(_, Outcome::Taken { .. }))
             {
                 if let Applied::Missed(op) = applied {
                     home.concluded(*op, true);
@@ -335,6 +340,10 @@ impl Peer {
                 home.pump(sm, workspace, &variable, log);
             }
         });
+        if matches!(applied, Applied::Missed(_)) {
+            let at = self.now + self.config.park_lease;
+            self.timers.set_if_none(Timer::Park(shard), at);
+        }
     }
 
     /// This node leads the shard's group now.

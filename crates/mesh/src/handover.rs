@@ -189,7 +189,7 @@ impl Peer {
                 config: slot.map.clone(),
             }
         } else {
-            let index = sm.previous().map_or(0, |(_, sealed_at)| *sealed_at);
+            let index = sm.index();
             Message::EpochStart {
                 shard,
                 config,
@@ -220,13 +220,18 @@ impl Peer {
     /// There is history up to `index` at another node: fetches it at once.
     pub(crate) fn pull_from(&mut self, shard: ShardId, from: NodeId, index: u64) {
         let now = self.now;
-        let Some(slot) = self.slot(shard) else { return };
+        let Some(slot) = self.slots.get_mut(usize::from(shard.0)) else {
+            return;
+        };
+        let linked = &self.links;
         if slot.shard.version().index >= index || index > MAX_INDEX {
             return;
         }
         match slot.pull.as_mut() {
             Some(pull) => {
-                pull.from = from;
+                if !pull.is_fetching() || !linked.contains(&pull.from) {
+                    pull.from = from;
+                }
                 pull.index = pull.index.max(index);
                 self.timers.set_if_none(Timer::Pull(shard), now);
             }

@@ -78,8 +78,10 @@ impl Peer {
     }
 
     pub(crate) fn serve_heartbeat(&mut self, from: NodeId, round: u64, have: u64) {
-        let start = u64::from(self.session.boot) << CHANGES_BITS;
-        let since = if have >> CHANGES_BITS == u64::from(self.session.boot) {
+        // A node whose disk was lost counts its starts anew, in another life.
+        let life = self.me.inc.0.wrapping_mul(0x9E37_79B1) ^ self.session.boot;
+        let start = u64::from(life & 0x00FF_FFFF) << CHANGES_BITS;
+        let since = if have >> CHANGES_BITS == start >> CHANGES_BITS {
             have
         } else {
             0
@@ -144,17 +146,14 @@ impl Peer {
             known.groups.clear();
         }
         known.version = version;
+        // What did not change was dealt with when it came.
+        let epochs: Vec<(ShardId, u64)> = groups.iter().map(|(s, epoch, _)| (*s, *epoch)).collect();
         for (shard, epoch, heartbeat) in groups {
             known.groups.insert(shard, (epoch, heartbeat));
         }
         if round == self.heartbeats.round {
             self.heartbeats.answered.insert(from);
         }
-        let epochs: Vec<(ShardId, u64)> = known
-            .groups
-            .iter()
-            .map(|(shard, (epoch, _))| (*shard, *epoch))
-            .collect();
         for (shard, epoch) in epochs {
             let Some(slot) = self.slot_ref(shard) else {
                 continue;

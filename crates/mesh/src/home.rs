@@ -222,8 +222,11 @@ impl Home {
         log: &mut Proposer<'_>,
     ) -> Asked {
         if self.parked.contains(&waiter.op) {
-            self.refresh(&waiter);
-            return Asked::Parked;
+            if !self.may_match(sm, &waiter) {
+                self.refresh(&waiter);
+                return Asked::Parked;
+            }
+            self.unpark(waiter.op);
         }
         if wait && !self.may_match(sm, &waiter) {
             return self.park(waiter, false);
@@ -297,6 +300,20 @@ impl Home {
                 || inflight.admits.iter().any(|tuple| template.matches(tuple)))
     }
 
+    /// Whether a variable has more tuples, there or coming, than takes under way: without one there
+    /// is no need to look at its waiters.
+    fn may_spare(&self, sm: &Sm, (workspace, key): &Place) -> bool {
+        let Some(variable) = key else {
+            return true;
+        };
+        let live = sm
+            .variable(workspace, variable)
+            .map_or(0, cpe_space::Variable::len);
+        let place = (workspace.clone(), key.clone());
+        let inflight = self.inflight.get(&place);
+        inflight.map_or(live, |i| live + i.admits.len()) > inflight.map_or(0, |i| i.takes)
+    }
+
     /// Proposes takes for those who wait for this variable, in order of arrival.
     pub(crate) fn pump(
         &mut self,
@@ -311,7 +328,10 @@ impl Home {
                 continue;
             };
             let mut left = VecDeque::new();
-            while let Some(waiter) = queue.pop_front() {
+            while self.may_spare(sm, &place) {
+                let Some(waiter) = queue.pop_front() else {
+                    break;
+                };
                 if self.may_match(sm, &waiter) {
                     let op = waiter.op;
                     let again = waiter.clone();

@@ -232,6 +232,8 @@ pub struct Peer {
     pub(crate) dirty: BTreeSet<ShardId>,
     /// Shards with outcomes to acknowledge.
     pub(crate) unacked: BTreeSet<ShardId>,
+    /// Shards with own stores that became durable.
+    pub(crate) storing: BTreeSet<ShardId>,
     /// Shards whose group has something to send.
     pub(crate) proposed: BTreeSet<ShardId>,
     /// What groups said and was not yet done.
@@ -304,6 +306,7 @@ impl Peer {
             next_query: u64::from(life.boot) << 32,
             dirty: BTreeSet::new(),
             unacked: BTreeSet::new(),
+            storing: BTreeSet::new(),
             proposed: BTreeSet::new(),
             said: VecDeque::new(),
             marks: BTreeSet::new(),
@@ -452,6 +455,10 @@ impl Peer {
                 self.flush(shard);
                 flushed = true;
             }
+            for shard in std::mem::take(&mut self.storing) {
+                self.send_new_stores(shard);
+                flushed = true;
+            }
             if flushed {
                 continue;
             }
@@ -545,6 +552,7 @@ impl Peer {
                 upto,
                 index,
             } => {
+                self.found_leader(from, shard);
                 self.admitted(shard, origin, upto, index);
             }
             Message::Operate {
@@ -562,6 +570,7 @@ impl Peer {
                 outcome,
                 index,
             } => {
+                self.found_leader(from, shard);
                 self.decided(shard, op, outcome, index);
             }
             Message::Parked { shard, op } => self.parked(from, shard, op),

@@ -59,6 +59,11 @@ impl Pull {
             snapshot: None,
         }
     }
+
+    /// True while a snapshot is on its way: another node's would begin anew.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.snapshot.is_some()
+    }
 }
 
 impl Peer {
@@ -232,7 +237,7 @@ impl Peer {
         match slot.pull.as_mut() {
             Some(pull) => {
                 pull.index = pull.index.max(version.index);
-                if source.is_some() {
+                if source.is_some() && !pull.is_fetching() {
                     pull.from = from;
                 }
             }

@@ -304,13 +304,13 @@ pub enum Message {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
-    /// An epoch was sealed at `index`: the receiver is in the next home group (rule R11).
+    /// An epoch has ended: the receiver may be in the next home group (rule R11).
     EpochStart {
         /// The shard.
         shard: ShardId,
         /// The next home group.
         config: Config,
-        /// Index of the seal.
+        /// Where the sender stands: at the seal or beyond it.
         index: u64,
     },
     /// Stores no home has admitted yet, for everybody to see.

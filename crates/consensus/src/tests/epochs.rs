@@ -78,6 +78,23 @@ fn a_seal_that_is_replaced_ends_nothing() {
 }
 
 #[test]
+fn a_seal_that_a_state_of_its_epoch_has_passed_ends_nothing() {
+    let mut group = follower(&[]);
+    let seal = crate::Message::Accept {
+        ballot: ballot(1, 1),
+        from: 0,
+        entries: vec![Word::Seal],
+        decided: 0,
+    };
+    answer(&mut group, 1, seal);
+    assert!(group.is_sealed());
+    // Others decided ordinary entries there, and this member got them as a state.
+    group.learn(3, &mut Vec::new());
+    assert!(!group.is_sealed());
+    assert!(group.is_voting());
+}
+
+#[test]
 fn opening_writes_the_record_first_and_forgets_the_old_tail() {
     let mut seat = Place::new(1);
     let mut out = Vec::new();

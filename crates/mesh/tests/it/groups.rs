@@ -139,3 +139,31 @@ fn a_drained_member_leaves_every_group() {
     net.pass(SECOND);
     assert_eq!(value(&net, taken), Some(1));
 }
+
+fn sent(net: &mut Net) -> u64 {
+    let all = (1..=5).map(|n| {
+        let asked = net.ask(n, Command::Status);
+        match net.reply(asked) {
+            Some(Reply::Status(status)) => status.counters["messages_out"],
+            other => panic!("{other:?}"),
+        }
+    });
+    all.sum()
+}
+
+#[test]
+fn an_idle_mesh_whose_groups_have_moved_is_quiet() {
+    let mut net = Net::of(5, true);
+    for variable in ["a", "b", "c", "d", "e", "f"] {
+        net.out(2, variable, 1);
+    }
+    // Long enough for better members to have taken the places of the first three.
+    net.pass(Duration::from_secs(60));
+    assert!(shards(&mut net, 1).iter().any(|info| info.epoch > 2));
+    let before = sent(&mut net);
+    net.pass(Duration::from_secs(10));
+    // Heartbeats both ways between ten pairs five times a second are 2,000 of them; the rest is
+    // membership and digests.
+    let quiet = sent(&mut net) - before;
+    assert!(quiet < 4_000, "{quiet} messages");
+}
