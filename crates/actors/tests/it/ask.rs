@@ -1,0 +1,118 @@
+//! Questions: deadlines, refusals and late answers.
+
+use cpe_actors::{AskError, ExitReason, Options, System, TellError};
+use tokio::time::Instant;
+
+use crate::{Do, MS, SECOND, capacity, gated, log, settle, spawn};
+
+#[tokio::test(start_paused = true)]
+async fn ask_times_out_at_its_deadline() {
+    let system = System::default();
+    let (actor, _gate) = gated(&system, &log(), Options::default().name("p"));
+    let start = Instant::now();
+    let error = actor.ask(Do::Wait).await.unwrap_err();
+    assert_eq!(error.to_string(), "p did not answer within 5s");
+    assert_eq!(start.elapsed().as_secs(), 5);
+    let error = actor.ask_within(20 * MS, Do::Wait).await.unwrap_err();
+    assert_eq!(
+        error,
+        AskError::TimedOut {
+            actor: "p".to_owned(),
+            after: 20 * MS
+        }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ask_says_when_the_mailbox_stayed_full() {
+    let system = System::default();
+    let (actor, _gate) = gated(&system, &log(), capacity(1).name("p"));
+    actor.tell(Do::Wait).await.unwrap();
+    settle().await;
+    actor.tell(Do::Wait).await.unwrap();
+    let error = actor.ask_within(SECOND, Do::Add(1)).await.unwrap_err();
+    assert_eq!(
+        error,
+        AskError::Full {
+            actor: "p".to_owned(),
+            after: SECOND
+        }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ask_tells_refusal_failure_and_death_apart() {
+    let system = System::default();
+    let actor = spawn(&system, &log(), Options::default().name("p"));
+    let refused = actor.ask(Do::Refuse).await.unwrap_err();
+    assert_eq!(refused.to_string(), "p refused the message: told to refuse");
+    assert_eq!(actor.info().failed, 0);
+    let failed = actor.ask(Do::Fail).await.unwrap_err();
+    assert_eq!(failed.to_string(), "p failed: told to fail");
+    let panicked = actor.ask(Do::Panic).await.unwrap_err();
+    assert_eq!(panicked.to_string(), "p failed: panicked: told to panic");
+    actor.stop();
+    let dead = actor.ask(Do::Add(1)).await.unwrap_err();
+    assert_eq!(dead.to_string(), "p is dead: stopped");
+    assert!(matches!(
+        actor.tell(Do::Add(1)).await,
+        Err(TellError::Dead { .. })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_in_the_queue_learns_of_the_end_at_once() {
+    let system = System::default();
+    let (actor, _gate) = gated(&system, &log(), Options::default().name("p"));
+    actor.tell(Do::Wait).await.unwrap();
+    let asker = tokio::spawn({
+        let actor = actor.clone();
+        async move { actor.ask_within(3_600 * SECOND, Do::Add(1)).await }
+    });
+    settle().await;
+    let start = Instant::now();
+    actor.kill();
+    let reason = ExitReason::Killed;
+    assert_eq!(
+        asker.await.unwrap(),
+        Err(AskError::Dead {
+            actor: "p".to_owned(),
+            reason
+        })
+    );
+    assert!(start.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_may_come_later_and_from_elsewhere() {
+    let system = System::default();
+    let actor = spawn(&system, &log(), Options::default().name("p"));
+    assert_eq!(
+        actor
+            .request(|reply| Do::Later(SECOND, reply))
+            .await
+            .unwrap(),
+        7
+    );
+    let error = actor.request(Do::Drop).await.unwrap_err();
+    assert_eq!(
+        error,
+        AskError::Unanswered {
+            actor: "p".to_owned()
+        }
+    );
+    let error = actor.request(Do::FailWith).await.unwrap_err();
+    assert_eq!(error.to_string(), "p failed: no value");
+    let late = actor
+        .request_within(MS, |reply| Do::Later(SECOND, reply))
+        .await
+        .unwrap_err();
+    assert!(matches!(late, AskError::TimedOut { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocking_work_is_done_beside_the_other_actors() {
+    let system = System::default();
+    let actor = spawn(&system, &log(), Options::default());
+    assert_eq!(actor.ask(Do::Block).await.unwrap(), 42);
+}
