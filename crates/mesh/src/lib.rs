@@ -62,6 +62,7 @@ mod query;
 mod read;
 mod request;
 mod route;
+mod scan;
 mod serve;
 mod sync;
 mod timers;
