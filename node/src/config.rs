@@ -68,6 +68,8 @@ pub(crate) struct MeshConfig {
     pub(crate) key: PathBuf,
     /// Look for members on the local network.
     pub(crate) mdns: bool,
+    /// Whether it may be home of parts of the space.
+    pub(crate) homes: bool,
     /// Shards of a mesh this node founds.
     pub(crate) shards: u16,
 }

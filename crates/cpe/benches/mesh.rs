@@ -356,7 +356,7 @@ async fn nodes() -> [Node; 2] {
     };
     // Who founds a mesh is home of all its shards.
     let home = builder("home").start().await.unwrap();
-    let far = builder("far").bootstrap(&home.addresses()[0]);
+    let far = builder("far").homes(false).bootstrap(&home.addresses()[0]);
     let nodes = [home, far.start().await.unwrap()];
     for node in &nodes {
         node.mesh().members(2, LONG).await.unwrap();

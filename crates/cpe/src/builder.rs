@@ -29,6 +29,7 @@ pub struct NodeBuilder {
     pub(crate) mdns: bool,
     pub(crate) capabilities: BTreeMap<String, String>,
     pub(crate) shards: u16,
+    pub(crate) homes: bool,
     pub(crate) kinds: Kinds,
 }
 
@@ -44,6 +45,7 @@ impl Default for NodeBuilder {
             mdns: false,
             capabilities: BTreeMap::new(),
             shards: SHARDS_DEFAULT,
+            homes: true,
             kinds: Kinds::default(),
         }
     }
@@ -110,6 +112,15 @@ impl NodeBuilder {
     /// Shards of the mesh when this node founds it; [`SHARDS_DEFAULT`] by default, at most 4,096.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = shards;
+        self
+    }
+
+    /// Whether this node may be home of parts of the space. Yes by default. A node that says no
+    /// keeps its replica of everything and uses the space as any other, but has no say in what is
+    /// decided: right for a machine that comes and goes. It gives away what it founded as soon as
+    /// there is somebody to take it.
+    pub fn homes(mut self, takes: bool) -> Self {
+        self.homes = takes;
         self
     }
 

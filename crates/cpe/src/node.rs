@@ -109,6 +109,7 @@ impl Node {
         let mesh = admission.mesh_id().to_string();
         let mut config = PeerConfig::new(card.clone());
         config.durable = !builder.ephemeral;
+        config.takes_homes = builder.homes;
         config.genesis = founds.then(|| Genesis {
             mesh: mesh.clone(),
             shards: builder.shards,

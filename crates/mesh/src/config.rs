@@ -18,6 +18,9 @@ pub struct PeerConfig {
     pub durable: bool,
     /// Settings of the membership protocol.
     pub membership: MembershipConfig,
+    /// False for a node that is home of nothing as long as another member can be: it gives away what
+    /// it leads, as a draining node does, and is in no group. True by default.
+    pub takes_homes: bool,
     /// Members a home group should have: 1, 3 or 5. It has fewer while the mesh is smaller. 3.
     pub group_size: usize,
     /// How often the members of home groups ask for each other. A leader is missed after four
@@ -59,6 +62,7 @@ impl PeerConfig {
             genesis: None,
             durable: true,
             membership: MembershipConfig::lan(),
+            takes_homes: true,
             group_size: 3,
             heartbeat: Duration::from_millis(200),
             eligible_after: Duration::from_secs(3),

@@ -20,13 +20,23 @@ const DRAIN_POLL: Duration = Duration::from_millis(50);
 /// Groups one node may be changing at a time: each is without a leader for a moment.
 const MAX_MOVES: usize = 32;
 
-/// The capability that says a node gives its homes away and takes none.
+/// The capability that says a node is about to leave: it gives its homes away and takes none.
 const DRAINING: &str = "draining";
+
+/// The capability that says whether a node may be home of anything. It may when nothing is said.
+const HOMES: &str = "homes";
+
+/// True for a node that is to be in no group.
+fn gives_away(card: &NodeCard) -> bool {
+    let has = |key, value: &str| card.capabilities.get(key).is_some_and(|is| is == value);
+    has(DRAINING, "true") || has(HOMES, "false")
+}
 
 /// How a member was when last looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Here,
+    /// Is to be in no group.
     Draining,
     Silent,
     Gone,
@@ -101,7 +111,7 @@ impl Peer {
 
     fn survey(&mut self) {
         let now = self.now;
-        let own = if self.draining {
+        let own = if gives_away(self.membership.own_card()) {
             Standing::Draining
         } else {
             Standing::Here
@@ -111,9 +121,7 @@ impl Peer {
             if view.member.node == self.me.node {
                 continue;
             }
-            let draining = view
-                .card
-                .is_some_and(|card| card.capabilities.contains_key(DRAINING));
+            let draining = view.card.is_some_and(gives_away);
             let standing = match view.state {
                 MemberState::Alive if draining => Standing::Draining,
                 MemberState::Alive if self.links.contains(&view.member.node) => Standing::Here,
@@ -249,12 +257,9 @@ impl Peer {
         self.timers.set(Timer::Drain, self.now);
     }
 
-    /// Shows the others a new card, which says so while this node drains.
+    /// Shows the others a new card.
     pub(crate) fn set_card(&mut self, mut card: NodeCard) {
-        if self.draining {
-            card.capabilities
-                .insert(DRAINING.to_owned(), "true".to_owned());
-        }
+        tell_homes(&mut card, self.config.takes_homes, self.draining);
         if let Err(error) = self.membership.set_card(self.now, card) {
             self.malformed(None, error.to_string());
         }
@@ -285,6 +290,19 @@ impl Peer {
         for request in waiting {
             self.finish(request, Reply::Done);
         }
+    }
+}
+
+/// Puts into a node's card what placement has to know about it.
+pub(crate) fn tell_homes(card: &mut NodeCard, takes: bool, draining: bool) {
+    let mut say = |key: &str, value: &str| {
+        card.capabilities.insert(key.to_owned(), value.to_owned());
+    };
+    if !takes {
+        say(HOMES, "false");
+    }
+    if draining {
+        say(DRAINING, "true");
     }
 }
 

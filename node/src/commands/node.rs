@@ -52,6 +52,10 @@ pub(crate) struct NodeArgs {
     #[arg(long)]
     mdns: bool,
 
+    /// Be home of nothing: use the space, and leave it to other nodes to decide and keep
+    #[arg(long)]
+    no_homes: bool,
+
     /// Shards of the mesh, when this node founds it
     #[arg(long, value_name = "COUNT")]
     shards: Option<u16>,
@@ -120,6 +124,11 @@ impl NodeArgs {
             "mesh.mdns",
             "--mdns",
             self.mdns.then_some(Value::Bool(true)),
+        );
+        add(
+            "mesh.homes",
+            "--no-homes",
+            self.no_homes.then_some(Value::Bool(false)),
         );
         add("mesh.shards", "--shards", self.shards.map(Value::from));
         add("api.listen", "--api", text(&common.api));
@@ -230,6 +239,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
 async fn start(config: &Config) -> Result<Node, Fault> {
     let mut builder = Node::builder()
         .mdns(config.mesh.mdns)
+        .homes(config.mesh.homes)
         .shards(config.mesh.shards);
     if !config.node.name.is_empty() {
         builder = builder.name(&config.node.name);

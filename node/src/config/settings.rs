@@ -93,6 +93,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(false),
     },
     Setting {
+        key: "mesh.homes",
+        env: "CPE_MESH_HOMES",
+        shape: Shape::Flag,
+        default: || json!(true),
+    },
+    Setting {
         key: "mesh.shards",
         env: "CPE_MESH_SHARDS",
         shape: Shape::Count {

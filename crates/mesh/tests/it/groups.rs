@@ -140,6 +140,24 @@ fn a_drained_member_leaves_every_group() {
     assert_eq!(value(&net, taken), Some(1));
 }
 
+#[test]
+fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
+    let mut net = Net::of(4, true);
+    net.kill(1);
+    net.start_with(1, |config| config.takes_homes = false);
+    net.link_all();
+    net.out(1, "a", 1);
+    // Past the time after which a better member takes another's place.
+    net.pass(Duration::from_secs(45));
+    for info in shards(&mut net, 1) {
+        let there = info.members.iter().any(|member| member.node == NodeId(1));
+        assert!(!there && info.members.len() == 3, "{info:?}");
+    }
+    let taken = net.take(1, "a", false);
+    net.pass(SECOND);
+    assert_eq!(value(&net, taken), Some(1));
+}
+
 fn sent(net: &mut Net) -> u64 {
     let all = (1..=5).map(|n| {
         let asked = net.ask(n, Command::Status);

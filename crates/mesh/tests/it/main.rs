@@ -54,6 +54,10 @@ impl Net {
     }
 
     fn start(&mut self, n: u64) {
+        self.start_with(n, |_| {});
+    }
+
+    fn start_with(&mut self, n: u64, set: impl FnOnce(&mut PeerConfig)) {
         let mut config = PeerConfig::new(NodeCard::new(member(n), format!("n{n}")));
         config.durable = self.durable;
         config.log_entries_max = 32;
@@ -65,6 +69,7 @@ impl Net {
                 founder: member(1),
             });
         }
+        set(&mut config);
         let image = self.disks.entry(NodeId(n)).or_default();
         let peer = Peer::new(config, image, n, self.now).unwrap();
         self.peers.insert(NodeId(n), peer);
