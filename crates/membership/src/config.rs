@@ -9,7 +9,8 @@ use crate::wire::SWIM_BYTES_MAX;
 
 /// Settings of [`Membership`](crate::Membership); every node of a mesh should use the same.
 ///
-/// A dead node is noticed after at most `2 * probe_period + suspicion` and a few gossip rounds.
+/// A dead node is noticed after at most `2 * probe_period + suspicion` and a few gossip rounds, by
+/// nodes that are well themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MembershipConfig {
@@ -22,7 +23,8 @@ pub struct MembershipConfig {
     /// How many others are asked. 1 to 10.
     pub indirect_probes: usize,
     /// How long a suspect may take to object. Shorter means faster detection and more false
-    /// alarms. `probe_period` to 5 minutes.
+    /// alarms. A node that has reason to doubt itself gives up to five times as long.
+    /// `probe_period` to 5 minutes.
     pub suspicion: Duration,
     /// How often news is passed on. 20 ms to 10 s.
     pub gossip_interval: Duration,
@@ -40,8 +42,7 @@ pub struct MembershipConfig {
     pub forget_dead_after: Duration,
     /// A loop that comes this late to its own timers was stalled (a pause, an overloaded
     /// machine): its deadlines are moved by the delay, so that answers which wait in its inbox
-    /// are read before anybody is suspected. foca has no local health score (Lifeguard); this
-    /// takes its place. 50 ms to 60 s.
+    /// are read before anybody is suspected. 50 ms to 60 s.
     pub stall_tolerance: Duration,
 }
 

@@ -46,6 +46,7 @@
 mod card;
 mod cards;
 mod config;
+mod health;
 mod id;
 mod identity;
 mod membership;

@@ -1,9 +1,12 @@
 //! The state machine.
 
+mod exchange;
+mod swim;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use foca::{Foca, Message, NoCustomBroadcast, Notification, Runtime, State, Timer};
+use foca::{Foca, NoCustomBroadcast, State};
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::card::CardError;
 use crate::cards::Cards;
 use crate::config::{ConfigError, MembershipConfig};
+use crate::health::LocalHealth;
 use crate::identity::SwimId;
 use crate::timers::{Due, Timers};
 use crate::wire::{self, DIGEST_ENTRIES_MAX, Frame, Offer, SwimCodec, SwimPacket};
@@ -130,6 +134,8 @@ pub struct Stats {
     pub rejoins: u64,
     /// Times the caller's loop was late by more than the tolerance.
     pub stalls: u64,
+    /// Suspects that were given more time because this node doubted itself.
+    pub reprieves: u64,
 }
 
 /// A membership cannot start.
@@ -172,6 +178,10 @@ pub struct Membership {
     /// Who was last reported as up: reports are differences to this.
     told: BTreeMap<NodeId, Incarnation>,
     joins: BTreeMap<NodeId, u8>,
+    health: LocalHealth,
+    /// Suspicions that were given more time already, by whom they are of and the life and SWIM
+    /// incarnation they are about: at most one a member.
+    reprieved: BTreeMap<NodeId, (SwimId, u16)>,
     rejoined_at: Option<Duration>,
     rejoin_step: u32,
     sends: VecDeque<Output>,
@@ -187,38 +197,6 @@ impl std::fmt::Debug for Membership {
             .field("phase", &self.phase)
             .field("up", &self.told)
             .finish_non_exhaustive()
-    }
-}
-
-/// Collects what foca wants during one call.
-#[derive(Default)]
-struct Wishes {
-    sends: Vec<(SwimId, Vec<u8>)>,
-    timers: Vec<(Duration, Timer<SwimId>)>,
-    touched: Vec<NodeId>,
-    rejoined: bool,
-    defunct: bool,
-}
-
-impl Runtime<SwimId> for Wishes {
-    fn notify(&mut self, notification: Notification<'_, SwimId>) {
-        match notification {
-            Notification::MemberUp(id) | Notification::MemberDown(id) => {
-                self.touched.push(id.node);
-            }
-            Notification::Rename(_, id) => self.touched.push(id.node),
-            Notification::Rejoin(_) => self.rejoined = true,
-            Notification::Defunct => self.defunct = true,
-            Notification::Active | Notification::Idle => {}
-        }
-    }
-
-    fn send_to(&mut self, to: SwimId, data: &[u8]) {
-        self.sends.push((to, wire::swim_frame(data)));
-    }
-
-    fn submit_after(&mut self, event: Timer<SwimId>, after: Duration) {
-        self.timers.push((after, event));
     }
 }
 
@@ -251,6 +229,8 @@ impl Membership {
             cards: Cards::new(card, config.transmissions),
             told: BTreeMap::new(),
             joins: BTreeMap::new(),
+            health: LocalHealth::default(),
+            reprieved: BTreeMap::new(),
             rejoined_at: None,
             rejoin_step: 1,
             sends: VecDeque::new(),
@@ -270,7 +250,9 @@ impl Membership {
         }
         self.stats.packets_in += 1;
         let accepted = from != self.node() && self.handle_frame(from, bytes).is_some();
-        if !accepted {
+        if accepted {
+            self.health.heard();
+        } else {
             self.stats.packets_refused += 1;
         }
     }
@@ -305,6 +287,7 @@ impl Membership {
             .map_or(Duration::ZERO, |at| self.now.saturating_sub(at));
         if late > self.config.stall_tolerance {
             self.stats.stalls += 1;
+            self.health.stalled();
             self.timers.shift(late);
         }
         while self.phase == Phase::Running
@@ -320,32 +303,6 @@ impl Membership {
             Due::Cards => self.offer_cards(),
             Due::Heal => self.heal(),
             Due::Join => self.repeat_joins(),
-        }
-    }
-
-    fn act_swim(&mut self, timer: Timer<SwimId>) {
-        if let Timer::ChangeSuspectToDown {
-            member_id,
-            incarnation,
-            ..
-        } = &timer
-        {
-            // foca 2.0.0 tells a member that it is dead when this timer fires, although it has
-            // objected in time; it then comes back under a new identity for nothing.
-            let accused = foca::Member::new(*member_id, *incarnation, State::Suspect);
-            if self.find(member_id.node) != Some(&accused) {
-                return;
-            }
-        }
-        let forgotten = match &timer {
-            Timer::RemoveDown(id) => Some(id.node),
-            _ => None,
-        };
-        self.with_swim(|swim, wishes| swim.handle_timer(timer, wishes));
-        if let Some(node) = forgotten
-            && self.find(node).is_none()
-        {
-            self.cards.remove(node);
         }
     }
 
@@ -519,312 +476,6 @@ impl Membership {
 
     fn is_up(&self, node: NodeId) -> bool {
         self.told.contains_key(&node)
-    }
-}
-
-/// SWIM.
-impl Membership {
-    fn handle_swim(&mut self, from: NodeId, body: &[u8]) -> Option<()> {
-        let SwimPacket { header, updates } = wire::read_swim(body).ok()?;
-        if header.src.node != from || self.is_flood(&header.src, &updates) {
-            return None;
-        }
-        let own = *self.swim.identity();
-        for other in updates
-            .iter()
-            .map(|update| *update.id())
-            .filter(|id| id.node == own.node)
-        {
-            if other.inc > own.inc {
-                self.become_defunct(other.inc);
-                return Some(());
-            }
-            if other.inc == own.inc && other.bump > own.bump {
-                // Left over from before a restart: foca would declare it down and so flap.
-                match other.bumped(1) {
-                    Some(id) => self.change_identity(id),
-                    None => self.become_defunct(own.inc),
-                }
-                self.greet(from);
-                return Some(());
-            }
-        }
-        let announced = header.message == Message::Announce;
-        self.with_swim(|swim, wishes| swim.handle_data(body, wishes));
-        if self.is_up(from) {
-            self.joins.remove(&from);
-            if announced {
-                self.offer_all(from);
-            }
-        }
-        Some(())
-    }
-
-    /// True when a packet would bring more names than we keep.
-    fn is_flood(&self, src: &SwimId, updates: &[foca::Member<SwimId>]) -> bool {
-        let room = MEMBERS_MAX.saturating_sub(self.swim.iter_membership_state().len());
-        let names = || {
-            updates
-                .iter()
-                .map(|update| update.id().node)
-                .chain([src.node])
-        };
-        updates.len() >= room && names().filter(|node| self.find(*node).is_none()).count() > room
-    }
-
-    /// Runs foca and turns what it wanted into outputs. Its errors are faults of the packet, which
-    /// was checked before, or of the timer queue; it goes on after either.
-    fn with_swim(&mut self, call: impl FnOnce(&mut Swim, &mut Wishes) -> Result<(), foca::Error>) {
-        let mut wishes = Wishes::default();
-        let _outcome = call(&mut self.swim, &mut wishes);
-        self.apply_wishes(wishes);
-    }
-
-    fn apply_wishes(&mut self, wishes: Wishes) {
-        for (after, timer) in wishes.timers {
-            self.timers
-                .set(self.now.saturating_add(after), Due::Swim(timer));
-        }
-        for (to, bytes) in wishes.sends {
-            if to.node != self.node() {
-                self.send(to.node, bytes);
-            }
-        }
-        for node in wishes.touched {
-            self.report(node);
-        }
-        if wishes.rejoined {
-            self.rejoined();
-        }
-        if wishes.defunct {
-            self.become_defunct(self.member().inc);
-        }
-    }
-
-    /// Reports the difference between what was told about a node and what is known.
-    fn report(&mut self, node: NodeId) {
-        if node == self.node() {
-            return;
-        }
-        let known = self
-            .find(node)
-            .map(|member| (member.id().inc, state_of(member)));
-        let active = known
-            .filter(|(_, state)| state.is_active())
-            .map(|(inc, _)| inc);
-        let before = self.told.get(&node).copied();
-        if before == active {
-            return;
-        }
-        if let Some(inc) = before {
-            let member = Member { node, inc };
-            let left = known.is_some_and(|known| known == (inc, MemberState::Left));
-            self.told.remove(&node);
-            self.events.push_back(if left {
-                Output::Left(member)
-            } else {
-                Output::Down(member)
-            });
-        }
-        if let Some(inc) = active {
-            self.told.insert(node, inc);
-            self.joins.remove(&node);
-            self.events.push_back(Output::Up(Member { node, inc }));
-            let has_card = self.cards.get(node).is_some_and(|card| card.inc == inc);
-            if !has_card && self.told.len() <= DIRECT_WANTS_MAX {
-                self.send(node, wire::want_frame(&[node]));
-            }
-            self.wake_for_cards();
-        }
-    }
-
-    fn rejoined(&mut self) {
-        self.stats.rejoins += 1;
-        let recent = |at| self.now.saturating_sub(at) < REJOIN_WINDOW;
-        if self.rejoined_at.is_some_and(recent) {
-            self.rejoin_step = self.rejoin_step.saturating_mul(2);
-            if let Some(id) = self.swim.identity().bumped(self.rejoin_step) {
-                self.change_identity(id);
-            }
-        } else {
-            self.rejoin_step = 1;
-            self.events.push_back(Output::Rejoined);
-        }
-        self.rejoined_at = Some(self.now);
-    }
-
-    fn change_identity(&mut self, id: SwimId) {
-        self.with_swim(|swim, wishes| swim.change_identity(id, wishes));
-    }
-
-    fn become_defunct(&mut self, seen: Incarnation) {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Defunct;
-            self.timers.clear();
-            self.events.push_back(Output::Defunct { seen });
-        }
-    }
-
-    /// Announces ourselves, our card first: who wants to answer needs an address.
-    fn greet(&mut self, to: NodeId) {
-        self.push_card(to, self.node());
-        let known = self.find(to).map(|member| *member.id());
-        let unknown = || {
-            SwimId::new(Member {
-                node: to,
-                inc: Incarnation(0),
-            })
-        };
-        let dst = known.unwrap_or_else(unknown);
-        self.with_swim(|swim, wishes| swim.announce(dst, wishes));
-    }
-
-    fn repeat_joins(&mut self) {
-        let mut again = Vec::new();
-        self.joins.retain(|to, left| {
-            *left -= 1;
-            again.push(*to);
-            *left > 0
-        });
-        if !self.joins.is_empty() {
-            self.timers
-                .set(self.now.saturating_add(JOIN_RETRY), Due::Join);
-        }
-        for to in again {
-            self.greet(to);
-        }
-    }
-
-    fn heal(&mut self) {
-        self.timers.set(
-            self.now.saturating_add(self.config.heal_interval),
-            Due::Heal,
-        );
-        let dead: Vec<NodeId> = self
-            .swim
-            .iter_membership_state()
-            .filter(|member| state_of(member) == MemberState::Dead)
-            .map(|member| member.id().node)
-            .filter(|node| *node != self.node())
-            .collect();
-        for to in self.pick(&dead, HEAL_FANOUT) {
-            self.greet(to);
-        }
-        // Cards come before their owners or without them; who is unknown by now is nobody.
-        if self.cards.len() > self.swim.iter_membership_state().len() {
-            let swim = &self.swim;
-            self.cards
-                .retain(|node| swim.iter_membership_state().any(|m| m.id().node == node));
-        }
-    }
-
-    fn pick(&mut self, from: &[NodeId], wanted: usize) -> Vec<NodeId> {
-        let chosen = index::sample(&mut self.rng, from.len(), wanted.min(from.len()));
-        chosen
-            .into_iter()
-            .filter_map(|at| from.get(at).copied())
-            .collect()
-    }
-
-    fn send(&mut self, to: NodeId, bytes: Vec<u8>) {
-        if self.sends.len() >= SENDS_MAX {
-            self.stats.packets_dropped += 1;
-            return;
-        }
-        self.stats.packets_out += 1;
-        self.sends.push_back(Output::Send { to, bytes });
-    }
-}
-
-/// Cards.
-impl Membership {
-    fn handle_digest(&mut self, from: NodeId, offers: &[Offer]) {
-        let mut wanted = Vec::new();
-        let mut newer = Vec::new();
-        for offer in offers {
-            let theirs = (offer.inc, offer.version);
-            match self.cards.get(offer.node).map(NodeCard::rank) {
-                Some(ours) if ours > theirs => newer.push(offer.node),
-                Some(ours) if ours == theirs => {}
-                _ if offer.node == self.node() => self.outlived_by(offer.inc, offer.version),
-                None if self.cards.len() + wanted.len() >= MEMBERS_MAX => {}
-                _ => wanted.push(offer.node),
-            }
-        }
-        if !wanted.is_empty() {
-            self.send(from, wire::want_frame(&wanted));
-        }
-        for node in newer.into_iter().take(PUSHES_MAX) {
-            self.push_card(from, node);
-        }
-    }
-
-    fn handle_card(&mut self, card: NodeCard) -> Option<()> {
-        card.check().ok()?;
-        if card.node == self.node() {
-            if card.rank() > self.cards.own().rank() {
-                self.outlived_by(card.inc, card.version);
-            }
-            return Some(());
-        }
-        if self.cards.get(card.node).is_none() && self.cards.len() >= MEMBERS_MAX {
-            return None;
-        }
-        let node = card.node;
-        if self.cards.insert(card) {
-            self.events.push_back(Output::Card(node));
-            self.wake_for_cards();
-        }
-        Some(())
-    }
-
-    /// Others hold a later card of ours than we do: from before a restart, or of a later life.
-    fn outlived_by(&mut self, inc: Incarnation, version: u64) {
-        if inc > self.member().inc {
-            self.become_defunct(inc);
-            return;
-        }
-        let mut card = self.cards.own().clone();
-        card.version = version.saturating_add(1);
-        self.cards.set_own(card);
-        self.wake_for_cards();
-    }
-
-    fn push_card(&mut self, to: NodeId, node: NodeId) {
-        if let Some(card) = self.cards.get(node) {
-            let frame = wire::card_frame(card);
-            self.send(to, frame);
-        }
-    }
-
-    fn wake_for_cards(&mut self) {
-        let running = self.phase == Phase::Running;
-        if running && self.cards.has_hot() && !self.timers.is_set_for_cards() {
-            self.timers.set(
-                self.now.saturating_add(self.config.gossip_interval),
-                Due::Cards,
-            );
-        }
-    }
-
-    fn offer_cards(&mut self) {
-        let active: Vec<NodeId> = self.swim.iter_members().map(|m| m.id().node).collect();
-        if active.is_empty() {
-            // Nobody to tell: the next one to come up sets this off again.
-            return;
-        }
-        let frame = wire::digest_frame(&self.cards.take_hot());
-        for to in self.pick(&active, self.config.gossip_fanout) {
-            self.send(to, frame.clone());
-        }
-        self.wake_for_cards();
-    }
-
-    fn offer_all(&mut self, to: NodeId) {
-        let offers = self.cards.offers(|node| self.is_up(node));
-        for page in offers.chunks(DIGEST_ENTRIES_MAX) {
-            self.send(to, wire::digest_frame(page));
-        }
     }
 }
 

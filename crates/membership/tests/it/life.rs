@@ -1,5 +1,7 @@
 //! Joining, dying, leaving and coming back.
 
+use std::time::Duration;
+
 use cpe_membership::{Incarnation, MemberState, Output};
 
 use crate::net::{MS, Net, SECOND, id, life};
@@ -127,6 +129,39 @@ fn a_node_that_was_paused_accuses_nobody() {
         );
         assert_eq!(net.active(n), [1, 2, 3, 4, 5]);
     }
+}
+
+/// Whom node 3 gives up when it hears nobody for so long, over some seeds, and how often it doubted.
+fn given_up_by_a_deaf_node(deaf: Duration) -> (usize, u64) {
+    let (mut given_up, mut reprieves) = (0, 0);
+    for seed in 0..10 {
+        let mut net = Net::joined(5);
+        net.run(seed * 53 * MS);
+        net.forget_events();
+        net.cuts = [1, 2, 4, 5].map(|n| (id(n), id(3))).into();
+        net.run(deaf);
+        net.cuts.clear();
+        net.run(20 * SECOND);
+        let events = net.take_events(3);
+        given_up += events
+            .iter()
+            .filter(|e| matches!(e, Output::Down(_)))
+            .count();
+        reprieves += net.nodes[&id(3)].stats().reprieves;
+        for n in 1..=5 {
+            assert_eq!(net.active(n), [1, 2, 3, 4, 5], "as node {n} sees it");
+        }
+    }
+    (given_up, reprieves)
+}
+
+#[test]
+fn a_node_that_hears_nobody_doubts_itself_first_and_the_others_later() {
+    let (given_up, reprieves) = given_up_by_a_deaf_node(5 * SECOND);
+    assert_eq!(given_up, 0);
+    assert!(reprieves > 0);
+    let (given_up, _) = given_up_by_a_deaf_node(30 * SECOND);
+    assert!(given_up >= 10, "{given_up}");
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! How cards spread: offers of what is new, requests, answers.
+
+use super::*;
+
+impl Membership {
+    pub(super) fn handle_digest(&mut self, from: NodeId, offers: &[Offer]) {
+        let mut wanted = Vec::new();
+        let mut newer = Vec::new();
+        for offer in offers {
+            let theirs = (offer.inc, offer.version);
+            match self.cards.get(offer.node).map(NodeCard::rank) {
+                Some(ours) if ours > theirs => newer.push(offer.node),
+                Some(ours) if ours == theirs => {}
+                _ if offer.node == self.node() => self.outlived_by(offer.inc, offer.version),
+                None if self.cards.len() + wanted.len() >= MEMBERS_MAX => {}
+                _ => wanted.push(offer.node),
+            }
+        }
+        if !wanted.is_empty() {
+            self.send(from, wire::want_frame(&wanted));
+        }
+        for node in newer.into_iter().take(PUSHES_MAX) {
+            self.push_card(from, node);
+        }
+    }
+
+    pub(super) fn handle_card(&mut self, card: NodeCard) -> Option<()> {
+        card.check().ok()?;
+        if card.node == self.node() {
+            if card.rank() > self.cards.own().rank() {
+                self.outlived_by(card.inc, card.version);
+            }
+            return Some(());
+        }
+        if self.cards.get(card.node).is_none() && self.cards.len() >= MEMBERS_MAX {
+            return None;
+        }
+        let node = card.node;
+        if self.cards.insert(card) {
+            self.events.push_back(Output::Card(node));
+            self.wake_for_cards();
+        }
+        Some(())
+    }
+
+    /// Others hold a later card of ours than we do: from before a restart, or of a later life.
+    pub(super) fn outlived_by(&mut self, inc: Incarnation, version: u64) {
+        if inc > self.member().inc {
+            self.become_defunct(inc);
+            return;
+        }
+        let mut card = self.cards.own().clone();
+        card.version = version.saturating_add(1);
+        self.cards.set_own(card);
+        self.wake_for_cards();
+    }
+
+    pub(super) fn push_card(&mut self, to: NodeId, node: NodeId) {
+        if let Some(card) = self.cards.get(node) {
+            let frame = wire::card_frame(card);
+            self.send(to, frame);
+        }
+    }
+
+    pub(super) fn wake_for_cards(&mut self) {
+        let running = self.phase == Phase::Running;
+        if running && self.cards.has_hot() && !self.timers.is_set_for_cards() {
+            self.timers.set(
+                self.now.saturating_add(self.config.gossip_interval),
+                Due::Cards,
+            );
+        }
+    }
+
+    pub(super) fn offer_cards(&mut self) {
+        let active: Vec<NodeId> = self.swim.iter_members().map(|m| m.id().node).collect();
+        if active.is_empty() {
+            // Nobody to tell: the next one to come up sets this off again.
+            return;
+        }
+        let frame = wire::digest_frame(&self.cards.take_hot());
+        for to in self.pick(&active, self.config.gossip_fanout) {
+            self.send(to, frame.clone());
+        }
+        self.wake_for_cards();
+    }
+
+    pub(super) fn offer_all(&mut self, to: NodeId) {
+        let offers = self.cards.offers(|node| self.is_up(node));
+        for page in offers.chunks(DIGEST_ENTRIES_MAX) {
+            self.send(to, wire::digest_frame(page));
+        }
+    }
+}
