@@ -8,24 +8,16 @@ use std::path::Path;
 
 use crate::StartError;
 use crate::admission::file;
-use crate::clock;
 
 /// The same file that a storage locks.
 const LOCK_FILE: &str = "LOCK";
-/// Holds the number of the newest life, in decimal.
-const LIFE_FILE: &str = "life";
-/// Bytes of that file, at most: ten digits and a line's end.
-const LIFE_BYTES_MAX: u64 = 16;
-
 /// A folder nobody else uses, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
     _lock: File,
-    /// The number of this life.
-    pub(crate) incarnation: u32,
 }
 
-/// Locks the folder, making it if need be, and begins a new life.
+/// Locks the folder, making it if need be.
 pub(crate) fn borrow(folder: &Path) -> Result<Borrowed, StartError> {
     std::fs::create_dir_all(folder).map_err(file("create", folder))?;
     let path = folder.join(LOCK_FILE);
@@ -44,21 +36,5 @@ pub(crate) fn borrow(folder: &Path) -> Result<Borrowed, StartError> {
         }
         Err(TryLockError::Error(error)) => return Err(file("lock", &path)(error)),
     }
-    let path = folder.join(LIFE_FILE);
-    let last = match std::fs::metadata(&path) {
-        Ok(found) if found.len() <= LIFE_BYTES_MAX => {
-            let text = std::fs::read_to_string(&path).map_err(file("read", &path))?;
-            text.trim().parse().map_err(file("understand", &path))?
-        }
-        Ok(_) => return Err(file("understand", &path)("it is too long for a number")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(file("read", &path)(error)),
-    };
-    let incarnation = clock::incarnation().max(u32::saturating_add(last, 1));
-    cpe_storage::write_atomically(&path, format!("{incarnation}\n").as_bytes(), 0o644)
-        .map_err(file("write", &path))?;
-    Ok(Borrowed {
-        _lock: lock,
-        incarnation,
-    })
+    Ok(Borrowed { _lock: lock })
 }

@@ -77,6 +77,7 @@ mod desk;
 mod driver;
 mod error;
 mod kinds;
+mod life;
 mod mesh;
 mod node;
 pub mod prelude;

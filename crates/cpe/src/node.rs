@@ -1,7 +1,7 @@
 //! A running node: how its parts are put together, and how they end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::clock::{self, Clock};
 use crate::desk::Desk;
 use crate::driver::{self, Driver, MAIL_MAX};
 use crate::kinds::NodeHandle;
+use crate::life;
 use crate::state::State;
 use crate::{Mesh, NodeBuilder, ShutdownError, Space, StartError};
 
@@ -72,11 +73,13 @@ impl Node {
             opened,
             admission,
             borrowed,
+            life,
         } = open(&builder, !bootstrap.is_empty()).await?;
         let Opened {
             storage,
             completions,
             image,
+            lost,
         } = opened;
 
         let mut network = NetworkConfig::new(
@@ -89,7 +92,8 @@ impl Node {
         network.mdns = builder.mdns;
 
         let (registry, home) = builder.kinds.into_parts();
-        let founds = image.entries.is_empty() && admission.may_found;
+        // Who has forgotten a mesh must not found it again: the others would hold another history.
+        let founds = image.entries.is_empty() && admission.may_found && !lost;
         let mut card = card(&admission.identity, &admission.name, &builder.capabilities);
         let kinds: Vec<_> = registry.names().collect();
         let kinds = kinds.join(",");
@@ -98,8 +102,8 @@ impl Node {
                 .entry(place::KINDS.to_owned())
                 .or_insert(kinds);
         }
-        if let Some(borrowed) = &borrowed {
-            card.inc = Incarnation(borrowed.incarnation);
+        if let Some(life) = life {
+            card.inc = Incarnation(life);
         }
         card.check()?;
 
@@ -310,6 +314,28 @@ struct Ground {
     admission: Admission,
     /// The folder of an ephemeral node that has one.
     borrowed: Option<Borrowed>,
+    /// The number of this life, where a folder remembers the earlier ones and it is a new one.
+    life: Option<u32>,
+}
+
+/// Opens the state of a folder. One that is damaged is moved out of the way: votes it may have
+/// forgotten must not be given again, so the node comes back as a new member that has nothing, and
+/// others give it what they hold.
+fn open_or_set_aside(folder: &Path) -> Result<Opened, StartError> {
+    match Storage::open(folder) {
+        Err(damage @ cpe_storage::OpenError::Corrupt { .. }) => {
+            let aside = Storage::set_aside(folder)?;
+            tracing::error!(
+                %damage,
+                aside = %aside.display(),
+                "the state is damaged and was set aside: this node comes back as a new member and \
+                 waits for the others, who have what was decided. If it was the only one, what it \
+                 held is lost; delete the file set aside and start again to found the mesh anew"
+            );
+            Ok(Storage::open(folder)?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// Opens the state and settles who the node is.
@@ -319,10 +345,22 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
     let (ephemeral, seeks) = (builder.ephemeral, bootstrap || builder.mdns);
     let opening = move || {
         // The state first: its lock keeps a second process from the other files.
-        let (opened, borrowed) = match &folder {
-            Some(folder) if ephemeral => (Storage::ephemeral(), Some(borrowed::borrow(folder)?)),
-            Some(folder) => (Storage::open(folder)?, None),
-            None => (Storage::ephemeral(), None),
+        let (opened, borrowed, life) = match &folder {
+            Some(folder) if ephemeral => {
+                let borrowed = borrowed::borrow(folder)?;
+                (
+                    Storage::ephemeral(),
+                    Some(borrowed),
+                    Some(life::begin(folder)?),
+                )
+            }
+            Some(folder) => {
+                let opened = open_or_set_aside(folder)?;
+                let fresh = opened.image.entries.is_empty();
+                let life = fresh.then(|| life::begin(folder)).transpose()?;
+                (opened, None, life)
+            }
+            None => (Storage::ephemeral(), None, None),
         };
         let admission = admission::admit(&Wish {
             folder: folder.as_deref(),
@@ -335,6 +373,7 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
             opened,
             admission,
             borrowed,
+            life,
         })
     };
     match tokio::task::spawn_blocking(opening).await {

@@ -1,5 +1,7 @@
 //! The database, redb: why, and what it costs, is in `docs/decisions/001-storage-engine.md`.
 
+use std::path::Path;
+
 use cpe_mesh::{Batch, Image, Table, Write};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
@@ -47,22 +49,28 @@ impl Engine {
         }
         let database = builder()
             .create(&path)
-            .map_err(|error| open_error(folder, error))?;
+            .map_err(|error| open_error(folder.path(), &path, error))?;
         let engine = Self { database };
-        let image = engine.read_all(folder)?;
+        let image = engine.read_all(folder.path())?;
         Ok((engine, image))
     }
 
-    /// A database on something else than a file.
-    pub(crate) fn on(backend: impl StorageBackend) -> Result<Self, redb::Error> {
-        Ok(Self {
-            database: builder().create_with_backend(backend)?,
-        })
+    /// A database on something else than a file, called `name` in errors.
+    pub(crate) fn on(
+        backend: impl StorageBackend,
+        name: &Path,
+    ) -> Result<(Self, Image), OpenError> {
+        let database = builder()
+            .create_with_backend(backend)
+            .map_err(|error| open_error(name, name, error))?;
+        let engine = Self { database };
+        let image = engine.read_all(name)?;
+        Ok((engine, image))
     }
 
-    fn read_all(&self, folder: &Folder) -> Result<Image, OpenError> {
+    fn read_all(&self, name: &Path) -> Result<Image, OpenError> {
         let corrupt = |place, detail: &dyn std::fmt::Display| OpenError::Corrupt {
-            path: folder.path().to_owned(),
+            path: name.to_owned(),
             place,
             detail: detail.to_string(),
         };
@@ -154,24 +162,23 @@ fn table_of(write: &Write) -> Table {
     }
 }
 
-fn open_error(folder: &Folder, error: redb::DatabaseError) -> OpenError {
-    let path = folder.database();
+fn open_error(folder: &Path, file: &Path, error: redb::DatabaseError) -> OpenError {
     match error {
         redb::DatabaseError::Storage(redb::StorageError::Io(source))
             if source.kind() != std::io::ErrorKind::InvalidData =>
         {
             OpenError::Io {
                 action: "open",
-                path,
+                path: file.to_owned(),
                 source,
             }
         }
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse {
-            path: folder.path().to_owned(),
+            path: folder.to_owned(),
             pid: None,
         },
         other => OpenError::Corrupt {
-            path: folder.path().to_owned(),
+            path: folder.to_owned(),
             place: Place::File,
             detail: other.to_string(),
         },

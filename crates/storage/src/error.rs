@@ -46,11 +46,20 @@ pub enum OpenError {
         /// What this version reads.
         wanted: &'static str,
     },
+    /// The folder holds as many damaged databases as it may.
+    #[error(
+        "the state in {path} has been damaged {times} times; replace the disk, or use another folder"
+    )]
+    DamagedAgain {
+        /// The folder.
+        path: PathBuf,
+        /// How often.
+        times: u32,
+    },
     /// Stored bytes are not the bytes that were written.
     #[error(
         "the state in {path} is damaged at {place}: {detail}; votes and outbox cannot be trusted, \
-         so move the folder away and start with a new incarnation: what others hold comes back \
-         from them"
+         so set it aside and start with a new incarnation: what others hold comes back from them"
     )]
     Corrupt {
         /// The folder.

@@ -4,6 +4,8 @@
 //! LOCK        held while a process has the folder open; holds its pid
 //! format      "cpe-storage 1\n"
 //! state.redb  the database
+//! state.redb.damaged-N
+//!             one that could not be trusted, kept for whoever wants to look at it
 //! ```
 //!
 //! Identity and configuration files may lie next to these; [`write_atomically`] is for them.
@@ -15,6 +17,12 @@ use std::path::{Path, PathBuf};
 use crate::error::OpenError;
 
 const FORMAT: &str = "cpe-storage 1";
+
+/// What a database that was set aside is called, with a number behind.
+const DAMAGED: &str = "state.redb.damaged-";
+
+/// Databases set aside in one folder, at most: a disk that damages more is not worth a tenth try.
+const DAMAGED_MAX: u32 = 9;
 
 /// Bytes of `format` and `LOCK` that are read.
 const SMALL_FILE_BYTES_MAX: u64 = 64;
@@ -54,6 +62,43 @@ impl Folder {
             self.new = false;
         }
         Ok(())
+    }
+
+    /// True while a database lies here that was set aside.
+    pub(crate) fn has_lost_state(&self) -> bool {
+        (1..=DAMAGED_MAX).any(|n| self.damaged(n).exists())
+    }
+
+    /// Moves the database out of the way, so that the next opening begins an empty one; says where.
+    pub(crate) fn set_aside(&mut self) -> Result<PathBuf, OpenError> {
+        let free = (1..=DAMAGED_MAX).map(|n| self.damaged(n));
+        let Some(aside) = free.into_iter().find(|path| !path.exists()) else {
+            return Err(OpenError::DamagedAgain {
+                path: self.path.clone(),
+                times: DAMAGED_MAX,
+            });
+        };
+        let path = self.database();
+        match fs::rename(&path, &aside) {
+            // It is the file that is missing: an empty one keeps the memory of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::create_new(&aside).map_err(OpenError::io("create", &aside))?;
+            }
+            renamed => renamed.map_err(OpenError::io("move away", &path))?,
+        }
+        let format = self.path.join("format");
+        match fs::remove_file(&format) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::io("remove", &format)(error));
+            }
+            _ => self.new = true,
+        }
+        sync_folder(&self.path).map_err(OpenError::io("sync the folder", &self.path))?;
+        Ok(aside)
+    }
+
+    fn damaged(&self, n: u32) -> PathBuf {
+        self.path.join(format!("{DAMAGED}{n}"))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -1,6 +1,6 @@
 //! The handle a shell holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -39,6 +39,9 @@ pub struct Opened {
     pub completions: mpsc::Receiver<Completion>,
     /// Everything that was stored.
     pub image: Image,
+    /// True when the folder had a state once that was [set aside](Storage::set_aside), and has none
+    /// yet instead: whoever opens it has been a member before and has forgotten what it said.
+    pub lost: bool,
 }
 
 /// The durable state of one peer.
@@ -69,11 +72,18 @@ impl Storage {
         let (engine, image) = Engine::open(&folder)?;
         folder.finish()?;
         let path = folder.path().to_owned();
-        Self::start(engine, Some(folder), image).map_err(|source| OpenError::Io {
-            action: "start the writer thread of",
-            path,
-            source,
-        })
+        let lost = image.entries.is_empty() && folder.has_lost_state();
+        Self::start(engine, Some(folder), image, lost).map_err(start_error(path))
+    }
+
+    /// Moves the state of a folder out of the way after [`OpenError::Corrupt`], so that the next
+    /// [`open`](Self::open) begins an empty one; says where it lies now. Whoever opens it must
+    /// come back as somebody new: in a new incarnation, and never as the founder of a mesh.
+    ///
+    /// # Errors
+    /// [`OpenError`], as for opening; [`OpenError::DamagedAgain`] after nine times.
+    pub fn set_aside(folder: &Path) -> Result<PathBuf, OpenError> {
+        Folder::open(folder)?.set_aside()
     }
 
     /// A storage with the same face that keeps nothing: for nodes whose every start is a new
@@ -90,22 +100,25 @@ impl Storage {
             storage,
             completions,
             image: Image::default(),
+            lost: false,
         }
     }
 
-    /// An empty storage on a backend of the caller's, such as one that fails on purpose.
+    /// A storage on a backend of the caller's, such as one that fails on purpose.
     ///
     /// # Errors
-    /// What the backend or the operating system said.
-    pub fn on_backend(backend: impl StorageBackend) -> Result<Opened, Failed> {
-        let engine = Engine::on(backend).map_err(Failed::new)?;
-        Self::start(engine, None, Image::default()).map_err(Failed::new)
+    /// [`OpenError`], as for a folder.
+    pub fn on_backend(backend: impl StorageBackend) -> Result<Opened, OpenError> {
+        let name = Path::new("(backend)");
+        let (engine, image) = Engine::on(backend, name)?;
+        Self::start(engine, None, image, false).map_err(start_error(name.to_owned()))
     }
 
     fn start(
         engine: Engine,
         folder: Option<Folder>,
         image: Image,
+        lost: bool,
     ) -> Result<Opened, std::io::Error> {
         let (answers, completions) = mpsc::channel(QUEUE_BATCHES_MAX);
         let (jobs, queue) = std::sync::mpsc::sync_channel(QUEUE_BATCHES_MAX);
@@ -128,6 +141,7 @@ impl Storage {
             storage,
             completions,
             image,
+            lost,
         })
     }
 
@@ -199,6 +213,14 @@ impl Storage {
                     .get_or_init(|| Failed::new("the writer thread panicked"));
             }
         }
+    }
+}
+
+fn start_error(path: PathBuf) -> impl FnOnce(std::io::Error) -> OpenError {
+    move |source| OpenError::Io {
+        action: "start the writer thread of",
+        path,
+        source,
     }
 }
 

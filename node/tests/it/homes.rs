@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::harness::{Node, until};
 
 /// Waits until a node sees three members in the home group of every shard written to.
-fn groups_of_three(node: &Node) {
+pub(crate) fn groups_of_three(node: &Node) {
     until("home groups of three", || {
         let shards = node.cpe(&["mesh", "shards", "--json"]).json();
         let shards = shards.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -9,6 +9,7 @@
 mod actors;
 mod api;
 mod config;
+mod damage;
 mod disk;
 mod forest;
 mod garbage;

@@ -154,6 +154,34 @@ fn a_database_that_vanished_is_not_begun_anew() {
 }
 
 #[test]
+fn a_damaged_state_is_set_aside_and_remembered_as_lost() {
+    let (folder, _) = filled();
+    let path = database(folder.path());
+    fs::write(&path, "once upon a time".repeat(1_000)).unwrap();
+    assert!(Storage::open(folder.path()).is_err());
+    let aside = Storage::set_aside(folder.path()).unwrap();
+    assert_eq!(fs::metadata(&aside).unwrap().len(), 16_000);
+    let mut opened = Storage::open(folder.path()).unwrap();
+    assert!(opened.lost && opened.image.entries.is_empty());
+    write(&mut opened, put(b"a", b"1")).result.unwrap();
+    opened.storage.close().unwrap();
+    // It has a state again, and this one is to be trusted.
+    let opened = Storage::open(folder.path()).unwrap();
+    assert!(!opened.lost && opened.image.entries.len() == 1);
+    drop(opened);
+
+    // A file that is gone is remembered too, and a disk that always fails is not tried for ever.
+    for _ in 2..=9 {
+        fs::remove_file(&path).unwrap();
+        assert!(Storage::open(folder.path()).is_err());
+        Storage::set_aside(folder.path()).unwrap();
+        assert!(Storage::open(folder.path()).unwrap().lost);
+    }
+    let error = Storage::set_aside(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("replace the disk"), "{error}");
+}
+
+#[test]
 fn damage_to_the_last_commit_is_not_mistaken_for_a_torn_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = Storage::open(folder.path()).unwrap();

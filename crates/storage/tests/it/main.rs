@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod disk;
+mod faults;
 mod files;
 mod folder;
 mod killed;
