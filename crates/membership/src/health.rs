@@ -1,7 +1,7 @@
 //! How well this node itself is, in its own judgement.
 //!
-//! A node that cannot hear believes everybody else dead. "Lifeguard: Local Health Awareness for More
-//! Accurate Failure Detection" (Dadgar, Phillips and Currey, DSN-W 2018) lets a node that has
+//! A node that cannot hear believes everybody else dead. "Lifeguard: Local Health Awareness for
+//! More Accurate Failure Detection" (Dadgar, Phillips and Currey, DSN-W 2018) lets a node that has
 //! reason to doubt itself give suspects more time. foca has no such score and forbids changing
 //! its timers while it runs; what can be delayed from outside is the step from suspect to dead,
 //! and that is the one that does harm.

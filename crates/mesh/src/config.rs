@@ -18,8 +18,8 @@ pub struct PeerConfig {
     pub durable: bool,
     /// Settings of the membership protocol.
     pub membership: MembershipConfig,
-    /// False for a node that is home of nothing as long as another member can be: it gives away what
-    /// it leads, as a draining node does, and is in no group. True by default.
+    /// False for a node that is home of nothing as long as another member can be: it gives away
+    /// what it leads, as a draining node does, and is in no group. True by default.
     pub takes_homes: bool,
     /// Members a home group should have: 1, 3 or 5. It has fewer while the mesh is smaller. 3.
     pub group_size: usize,

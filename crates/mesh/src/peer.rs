@@ -283,7 +283,7 @@ impl Peer {
         let life = boot::life(&config, image)?;
         let mut card = config.card.clone();
         card.inc = life.inc;
-        // Above any version of an earlier start: with an equal one the others would keep the old card.
+        // Above any version of an earlier start: with an equal one others would keep the old card.
         card.version = (u64::from(life.boot) << 32) | 1;
         crate::placement::tell_homes(&mut card, config.takes_homes, false);
         let me = card.member();

@@ -48,7 +48,7 @@ pub enum OpenError {
     },
     /// The folder holds as many damaged databases as it may.
     #[error(
-        "the state in {path} has been damaged {times} times; replace the disk, or use another folder"
+        "the state in {path} was damaged {times} times; replace the disk, or use another folder"
     )]
     DamagedAgain {
         /// The folder.

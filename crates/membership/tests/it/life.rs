@@ -131,7 +131,8 @@ fn a_node_that_was_paused_accuses_nobody() {
     }
 }
 
-/// Whom node 3 gives up when it hears nobody for so long, over some seeds, and how often it doubted.
+/// How many node 3 gives up when it hears nobody for so long, over some seeds, and how often it
+/// doubted itself.
 fn given_up_by_a_deaf_node(deaf: Duration) -> (usize, u64) {
     let (mut given_up, mut reprieves) = (0, 0);
     for seed in 0..10 {
