@@ -330,7 +330,7 @@ fn open_or_set_aside(folder: &Path) -> Result<Opened, StartError> {
                 aside = %aside.display(),
                 "the state is damaged and was set aside: this node comes back as a new member and \
                  waits for the others, who have what was decided. If it was the only one, what it \
-                 held is lost; delete the file set aside and start again to found the mesh anew"
+                 held is lost; delete the folder set aside and start again to found the mesh anew"
             );
             Ok(Storage::open(folder)?)
         }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use cpe_mesh::{Batch, Image, Table, Write};
+use cpe_mesh::{Image, Table};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
 use crate::error::{OpenError, Place};
 use crate::folder::Folder;
+use crate::overlay::Overlay;
 use crate::record;
 
 /// Bytes redb may keep of the file in memory. The peer holds its state in memory anyway and reads
@@ -28,6 +29,18 @@ fn definition(table: Table) -> Definition {
     })
 }
 
+/// Says how far the log is in the database.
+const CHECKPOINT: Definition = TableDefinition::new("checkpoint");
+const SEQUENCE: &[u8] = b"sequence";
+
+/// What was read from a database.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) image: Image,
+    /// The last group of the log that is in it.
+    pub(crate) sequence: u64,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -36,7 +49,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens or creates the database and reads all of it.
-    pub(crate) fn open(folder: &Folder) -> Result<(Self, Image), OpenError> {
+    pub(crate) fn open(folder: &Folder) -> Result<(Self, Stored), OpenError> {
         let path = folder.database();
         let bytes = std::fs::metadata(&path).map_or(0, |data| data.len());
         if bytes == 0 && !folder.is_new() {
@@ -51,24 +64,24 @@ impl Engine {
             .create(&path)
             .map_err(|error| open_error(folder.path(), &path, error))?;
         let engine = Self { database };
-        let image = engine.read_all(folder.path())?;
-        Ok((engine, image))
+        let stored = engine.read_all(folder.path())?;
+        Ok((engine, stored))
     }
 
     /// A database on something else than a file, called `name` in errors.
     pub(crate) fn on(
         backend: impl StorageBackend,
         name: &Path,
-    ) -> Result<(Self, Image), OpenError> {
+    ) -> Result<(Self, Stored), OpenError> {
         let database = builder()
             .create_with_backend(backend)
             .map_err(|error| open_error(name, name, error))?;
         let engine = Self { database };
-        let image = engine.read_all(name)?;
-        Ok((engine, image))
+        let stored = engine.read_all(name)?;
+        Ok((engine, stored))
     }
 
-    fn read_all(&self, name: &Path) -> Result<Image, OpenError> {
+    fn read_all(&self, name: &Path) -> Result<Stored, OpenError> {
         let corrupt = |place, detail: &dyn std::fmt::Display| OpenError::Corrupt {
             path: name.to_owned(),
             place,
@@ -99,46 +112,57 @@ impl Engine {
                 image.entries.insert((table, key.to_vec()), value.to_vec());
             }
         }
-        Ok(image)
+        let sequence = match transaction.open_table(CHECKPOINT) {
+            Ok(stored) => {
+                let found = stored.get(SEQUENCE);
+                let found = found.map_err(|error| file(error.into()))?;
+                let found = found.as_ref().and_then(|found| {
+                    let bytes = record::unseal(Table::Meta, SEQUENCE, found.value())?;
+                    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+                });
+                found.ok_or_else(|| corrupt(Place::File, &"its checkpoint cannot be read"))?
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => 0,
+            Err(error) => return Err(file(error.into())),
+        };
+        Ok(Stored { image, sequence })
     }
 
-    /// Writes batches in order as one transaction; they are durable when it returns if `sync`.
-    pub(crate) fn commit(&self, batches: &[Batch], sync: bool) -> Result<(), redb::Error> {
+    /// Brings the database up to a group of the log; it is durable when this returns.
+    pub(crate) fn commit(&self, overlay: &Overlay, sequence: u64) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
-        let durability = if sync {
-            Durability::Immediate
-        } else {
-            Durability::None
-        };
-        transaction.set_durability(durability)?;
+        transaction.set_durability(Durability::Immediate)?;
         // With one sync per commit redb cannot tell damage to the last commit from a torn one, and
-        // goes back to the commit before: acknowledged votes would be gone without a word.
+        // goes back to the commit before: the log in front of it may be gone by then.
         transaction.set_two_phase_commit(true);
         for table in Table::ALL {
-            let writes = || batches.iter().flat_map(|batch| &batch.writes);
-            let mut writes = writes().filter(|write| table_of(write) == table).peekable();
-            if writes.peek().is_none() {
+            let all = || (table, Vec::new())..;
+            let here = |at: Table| at == table;
+            let ranges = overlay.ranges.range(all());
+            let mut ranges = ranges.take_while(|((at, _), _)| here(*at)).peekable();
+            let keys = overlay.keys.range(all());
+            let mut keys = keys.take_while(|((at, _), _)| here(*at)).peekable();
+            if ranges.peek().is_none() && keys.peek().is_none() {
                 continue;
             }
-            // Tables are independent, so the order within each is all that matters.
             let mut open = transaction.open_table(definition(table))?;
-            for write in writes {
-                match write {
-                    Write::Put { key, value, .. } => {
+            for ((_, from), to) in ranges {
+                open.retain_in(from.as_slice()..to.as_slice(), |_, _| false)?;
+            }
+            for ((_, key), value) in keys {
+                match value {
+                    Some(value) => {
                         let stored = record::seal(table, key, value);
                         open.insert(key.as_slice(), stored.as_slice())?;
                     }
-                    Write::Delete { key, .. } => {
-                        open.remove(key.as_slice())?;
-                    }
-                    Write::DeleteRange { from, to, .. } => {
-                        if from < to {
-                            open.retain_in(from.as_slice()..to.as_slice(), |_, _| false)?;
-                        }
-                    }
+                    None => drop(open.remove(key.as_slice())?),
                 }
             }
         }
+        let stored = record::seal(Table::Meta, SEQUENCE, &sequence.to_be_bytes());
+        transaction
+            .open_table(CHECKPOINT)?
+            .insert(SEQUENCE, stored.as_slice())?;
         transaction.commit()?;
         Ok(())
     }
@@ -152,14 +176,6 @@ fn builder() -> redb::Builder {
         .set_cache_size(CACHE_BYTES_MAX)
         .set_check_integrity_on_open(true);
     builder
-}
-
-fn table_of(write: &Write) -> Table {
-    match write {
-        Write::Put { table, .. }
-        | Write::Delete { table, .. }
-        | Write::DeleteRange { table, .. } => *table,
-    }
 }
 
 fn open_error(folder: &Path, file: &Path, error: redb::DatabaseError) -> OpenError {

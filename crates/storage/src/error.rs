@@ -88,6 +88,11 @@ impl OpenError {
 pub enum Place {
     /// The engine's own structure.
     File,
+    /// A group of batches in the log.
+    Log {
+        /// Its place among all groups ever written.
+        sequence: u64,
+    },
     /// One record.
     Record {
         /// Its table.
@@ -101,6 +106,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File => f.write_str("the database file"),
+            Self::Log { sequence } => write!(f, "group {sequence} of the log"),
             Self::Record { table, key } => {
                 write!(f, "table {table:?} key ")?;
                 key.iter()

@@ -1,11 +1,12 @@
 //! The folder a node keeps its state in.
 //!
 //! ```text
-//! LOCK        held while a process has the folder open; holds its pid
-//! format      "cpe-storage 1\n"
-//! state.redb  the database
-//! state.redb.damaged-N
-//!             one that could not be trusted, kept for whoever wants to look at it
+//! LOCK          held while a process has the folder open; holds its pid
+//! format        "cpe-storage 2\n"
+//! state.redb    the database
+//! log-NNNNNNNN  segments of the log in front of it
+//! synced        how far the log had been synced
+//! damaged-N/    these files of a state that could not be trusted, for whoever wants to look
 //! ```
 //!
 //! Identity and configuration files may lie next to these; [`write_atomically`] is for them.
@@ -15,13 +16,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::OpenError;
+use crate::log;
 
-const FORMAT: &str = "cpe-storage 1";
+const FORMAT: &str = "cpe-storage 2";
 
-/// What a database that was set aside is called, with a number behind.
-const DAMAGED: &str = "state.redb.damaged-";
+const FORMAT_FILE: &str = "format";
+const DATABASE: &str = "state.redb";
 
-/// Databases set aside in one folder, at most: a disk that damages more is not worth a tenth try.
+/// States set aside in one folder, at most: a disk that damages more is not worth a tenth try.
 const DAMAGED_MAX: u32 = 9;
 
 /// Bytes of `format` and `LOCK` that are read.
@@ -56,7 +58,7 @@ impl Folder {
     pub(crate) fn finish(&mut self) -> Result<(), OpenError> {
         if self.new {
             sync_folder(&self.path).map_err(OpenError::io("sync the folder", &self.path))?;
-            let path = self.path.join("format");
+            let path = self.path.join(FORMAT_FILE);
             write_atomically(&path, format!("{FORMAT}\n").as_bytes(), 0o644)
                 .map_err(OpenError::io("write", &path))?;
             self.new = false;
@@ -64,12 +66,12 @@ impl Folder {
         Ok(())
     }
 
-    /// True while a database lies here that was set aside.
+    /// True while a state lies here that was set aside.
     pub(crate) fn has_lost_state(&self) -> bool {
         (1..=DAMAGED_MAX).any(|n| self.damaged(n).exists())
     }
 
-    /// Moves the database out of the way, so that the next opening begins an empty one; says where.
+    /// Moves the state out of the way, so that the next opening begins an empty one; says where.
     pub(crate) fn set_aside(&mut self) -> Result<PathBuf, OpenError> {
         let free = (1..=DAMAGED_MAX).map(|n| self.damaged(n));
         let Some(aside) = free.into_iter().find(|path| !path.exists()) else {
@@ -78,27 +80,29 @@ impl Folder {
                 times: DAMAGED_MAX,
             });
         };
-        let path = self.database();
-        match fs::rename(&path, &aside) {
-            // It is the file that is missing: an empty one keeps the memory of it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::create_new(&aside).map_err(OpenError::io("create", &aside))?;
+        // The folder is the memory of what happened: it comes first.
+        fs::create_dir(&aside).map_err(OpenError::io("create the folder", &aside))?;
+        sync_folder(&self.path).map_err(OpenError::io("sync the folder", &self.path))?;
+        let there = fs::read_dir(&self.path).map_err(OpenError::io("list", &self.path))?;
+        for entry in there {
+            let name = entry
+                .map_err(OpenError::io("list", &self.path))?
+                .file_name();
+            let Some(text) = name.to_str() else {
+                continue;
+            };
+            if text == DATABASE || text == FORMAT_FILE || log::is_file(text) {
+                let from = self.path.join(&name);
+                fs::rename(&from, aside.join(&name)).map_err(OpenError::io("move away", &from))?;
             }
-            renamed => renamed.map_err(OpenError::io("move away", &path))?,
         }
-        let format = self.path.join("format");
-        match fs::remove_file(&format) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(OpenError::io("remove", &format)(error));
-            }
-            _ => self.new = true,
-        }
+        self.new = true;
         sync_folder(&self.path).map_err(OpenError::io("sync the folder", &self.path))?;
         Ok(aside)
     }
 
     fn damaged(&self, n: u32) -> PathBuf {
-        self.path.join(format!("{DAMAGED}{n}"))
+        self.path.join(format!("damaged-{n}"))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -106,7 +110,7 @@ impl Folder {
     }
 
     pub(crate) fn database(&self) -> PathBuf {
-        self.path.join("state.redb")
+        self.path.join(DATABASE)
     }
 }
 
@@ -150,7 +154,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 
 /// Reads the format; a folder without one is new. It is written last, when all else is there.
 fn is_new(folder: &Path) -> Result<bool, OpenError> {
-    let path = folder.join("format");
+    let path = folder.join(FORMAT_FILE);
     match read_small(&path) {
         Ok(text) => {
             let found = text.lines().next().unwrap_or_default().to_owned();

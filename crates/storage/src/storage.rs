@@ -10,9 +10,13 @@ use cpe_mesh::{Batch, Image};
 use redb::StorageBackend;
 use tokio::sync::mpsc;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Stored};
 use crate::error::{Failed, OpenError, WriteError};
+use crate::files::{Files, InFolder};
 use crate::folder::Folder;
+use crate::keeper::Keeper;
+use crate::log::{self, Log, Unreadable};
+use crate::overlay::Overlay;
 use crate::writer::{self, Job, Shared, Writer};
 
 /// Batches not yet answered, or answered and not yet taken from the completions.
@@ -69,11 +73,12 @@ impl Storage {
     /// [`OpenError`]; nothing has been changed except that an empty folder may exist now.
     pub fn open(folder: &Path) -> Result<Opened, OpenError> {
         let mut folder = Folder::open(folder)?;
-        let (engine, image) = Engine::open(&folder)?;
+        let (engine, stored) = Engine::open(&folder)?;
+        let files = Arc::new(InFolder(folder.path().to_owned()));
+        let ground = Ground::read(engine, stored, files, folder.path())?;
         folder.finish()?;
-        let path = folder.path().to_owned();
-        let lost = image.entries.is_empty() && folder.has_lost_state();
-        Self::start(engine, Some(folder), image, lost).map_err(start_error(path))
+        let lost = ground.image.entries.is_empty() && folder.has_lost_state();
+        ground.start(Some(folder), lost)
     }
 
     /// Moves the state of a folder out of the way after [`OpenError::Corrupt`], so that the next
@@ -104,45 +109,14 @@ impl Storage {
         }
     }
 
-    /// A storage on a backend of the caller's, such as one that fails on purpose.
+    /// A storage in places of the caller's, such as ones that fail on purpose.
     ///
     /// # Errors
     /// [`OpenError`], as for a folder.
-    pub fn on_backend(backend: impl StorageBackend) -> Result<Opened, OpenError> {
-        let name = Path::new("(backend)");
-        let (engine, image) = Engine::on(backend, name)?;
-        Self::start(engine, None, image, false).map_err(start_error(name.to_owned()))
-    }
-
-    fn start(
-        engine: Engine,
-        folder: Option<Folder>,
-        image: Image,
-        lost: bool,
-    ) -> Result<Opened, std::io::Error> {
-        let (answers, completions) = mpsc::channel(QUEUE_BATCHES_MAX);
-        let (jobs, queue) = std::sync::mpsc::sync_channel(QUEUE_BATCHES_MAX);
-        let shared = Arc::<Shared>::default();
-        let writer = Writer {
-            engine,
-            _folder: folder,
-            jobs: queue,
-            shared: Arc::clone(&shared),
-        };
-        let handle = std::thread::Builder::new()
-            .name("cpe-storage".to_owned())
-            .spawn(move || writer.run())?;
-        let storage = Self {
-            answers,
-            shared,
-            writer: Some(Thread { jobs, handle }),
-        };
-        Ok(Opened {
-            storage,
-            completions,
-            image,
-            lost,
-        })
+    pub fn elsewhere(backend: impl StorageBackend, files: impl Files) -> Result<Opened, OpenError> {
+        let name = Path::new("(elsewhere)");
+        let (engine, stored) = Engine::on(backend, name)?;
+        Ground::read(engine, stored, Arc::new(files), name)?.start(None, false)
     }
 
     /// Queues a batch; its [`Completion`] carries `token`. Never blocks.
@@ -216,11 +190,97 @@ impl Storage {
     }
 }
 
-fn start_error(path: PathBuf) -> impl FnOnce(std::io::Error) -> OpenError {
-    move |source| OpenError::Io {
-        action: "start the writer thread of",
-        path,
-        source,
+/// What a storage begins on: a database that has all there is, and an empty log.
+struct Ground {
+    path: PathBuf,
+    engine: Engine,
+    files: Arc<dyn Files>,
+    image: Image,
+    log: Log,
+}
+
+impl Ground {
+    /// Reads the log and brings the database up to it.
+    fn read(
+        engine: Engine,
+        stored: Stored,
+        files: Arc<dyn Files>,
+        path: &Path,
+    ) -> Result<Self, OpenError> {
+        let Stored {
+            mut image,
+            sequence,
+        } = stored;
+        let mut overlay = Overlay::default();
+        let found = log::read(&*files, sequence, |batch| {
+            image.apply(batch.clone());
+            overlay.apply(batch);
+        });
+        let found = found.map_err(|unreadable| match unreadable {
+            Unreadable::Io(name, source) => OpenError::io("read", &path.join(name))(source),
+            Unreadable::Lost(place, detail) => OpenError::Corrupt {
+                path: path.to_owned(),
+                place,
+                detail,
+            },
+        })?;
+        if found.last > sequence {
+            let kept = engine.commit(&overlay, found.last);
+            let kept = kept.map_err(std::io::Error::other);
+            kept.map_err(OpenError::io("write the database of", path))?;
+        }
+        let log = Log::begin(Arc::clone(&files), found);
+        Ok(Self {
+            log: log.map_err(OpenError::io("begin a log in", path))?,
+            path: path.to_owned(),
+            engine,
+            files,
+            image,
+        })
+    }
+
+    fn start(self, folder: Option<Folder>, lost: bool) -> Result<Opened, OpenError> {
+        let (answers, completions) = mpsc::channel(QUEUE_BATCHES_MAX);
+        let (jobs, queue) = std::sync::mpsc::sync_channel(QUEUE_BATCHES_MAX);
+        let (checkpoints, parts) = std::sync::mpsc::sync_channel(1);
+        let (done, kept) = std::sync::mpsc::channel();
+        let shared = Arc::<Shared>::default();
+        let keeper = Keeper {
+            engine: self.engine,
+            files: self.files,
+            jobs: parts,
+            done,
+        };
+        let writer = Writer {
+            log: self.log,
+            keeper: checkpoints,
+            kept,
+            _folder: folder,
+            jobs: queue,
+            shared: Arc::clone(&shared),
+        };
+        let run = || -> std::io::Result<JoinHandle<()>> {
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let keeper = thread("cpe-keeper").spawn(move || keeper.run())?;
+            thread("cpe-storage").spawn(move || {
+                let checkpoints = writer.run();
+                // The folder stays locked until the database is closed too.
+                drop(checkpoints.keeper);
+                drop(keeper.join());
+            })
+        };
+        let handle = run().map_err(OpenError::io("start the threads of", &self.path))?;
+        let storage = Storage {
+            answers,
+            shared,
+            writer: Some(Thread { jobs, handle }),
+        };
+        Ok(Opened {
+            storage,
+            completions,
+            image: self.image,
+            lost,
+        })
     }
 }
 

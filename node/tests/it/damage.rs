@@ -48,7 +48,7 @@ fn a_founder_whose_disk_flips_bits_comes_back_as_a_new_member_that_founds_nothin
         node.sees(3);
     }
     assert!(incarnation("a", &b) > before);
-    assert!(a.data().join("state.redb.damaged-1").exists());
+    assert!(a.data().join("damaged-1").exists());
     for n in 1..=10 {
         let name = format!("v{n}");
         let got = a.cpe(&["space", "fetch", "w", &name, "--timeout", "20s"]);

@@ -1,78 +1,24 @@
 //! Disks that refuse.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use cpe_storage::WriteError;
 
-use cpe_storage::{Storage, StorageBackend, WriteError};
-use redb::backends::InMemoryBackend;
-
+use crate::medium::Disk;
 use crate::{put, write};
 
-/// A disk in memory that can be full, or lose its power of speech at a sync.
-#[derive(Debug)]
-struct Disk {
-    memory: InMemoryBackend,
-    faults: Arc<Faults>,
-}
-
-#[derive(Debug, Default)]
-struct Faults {
-    full: AtomicBool,
-    sync_fails: AtomicBool,
-    syncs: AtomicU64,
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> Result<u64, io::Error> {
-        self.memory.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.memory.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        if self.faults.full.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.memory.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), io::Error> {
-        self.faults.syncs.fetch_add(1, Ordering::SeqCst);
-        if self.faults.sync_fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the sync was refused"));
-        }
-        self.memory.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        if self.faults.full.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.memory.write(offset, data)
-    }
-}
-
-fn disk() -> (cpe_storage::Opened, Arc<Faults>) {
-    let faults = Arc::<Faults>::default();
-    let disk = Disk {
-        memory: InMemoryBackend::new(),
-        faults: Arc::clone(&faults),
-    };
-    (Storage::on_backend(disk).unwrap(), faults)
+fn disk() -> (cpe_storage::Opened, Disk) {
+    let disk = Disk::default();
+    (disk.open().unwrap(), disk)
 }
 
 #[test]
 fn a_full_disk_stops_the_storage_with_the_first_cause() {
-    let (mut opened, faults) = disk();
+    let (mut opened, disk) = disk();
     write(&mut opened, put(b"a", b"1")).result.unwrap();
-    faults.full.store(true, Ordering::SeqCst);
+    disk.state().full = true;
     let first = write(&mut opened, put(b"b", b"2")).result.unwrap_err();
     assert!(first.to_string().contains("free space"), "{first}");
     // Space that comes back does not make the storage trustworthy again.
-    faults.full.store(false, Ordering::SeqCst);
+    disk.state().full = false;
     let Err(WriteError::Failed(again)) = opened.storage.write(9, put(b"c", b"3"), true) else {
         panic!("a failed storage took a batch");
     };
@@ -82,8 +28,8 @@ fn a_full_disk_stops_the_storage_with_the_first_cause() {
 
 #[test]
 fn everything_queued_behind_a_failure_fails_too() {
-    let (mut opened, faults) = disk();
-    faults.sync_fails.store(true, Ordering::SeqCst);
+    let (mut opened, disk) = disk();
+    disk.state().sync_fails = true;
     let mut taken = 0;
     for token in 0..200 {
         match opened
@@ -109,8 +55,8 @@ fn everything_queued_behind_a_failure_fails_too() {
 
 #[test]
 fn an_unsynced_write_that_fails_later_is_not_forgotten() {
-    let (mut opened, faults) = disk();
-    faults.sync_fails.store(true, Ordering::SeqCst);
+    let (mut opened, disk) = disk();
+    disk.state().sync_fails = true;
     opened.storage.write(1, put(b"a", b"1"), false).unwrap();
     opened.completions.blocking_recv().unwrap().result.unwrap();
     assert!(opened.storage.close().is_err());
@@ -118,8 +64,8 @@ fn an_unsynced_write_that_fails_later_is_not_forgotten() {
 
 #[test]
 fn batches_that_wait_share_a_sync() {
-    let (mut opened, faults) = disk();
-    let before = faults.syncs.load(Ordering::SeqCst);
+    let (mut opened, disk) = disk();
+    let before = disk.state().syncs;
     for token in 0..1_000 {
         opened
             .storage
@@ -129,6 +75,6 @@ fn batches_that_wait_share_a_sync() {
     for _ in 0..1_000 {
         opened.completions.blocking_recv().unwrap().result.unwrap();
     }
-    let syncs = faults.syncs.load(Ordering::SeqCst) - before;
+    let syncs = disk.state().syncs - before;
     assert!(syncs < 1_000, "{syncs} syncs for 1000 batches");
 }

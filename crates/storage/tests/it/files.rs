@@ -160,7 +160,8 @@ fn a_damaged_state_is_set_aside_and_remembered_as_lost() {
     fs::write(&path, "once upon a time".repeat(1_000)).unwrap();
     assert!(Storage::open(folder.path()).is_err());
     let aside = Storage::set_aside(folder.path()).unwrap();
-    assert_eq!(fs::metadata(&aside).unwrap().len(), 16_000);
+    let kept = fs::read(aside.join("state.redb")).unwrap();
+    assert_eq!(kept.len(), 16_000);
     let mut opened = Storage::open(folder.path()).unwrap();
     assert!(opened.lost && opened.image.entries.is_empty());
     write(&mut opened, put(b"a", b"1")).result.unwrap();
@@ -182,7 +183,7 @@ fn a_damaged_state_is_set_aside_and_remembered_as_lost() {
 }
 
 #[test]
-fn damage_to_the_last_commit_is_not_mistaken_for_a_torn_one() {
+fn damage_to_the_last_group_is_not_mistaken_for_a_torn_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = Storage::open(folder.path()).unwrap();
     let value = |n: u64| n.to_be_bytes().repeat(25);
@@ -192,25 +193,76 @@ fn damage_to_the_last_commit_is_not_mistaken_for_a_torn_one() {
             .unwrap();
     }
     // What a power cut leaves after the last acknowledgement.
-    let good = fs::read(database(folder.path())).unwrap();
+    let names = ["format", "state.redb", "log-00000001", "synced"];
+    let good = names.map(|name| (name, fs::read(folder.path().join(name)).unwrap()));
     drop(opened);
-    fs::write(database(folder.path()), &good).unwrap();
-    assert_eq!(
-        Storage::open(folder.path()).unwrap().image.entries.len(),
-        20
-    );
-
-    let last = value(19);
-    let mut refused = 0;
-    for at in (0..good.len() - last.len()).filter(|at| good[*at..].starts_with(&last)) {
-        let mut bad = good.clone();
-        bad[at + 50] ^= 0x04;
-        fs::write(database(folder.path()), &bad).unwrap();
-        match Storage::open(folder.path()) {
-            Ok(opened) => assert_eq!(opened.image.entries.len(), 20, "byte {at}"),
-            Err(OpenError::Corrupt { .. }) => refused += 1,
-            Err(error) => panic!("{error}"),
+    let left = |damage: &dyn Fn(&str, &mut Vec<u8>)| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in &good {
+            let mut bytes = bytes.clone();
+            damage(name, &mut bytes);
+            fs::write(folder.path().join(name), bytes).unwrap();
         }
+        Storage::open(folder.path()).map(|opened| opened.image.entries.len())
+    };
+    assert_eq!(left(&|_, _| {}).unwrap(), 20);
+    // Any group, the last one too.
+    for n in [0, 7, 19] {
+        let error = left(&|name, bytes| {
+            if name.starts_with("log") {
+                let value = value(n);
+                let at = (0..bytes.len()).find(|at| bytes[*at..].starts_with(&value));
+                bytes[at.unwrap() + 50] ^= 0x04;
+            }
+        });
+        let text = error.unwrap_err().to_string();
+        assert!(
+            text.contains(&format!("group {} of the log", n + 1)),
+            "{text}"
+        );
     }
-    assert_eq!(refused, 1);
+    // A group that nothing says was synced is torn and was never acknowledged.
+    let kept = left(&|name, bytes| {
+        if name == "synced" {
+            bytes.fill(0);
+        } else if name.starts_with("log") {
+            let value = value(19);
+            let at = (0..bytes.len()).find(|at| bytes[*at..].starts_with(&value));
+            bytes[at.unwrap()..].fill(0);
+        }
+    });
+    assert_eq!(kept.unwrap(), 19);
+    // A log that is gone was there once.
+    let error = left(&|name, bytes| {
+        if name.starts_with("log") {
+            bytes.clear();
+        }
+    });
+    assert!(error.is_err());
+}
+
+#[test]
+fn a_long_log_reaches_the_database_and_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = Storage::open(folder.path()).unwrap();
+    let mut image = Image::default();
+    let segments = || {
+        let names = fs::read_dir(folder.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("log-")).count()
+    };
+    let mut most = 0;
+    for n in 0..150_u64 {
+        let mut batch = put(&(n % 10).to_be_bytes(), &vec![n as u8; 1 << 20]);
+        batch.delete_range(Table::Log, vec![0xff], n.to_be_bytes().to_vec());
+        image.apply(batch.clone());
+        write(&mut opened, batch).result.unwrap();
+        most = most.max(segments());
+    }
+    opened.storage.close().unwrap();
+    // Twenty segments were filled.
+    assert!(most < 14, "{most} segments");
+    let opened = Storage::open(folder.path()).unwrap();
+    assert!(opened.image == image);
+    assert_eq!(segments(), 1);
 }

@@ -32,11 +32,11 @@ fn a_newer_format_is_refused_and_left_alone() {
     let mut opened = Storage::open(folder.path()).unwrap();
     write(&mut opened, put(b"a", b"1")).result.unwrap();
     drop(opened);
-    fs::write(folder.path().join("format"), "cpe-storage 2\n").unwrap();
+    fs::write(folder.path().join("format"), "cpe-storage 3\n").unwrap();
     let before = fs::read(folder.path().join("state.redb")).unwrap();
     let error = Storage::open(folder.path()).unwrap_err();
     assert!(
-        matches!(&error, OpenError::Format { found, .. } if found == "cpe-storage 2"),
+        matches!(&error, OpenError::Format { found, .. } if found == "cpe-storage 3"),
         "{error}"
     );
     assert_eq!(fs::read(folder.path().join("state.redb")).unwrap(), before);

@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod folder;
 mod killed;
+mod medium;
 mod model;
 
 use cpe_mesh::{Batch, Table};
