@@ -9,8 +9,8 @@
 //!           2 table:1 from_length:4 to_length:4 from to         a range of keys is removed
 //! ```
 //!
-//! Integers are big endian. `synced` is the highest sequence that had been synced when the group was
-//! written: a group that is there proves that those up to it were, whatever they look like now.
+//! Integers are big endian. `synced` is the highest sequence that had been synced when the group
+//! was written: a group that is there proves that those up to it were, whatever they look like now.
 
 use bytes::{Buf, BufMut};
 use cpe_mesh::{Batch, Table, Write};
@@ -140,10 +140,14 @@ mod tests {
         (header, batch)
     }
 
+    fn any_bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..most)
+    }
+
     proptest! {
         #[test]
         fn a_group_is_read_back_and_any_other_bytes_are_not(
-            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..6),
+            values in proptest::collection::vec(any_bytes(50), 0..6),
             at in any::<prop::sample::Index>(),
             bit in 0..8_u8,
         ) {
@@ -160,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_decoder_panic(bytes in any_bytes(300)) {
             let _ = decode(&bytes);
             let _ = writes(&bytes);
         }

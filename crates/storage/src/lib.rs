@@ -2,10 +2,11 @@
 //!
 //! [`Storage`] does what a peer asks for in [`cpe_mesh::Batch`]es and nothing else: it decides
 //! nothing and interprets no key. One thread writes; all batches that wait become one group of a
-//! log and one sync, because a sync costs milliseconds and a hundred shards share the disk. A second
-//! thread brings a database up to the log before that grows long. Every group and every record
-//! carries a checksum, and everything is read and checked at start: a peer whose state is damaged must not vote again under its old incarnation, so it is
-//! told exactly what is wrong ([`OpenError::Corrupt`]) instead of being given the rest.
+//! log and one sync, because a sync costs milliseconds and a hundred shards share the disk. A
+//! second thread brings a database up to the log before that grows long. Every group and every
+//! record carries a checksum, and everything is read and checked at start: a peer whose state is
+//! damaged must not vote again under its old incarnation, so it is told exactly what is wrong
+//! ([`OpenError::Corrupt`]) instead of being given the rest.
 //!
 //! After a failed write nothing is written any more ([`Failed`]): what is on disk then is unclear
 //! until the next start reads it.

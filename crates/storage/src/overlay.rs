@@ -43,7 +43,7 @@ impl Overlay {
         for key in gone {
             self.keys.remove(&key);
         }
-        // Those it touches become one with it: the one that may begin before, all that begin inside.
+        // Those it touches become one with it: one that may begin before, all that begin inside.
         let begins = (table, Vec::new())..=(table, to.clone());
         let touched: Vec<_> = self
             .ranges
