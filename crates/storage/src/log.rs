@@ -8,9 +8,9 @@
 //! Segments have their final length from the start, so that a sync has only bytes to write and no
 //! length to record. A power cut may tear the groups that were not synced yet, and only those;
 //! what tells a torn group from a damaged one is evidence that it had been synced: a later group
-//! says so, or the mark, which is written after each sync and never waited for. A power cut *and* damage to
-//! the very last group can therefore pass for a torn one until the system has written the mark,
-//! within half a minute; either alone cannot.
+//! says so, or the mark, which is written after each sync and never waited for. A power cut *and*
+//! damage to the very last group can therefore pass for a torn one until the system has written
+//! the mark, within half a minute; either alone cannot.
 
 use std::collections::BTreeSet;
 use std::io;
