@@ -122,8 +122,9 @@ impl Driver {
         Ok(true)
     }
 
+    /// Gives the peer one of the inputs of this turn; [`outputs`](Self::outputs) ends it.
     fn input(&mut self, input: Input) {
-        self.peer.handle(self.clock.now(), input);
+        self.peer.take_in(self.clock.now(), input);
     }
 
     fn completed(&mut self, done: Completion) -> Result<(), Failed> {
@@ -222,6 +223,7 @@ impl Driver {
     }
 
     fn outputs(&mut self) -> Result<(), Failed> {
+        self.peer.settle();
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Send { to, lane, bytes } => self.send(to, lane, bytes),

@@ -215,17 +215,17 @@ impl Peer {
     pub(crate) fn send_new_stores(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         let from = slot.client.sent.max(slot.client.admitted) + 1;
-        self.send_stores_from(shard, from);
+        self.send_stores_from(shard, from, false);
     }
 
-    /// Sends the shard's home what it has not admitted.
+    /// Sends the shard's home what it has not admitted, sent before or not.
     pub(crate) fn send_stores(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         let from = slot.client.admitted + 1;
-        self.send_stores_from(shard, from);
+        self.send_stores_from(shard, from, true);
     }
 
-    fn send_stores_from(&mut self, shard: ShardId, from: u64) {
+    fn send_stores_from(&mut self, shard: ShardId, from: u64, again: bool) {
         let origin = self.me;
         let Some(slot) = self.slot(shard) else { return };
         let tries = slot.client.store_tries;
@@ -259,11 +259,19 @@ impl Peer {
         if items.is_empty() {
             return;
         }
-        slot.client.store_tries = tries.saturating_add(1);
         slot.client.sent = first + items.len() as u64 - 1;
-        let pause = self.pause(tries);
-        self.timers.set(Timer::Stores(shard), self.now + pause);
-        if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
+        if again {
+            slot.client.store_tries = tries.saturating_add(1);
+        }
+        let at = self.now + self.pause(tries);
+        if again {
+            self.timers.set(Timer::Stores(shard), at);
+        } else {
+            // What was sent before is still waited for, no longer than if this had not come.
+            self.timers.set_if_none(Timer::Stores(shard), at);
+        }
+        let is_time = tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1;
+        if again && is_time && !to_show.is_empty() {
             let shown = Message::Pending {
                 shard,
                 origin,
@@ -305,10 +313,12 @@ impl Peer {
             self.finish(request, Reply::Stored { index });
         }
         self.clear_outbox(shard);
+        self.timers.clear(&Timer::Stores(shard));
         if more {
-            self.send_stores(shard);
-        } else {
-            self.timers.clear(&Timer::Stores(shard));
+            // The home is at it: what it was sent is on its way, and only the rest is to be sent.
+            let at = self.now + self.config.retry_first;
+            self.timers.set(Timer::Stores(shard), at);
+            self.send_new_stores(shard);
         }
     }
 

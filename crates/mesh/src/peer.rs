@@ -205,10 +205,11 @@ pub(crate) struct Slot {
 /// One node of the mesh, as a state machine.
 ///
 /// *Input*: [`handle`](Self::handle), with the time, a monotonic `Duration` since an arbitrary
-/// start. *Output*: drain [`poll_output`](Self::poll_output) after each input and do what it says
-/// in order; a batch may be written later, as long as batches stay in order. *Time*: call
-/// `handle` with [`Input::Tick`] at [`next_wake`](Self::next_wake). Nothing here blocks, reads a
-/// clock or draws entropy: same seed, same inputs, same outputs.
+/// start; or several by [`take_in`](Self::take_in) and then [`settle`](Self::settle), for a shell
+/// that finds many waiting. *Output*: drain [`poll_output`](Self::poll_output) after each input
+/// and do what it says in order; a batch may be written later, as long as batches stay in order.
+/// *Time*: call `handle` with [`Input::Tick`] at [`next_wake`](Self::next_wake). Nothing here
+/// blocks, reads a clock or draws entropy: same seed, same inputs, same outputs.
 #[derive(Debug)]
 pub struct Peer {
     pub(crate) config: PeerConfig,
@@ -377,6 +378,15 @@ impl Peer {
 
     /// Takes an input.
     pub fn handle(&mut self, now: Duration, input: Input) {
+        self.take_in(now, input);
+        self.settle();
+    }
+
+    /// Takes an input and leaves open what can wait for more of them: what is proposed is not sent
+    /// to the home group's other members, and nothing is handed out to be written. Call
+    /// [`settle`](Self::settle) before [`poll_output`](Self::poll_output): inputs that came
+    /// together then share messages and writes.
+    pub fn take_in(&mut self, now: Duration, input: Input) {
         self.now = self.now.max(now);
         match input {
             Input::Message { from, bytes } => match Message::decode(&bytes) {
@@ -407,7 +417,7 @@ impl Peer {
             Input::Tick => {}
         }
         self.tick();
-        self.settle();
+        self.obey();
     }
 
     fn tick(&mut self) {
@@ -439,20 +449,24 @@ impl Peer {
         }
     }
 
-    /// Runs until nothing is left that needs no input: messages to itself, membership's wishes,
-    /// writes.
-    fn settle(&mut self) {
+    /// Does what membership and groups want, and hears its own messages, until there are none.
+    fn obey(&mut self) {
         loop {
             while let Some(output) = self.membership.poll_output() {
                 self.membership_says(output);
             }
             if let Some(message) = self.loopback.pop_front() {
                 self.receive(self.me.node, message);
-                continue;
+            } else if !self.obey_group() {
+                break;
             }
-            if self.obey_group() {
-                continue;
-            }
+        }
+    }
+
+    /// Finishes the inputs taken: runs until nothing is left that needs another.
+    pub fn settle(&mut self) {
+        loop {
+            self.obey();
             let mut flushed = false;
             for shard in std::mem::take(&mut self.proposed) {
                 self.flush(shard);
