@@ -89,8 +89,9 @@ impl Files for InFolder {
         options.write(true).create(true).truncate(true);
         let mut file = options.open(path)?;
         file.write_all(head)?;
-        // Zeros, not a hole: a sync of bytes written over them has no new blocks to record.
-        let zeros = [0; 64 << 10];
+        // Zeros, not a hole: a sync of bytes written over them has no new blocks to record. Page by
+        // page: Linux remembers larger writes as larger units, and writes those whole later.
+        let zeros = [0; 4 << 10];
         let mut left = len.saturating_sub(head.len() as u64);
         while left > 0 {
             let part = usize::try_from(left).unwrap_or(zeros.len());
