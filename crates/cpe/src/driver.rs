@@ -222,9 +222,9 @@ impl Driver {
         }
     }
 
+    /// Ends a turn: does all that the peer wants done.
     fn outputs(&mut self) -> Result<(), Failed> {
-        self.peer.settle();
-        while let Some(output) = self.peer.poll_output() {
+        while let Some(output) = self.next_output() {
             match output {
                 Output::Send { to, lane, bytes } => self.send(to, lane, bytes),
                 Output::Broadcast { topic, id, bytes } => {
@@ -256,6 +256,14 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn next_output(&mut self) -> Option<Output> {
+        self.peer.poll_output().or_else(|| {
+            // Doing the outputs may have made inputs.
+            self.peer.settle();
+            self.peer.poll_output()
+        })
     }
 
     fn send(&self, to: NodeId, lane: cpe_mesh::Lane, bytes: Vec<u8>) {
