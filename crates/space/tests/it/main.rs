@@ -4,6 +4,7 @@
 
 mod laws;
 mod machine;
+mod sketch;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Applied, Command, Config, Dot, Entry, Name, OpId, Session, Shard, ShardId};
