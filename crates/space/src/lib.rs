@@ -55,7 +55,7 @@ mod variable;
 pub use command::{ActorRecord, Command, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
-pub use machine::{Applied, Sm};
+pub use machine::{Applied, Live, Sm};
 pub use mode::{Mode, UnknownMode};
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};

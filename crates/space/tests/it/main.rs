@@ -4,6 +4,7 @@
 
 mod laws;
 mod machine;
+mod parts;
 mod sketch;
 
 use cpe_membership::{Incarnation, Member, NodeId};
