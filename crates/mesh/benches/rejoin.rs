@@ -265,7 +265,7 @@ fn median(mut of: Vec<f64>) -> f64 {
 
 fn main() {
     let flag = |name: &str| std::env::args().any(|arg| arg == name);
-    let tuples: u64 = if flag("--quick") { 20_000 } else { 1_000_000 };
+    let tuples: u64 = if flag("--quick") { 100_000 } else { 1_000_000 };
     let runs = if flag("--quick") { 1 } else { 3 };
     let mut rows = Vec::new();
 

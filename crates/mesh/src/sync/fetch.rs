@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cpe_membership::NodeId;
-use cpe_space::{Decoder, Difference, Live, Scale, Sketch, Sm, Symbol};
+use cpe_space::{Decoder, Difference, Live, MAX_SYMBOLS, Scale, Sketch, Sm, Symbol};
 
 use super::{FIRST_SYMBOLS, MAX_BODIES, MAX_OUTLINE_BYTES, MAX_PART_SYMBOLS};
 use crate::wire::{Part, Want};
@@ -183,7 +183,7 @@ impl Fetch {
             }
             Part::Symbols { from, bytes } => {
                 let here = self.symbols.len();
-                if from as usize != here {
+                if from as usize != here || self.whole && !self.moved || here >= MAX_SYMBOLS {
                     return false;
                 }
                 match self.scale().unpack(here, &bytes, MAX_PART_SYMBOLS) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Ack, Command, Genesis, Input, Message, Part, PeerConfig};
+use cpe_mesh::{Ack, Command, Genesis, Input, Message, Part, PeerConfig, RequestId};
 use cpe_space::{Shard, ShardId, Sm};
 use cpe_tuple::{Template, Tuple, Value};
 
@@ -62,7 +62,7 @@ fn store(net: &mut Net, variable: &str, value: i64, bytes: usize) {
     net.ask(1, out);
 }
 
-fn take(net: &mut Net, variable: &str, value: i64) {
+fn ask_take(net: &mut Net, variable: &str, value: i64) -> RequestId {
     let template = Template::new(vec![
         cpe_tuple::Field::Actual(Value::from(variable)),
         cpe_tuple::Field::Actual(Value::from(value)),
@@ -70,15 +70,17 @@ fn take(net: &mut Net, variable: &str, value: i64) {
     ])
     .unwrap();
     let (workspace, wait) = ("w".to_owned(), false);
-    let request = net.ask(
-        1,
-        Command::Take {
-            workspace,
-            template,
-            wait,
-            deadline: SECOND,
-        },
-    );
+    let take = Command::Take {
+        workspace,
+        template,
+        wait,
+        deadline: SECOND,
+    };
+    net.ask(1, take)
+}
+
+fn take(net: &mut Net, variable: &str, value: i64) {
+    let request = ask_take(net, variable, value);
     assert!(
         matches!(net.reply(request), Some(cpe_mesh::Reply::Tuple(Some(_)))),
         "{variable} {value}: {:?}",
@@ -194,14 +196,7 @@ fn a_tuple_that_came_back_meanwhile_is_fetched_again() {
         store(&mut net, "v", n, 64);
     }
     // Taken, seen as taken by node 2, and given back while node 2 is away.
-    let template = Template::named("v").unwrap();
-    let take = Command::Take {
-        workspace: "w".to_owned(),
-        template,
-        wait: false,
-        deadline: SECOND,
-    };
-    let request = net.ask(1, take);
+    let request = ask_take(&mut net, "v", 7);
     net.pass(Duration::from_millis(300));
     assert!(equal(&net, 1, 2));
     assert_eq!(replica(&net, 2, 0).sm().len(), 99);
@@ -209,7 +204,7 @@ fn a_tuple_that_came_back_meanwhile_is_fetched_again() {
     net.input(NodeId(1), Input::Cancel(request));
     for n in 0..200 {
         store(&mut net, "brief", n, 64);
-        self::take(&mut net, "brief", n);
+        take(&mut net, "brief", n);
     }
     net.pass(SECOND);
     assert_eq!(replica(&net, 1, 0).sm().len(), 100);
@@ -500,7 +495,7 @@ fn few_states_are_fetched_at_a_time_and_all_in_the_end() {
         Some(message)
     }));
     link(&mut net, 1, 2);
-    net.pass(Duration::from_millis(900));
+    net.pass(Duration::from_millis(1_500));
     let first = asked.borrow().len();
     assert!((1..=8).contains(&first), "{first} states asked for at once");
     net.wire = None;

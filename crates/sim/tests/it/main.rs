@@ -90,7 +90,10 @@ fn slice(slice: u64) {
     assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
     println!("{sketches} replicas caught up by a sketch, {snapshots} by a snapshot");
-    assert!(sketches > 20, "only {sketches} replicas caught up by a sketch");
+    assert!(
+        sketches > 20,
+        "only {sketches} replicas caught up by a sketch"
+    );
     assert!(snapshots > 20, "only {snapshots} replicas took a snapshot");
 }
 
