@@ -63,6 +63,11 @@ impl Pull {
         self.begun
     }
 
+    /// Whoever was asked had something.
+    pub(super) fn answered(&mut self) {
+        self.tries = 0;
+    }
+
     fn end_fetch(&mut self) {
         self.fetch = None;
         self.begun = false;
@@ -113,6 +118,9 @@ impl Peer {
         }
         if self.take_place(shard) {
             self.advance(shard);
+        } else if let Some(pull) = self.slot(shard).and_then(|slot| slot.pull.as_mut()) {
+            // Nobody was asked, so nobody failed to answer.
+            pull.tries = pull.tries.saturating_sub(1);
         }
     }
 

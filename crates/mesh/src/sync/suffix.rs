@@ -185,6 +185,9 @@ impl Peer {
         match slot.pull.as_mut() {
             Some(pull) => {
                 pull.index = pull.index.max(version.index);
+                if progress {
+                    pull.answered();
+                }
                 if source.is_some() && !pull.is_fetching() {
                     pull.from = from;
                 }
