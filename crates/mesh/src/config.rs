@@ -51,6 +51,9 @@ pub struct PeerConfig {
     pub log_entries_max: u64,
     /// Bytes, the same. 4 MiB.
     pub log_bytes_max: usize,
+    /// Entries kept in memory behind a snapshot, for replicas that lag. Those that lag more fetch
+    /// a state. 4,096.
+    pub log_kept: u64,
 }
 
 impl PeerConfig {
@@ -76,6 +79,7 @@ impl PeerConfig {
             park_lease: Duration::from_secs(10),
             log_entries_max: 4_096,
             log_bytes_max: 4 * 1024 * 1024,
+            log_kept: 4_096,
         }
     }
 

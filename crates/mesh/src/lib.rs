@@ -79,5 +79,5 @@ pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use wire::{
     FeedPart, Genesis, GroupMessage, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES,
-    Message, Operation,
+    Message, Operation, Part, Want,
 };

@@ -19,7 +19,7 @@ use crate::placement::Survey;
 use crate::query::Serving;
 use crate::read::{Place, QueryState};
 use crate::request::Request;
-use crate::sync::Pull;
+use crate::sync::{Offers, Places, Pull};
 use crate::timers::Timers;
 use crate::wire::{Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, Message};
 use crate::{Command, Failure, Genesis, PeerConfig, Reply, RequestId};
@@ -251,8 +251,10 @@ pub struct Peer {
     pub(crate) confirming: BTreeMap<(ShardId, u64, u64), u64>,
     /// Confirmed and waiting until an index is applied.
     pub(crate) current: BTreeMap<ShardId, Vec<(u64, u64)>>,
-    /// Snapshots being sent, newest per shard.
-    pub(crate) snapshots: BTreeMap<ShardId, (u64, Vec<u8>)>,
+    /// States offered to those who are behind.
+    pub(crate) offers: Offers,
+    /// Which shards fetch a state.
+    pub(crate) places: Places,
     /// Set once the number of this start is durable. An operation sent before could share its id
     /// with one of the next start.
     pub(crate) ready: bool,
@@ -321,7 +323,8 @@ impl Peer {
             next_serving: 1,
             confirming: BTreeMap::new(),
             current: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
+            offers: Offers::default(),
+            places: Places::default(),
             ready: false,
             draining: false,
             counters: BTreeMap::new(),
@@ -359,6 +362,12 @@ impl Peer {
     /// The replicas, by shard.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.slots.iter().map(|slot| &slot.shard)
+    }
+
+    /// How often something happened, by the name it has in [`Status`](crate::Status).
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).copied().unwrap_or(0)
     }
 
     /// When [`Input::Tick`] is due.
@@ -524,6 +533,10 @@ impl Peer {
         self.links.insert(node);
         self.greet(node);
         self.membership.announce(self.now, node);
+        // One of the two says where it stands: who was away need not wait for its turn.
+        if self.me.node < node {
+            self.send_root(node);
+        }
         // What waits for this node need not wait for its timer.
         for shard in self.shards_homed_at(node) {
             self.timers.set_if_none(Timer::Stores(shard), self.now);
@@ -645,21 +658,21 @@ impl Peer {
             Message::FeedReq { shard, from: index } => self.serve_feed(from, shard, index),
             Message::Root { root } => self.serve_root(from, root),
             Message::Digest { reply, versions } => self.serve_digest(from, reply, &versions),
-            Message::SnapReq {
+            Message::Trimmed { shard, index } => self.trimmed(from, shard, index),
+            Message::StateReq {
                 shard,
                 index,
-                offset,
+                after,
+                want,
             } => {
-                self.serve_snapshot(from, shard, index, offset);
+                self.serve_state(from, shard, index, after, &want);
             }
-            Message::SnapPart {
+            Message::State {
                 shard,
                 index,
-                total,
-                offset,
-                bytes,
+                parts,
             } => {
-                self.take_snapshot(from, shard, index, total, offset, &bytes);
+                self.take_state(from, shard, index, parts);
             }
             Message::EpochStart {
                 shard,
@@ -799,7 +812,7 @@ impl Peer {
             Ok(bytes) => {
                 self.count("messages_out", 1);
                 let large = bytes.len() > MAX_CONTROL_BYTES
-                    || matches!(message, Message::Feed { .. } | Message::SnapPart { .. });
+                    || matches!(message, Message::Feed { .. } | Message::State { .. });
                 let lane = if large { Lane::Bulk } else { Lane::Control };
                 self.outputs.push_back(Output::Send { to, lane, bytes });
             }

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::group::Proposal;
 
+mod state;
+
+pub use state::{Part, Want};
+
 /// What the members of a shard's home group say to each other.
 pub type GroupMessage = cpe_consensus::Message<Member, Proposal>;
 
@@ -281,28 +285,25 @@ pub enum Message {
         /// Shards with any history.
         versions: Vec<(ShardId, Version)>,
     },
-    /// Asks for a part of a snapshot.
-    SnapReq {
+    /// Asks for parts of a state.
+    StateReq {
         /// The shard.
         shard: ShardId,
-        /// Of the snapshot at this index; the newest when 0.
+        /// Of the state at this index; of the newest when 0, or when it is not there any more.
         index: u64,
-        /// From this byte on.
-        offset: u64,
+        /// Index after which the sender needs all tuples of a newer state.
+        after: u64,
+        /// Which parts.
+        want: Want,
     },
-    /// A part of a snapshot.
-    SnapPart {
+    /// Parts of a state.
+    State {
         /// The shard.
         shard: ShardId,
-        /// Index of the snapshot.
+        /// Index of the state.
         index: u64,
-        /// Bytes of the whole snapshot.
-        total: u64,
-        /// Where this part begins.
-        offset: u64,
-        /// The part.
-        #[serde(with = "serde_bytes")]
-        bytes: Vec<u8>,
+        /// The parts.
+        parts: Vec<Part>,
     },
     /// An epoch has ended: the receiver may be in the next home group (rule R11).
     EpochStart {
@@ -323,6 +324,13 @@ pub enum Message {
         first: u64,
         /// The stores.
         items: Vec<Item>,
+    },
+    /// The sender's log no longer reaches back to where it was asked from.
+    Trimmed {
+        /// The shard.
+        shard: ShardId,
+        /// Where the sender stands.
+        index: u64,
     },
 }
 

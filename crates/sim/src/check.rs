@@ -41,6 +41,12 @@ pub struct Report {
     pub partitions: u64,
     /// Homes that moved.
     pub moves: u64,
+    /// Replicas that caught up by the difference to another's state.
+    pub sketches: u64,
+    /// Replicas that took a whole state.
+    pub snapshots: u64,
+    /// States put together that were not the ones offered: none without a defect.
+    pub states_failed: u64,
     /// Operations of users whose order was checked: linearizable, per variable.
     pub checked: u64,
     /// Hash over everything that was sent: equal for equal runs.

@@ -367,6 +367,7 @@ impl World {
         let mut config = PeerConfig::new(card);
         // Small, so that snapshots happen.
         config.log_entries_max = 64;
+        config.log_kept = 16;
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
         config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);
@@ -464,6 +465,7 @@ impl World {
 
     /// Takes a node away and plans its return.
     fn end(&mut self, n: usize) {
+        self.count_catch_ups(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -477,6 +479,16 @@ impl World {
         }
         let at = self.now + Duration::from_millis(100) + self.up_to(self.scenario.faults.down_ms);
         self.at(at, Happening::Start { node: n });
+    }
+
+    /// Adds up how the replicas of a node caught up.
+    fn count_catch_ups(&mut self, n: usize) {
+        let Some(peer) = self.nodes.get(n).and_then(|node| node.peer.as_ref()) else {
+            return;
+        };
+        self.report.sketches += peer.counter("sketches_installed");
+        self.report.snapshots += peer.counter("snapshots_installed");
+        self.report.states_failed += peer.counter("states_failed");
     }
 
     fn stop(&mut self, n: usize) {
@@ -783,6 +795,9 @@ impl World {
         let there = self.values_left();
         self.report.lost_with_taker = self.books.close(&there)?;
         self.report.left = there.len() as u64;
+        for n in 0..self.nodes.len() {
+            self.count_catch_ups(n);
+        }
         let left = self.variables_left();
         let checked = self.record.check(self.now, left);
         self.report.checked = checked.map_err(Violation::Order)?;

@@ -12,7 +12,9 @@
 //! - [`Sm`], the deterministic state machine of a shard: apply a [`Command`], get an [`Applied`];
 //! - [`Shard`], one replica: decided prefix, log, pending adds, [`Shard::feed`] and
 //!   [`Shard::merge`];
-//! - [`Entry`], an encoded command and the chain hash over the history.
+//! - [`Entry`], an encoded command and the chain hash over the history;
+//! - [`Sketch`] and [`Decoder`], how two sets of indices differ, for replicas whose logs no longer
+//!   meet.
 //!
 //! # Example
 //! ```
@@ -47,13 +49,15 @@ mod machine;
 mod mode;
 mod ranges;
 mod shard;
+mod sketch;
 mod variable;
 
 pub use command::{ActorRecord, Command, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
-pub use machine::{Applied, Sm};
+pub use machine::{Applied, Live, Sm};
 pub use mode::{Mode, UnknownMode};
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
+pub use sketch::{Decoder, Difference, Inconsistent, MAX_SYMBOLS, Scale, Sketch, Symbol};
 pub use variable::Variable;

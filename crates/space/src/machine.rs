@@ -13,6 +13,10 @@ use crate::{
     variable_of,
 };
 
+mod parts;
+
+pub use parts::Live;
+
 /// What applying one entry did, for those who wait and watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Applied {

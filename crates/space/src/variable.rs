@@ -109,6 +109,10 @@ impl Variable {
         self.tuples.remove(&index)
     }
 
+    pub(crate) fn take(&mut self) -> BTreeMap<u64, Tuple> {
+        std::mem::take(&mut self.tuples)
+    }
+
     /// True when nothing would be lost by forgetting it.
     pub(crate) fn is_forgettable(&self) -> bool {
         self.tuples.is_empty() && self.mode.is_none()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Ack, Command, Failure, Input, Reply, RequestId};
+use cpe_mesh::{Ack, Command, Failure, Input, Part, Reply, RequestId, Want};
 use cpe_tuple::{Field, Kind, Template, Value};
 
 use crate::{Net, SECOND, pair};
@@ -451,17 +451,17 @@ fn messages_with_numbers_at_the_edge_change_nothing() {
                     reply: false,
                     versions: vec![(shard, version)],
                 },
-                Message::SnapReq {
+                Message::Trimmed { shard, index: edge },
+                Message::StateReq {
                     shard,
                     index: edge,
-                    offset: edge,
+                    after: edge,
+                    want: Want::Begin,
                 },
-                Message::SnapPart {
+                Message::State {
                     shard,
                     index: edge,
-                    total: edge,
-                    offset: edge,
-                    bytes: vec![1],
+                    parts: garbage_parts(edge),
                 },
                 Message::EpochStart {
                     shard,
@@ -492,4 +492,31 @@ fn messages_with_numbers_at_the_edge_change_nothing() {
     net.pass(3 * SECOND);
     let taken = net.take(2, "v", false);
     assert!(tuple(&net, taken).is_some(), "{:?}", net.reply(taken));
+}
+
+/// Parts of no state.
+fn garbage_parts(edge: u64) -> Vec<Part> {
+    vec![
+        Part::Head {
+            digest: edge,
+            live: edge,
+            packed: edge,
+            raw: edge,
+        },
+        Part::Outline {
+            offset: edge,
+            bytes: vec![1],
+        },
+        Part::Symbols {
+            from: u32::try_from(edge).unwrap_or(u32::MAX),
+            bytes: vec![1; 40],
+        },
+        Part::Page {
+            after: edge,
+            upto: edge,
+            tuples: Vec::new(),
+            end: true,
+        },
+        Part::Bodies(Vec::new()),
+    ]
 }

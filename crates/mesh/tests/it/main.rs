@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod catch_up;
 mod facts;
 mod groups;
 mod wire;
@@ -15,7 +16,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
-use cpe_mesh::{Ack, Command, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use cpe_mesh::{
+    Ack, Command, Event, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId,
+};
 use cpe_tuple::{Template, Tuple, Value};
 
 fn member(n: u64) -> Member {
@@ -25,6 +28,9 @@ fn member(n: u64) -> Member {
     }
 }
 
+/// Sees each message on its way: who sends it, to whom, and what; gives back what arrives.
+type Wire = Box<dyn FnMut(u64, u64, Vec<u8>) -> Option<Vec<u8>>>;
+
 /// Peers in one place, messages delivered at once and in order, time moved by hand.
 struct Net {
     peers: BTreeMap<NodeId, Peer>,
@@ -33,6 +39,8 @@ struct Net {
     now: Duration,
     next: u64,
     durable: bool,
+    wire: Option<Wire>,
+    malformed: usize,
 }
 
 impl Net {
@@ -45,6 +53,8 @@ impl Net {
             now: Duration::ZERO,
             next: 0,
             durable,
+            wire: None,
+            malformed: 0,
         };
         for n in 1..=nodes {
             net.start(n);
@@ -120,6 +130,11 @@ impl Net {
         let now = self.now;
         match output {
             Output::Send { to, bytes, .. } => {
+                let bytes = match self.wire.as_mut() {
+                    Some(wire) => wire(node.0, to.0, bytes),
+                    None => Some(bytes),
+                };
+                let Some(bytes) = bytes else { return };
                 if let Some(peer) = self.peers.get_mut(&to) {
                     peer.handle(now, Input::Message { from: node, bytes });
                 }
@@ -137,6 +152,7 @@ impl Net {
                     .handle(now, Input::Persisted(token));
             }
             Output::Reply(request, reply) => self.replies.entry(request).or_default().push(reply),
+            Output::Event(Event::Malformed { .. }) => self.malformed += 1,
             Output::Connect { .. } | Output::Event(_) => {}
         }
     }

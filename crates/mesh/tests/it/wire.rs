@@ -3,10 +3,10 @@
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
-use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Proposal};
+use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal, Want};
 use cpe_space::{
-    ActorRecord, Command, Config, Dot, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId,
-    Sm, Version,
+    ActorRecord, Command, Config, Dot, Entry, Item, Live, Mode, Name, OpId, Outcome, Session,
+    ShardId, Sm, Version,
 };
 use cpe_tuple::{Field, Kind, Template, Value, codec};
 use proptest::prelude::*;
@@ -136,16 +136,17 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::FeedReq { .. } => 14,
         Message::Root { .. } => 15,
         Message::Digest { .. } => 16,
-        Message::SnapReq { .. } => 17,
-        Message::SnapPart { .. } => 18,
+        Message::StateReq { .. } => 17,
+        Message::State { .. } => 18,
         Message::EpochStart { .. } => 19,
         Message::Pending { .. } => 20,
         Message::NotLeader { .. } => 21,
         Message::Group { .. } => 22,
         Message::HbReq { .. } => 23,
         Message::HbRep { .. } => 24,
+        Message::Trimmed { .. } => 25,
     };
-    (place, 25)
+    (place, 26)
 }
 
 /// One of everything that members of a group say to each other.
@@ -398,18 +399,7 @@ fn all() -> Vec<Message> {
             reply: true,
             versions: vec![(shard, version)],
         },
-        Message::SnapReq {
-            shard,
-            index: 1,
-            offset: 2,
-        },
-        Message::SnapPart {
-            shard,
-            index: 1,
-            total: 9,
-            offset: 0,
-            bytes: vec![1; 9],
-        },
+        Message::Trimmed { shard, index: 9 },
         Message::EpochStart {
             shard,
             config,
@@ -472,6 +462,7 @@ fn all() -> Vec<Message> {
             op: refused,
         });
     }
+    all.extend(state_messages());
     all.push(Message::HbReq { round: 1, have: 2 });
     let ballot = Ballot {
         round: 7,
@@ -550,4 +541,59 @@ proptest! {
             prop_assert_eq!(Message::decode(&other.encode().unwrap()).unwrap(), other);
         }
     }
+}
+
+/// One of each part of a state, and one request for each.
+fn state_messages() -> Vec<Message> {
+    let shard = ShardId(3);
+    let live = Live {
+        index: 7,
+        workspace: Name::new("w").unwrap(),
+        tuple: pair("v", 1),
+    };
+    let wants = [
+        Want::Begin,
+        Want::Outline { offset: 9 },
+        Want::Symbols { from: 8, count: 4 },
+        Want::Page { after: 7, upto: 0 },
+        Want::Bodies(vec![1, 2]),
+    ];
+    let parts = vec![
+        Part::Head {
+            digest: 1,
+            live: 2,
+            packed: 3,
+            raw: 4,
+        },
+        Part::Outline {
+            offset: 5,
+            bytes: vec![1; 9],
+        },
+        Part::Symbols {
+            from: 8,
+            bytes: vec![2; 9],
+        },
+        Part::Page {
+            after: 7,
+            upto: 0,
+            tuples: vec![live.clone()],
+            end: true,
+        },
+        Part::Bodies(vec![live]),
+    ];
+    let mut messages: Vec<Message> = wants
+        .into_iter()
+        .map(|want| Message::StateReq {
+            shard,
+            index: 1,
+            after: 2,
+            want,
+        })
+        .collect();
+    messages.push(Message::State {
+        shard,
+        index: 1,
+        parts,
+    });
+    messages
 }

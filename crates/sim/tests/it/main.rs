@@ -78,13 +78,23 @@ fn run(seed: u64) -> Report {
 /// Seeds `slice, slice + 8, ...` below 1,000: eight tests, so that they run side by side.
 fn slice(slice: u64) {
     let (mut taken, mut checked) = (0, 0);
+    let (mut sketches, mut snapshots) = (0, 0);
     for seed in (slice..1_000).step_by(8) {
         let report = run(seed);
+        sketches += report.sketches;
+        snapshots += report.snapshots;
+        assert_eq!(report.states_failed, 0, "seed {seed} built a wrong state");
         taken += report.taken;
         checked += report.checked;
     }
     assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
+    println!("{sketches} replicas caught up by a sketch, {snapshots} by a snapshot");
+    assert!(
+        sketches > 20,
+        "only {sketches} replicas caught up by a sketch"
+    );
+    assert!(snapshots > 20, "only {snapshots} replicas took a snapshot");
 }
 
 macro_rules! slices {

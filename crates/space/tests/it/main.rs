@@ -4,6 +4,8 @@
 
 mod laws;
 mod machine;
+mod parts;
+mod sketch;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Applied, Command, Config, Dot, Entry, Name, OpId, Session, Shard, ShardId};

@@ -1,0 +1,87 @@
+//! A fetched state becomes the replica's, and states become snapshots on disk.
+
+use cpe_space::{ShardId, Sm};
+
+use crate::boot;
+use crate::peer::Peer;
+use crate::persist::Table;
+
+impl Peer {
+    /// Takes over a state that is further than the replica.
+    pub(super) fn install(&mut self, shard: ShardId, sm: Sm, bytes: Vec<u8>) {
+        let config = sm.config().clone();
+        let index = sm.index();
+        let Some(slot) = self.slot(shard) else { return };
+        if !slot.shard.install(sm) {
+            return;
+        }
+        slot.saved = index;
+        self.save_snapshot(shard, index, bytes);
+        self.learned(shard);
+        self.clear_outbox(shard);
+        self.learn_home(shard, config);
+        self.look_again(shard);
+        self.settle_home(shard);
+    }
+
+    /// A snapshot may hold what readers wait for.
+    fn look_again(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot_ref(shard) else {
+            return;
+        };
+        let tuples: Vec<_> = self
+            .readers
+            .keys()
+            .filter_map(|(workspace, variable)| {
+                let variable = variable.as_ref()?;
+                let found = slot.shard.sm().variable(workspace, variable)?;
+                Some((
+                    workspace.clone(),
+                    found.tuples().map(|(_, t)| t.clone()).collect(),
+                ))
+            })
+            .collect();
+        for (workspace, found) in tuples {
+            let found: Vec<cpe_tuple::Tuple> = found;
+            for tuple in found {
+                self.wake_readers(&workspace, &tuple);
+            }
+        }
+    }
+
+    fn save_snapshot(&mut self, shard: ShardId, index: u64, bytes: Vec<u8>) {
+        self.batch
+            .put(Table::Snapshot, boot::shard_key(shard), bytes);
+        let (from, to) = (boot::indexed(shard, 0), boot::indexed(shard, index + 1));
+        self.batch.delete_range(Table::Log, from, to);
+    }
+
+    /// Writes a snapshot when the log has outgrown it.
+    pub(crate) fn compact(&mut self, shard: ShardId) {
+        let (entries, bytes) = (self.config.log_entries_max, self.config.log_bytes_max);
+        let kept = self.config.log_kept;
+        let Some(slot) = self.slot(shard) else { return };
+        let index = slot.shard.version().index;
+        let since = index - slot.saved.min(index);
+        // Cheap first: counting tuples walks all variables.
+        if since <= entries / 4 {
+            return;
+        }
+        // A snapshot costs as much as there are tuples: let the log grow with them.
+        let due =
+            since > entries.max(2 * slot.shard.sm().len() as u64) || slot.shard.log_bytes() > bytes;
+        if !due {
+            return;
+        }
+        let Ok(encoded) = cpe_tuple::codec::encode(slot.shard.sm()) else {
+            return;
+        };
+        slot.saved = index;
+        slot.shard.trim(index.saturating_sub(kept));
+        while slot.shard.log_bytes() > bytes && slot.shard.base() < index {
+            let next = slot.shard.base() + 1;
+            slot.shard.trim(next);
+        }
+        self.save_snapshot(shard, index, encoded);
+    }
+}
