@@ -26,13 +26,28 @@
 //! ```
 
 mod check;
+mod clock;
 mod disk;
+mod faults;
 pub mod history;
+mod links;
+mod nodes;
+mod progress;
+mod queue;
 mod record;
 mod scenario;
+mod schedule;
+mod settle;
+mod shrink;
+mod swarm;
 mod work;
 mod world;
 
 pub use check::{Report, Violation};
-pub use scenario::{Faults, MAX_NODES, MAX_SECONDS, Scenario, ScenarioError, Workload};
+pub use faults::{DRIFT_MAX, Faults};
+pub use queue::EventQueue;
+pub use scenario::{MAX_NODES, MAX_SECONDS, Scenario, ScenarioError, Workload};
+pub use schedule::{Fault, MAX_FAULTS, Planned, Schedule};
+pub use shrink::{Shrunk, shrink};
+pub use swarm::swarm;
 pub use world::World;
