@@ -9,6 +9,7 @@ use cpe_space::{Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
 use cpe_tuple::Tuple;
 
 use crate::boot;
+use crate::guard::{Guard, holds};
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
 use crate::request::{Request, Stage, actor_info};
@@ -179,7 +180,11 @@ impl Peer {
         }
         self.batch
             .put(Table::Meta, boot::dot_key(shard), n.to_be_bytes().to_vec());
-        self.afters.push(After::Outbox(shard, n));
+        if holds(Guard::OutboxFirst) {
+            self.afters.push(After::Outbox(shard, n));
+        } else {
+            self.outbox_durable(shard, n);
+        }
     }
 
     /// The own home of the shard is gone: stores it was given and did not decide take the way of
@@ -262,7 +267,9 @@ impl Peer {
         slot.client.store_tries = tries.saturating_add(1);
         slot.client.sent = first + items.len() as u64 - 1;
         let pause = self.pause(tries);
-        self.timers.set(Timer::Stores(shard), self.now + pause);
+        if holds(Guard::SendAgain) {
+            self.timers.set(Timer::Stores(shard), self.now + pause);
+        }
         if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
             let shown = Message::Pending {
                 shard,
@@ -397,7 +404,7 @@ impl Peer {
     pub(crate) fn send_op(&mut self, shard: ShardId, seq: u64) {
         let session = self.session;
         let me = self.me.node;
-        if !self.ready {
+        if !self.ready && holds(Guard::LifeFirst) {
             return self
                 .timers
                 .set(Timer::Op(shard, seq), self.now + self.config.retry_first);
@@ -435,7 +442,9 @@ impl Peer {
         let home = self.home_for(shard, tries);
         // Asking oneself is not lost: no timer, unless the home has no room.
         let pause = self.pause(tries);
-        self.timers.set(Timer::Op(shard, seq), self.now + pause);
+        if holds(Guard::AskAgain) {
+            self.timers.set(Timer::Op(shard, seq), self.now + pause);
+        }
         let sent = home.is_some_and(|home| self.send_if(home, message));
         if home == Some(me) && sent {
             self.timers
@@ -501,7 +510,11 @@ impl Peer {
         match op.state {
             OpState::Delivered => return,
             // A tuple on its way here when the cancellation left: the home puts it back.
-            OpState::Cancelling if matches!(outcome, Outcome::Taken { .. }) => return,
+            OpState::Cancelling
+                if matches!(outcome, Outcome::Taken { .. }) && holds(Guard::LateOutcome) =>
+            {
+                return;
+            }
             OpState::Asking | OpState::Cancelling => {}
         }
         self.timers.clear(&Timer::Op(shard, seq));
@@ -733,7 +746,11 @@ impl Peer {
     /// The tuple this request took was never received: it goes back (rule R18).
     pub(crate) fn give_back(&mut self, request: RequestId) {
         if let Some((shard, seq)) = self.delivered.remove(&request) {
-            self.cancel_op(shard, seq);
+            if holds(Guard::GiveBack) {
+                self.cancel_op(shard, seq);
+            } else {
+                self.end_op(shard, seq);
+            }
         }
     }
 }

@@ -42,6 +42,7 @@
 
 mod command;
 mod entry;
+mod guard;
 mod ids;
 mod machine;
 mod mode;
@@ -51,6 +52,8 @@ mod variable;
 
 pub use command::{ActorRecord, Command, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
+#[cfg(feature = "mutants")]
+pub use guard::{Guard, without};
 pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
 pub use machine::{Applied, Sm};
 pub use mode::{Mode, UnknownMode};
