@@ -118,11 +118,10 @@ impl World {
                 return;
             }
         }
-        let seeds = self.nodes.len();
         self.links.forget_dials(n);
         if n != 0 {
             self.links.dial(n, 0);
-        } else if !founds && seeds > 1 {
+        } else if !founds && self.nodes.len() > 1 {
             self.links.dial(0, 1);
         }
         self.note(n, || "start".to_owned());

@@ -43,11 +43,20 @@ pub fn shrink(
     schedule: &Schedule,
     runs_max: usize,
 ) -> Option<Shrunk> {
-    let run = |schedule: &Schedule| {
+    shrink_by(seed, schedule, runs_max, |schedule| {
         let world = World::with_schedule(scenario.clone(), seed, schedule);
         world.run().err().map(|(violation, _)| violation)
-    };
-    let first = run(schedule)?;
+    })
+}
+
+/// The same for a judge of the caller's: which promise a schedule breaks, if any.
+pub fn shrink_by(
+    seed: u64,
+    schedule: &Schedule,
+    runs_max: usize,
+    mut judge: impl FnMut(&Schedule) -> Option<Violation>,
+) -> Option<Shrunk> {
+    let first = judge(schedule)?;
     let mut violation = first.clone();
     let mut runs = 1;
     let kept = minimal(schedule.numbers(), |numbers| {
@@ -55,7 +64,7 @@ pub fn shrink(
             return false;
         }
         runs += 1;
-        match run(&schedule.keep(numbers)) {
+        match judge(&schedule.keep(numbers)) {
             Some(found) if found.is_like(&first) => {
                 violation = found;
                 true

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use cpe_sim::{Faults, Report, Scenario, Schedule, Workload, World, shrink, swarm};
+use cpe_sim::{
+    Faults, Report, Scenario, Schedule, Violation, Workload, World, shrink, shrink_by, swarm,
+};
 
 fn run(seed: u64) -> Report {
     let scenario = swarm(seed);
@@ -39,12 +41,27 @@ const SHRINK_RUNS_MAX: usize = 100;
 
 fn slice(slice: u64) {
     let (mut taken, mut checked, mut progressed) = (0, 0, 0);
+    let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
+        let seen = [
+            report.crashes,
+            report.stops,
+            report.pauses,
+            report.partitions,
+            report.bad_links,
+            report.bad_disks,
+            report.lost_disks,
+        ];
+        for (all, seen) in faults.iter_mut().zip(seen) {
+            *all += seen;
+        }
         taken += report.taken;
         checked += report.checked;
         progressed += report.progressed;
     }
+    let least = faults.iter().min().unwrap();
+    assert!(*least > 3, "a kind of fault is rare: {faults:?}");
     assert!(taken > 2_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
     assert!(
@@ -84,6 +101,47 @@ fn seeds_that_once_failed_pass() {
     for seed in [352, 717] {
         run(seed);
     }
+}
+
+/// The check is impossible on purpose: no run may see a pause and a partition.
+#[test]
+fn a_failure_shrinks_to_the_faults_that_suffice() {
+    let scenario = Scenario {
+        faults: Faults {
+            crashes: 6.0,
+            pauses: 6.0,
+            one_ways: 20.0,
+            partitions: 20.0,
+            drift: 0.05,
+            ..Faults::default()
+        },
+        seconds: 6.0,
+        ..swarm(1)
+    };
+    let schedule = Schedule::draw(&scenario, 1);
+    assert!(schedule.len() > 8, "{schedule}");
+    let shrunk = shrink_by(1, &schedule, 100, |schedule| {
+        let world = World::with_schedule(scenario.clone(), 1, schedule);
+        let report = world
+            .run()
+            .unwrap_or_else(|(violation, _)| panic!("{violation}"));
+        (report.pauses > 0 && report.partitions > 0).then_some(Violation::Unanswered(1))
+    })
+    .unwrap();
+    assert_eq!(shrunk.schedule.len(), 2, "{shrunk}");
+    assert_eq!(shrunk.of, schedule.len());
+    let kept = schedule.keep(&shrunk.schedule.numbers());
+    assert_eq!(kept, shrunk.schedule);
+}
+
+/// What is drawn for the users does not change with the faults left out.
+#[test]
+fn a_schedule_with_all_its_faults_is_the_same_run() {
+    let (scenario, seed) = (swarm(5), 5);
+    let schedule = Schedule::draw(&scenario, seed);
+    let all = schedule.keep(&schedule.numbers());
+    let again = World::with_schedule(scenario, seed, &all).run().unwrap();
+    assert_eq!(run(seed), again);
 }
 
 #[test]
