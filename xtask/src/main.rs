@@ -8,6 +8,7 @@ mod ci;
 mod demo;
 mod run;
 mod setup;
+mod sim;
 mod test;
 mod tidy;
 mod workspace;
@@ -28,6 +29,10 @@ usage: cargo xtask COMMAND
                           tests, licences; stops at the first failure, ends with a table of times
   bench [NAME] [--quick]  run the benchmarks (or those whose name contains NAME), print a table and
                           write target/bench/NAME.json
+  soak [--seeds FROM..TO] [--jobs N]
+                          simulate seeds without end, in release; what fails is shrunk and kept in
+                          target/soak; Ctrl-C ends it
+  mutants [--quick]       take the guards of the protocol out, one by one: the simulation must notice
   tidy                    check the house rules that no compiler knows
   setup                   get libclang, which the CLIPS bindings need; the others do this first
   help                    this page
@@ -75,6 +80,8 @@ fn dispatch(command: &str, args: &[String]) -> Result<Option<ExitCode>> {
     let root = Root::find()?;
     match command {
         "bench" => bench::bench(&root, args)?,
+        "soak" => return sim::soak(&root, args).map(Some),
+        "mutants" => return sim::mutants(&root, args).map(Some),
         "test" | "ci" | "tidy" | "setup" if !args.is_empty() => {
             bail!(
                 "`cargo xtask {command}` takes no arguments, but got `{}`",

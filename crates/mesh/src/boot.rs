@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::PeerConfig;
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal};
+use crate::guard::{Guard, holds};
 use crate::peer::{After, Peer, Slot};
 use crate::persist::{Image, Table};
 use crate::wire::Genesis;
@@ -251,7 +252,7 @@ impl Peer {
             _ => None,
         });
         let stored = own.max().unwrap_or(0);
-        let seat = match record(Table::Seat) {
+        let seat = match record(Table::Seat).filter(|_| holds(Guard::KeepVote)) {
             None => Seat::new(me),
             Some(bytes) => {
                 let hard: Hard<Member> =
@@ -309,6 +310,8 @@ impl Peer {
 }
 
 fn new_slot(shard: Shard, seat: Seat<Member, Proposal>) -> Slot {
+    #[cfg(feature = "mutants")]
+    let seat = crate::guard::seat(seat);
     let (map, index) = (shard.sm().config().clone(), shard.version().index);
     Slot {
         shard,

@@ -9,6 +9,7 @@ use cpe_space::{Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
 use cpe_tuple::Tuple;
 
 use crate::boot;
+use crate::guard::{Guard, holds};
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
 use crate::request::{Request, Stage, actor_info};
@@ -179,7 +180,11 @@ impl Peer {
         }
         self.batch
             .put(Table::Meta, boot::dot_key(shard), n.to_be_bytes().to_vec());
-        self.afters.push(After::Outbox(shard, n));
+        if holds(Guard::OutboxFirst) {
+            self.afters.push(After::Outbox(shard, n));
+        } else {
+            self.outbox_durable(shard, n);
+        }
     }
 
     /// The own home of the shard is gone: stores it was given and did not decide take the way of
@@ -264,9 +269,9 @@ impl Peer {
             slot.client.store_tries = tries.saturating_add(1);
         }
         let at = self.now + self.pause(tries);
-        if again {
+        if again && holds(Guard::SendAgain) {
             self.timers.set(Timer::Stores(shard), at);
-        } else {
+        } else if holds(Guard::SendAgain) {
             // What was sent before is still waited for, no longer than if this had not come.
             self.timers.set_if_none(Timer::Stores(shard), at);
         }
@@ -317,7 +322,9 @@ impl Peer {
         if more {
             // The home is at it: what it was sent is on its way, and only the rest is to be sent.
             let at = self.now + self.config.retry_first;
-            self.timers.set(Timer::Stores(shard), at);
+            if holds(Guard::SendAgain) {
+                self.timers.set(Timer::Stores(shard), at);
+            }
             self.send_new_stores(shard);
         }
     }
@@ -407,7 +414,7 @@ impl Peer {
     pub(crate) fn send_op(&mut self, shard: ShardId, seq: u64) {
         let session = self.session;
         let me = self.me.node;
-        if !self.ready {
+        if !self.ready && holds(Guard::LifeFirst) {
             return self
                 .timers
                 .set(Timer::Op(shard, seq), self.now + self.config.retry_first);
@@ -445,7 +452,9 @@ impl Peer {
         let home = self.home_for(shard, tries);
         // Asking oneself is not lost: no timer, unless the home has no room.
         let pause = self.pause(tries);
-        self.timers.set(Timer::Op(shard, seq), self.now + pause);
+        if holds(Guard::AskAgain) {
+            self.timers.set(Timer::Op(shard, seq), self.now + pause);
+        }
         let sent = home.is_some_and(|home| self.send_if(home, message));
         if home == Some(me) && sent {
             self.timers
@@ -511,7 +520,11 @@ impl Peer {
         match op.state {
             OpState::Delivered => return,
             // A tuple on its way here when the cancellation left: the home puts it back.
-            OpState::Cancelling if matches!(outcome, Outcome::Taken { .. }) => return,
+            OpState::Cancelling
+                if matches!(outcome, Outcome::Taken { .. }) && holds(Guard::LateOutcome) =>
+            {
+                return;
+            }
             OpState::Asking | OpState::Cancelling => {}
         }
         self.timers.clear(&Timer::Op(shard, seq));
@@ -743,7 +756,11 @@ impl Peer {
     /// The tuple this request took was never received: it goes back (rule R18).
     pub(crate) fn give_back(&mut self, request: RequestId) {
         if let Some((shard, seq)) = self.delivered.remove(&request) {
-            self.cancel_op(shard, seq);
+            if holds(Guard::GiveBack) {
+                self.cancel_op(shard, seq);
+            } else {
+                self.end_op(shard, seq);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use cpe_tuple::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::boot;
+use crate::guard::{Guard, holds};
 use crate::home::{Home, Proposer};
 use crate::peer::{After, Peer, Slot, Timer};
 use crate::persist::Table;
@@ -168,11 +169,14 @@ impl Peer {
                     epoch,
                     message,
                 };
-                if durable {
+                if durable && holds(Guard::DiskBeforeWord) {
                     self.afters.push(After::Send(to.node, Box::new(message)));
                 } else {
                     self.send_if(to.node, message);
                 }
+            }
+            Output::Mark(mark) if !holds(Guard::DiskBeforeWord) => {
+                self.mark_durable(shard, epoch, mark);
             }
             Output::Mark(mark) => self.afters.push(After::Mark(shard, epoch, mark)),
             Output::Decided(index) => self.apply_decided(shard, index),
@@ -333,7 +337,9 @@ impl Peer {
                 ..
             } = command
             {
-                if let Applied::Missed(op) = applied {
+                if let Applied::Missed(op) = applied
+                    && holds(Guard::ParkAgain)
+                {
                     home.concluded(*op, true);
                 }
                 let variable = template.key().cloned().unwrap_or(Value::Null);

@@ -7,6 +7,7 @@ use cpe_membership::{Member, NodeId};
 use cpe_space::{Config, ShardId};
 
 use crate::group::Kept;
+use crate::guard::{Guard, holds};
 use crate::peer::{Event, Peer, Slot, Timer};
 use crate::sync::{MAX_INDEX, Pull};
 use crate::wire::{Genesis, Message};
@@ -165,7 +166,7 @@ impl Peer {
     pub(crate) fn push_epoch(&mut self, shard: ShardId) {
         let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
-        if !slot.is_waiting_for_successor(me) {
+        if !slot.is_waiting_for_successor(me) || !holds(Guard::TellNext) {
             return;
         }
         for member in slot.shard.sm().config().members.clone() {

@@ -7,6 +7,7 @@ use cpe_consensus::{Group, Heartbeat};
 use cpe_membership::{Member, NodeId};
 use cpe_space::ShardId;
 
+use crate::guard::{Guard, holds};
 use crate::peer::{Peer, Timer};
 use crate::wire::Message;
 
@@ -56,7 +57,7 @@ impl Peer {
             let mut replies = Vec::new();
             for member in others {
                 peers.insert(member.node);
-                if self.heartbeats.answered.contains(&member.node)
+                if (self.heartbeats.answered.contains(&member.node) || !holds(Guard::ThisRound))
                     && let Some(known) = self.heartbeats.known.get(&member.node)
                     && let Some((epoch, heartbeat)) = known.groups.get(&shard)
                     && *epoch == group.epoch()

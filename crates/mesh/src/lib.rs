@@ -52,6 +52,7 @@ mod boot;
 mod client;
 mod config;
 mod group;
+mod guard;
 mod handover;
 mod heartbeat;
 mod home;
@@ -75,6 +76,8 @@ pub use api::{
 pub use boot::BootError;
 pub use config::PeerConfig;
 pub use group::Proposal;
+#[cfg(feature = "mutants")]
+pub use guard::{Guard, Mutant, without};
 pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use wire::{

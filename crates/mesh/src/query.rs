@@ -5,6 +5,7 @@ use cpe_membership::NodeId;
 use cpe_space::{Config, Name, ShardId};
 use cpe_tuple::{Template, Tuple};
 
+use crate::guard::{Guard, holds};
 use crate::peer::Peer;
 use crate::wire::Message;
 
@@ -35,6 +36,10 @@ impl Peer {
         workspace: Name,
         template: Option<Template>,
     ) {
+        // Whoever has not joined yet knows no shards: the asker will ask again.
+        if self.genesis.is_none() {
+            return;
+        }
         if shards.len() > self.slots.len() {
             return self.malformed(
                 Some(from),
@@ -61,6 +66,11 @@ impl Peer {
             let Some(slot) = self.slot_ref(shard) else {
                 continue;
             };
+            if slot.home.is_some() && !holds(Guard::ConfirmLead) {
+                serving.waiting += 1;
+                self.current.entry(shard).or_default().push((0, id));
+                continue;
+            }
             let ticket = if slot.home.is_some() {
                 self.with_group(shard, |group, out| {
                     Some((group.epoch(), group.confirm(out)?))
@@ -79,6 +89,11 @@ impl Peer {
             }
         }
         self.serving.insert(id, serving);
+        if !holds(Guard::ConfirmLead) {
+            for shard in self.all_shards() {
+                self.serve_confirmed(shard);
+            }
+        }
         self.answer_if_done(id);
     }
 

@@ -5,6 +5,7 @@ use cpe_space::{Config, OpId, ShardId};
 
 use crate::Event;
 use crate::client::SHOW_EVERY_TRIES;
+use crate::guard::{Guard, holds};
 use crate::peer::{Peer, Timer};
 
 impl Peer {
@@ -12,7 +13,8 @@ impl Peer {
     pub(crate) fn learn_home(&mut self, shard: ShardId, config: Config) {
         let Some(slot) = self.slot(shard) else { return };
         let members = 1..=Config::MAX_MEMBERS;
-        if config.epoch <= slot.map.epoch || !members.contains(&config.members.len()) {
+        let older = config.epoch <= slot.map.epoch && holds(Guard::NewestHome);
+        if older || config == slot.map || !members.contains(&config.members.len()) {
             return;
         }
         slot.map = config.clone();

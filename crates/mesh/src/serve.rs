@@ -1,8 +1,10 @@
 //! The answering side: requests to this node as a shard's home, and what decisions set off.
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Item, OpId, Outcome, Session, ShardId};
+use cpe_space::{Applied, Command, Item, Name, OpId, Outcome, Session, ShardId, Sm};
+use cpe_tuple::Template;
 
+use crate::guard::{Guard, holds};
 use crate::home::{Asked, Waiter};
 use crate::peer::{Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
@@ -132,6 +134,16 @@ impl Peer {
                 template,
                 wait,
             } => {
+                if let Some(outcome) = undecided(sm, &workspace, &template, wait) {
+                    let index = sm.index();
+                    let said = Message::Decided {
+                        shard,
+                        op,
+                        outcome,
+                        index,
+                    };
+                    self.send_if(from, said);
+                }
                 let waiter = Waiter {
                     op,
                     from,
@@ -195,6 +207,20 @@ impl Peer {
         match sm.outcome(op) {
             Some(outcome @ (Outcome::Cancelled | Outcome::Stale | Outcome::Empty)) => {
                 let index = sm.index();
+                self.send_if(
+                    from,
+                    Message::Decided {
+                        shard,
+                        op,
+                        outcome,
+                        index,
+                    },
+                );
+            }
+            None if !holds(Guard::LogCancel) => {
+                let index = sm.index();
+                let outcome = Outcome::Cancelled;
+                self.with_home(shard, |home, _, _| home.unpark(op));
                 self.send_if(
                     from,
                     Message::Decided {
@@ -315,6 +341,21 @@ impl Peer {
                 self.timers.set(Timer::Park(shard), again);
             }
         }
+    }
+}
+
+/// What a home that does not wait for decisions would answer a take: nothing, unless a guard is out.
+fn undecided(sm: &Sm, workspace: &Name, template: &Template, wait: bool) -> Option<Outcome> {
+    if holds(Guard::DecidedFirst) && holds(Guard::DecideEmpty) {
+        return None;
+    }
+    match sm.find(workspace, template) {
+        Some((index, tuple)) if !holds(Guard::DecidedFirst) => {
+            let tuple = tuple.clone();
+            Some(Outcome::Taken { index, tuple })
+        }
+        None if !wait && !holds(Guard::DecideEmpty) => Some(Outcome::Empty),
+        _ => None,
     }
 }
 

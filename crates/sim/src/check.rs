@@ -39,6 +39,14 @@ pub struct Report {
     pub stops: u64,
     /// Partitions.
     pub partitions: u64,
+    /// One-way and flapping links.
+    pub bad_links: u64,
+    /// Pauses.
+    pub pauses: u64,
+    /// Slow disks and failed writes.
+    pub bad_disks: u64,
+    /// Disks lost.
+    pub lost_disks: u64,
     /// Homes that moved.
     pub moves: u64,
     /// Replicas that caught up by the difference to another's state.
@@ -47,6 +55,10 @@ pub struct Report {
     pub snapshots: u64,
     /// States put together that were not the ones offered: none without a defect.
     pub states_failed: u64,
+    /// Stores and takes that had to succeed once the faults had ended, and did.
+    pub progressed: u64,
+    /// Virtual seconds from the end of the faults until all of them had.
+    pub progress_seconds: f64,
     /// Operations of users whose order was checked: linearizable, per variable.
     pub checked: u64,
     /// Hash over everything that was sent: equal for equal runs.
@@ -88,6 +100,21 @@ pub enum Violation {
     /// The answers of a variable cannot be put in an order that respects time and its mode.
     #[error("{0}")]
     Order(Box<Conflict>),
+    /// A majority was there without faults, and a store and a take did not succeed.
+    #[error(
+        "node n{node} could not store and take in shard {shard} within {seconds} s of the faults' \
+         end: {last}"
+    )]
+    NoProgress {
+        /// The node that was asked, counted from 1.
+        node: usize,
+        /// The shard.
+        shard: u16,
+        /// The bound.
+        seconds: u64,
+        /// What it answered last.
+        last: String,
+    },
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),
@@ -100,6 +127,14 @@ pub enum Violation {
     /// A peer could not come back from its disk.
     #[error("a peer did not come back from its disk: {0}")]
     Boot(String),
+}
+
+impl Violation {
+    /// True when both broke the same promise, whatever the tuple or the shard.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// Who has what, by the value that makes each tuple unique.

@@ -2,9 +2,11 @@
 //!
 //! A [`World`] runs the same [`Peer`](cpe_mesh::Peer)s a real node runs, messages encoded and
 //! decoded, disks as images with a tail that a crash may lose. A [`Scenario`] says how many there
-//! are, what they do and what goes wrong; everything is drawn from one seed, so a run can be
-//! repeated to the byte. Two phases: work under faults, then calm, in which everything must
-//! settle. Throughout and at the end the [`Violation`]s are looked for.
+//! are, what they do and what goes wrong ([`Faults`]); everything is drawn from one seed, so a run
+//! can be repeated to the byte. First work under faults, as the [`Schedule`] has them; then, with a
+//! majority of every home group up and no faults, stores and takes must succeed in time; then all
+//! nodes are back and everything must settle. Throughout and at the end the [`Violation`]s are
+//! looked for. Of a schedule with which one is found, [`shrink`] keeps what suffices.
 //!
 //! # Example
 //! ```
@@ -26,13 +28,28 @@
 //! ```
 
 mod check;
+mod clock;
 mod disk;
+mod faults;
 pub mod history;
+mod links;
+mod nodes;
+mod progress;
+mod queue;
 mod record;
 mod scenario;
+mod schedule;
+mod settle;
+mod shrink;
+mod swarm;
 mod work;
 mod world;
 
 pub use check::{Report, Violation};
-pub use scenario::{Faults, MAX_NODES, MAX_SECONDS, Scenario, ScenarioError, Workload};
+pub use faults::{DRIFT_MAX, Faults};
+pub use queue::EventQueue;
+pub use scenario::{MAX_NODES, MAX_SECONDS, Scenario, ScenarioError, Workload};
+pub use schedule::{Fault, MAX_FAULTS, Planned, Schedule};
+pub use shrink::{Shrunk, shrink, shrink_by};
+pub use swarm::swarm;
 pub use world::World;

@@ -5,63 +5,13 @@ use std::time::Duration;
 use cpe_space::Mode;
 use serde::{Deserialize, Serialize};
 
+use crate::faults::Faults;
+
 /// Nodes a scenario may have.
 pub const MAX_NODES: usize = 1_000;
 
 /// Seconds of virtual time a phase may last.
 pub const MAX_SECONDS: f64 = 86_400.0;
-
-/// What goes wrong, as probabilities and rates. All zero is a perfect world.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Faults {
-    /// Probability that a message on a link is lost.
-    pub loss: f64,
-    /// Probability that a message arrives twice.
-    pub duplicate: f64,
-    /// Shortest time a message takes, in milliseconds.
-    pub delay_min_ms: f64,
-    /// Mean of the exponential part added to it, in milliseconds. Messages overtake each other.
-    pub delay_mean_ms: f64,
-    /// Probability that a message takes up to `straggle_ms` longer.
-    pub straggle: f64,
-    /// How much longer such a message takes at most, in milliseconds.
-    pub straggle_ms: f64,
-    /// Probability that a gossip frame does not reach one of the others.
-    pub gossip_loss: f64,
-    /// Crashes per node and minute; a crashed node loses what its disk had not synced.
-    pub crashes: f64,
-    /// Drained, clean stops per node and minute.
-    pub stops: f64,
-    /// Longest time a node is down, in milliseconds.
-    pub down_ms: f64,
-    /// Partitions per minute: the nodes fall into two sides that do not hear each other.
-    pub partitions: f64,
-    /// Longest time a partition lasts, in milliseconds.
-    pub partition_ms: f64,
-    /// Longest time a write takes, in milliseconds.
-    pub disk_ms: f64,
-}
-
-impl Default for Faults {
-    fn default() -> Self {
-        Self {
-            loss: 0.0,
-            duplicate: 0.0,
-            delay_min_ms: 1.0,
-            delay_mean_ms: 2.0,
-            straggle: 0.0,
-            straggle_ms: 0.0,
-            gossip_loss: 0.0,
-            crashes: 0.0,
-            stops: 0.0,
-            down_ms: 5_000.0,
-            partitions: 0.0,
-            partition_ms: 5_000.0,
-            disk_ms: 4.0,
-        }
-    }
-}
 
 /// What the nodes do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +45,34 @@ impl Workload {
     pub fn mode(&self, variable: u32) -> Mode {
         let turn = variable as usize % self.modes.len().max(1);
         self.modes.get(turn).copied().unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ScenarioError> {
+        let shares = [
+            ("workload.stores", self.stores),
+            ("workload.takes", self.takes),
+            ("workload.try_takes", self.try_takes),
+            ("workload.scans", self.scans),
+            ("workload.finds", self.finds),
+            ("workload.abandon", self.abandon),
+        ];
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return bounds(key, value, "a probability, 0 to 1");
+            }
+        }
+        for (key, value) in [
+            ("workload.rate", self.rate),
+            ("workload.deadline_ms", self.deadline_ms),
+        ] {
+            if !(0.0..=1.0e6).contains(&value) {
+                return bounds(key, value, "0 to 1,000,000");
+            }
+        }
+        if self.variables == 0 {
+            return bounds("workload.variables", 0, "at least 1");
+        }
+        Ok(())
     }
 }
 
@@ -138,9 +116,17 @@ pub struct Scenario {
     /// How long a member has to be gone before another takes its place, in milliseconds.
     #[serde(default = "default_replace")]
     pub replace_ms: f64,
+    /// How long after each other the nodes start, in milliseconds.
+    #[serde(default = "default_start_every")]
+    pub start_every_ms: f64,
     /// Virtual seconds of work under faults.
     pub seconds: f64,
-    /// Virtual seconds granted, without faults, until all is settled.
+    /// Virtual seconds within which, after the faults have ended and with only as many nodes up as
+    /// leave every home group a majority, a store and a take on every shard must succeed through
+    /// every one of them.
+    #[serde(default = "default_progress")]
+    pub progress_seconds: f64,
+    /// Virtual seconds granted after that, with all nodes up, until all is settled.
     #[serde(default = "default_settle")]
     pub settle_seconds: f64,
     /// What goes wrong.
@@ -165,6 +151,14 @@ fn default_eligible() -> f64 {
 
 fn default_replace() -> f64 {
     30_000.0
+}
+
+fn default_start_every() -> f64 {
+    20.0
+}
+
+fn default_progress() -> f64 {
+    20.0
 }
 
 fn default_settle() -> f64 {
@@ -203,73 +197,59 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), ScenarioError> {
-        let bounds = |key, value: String, bounds| Err(ScenarioError::Bounds { key, value, bounds });
         if self.nodes == 0 || self.nodes > MAX_NODES {
-            return bounds("nodes", self.nodes.to_string(), "1 to 1000");
+            return bounds("nodes", self.nodes, "1 to 1000");
         }
         if self.shards == 0 || self.shards > cpe_mesh::Genesis::MAX_SHARDS {
-            return bounds("shards", self.shards.to_string(), "1 to 4096");
+            return bounds("shards", self.shards, "1 to 4096");
         }
         if ![1, 3, 5].contains(&self.homes) {
-            return bounds("homes", self.homes.to_string(), "1, 3 or 5");
+            return bounds("homes", self.homes, "1, 3 or 5");
         }
         for (key, value) in [
             ("seconds", self.seconds),
+            ("progress_seconds", self.progress_seconds),
             ("settle_seconds", self.settle_seconds),
         ] {
             if !(0.0..=MAX_SECONDS).contains(&value) {
-                return bounds(key, value.to_string(), "0 to 86400 seconds");
+                return bounds(key, value, "0 to 86400 seconds");
             }
         }
-        let (f, w) = (&self.faults, &self.workload);
-        let shares = [
-            ("faults.loss", f.loss),
-            ("faults.duplicate", f.duplicate),
-            ("faults.straggle", f.straggle),
-            ("faults.gossip_loss", f.gossip_loss),
-            ("workload.stores", w.stores),
-            ("workload.takes", w.takes),
-            ("workload.try_takes", w.try_takes),
-            ("workload.scans", w.scans),
-            ("workload.finds", w.finds),
-            ("workload.abandon", w.abandon),
-        ];
-        for (key, value) in shares {
-            if !(0.0..=1.0).contains(&value) {
-                return bounds(key, value.to_string(), "a probability, 0 to 1");
-            }
-        }
-        let amounts = [
+        for (key, value) in [
             ("eligible_ms", self.eligible_ms),
             ("replace_ms", self.replace_ms),
-            ("faults.delay_min_ms", f.delay_min_ms),
-            ("faults.delay_mean_ms", f.delay_mean_ms),
-            ("faults.straggle_ms", f.straggle_ms),
-            ("faults.crashes", f.crashes),
-            ("faults.stops", f.stops),
-            ("faults.down_ms", f.down_ms),
-            ("faults.partitions", f.partitions),
-            ("faults.partition_ms", f.partition_ms),
-            ("faults.disk_ms", f.disk_ms),
-            ("workload.rate", w.rate),
-            ("workload.deadline_ms", w.deadline_ms),
-        ];
-        for (key, value) in amounts {
+            ("start_every_ms", self.start_every_ms),
+        ] {
             if !(0.0..=1.0e6).contains(&value) {
-                return bounds(key, value.to_string(), "0 to 1,000,000");
+                return bounds(key, value, "0 to 1,000,000");
             }
         }
-        if w.variables == 0 {
-            return bounds("workload.variables", "0".to_owned(), "at least 1");
-        }
-        Ok(())
+        self.faults.check()?;
+        self.workload.check()
     }
 
     pub(crate) fn span(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 
+    pub(crate) fn start_every(&self) -> Duration {
+        Duration::from_secs_f64(self.start_every_ms / 1_000.0)
+    }
+
+    pub(crate) fn progress(&self) -> Duration {
+        Duration::from_secs_f64(self.progress_seconds)
+    }
+
     pub(crate) fn settle(&self) -> Duration {
         Duration::from_secs_f64(self.settle_seconds)
     }
+}
+
+pub(crate) fn bounds(
+    key: &'static str,
+    value: impl ToString,
+    bounds: &'static str,
+) -> Result<(), ScenarioError> {
+    let value = value.to_string();
+    Err(ScenarioError::Bounds { key, value, bounds })
 }

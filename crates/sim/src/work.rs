@@ -5,13 +5,19 @@ use std::time::Duration;
 use cpe_mesh::{Ack, Command, Failure, Input, Reply, RequestId};
 use cpe_space::Mode;
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::check::Violation;
 use crate::record::{What, value_of};
 use crate::world::{Happening, World};
 
-const WORKSPACE: &str = "w";
+/// Where the users work.
+pub(crate) const WORKSPACE: &str = "w";
+
+/// Keeps the draws of one request apart from all others: what is asked does not depend on what
+/// was asked before.
+const ASK_STREAM: u64 = 1 << 32;
 
 /// A request somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +31,16 @@ pub(crate) enum Open {
 
 impl World {
     /// Somebody at some node asks something.
-    pub(crate) fn ask(&mut self) {
-        let n = self.rng.random_range(0..self.nodes.len());
+    pub(crate) fn ask(&mut self, number: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(ASK_STREAM + number);
+        let n = rng.random_range(0..self.nodes.len());
         if !self.is_up(n) {
             return;
         }
         let work = self.scenario.workload.clone();
         let deadline = Duration::from_secs_f64(work.deadline_ms / 1_000.0);
-        let number = self.rng.random_range(0..work.variables);
+        let number = rng.random_range(0..work.variables);
         let variable = format!("v{number}");
         let mode = work.mode(number);
         if mode != Mode::Fifo && !self.declared.contains(&number) {
@@ -44,7 +52,7 @@ impl World {
             return;
         };
         let mut named = Some(variable.clone());
-        let draw: f64 = self.rng.random();
+        let draw: f64 = rng.random();
         let request = self.fresh_request();
         let mut below = work.stores;
         let (open, command) = if draw < below {
@@ -58,7 +66,7 @@ impl World {
                 self.books.replaceable.insert(value);
             }
             self.report.stores += 1;
-            let ack = if self.rng.random_bool(0.2) {
+            let ack = if rng.random_bool(0.2) {
                 Ack::Local
             } else {
                 Ack::Home
@@ -107,7 +115,7 @@ impl World {
                 return;
             };
             named = None;
-            let wait = self.rng.random();
+            let wait = rng.random();
             (
                 Open::Take,
                 Command::Take {
@@ -118,7 +126,7 @@ impl World {
                 },
             )
         } else {
-            let (wait, fresh) = (self.rng.random(), self.rng.random());
+            let (wait, fresh) = (rng.random(), rng.random());
             (
                 Open::Find,
                 Command::Read {
@@ -149,8 +157,8 @@ impl World {
             (Open::Find | Open::Declare(_), _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
-        if !matches!(open, Open::Store(_)) && self.rng.random_bool(work.abandon) {
-            let at = self.now + deadline.mul_f64(self.rng.random_range(0.0..1.0));
+        if !matches!(open, Open::Store(_)) && rng.random_bool(work.abandon) {
+            let at = self.now + deadline.mul_f64(rng.random_range(0.0..1.0));
             self.at(
                 at,
                 Happening::Abandon {
@@ -160,7 +168,7 @@ impl World {
                 },
             );
         }
-        self.note(n, &format!("ask {} {command:?}", request.0));
+        self.note(n, || format!("ask {} {command:?}", request.0));
         self.input(n, Input::Command(request, command));
     }
 
@@ -176,7 +184,7 @@ impl World {
             mode,
             deadline,
         };
-        self.note(n, &format!("ask {} {command:?}", request.0));
+        self.note(n, || format!("ask {} {command:?}", request.0));
         self.input(n, Input::Command(request, command));
     }
 
@@ -191,13 +199,16 @@ impl World {
             .and_then(|node| node.open.remove(&request));
         if was_open.is_some() {
             self.record.abandoned(request);
-            self.note(n, &format!("abandon {}", request.0));
+            self.note(n, || format!("abandon {}", request.0));
             self.input(n, Input::Cancel(request));
         }
     }
 
     /// An answer arrived.
     pub(crate) fn replied(&mut self, n: usize, request: RequestId, reply: Reply) {
+        if self.progressed(n, request, &reply) {
+            return;
+        }
         let abandon = self.scenario.workload.abandon;
         let Some(open) = self
             .nodes
@@ -206,7 +217,7 @@ impl World {
         else {
             return;
         };
-        self.note(n, &format!("got {} {reply:?}", request.0));
+        self.note(n, || format!("got {} {reply:?}", request.0));
         // It arrived, and nobody was there any more.
         let received = !(matches!((open, &reply), (Open::Take, Reply::Tuple(Some(_))))
             && !self.calm

@@ -44,6 +44,7 @@
 
 mod command;
 mod entry;
+mod guard;
 mod ids;
 mod machine;
 mod mode;
@@ -54,6 +55,8 @@ mod variable;
 
 pub use command::{ActorRecord, Command, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
+#[cfg(feature = "mutants")]
+pub use guard::{Guard, without};
 pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
 pub use machine::{Applied, Live, Sm};
 pub use mode::{Mode, UnknownMode};

@@ -8,6 +8,7 @@ use cpe_membership::{Member, NodeId};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::guard::{Guard, holds};
 use crate::{
     ActorRecord, Command, Config, Dot, Name, OpId, Outcome, RangeSet, Session, variable::Variable,
     variable_of,
@@ -232,6 +233,7 @@ impl Sm {
             && let Some(outcome) = self.open(op)
             // An untake speaks of an operation that may well be done already.
             && !matches!(command, Command::Untake { .. })
+            && holds(Guard::OneOutcome)
         {
             return Applied::Done(op, outcome);
         }
@@ -372,10 +374,10 @@ impl Sm {
 
     fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
         let count = self.admitted.entry(dot.origin).or_insert(0);
-        if dot.n != *count + 1 {
+        if dot.n != *count + 1 && holds(Guard::NextOfOrigin) {
             return Applied::Skipped(dot);
         }
-        *count += 1;
+        *count = dot.n.max(*count);
         let index = self.index;
         self.enter(workspace, &variable_of(tuple))
             .insert(index, tuple.clone());
@@ -424,12 +426,19 @@ impl Sm {
             return Applied::Done(op, Outcome::Stale);
         }
         let kept = record.results.remove(&op.seq);
-        self.conclude(op, Outcome::Cancelled, None);
+        if kept.is_some() || holds(Guard::CancelledFirst) {
+            self.conclude(op, Outcome::Cancelled, None);
+        }
         if let Some(Remembered {
             outcome: Outcome::Taken { index, tuple },
             home: Some(workspace),
         }) = kept
         {
+            let index = if holds(Guard::OldPlace) {
+                index
+            } else {
+                self.index
+            };
             let variable = self.enter(&workspace, &variable_of(&tuple));
             if variable.put_back(index, tuple.clone()) {
                 return Applied::Added {

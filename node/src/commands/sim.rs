@@ -1,11 +1,13 @@
 //! `cpe sim`: meshes with faults, in virtual time.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use clap::{Args, Subcommand, ValueEnum};
-use cpe_sim::{Report, Scenario, Violation, World};
+use cpe_sim::{Report, Scenario, Schedule, Shrunk, Violation, World};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::Common;
@@ -15,27 +17,35 @@ use crate::output;
 /// Where a user's scenarios lie, and those of the repository.
 const FOLDER: &str = "simulations";
 
+macro_rules! shipped {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../../simulations/", $name, ".toml")),
+        )
+    };
+}
+
 /// The scenarios of the repository, so that the binary alone can run them.
-const SHIPPED: [(&str, &str); 6] = [
-    ("churn", include_str!("../../../simulations/churn.toml")),
-    (
-        "everything",
-        include_str!("../../../simulations/everything.toml"),
-    ),
-    (
-        "lossy-network",
-        include_str!("../../../simulations/lossy-network.toml"),
-    ),
-    (
-        "partition",
-        include_str!("../../../simulations/partition.toml"),
-    ),
-    (
-        "rolling-restart",
-        include_str!("../../../simulations/rolling-restart.toml"),
-    ),
-    ("steady", include_str!("../../../simulations/steady.toml")),
+const SHIPPED: [(&str, &str); 11] = [
+    shipped!("churn"),
+    shipped!("everything"),
+    shipped!("flapping-link"),
+    shipped!("lossy-network"),
+    shipped!("mass-crash"),
+    shipped!("one-way-link"),
+    shipped!("partition"),
+    shipped!("rolling-restart"),
+    shipped!("slow-disk"),
+    shipped!("steady"),
+    shipped!("thousand-nodes"),
 ];
+
+/// Runs that shrinking one failure may take.
+const SHRINK_RUNS_MAX: usize = 100;
+
+/// Nodes beyond which a failure is not shrunk: each try would take a minute.
+const SHRINK_NODES_MAX: usize = 50;
 
 /// Bytes of a scenario file at most.
 const SCENARIO_BYTES_MAX: u64 = 1 << 20;
@@ -46,7 +56,7 @@ const SEEDS_MAX: u64 = 1_000_000;
 /// Commands of simulations.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SimCommand {
-    /// Run a scenario and look for broken promises
+    /// Run scenarios and look for broken promises
     Run(RunArgs),
     /// List the scenarios that come with the program, or those of a folder
     List {
@@ -58,18 +68,28 @@ pub(crate) enum SimCommand {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Scenario: a file, or the name of one in ./simulations or of one that comes with the program
-    file: PathBuf,
+    /// Scenarios: files, or names of those in ./simulations or that come with the program
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Number that decides everything that happens
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "seeds")]
     seed: u64,
     /// Run once with each seed from N up to but not including M
     #[arg(long, value_name = "N..M", value_parser = seeds)]
     seeds: Option<(u64, u64)>,
+    /// Only these faults of those drawn, by number, as the report of a failure names them
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        conflicts_with = "seeds"
+    )]
+    keep: Option<Vec<usize>>,
     /// What runs the nodes
     #[arg(long, value_enum, default_value_t = Engine::Virtual)]
     engine: Engine,
-    /// Write report.json, and the trace of a run that failed, to this folder
+    /// Write report.json to this folder, and of each run that failed the few faults that suffice
+    /// and a line per event
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
 }
@@ -105,53 +125,108 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 /// What is wrong with a scenario.
 pub(crate) fn run(command: SimCommand, common: &Common) -> Result<Status, Fault> {
     match command {
-        SimCommand::Run(args) => run_scenario(&args, common),
+        SimCommand::Run(args) => run_scenarios(&args, common),
         SimCommand::List { folder } => list(folder.as_deref(), common),
     }
 }
 
-/// What a run came to.
+/// What the runs of one scenario came to.
 #[derive(Debug)]
-struct Ended {
-    seed: u64,
-    result: Result<Report, (Violation, Vec<String>)>,
+struct Ran<'a> {
+    file: &'a Path,
+    scenario: Scenario,
+    /// In order of seeds; ends early when one failed.
+    ended: Vec<(u64, Result<Report, Violation>)>,
 }
 
-fn run_scenario(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
+impl Ran<'_> {
+    fn broken(&self) -> Option<(u64, &Violation)> {
+        let mut ended = self.ended.iter();
+        ended.find_map(|(seed, result)| Some((*seed, result.as_ref().err()?)))
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.ended
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok())
+    }
+
+    fn sum(&self, field: fn(&Report) -> u64) -> u64 {
+        self.reports().map(field).sum()
+    }
+
+    /// The file's name without its ending.
+    fn stem(&self) -> String {
+        let stem = self.file.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
+}
+
+fn run_scenarios(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     let Engine::Virtual = args.engine;
-    let scenario = find(&args.file)?;
-    let (low, high) = args
+    let scenarios: Vec<Scenario> = args
+        .files
+        .iter()
+        .map(|file| find(file))
+        .collect::<Result<_, _>>()?;
+    let seeds = args
         .seeds
         .unwrap_or_else(|| (args.seed, args.seed.saturating_add(1)));
-    let ended = run_seeds(&scenario, low, high);
-    let broken = ended.iter().find(|run| run.result.is_err());
+    let bar = bar(scenarios.len() as u64 * (seeds.1 - seeds.0), common);
+    let mut all = Vec::new();
+    for (file, scenario) in args.files.iter().zip(scenarios) {
+        bar.set_message(scenario.name.clone());
+        let ended = run_seeds(&scenario, seeds, args.keep.as_deref(), &bar);
+        all.push(Ran {
+            file,
+            scenario,
+            ended,
+        });
+    }
+    bar.finish_and_clear();
     if let Some(folder) = &args.report {
-        write_report(folder, &scenario, &ended)?;
+        write_report(folder, &all, args.keep.as_deref())?;
     }
     if common.json {
-        output::json(&document(&scenario, &ended))?;
+        output::json(&document(&all))?;
     } else {
-        show(&scenario, &ended)?;
+        show(&all)?;
     }
-    let Some(Ended {
-        seed,
-        result: Err((violation, _)),
-    }) = broken
-    else {
+    let broken = all.iter().find_map(|ran| Some((ran, ran.broken()?)));
+    let Some((ran, (seed, violation))) = broken else {
         return Ok(Status::Done);
     };
-    let file = args.file.display();
+    let (name, file) = (&ran.scenario.name, ran.file.display());
     Err(Fault::failed(format!(
-        "seed {seed} of `{}` broke a promise: {violation}",
-        scenario.name
+        "seed {seed} of `{name}` broke a promise: {violation}"
     ))
     .next(format!(
         "run it again: cpe sim run {file} --seed {seed} --report DIR"
     )))
 }
 
+fn bar(runs: u64, common: &Common) -> ProgressBar {
+    if common.json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(runs);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} runs {msg} {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn schedule(scenario: &Scenario, seed: u64, keep: Option<&[usize]>) -> Schedule {
+    let schedule = Schedule::draw(scenario, seed);
+    keep.map_or(schedule.clone(), |numbers| schedule.keep(numbers))
+}
+
 /// Runs each seed, on all cores; stops early when one fails. In order of seeds.
-fn run_seeds(scenario: &Scenario, low: u64, high: u64) -> Vec<Ended> {
+fn run_seeds(
+    scenario: &Scenario,
+    (low, high): (u64, u64),
+    keep: Option<&[usize]>,
+    bar: &ProgressBar,
+) -> Vec<(u64, Result<Report, Violation>)> {
     let next = AtomicU64::new(low);
     let broken = AtomicBool::new(false);
     let ended = Mutex::new(Vec::new());
@@ -161,17 +236,15 @@ fn run_seeds(scenario: &Scenario, low: u64, high: u64) -> Vec<Ended> {
             if seed >= high {
                 break;
             }
-            let mut world = World::new(scenario.clone(), seed);
-            // A line per event of one run is worth its memory; of thousands it is not.
-            if high - low == 1 {
-                world.keep_trace();
-            }
-            let result = world.run();
+            let schedule = schedule(scenario, seed, keep);
+            let world = World::with_schedule(scenario.clone(), seed, &schedule);
+            let result = world.run().map_err(|(violation, _)| violation);
             broken.fetch_or(result.is_err(), Ordering::Relaxed);
             ended
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(Ended { seed, result });
+                .push((seed, result));
+            bar.inc(1);
         }
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -181,52 +254,81 @@ fn run_seeds(scenario: &Scenario, low: u64, high: u64) -> Vec<Ended> {
         }
     });
     let mut ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
-    ended.sort_by_key(|run| run.seed);
+    ended.sort_by_key(|(seed, _)| *seed);
     ended
 }
 
-fn document(scenario: &Scenario, ended: &[Ended]) -> Value {
-    let runs: Vec<_> = ended
-        .iter()
-        .map(|run| match &run.result {
-            Ok(report) => json!({"seed": run.seed, "ok": true, "report": report}),
-            Err((violation, _)) => {
-                json!({"seed": run.seed, "ok": false, "violation": violation.to_string()})
+fn document(all: &[Ran<'_>]) -> Value {
+    let scenarios = all.iter().map(|ran| {
+        let runs = ran.ended.iter().map(|(seed, result)| match result {
+            Ok(report) => json!({"seed": seed, "ok": true, "report": report}),
+            Err(violation) => {
+                json!({"seed": seed, "ok": false, "violation": violation.to_string()})
             }
-        })
-        .collect();
-    let ok = ended.iter().all(|run| run.result.is_ok());
-    json!({"scenario": scenario.name, "ok": ok, "runs": runs})
+        });
+        let runs: Vec<Value> = runs.collect();
+        let ok = ran.broken().is_none();
+        json!({"scenario": ran.scenario.name, "ok": ok, "runs": runs})
+    });
+    let scenarios: Vec<Value> = scenarios.collect();
+    let ok = all.iter().all(|ran| ran.broken().is_none());
+    json!({"ok": ok, "scenarios": scenarios})
 }
 
-fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
-    let reports: Vec<&Report> = ended
-        .iter()
-        .filter_map(|run| run.result.as_ref().ok())
-        .collect();
-    let sum = |field: fn(&Report) -> u64| reports.iter().map(|report| field(report)).sum::<u64>();
+fn show(all: &[Ran<'_>]) -> Result<(), Fault> {
+    if let [ran] = all {
+        return show_one(ran);
+    }
+    let rows = all.iter().map(|ran| {
+        let kept = ran.reports().count();
+        let runs = ran.ended.len();
+        vec![
+            ran.stem(),
+            ran.scenario.nodes.to_string(),
+            format!("{kept} of {runs}"),
+            ran.sum(|report| report.messages).to_string(),
+            ran.sum(|report| report.acknowledged).to_string(),
+            ran.sum(|report| report.taken).to_string(),
+        ]
+    });
+    let head = [
+        "scenario",
+        "nodes",
+        "runs kept",
+        "messages",
+        "stored",
+        "taken",
+    ];
+    output::table(&head, rows.collect(), "")
+}
+
+fn show_one(ran: &Ran<'_>) -> Result<(), Fault> {
     output::line(format_args!(
         "{}: {} nodes, {} of {} runs kept every promise",
-        scenario.name,
-        scenario.nodes,
-        reports.len(),
-        ended.len()
+        ran.scenario.name,
+        ran.scenario.nodes,
+        ran.reports().count(),
+        ran.ended.len()
     ))?;
+    let seconds = ran.reports().map(|report| report.seconds).sum::<f64>() as u64;
     let rows = [
-        (
-            "virtual seconds",
-            reports.iter().map(|report| report.seconds).sum::<f64>() as u64,
-        ),
-        ("messages", sum(|report| report.messages)),
-        ("stores", sum(|report| report.stores)),
-        ("acknowledged", sum(|report| report.acknowledged)),
-        ("tuples taken", sum(|report| report.taken)),
-        ("timed out", sum(|report| report.timed_out)),
-        ("unavailable", sum(|report| report.unavailable)),
-        ("crashes", sum(|report| report.crashes)),
-        ("clean stops", sum(|report| report.stops)),
-        ("partitions", sum(|report| report.partitions)),
-        ("homes moved", sum(|report| report.moves)),
+        ("virtual seconds", seconds),
+        ("messages", ran.sum(|report| report.messages)),
+        ("stores", ran.sum(|report| report.stores)),
+        ("acknowledged", ran.sum(|report| report.acknowledged)),
+        ("tuples taken", ran.sum(|report| report.taken)),
+        ("timed out", ran.sum(|report| report.timed_out)),
+        ("unavailable", ran.sum(|report| report.unavailable)),
+        ("unknown", ran.sum(|report| report.unknown)),
+        ("operations checked", ran.sum(|report| report.checked)),
+        ("crashes", ran.sum(|report| report.crashes)),
+        ("clean stops", ran.sum(|report| report.stops)),
+        ("pauses", ran.sum(|report| report.pauses)),
+        ("partitions", ran.sum(|report| report.partitions)),
+        ("bad links", ran.sum(|report| report.bad_links)),
+        ("bad disks", ran.sum(|report| report.bad_disks)),
+        ("lost disks", ran.sum(|report| report.lost_disks)),
+        ("homes moved", ran.sum(|report| report.moves)),
     ];
     let rows = rows
         .iter()
@@ -234,24 +336,45 @@ fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
     output::table(&["what", "count"], rows.collect(), "")
 }
 
-fn write_report(folder: &Path, scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
+fn write_report(folder: &Path, all: &[Ran<'_>], keep: Option<&[usize]>) -> Result<(), Fault> {
     std::fs::create_dir_all(folder).about(format!("cannot make {}", folder.display()))?;
     let write = |name: String, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text).about(format!("cannot write {}", path.display()))
     };
-    write(
-        "report.json".to_owned(),
-        format!("{:#}\n", document(scenario, ended)),
-    )?;
-    for run in ended {
-        if let Err((_, trace)) = &run.result
-            && !trace.is_empty()
-        {
-            write(format!("trace-{}.txt", run.seed), trace.join("\n") + "\n")?;
+    write("report.json".to_owned(), format!("{:#}\n", document(all)))?;
+    for ran in all {
+        for (seed, result) in &ran.ended {
+            if result.is_err() {
+                let name = format!("{}-{seed}.txt", ran.stem());
+                write(name, explain(ran, *seed, keep))?;
+            }
         }
     }
     Ok(())
+}
+
+/// The few faults with which a seed fails, how to run them again, and a line per event.
+fn explain(ran: &Ran<'_>, seed: u64, keep: Option<&[usize]>) -> String {
+    let scenario = &ran.scenario;
+    let drawn = schedule(scenario, seed, keep);
+    let small = scenario.nodes <= SHRINK_NODES_MAX;
+    let shrunk = small
+        .then(|| cpe_sim::shrink(scenario, seed, &drawn, SHRINK_RUNS_MAX))
+        .flatten();
+    let said = shrunk
+        .as_ref()
+        .map_or_else(|| drawn.to_string(), Shrunk::to_string);
+    let least = shrunk.map_or(drawn, |shrunk| shrunk.schedule);
+    let numbers: Vec<String> = least.numbers().iter().map(ToString::to_string).collect();
+    let (file, numbers) = (ran.file.display(), numbers.join(","));
+    let mut world = World::with_schedule(scenario.clone(), seed, &least);
+    world.keep_trace();
+    let trace = world.run().err().map(|(_, trace)| trace.join("\n"));
+    let trace = trace.unwrap_or_default();
+    format!(
+        "{said}\nto run it again:\n  cpe sim run {file} --seed {seed} --keep {numbers}\n\n{trace}\n"
+    )
 }
 
 fn list(folder: Option<&Path>, common: &Common) -> Result<Status, Fault> {

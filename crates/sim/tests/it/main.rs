@@ -1,93 +1,72 @@
-//! A thousand seeds of stores and takes with every fault on.
+//! Five thousand seeds of stores and takes with every fault on.
 //!
-//! A failure prints the seed; to see what happened in it:
-//! `CPE_SIM_SEED=<seed> cargo nextest run -p cpe-sim one_seed --no-capture`.
+//! A failure is shrunk and prints the few faults that suffice, with the seed; to see what happened:
+//! `CPE_SIM_SEED=<seed> CPE_SIM_KEEP=<fault>,... cargo nextest run -p cpe-sim one_seed --no-capture`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use cpe_sim::{Faults, Report, Scenario, Workload, World};
-use cpe_space::Mode;
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-/// Swarm testing (Groce and others, "Swarm testing", ISSTA 2012): each seed draws which faults
-/// are on at all, and how strong.
-fn swarm(seed: u64) -> Scenario {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
-    let mut some = |most: f64| {
-        if rng.random_bool(0.6) {
-            rng.random_range(0.0..most)
-        } else {
-            0.0
-        }
-    };
-    let faults = Faults {
-        loss: some(0.3),
-        duplicate: some(0.3),
-        delay_min_ms: 1.0,
-        delay_mean_ms: 1.0 + some(20.0),
-        straggle: some(0.1),
-        straggle_ms: 1.0 + some(1_000.0),
-        gossip_loss: some(0.6),
-        crashes: some(8.0),
-        stops: some(5.0),
-        down_ms: 100.0 + some(4_000.0),
-        partitions: some(10.0),
-        partition_ms: 100.0 + some(6_000.0),
-        disk_ms: some(30.0),
-    };
-    let mut modes = Vec::new();
-    if seed.is_multiple_of(3) {
-        modes = vec![Mode::Lifo, Mode::Single, Mode::Multi, Mode::Fifo];
-        modes.rotate_left(seed as usize / 3 % 4);
-    }
-    let workload = Workload {
-        rate: 5.0 + some(60.0),
-        modes,
-        abandon: some(0.3),
-        variables: rng.random_range(1..8),
-        deadline_ms: rng.random_range(50.0..3_000.0),
-        ..Workload::default()
-    };
-    Scenario {
-        name: format!("swarm {seed}"),
-        about: String::new(),
-        nodes: rng.random_range(3..=7),
-        shards: *[1, 4, 16].choose(&mut rng).unwrap(),
-        homes: *[1, 3, 3, 5].choose(&mut rng).unwrap(),
-        eligible_ms: rng.random_range(50.0..2_000.0),
-        replace_ms: rng.random_range(500.0..6_000.0),
-        seconds: 8.0,
-        settle_seconds: 120.0,
-        faults,
-        workload,
-    }
-}
+use cpe_sim::{
+    Faults, Report, Scenario, Schedule, Violation, Workload, World, shrink, shrink_by, swarm,
+};
 
 fn run(seed: u64) -> Report {
-    match World::new(swarm(seed), seed).run() {
+    let scenario = swarm(seed);
+    let schedule = Schedule::draw(&scenario, seed);
+    match World::with_schedule(scenario.clone(), seed, &schedule).run() {
         Ok(report) => report,
-        Err((violation, _)) => panic!(
-            "seed {seed}: {violation}\nreplay: CPE_SIM_SEED={seed} \
-             cargo nextest run -p cpe-sim one_seed --no-capture"
-        ),
+        Err((violation, _)) => {
+            let shrunk = shrink(&scenario, seed, &schedule, SHRINK_RUNS_MAX);
+            let numbers = shrunk
+                .as_ref()
+                .map_or_else(|| schedule.numbers(), |shrunk| shrunk.schedule.numbers());
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            let shrunk = shrunk.map(|shrunk| shrunk.to_string()).unwrap_or_default();
+            panic!(
+                "seed {seed}: {violation}\n{shrunk}\nreplay: CPE_SIM_SEED={seed} CPE_SIM_KEEP={} \
+                 cargo nextest run -p cpe-sim one_seed --no-capture",
+                numbers.join(",")
+            )
+        }
     }
 }
 
-/// Seeds `slice, slice + 8, ...` below 1,000: eight tests, so that they run side by side.
+/// Seeds of one run of the tests.
+const SEEDS: u64 = 5_000;
+
+/// As many tests as share them, so that they run side by side.
+const SLICES: u64 = 16;
+
+/// Runs that shrinking a failure may take.
+const SHRINK_RUNS_MAX: usize = 100;
+
 fn slice(slice: u64) {
-    let (mut taken, mut checked) = (0, 0);
+    let (mut taken, mut checked, mut progressed) = (0, 0, 0);
     let (mut sketches, mut snapshots) = (0, 0);
-    for seed in (slice..1_000).step_by(8) {
+    let mut faults = [0_u64; 7];
+    for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
         sketches += report.sketches;
         snapshots += report.snapshots;
         assert_eq!(report.states_failed, 0, "seed {seed} built a wrong state");
+        let seen = [
+            report.crashes,
+            report.stops,
+            report.pauses,
+            report.partitions,
+            report.bad_links,
+            report.bad_disks,
+            report.lost_disks,
+        ];
+        for (all, seen) in faults.iter_mut().zip(seen) {
+            *all += seen;
+        }
         taken += report.taken;
         checked += report.checked;
+        progressed += report.progressed;
     }
-    assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
+    let least = faults.iter().min().unwrap();
+    assert!(*least > 3, "a kind of fault is rare: {faults:?}");
+    assert!(taken > 2_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
     println!("{sketches} replicas caught up by a sketch, {snapshots} by a snapshot");
     assert!(
@@ -95,6 +74,10 @@ fn slice(slice: u64) {
         "only {sketches} replicas caught up by a sketch"
     );
     assert!(snapshots > 20, "only {snapshots} replicas took a snapshot");
+    assert!(
+        progressed > 2_000,
+        "only {progressed} stores and takes demanded"
+    );
 }
 
 macro_rules! slices {
@@ -112,6 +95,14 @@ slices! {
     a_tuple_is_taken_once_whatever_fails_5: 5,
     a_tuple_is_taken_once_whatever_fails_6: 6,
     a_tuple_is_taken_once_whatever_fails_7: 7,
+    a_tuple_is_taken_once_whatever_fails_8: 8,
+    a_tuple_is_taken_once_whatever_fails_9: 9,
+    a_tuple_is_taken_once_whatever_fails_10: 10,
+    a_tuple_is_taken_once_whatever_fails_11: 11,
+    a_tuple_is_taken_once_whatever_fails_12: 12,
+    a_tuple_is_taken_once_whatever_fails_13: 13,
+    a_tuple_is_taken_once_whatever_fails_14: 14,
+    a_tuple_is_taken_once_whatever_fails_15: 15,
 }
 
 /// A take over all variables whose time ended while it asked one shard called everything empty.
@@ -120,6 +111,47 @@ fn seeds_that_once_failed_pass() {
     for seed in [352, 717] {
         run(seed);
     }
+}
+
+/// The check is impossible on purpose: no run may see a pause and a partition.
+#[test]
+fn a_failure_shrinks_to_the_faults_that_suffice() {
+    let scenario = Scenario {
+        faults: Faults {
+            crashes: 6.0,
+            pauses: 6.0,
+            one_ways: 20.0,
+            partitions: 20.0,
+            drift: 0.05,
+            ..Faults::default()
+        },
+        seconds: 6.0,
+        ..swarm(1)
+    };
+    let schedule = Schedule::draw(&scenario, 1);
+    assert!(schedule.len() > 8, "{schedule}");
+    let shrunk = shrink_by(1, &schedule, 100, |schedule| {
+        let world = World::with_schedule(scenario.clone(), 1, schedule);
+        let report = world
+            .run()
+            .unwrap_or_else(|(violation, _)| panic!("{violation}"));
+        (report.pauses > 0 && report.partitions > 0).then_some(Violation::Unanswered(1))
+    })
+    .unwrap();
+    assert_eq!(shrunk.schedule.len(), 2, "{shrunk}");
+    assert_eq!(shrunk.of, schedule.len());
+    let kept = schedule.keep(&shrunk.schedule.numbers());
+    assert_eq!(kept, shrunk.schedule);
+}
+
+/// What is drawn for the users does not change with the faults left out.
+#[test]
+fn a_schedule_with_all_its_faults_is_the_same_run() {
+    let (scenario, seed) = (swarm(5), 5);
+    let schedule = Schedule::draw(&scenario, seed);
+    let all = schedule.keep(&schedule.numbers());
+    let again = World::with_schedule(scenario, seed, &all).run().unwrap();
+    assert_eq!(run(seed), again);
 }
 
 #[test]
@@ -141,7 +173,13 @@ fn one_seed() {
     };
     let scenario = swarm(seed);
     println!("{scenario:#?}");
-    let mut world = World::new(scenario, seed);
+    let mut schedule = Schedule::draw(&scenario, seed);
+    if let Ok(keep) = std::env::var("CPE_SIM_KEEP") {
+        let numbers: Vec<usize> = keep.split(',').filter_map(|n| n.parse().ok()).collect();
+        schedule = schedule.keep(&numbers);
+    }
+    println!("{schedule}");
+    let mut world = World::with_schedule(scenario, seed, &schedule);
     world.keep_trace();
     match world.run() {
         Ok(report) => println!("{report:#?}"),
@@ -189,13 +227,16 @@ fn every_scenario_that_ships_passes() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut scenario = Scenario::parse(&text).unwrap();
         scenario.seconds = scenario.seconds.min(15.0);
+        if scenario.nodes > 100 {
+            scenario.nodes = 60;
+        }
         let result = World::new(scenario, 1).run();
         if let Err((violation, _)) = result {
             panic!("{}: {violation}", path.display());
         }
         names.push(path);
     }
-    assert!(names.len() >= 6, "{names:?}");
+    assert!(names.len() >= 11, "{names:?}");
 }
 
 /// A mesh that fell in two for so long that both halves declared each other dead used to stay so:

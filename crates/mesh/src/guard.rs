@@ -1,0 +1,118 @@
+//! The rules whose absence the simulation must notice.
+
+#[cfg(feature = "mutants")]
+use std::cell::Cell;
+
+/// One guard of a peer. With the feature `mutants`, tests take one out and look whether the
+/// simulation finds what it was there for.
+#[cfg_attr(
+    not(feature = "mutants"),
+    expect(unreachable_pub, reason = "only tests name them")
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// R1: a member counts as heard only in the round it answered.
+    ThisRound,
+    /// R8: what is promised or accepted is said once it is on disk.
+    DiskBeforeWord,
+    /// R10: a member of a group comes back with its vote.
+    KeepVote,
+    /// R11: the next group is told that it may begin, until it has.
+    TellNext,
+    /// R13: nothing is learned from a home group older than the one known.
+    NewestHome,
+    /// R15: operations carry the number of the node's start, once it is on disk.
+    LifeFirst,
+    /// R15: what is not answered is asked again.
+    AskAgain,
+    /// R15: only a leading home answers, and only what is decided.
+    DecidedFirst,
+    /// R16: a store is in the outbox on disk before anybody hears of it.
+    OutboxFirst,
+    /// R16: the outbox is sent until the store is admitted.
+    SendAgain,
+    /// R17: a waiting take that found nothing is parked again.
+    ParkAgain,
+    /// R18: a cancellation is logged even when the operation never came.
+    LogCancel,
+    /// R18: whoever cancels lets no late outcome count.
+    LateOutcome,
+    /// R18: a tuple that nobody received goes back.
+    GiveBack,
+    /// R19: "empty" is decided.
+    DecideEmpty,
+    /// R19: a fresh read asks a majority whether the leader still leads.
+    ConfirmLead,
+}
+
+#[cfg(feature = "mutants")]
+impl Guard {
+    /// All of them, in the order of the rules.
+    pub const ALL: [Self; 16] = [
+        Self::ThisRound,
+        Self::DiskBeforeWord,
+        Self::KeepVote,
+        Self::TellNext,
+        Self::NewestHome,
+        Self::LifeFirst,
+        Self::AskAgain,
+        Self::DecidedFirst,
+        Self::OutboxFirst,
+        Self::SendAgain,
+        Self::ParkAgain,
+        Self::LogCancel,
+        Self::LateOutcome,
+        Self::GiveBack,
+        Self::DecideEmpty,
+        Self::ConfirmLead,
+    ];
+}
+
+/// What is taken out of a peer: a guard of its own, or of what it is made of.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Of the home groups.
+    Consensus(cpe_consensus::Guard),
+    /// Of the shards' state machine.
+    Space(cpe_space::Guard),
+    /// Of the peer itself.
+    Mesh(Guard),
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static OFF: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Takes a guard out of every peer of this thread that is made from now on; `None` puts it back.
+#[cfg(feature = "mutants")]
+pub fn without(mutant: Option<Mutant>) {
+    OFF.set(mutant);
+    cpe_space::without(match mutant {
+        Some(Mutant::Space(guard)) => Some(guard),
+        _ => None,
+    });
+}
+
+/// True when the guard is in place.
+#[cfg(feature = "mutants")]
+pub(crate) fn holds(guard: Guard) -> bool {
+    OFF.get() != Some(Mutant::Mesh(guard))
+}
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn holds(_: Guard) -> bool {
+    true
+}
+
+/// A place in a group, without the guard of consensus that is taken out.
+#[cfg(feature = "mutants")]
+pub(crate) fn seat<N: Copy + Ord, E: cpe_consensus::Entry>(
+    seat: cpe_consensus::Seat<N, E>,
+) -> cpe_consensus::Seat<N, E> {
+    match OFF.get() {
+        Some(Mutant::Consensus(guard)) => seat.without(guard),
+        _ => seat,
+    }
+}

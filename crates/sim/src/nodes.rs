@@ -1,0 +1,393 @@
+//! Nodes: how they start, stop, stand still and lose what they had.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
+use cpe_mesh::{Command, Event, Genesis, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use rand::RngExt;
+
+use crate::check::Violation;
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::schedule::up_to;
+use crate::work::Open;
+use crate::world::{Happening, World};
+
+/// How long a node has to hand over its homes before a clean stop becomes an end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A node, its disk and its clock.
+#[derive(Debug)]
+pub(crate) struct SimNode {
+    pub(crate) member: Member,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) disk: Disk,
+    pub(crate) clock: Clock,
+    /// Counts its starts: what was under way for an earlier one is void.
+    pub(crate) boot: u32,
+    waking: Option<Duration>,
+    /// Writes take up to the second while it is not yet the first.
+    pub(crate) slow_disk: (Duration, Duration),
+    pub(crate) open: BTreeMap<RequestId, Open>,
+    /// The request by which it drains, while it does, and how long it is down then.
+    draining: Option<(RequestId, Duration)>,
+    /// What waits for it, while it stands still.
+    held: Option<Vec<Input>>,
+    /// How long it is down after its next write, which fails.
+    fails: Option<Duration>,
+}
+
+impl SimNode {
+    pub(crate) fn new(n: usize) -> Self {
+        Self {
+            member: Member {
+                node: NodeId(n as u64 + 1),
+                inc: Incarnation(1),
+            },
+            peer: None,
+            disk: Disk::default(),
+            clock: Clock::default(),
+            boot: 0,
+            waking: None,
+            slow_disk: (Duration::ZERO, Duration::ZERO),
+            open: BTreeMap::new(),
+            draining: None,
+            held: None,
+            fails: None,
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+}
+
+impl World {
+    pub(crate) fn is_boot(&self, node: usize, boot: u32) -> bool {
+        self.nodes
+            .get(node)
+            .is_some_and(|node| node.peer.is_some() && node.boot == boot)
+    }
+
+    pub(crate) fn is_up(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.peer.is_some())
+    }
+
+    pub(crate) fn start(&mut self, n: usize) {
+        if self.is_up(n) {
+            return;
+        }
+        let seed = self.rng.random();
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        let member = node.member;
+        let mut card = NodeCard::new(member, format!("n{}", n + 1));
+        card.peer_id = format!("peer-{}", n + 1);
+        card.addresses = vec![format!("/sim/{}", n + 1)];
+        let mut config = PeerConfig::new(card);
+        // Small, so that snapshots happen.
+        config.log_entries_max = 64;
+        config.log_kept = 16;
+        let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
+        config.group_size = self.scenario.homes;
+        config.eligible_after = ms(self.scenario.eligible_ms);
+        config.replace_after = ms(self.scenario.replace_ms);
+        // Who founds the mesh and lost it joins like any other: to found it again would be another
+        // mesh.
+        let founds = n == 0 && member.inc == Incarnation(1);
+        if founds {
+            let shards = self.scenario.shards;
+            let mesh = "simulated".to_owned();
+            config.genesis = Some(Genesis {
+                mesh,
+                shards,
+                founder: member,
+            });
+        }
+        node.boot += 1;
+        node.draining = None;
+        node.waking = None;
+        node.held = None;
+        node.fails = None;
+        let now = node.clock.shows(self.now);
+        match Peer::new(config, node.disk.image(), seed, now) {
+            Ok(peer) => node.peer = Some(peer),
+            Err(error) => {
+                self.violation = Some(Violation::Boot(error.to_string()));
+                return;
+            }
+        }
+        self.links.forget_dials(n);
+        if n != 0 {
+            self.links.dial(n, 0);
+        } else if !founds && self.nodes.len() > 1 {
+            self.links.dial(0, 1);
+        }
+        self.note(n, || "start".to_owned());
+        self.drain_outputs(n);
+        self.relink_node(n);
+    }
+
+    pub(crate) fn crash(&mut self, n: usize, down: Option<Duration>) {
+        if !self.is_up(n) {
+            return;
+        }
+        self.report.crashes += 1;
+        self.note(n, || "crash".to_owned());
+        self.end_at_once(n, down);
+    }
+
+    fn end_at_once(&mut self, n: usize, down: Option<Duration>) {
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.disk.crash(&mut self.rng);
+        }
+        self.end(n, down);
+    }
+
+    /// Takes a node away and plans its return, if it returns by itself.
+    fn end(&mut self, n: usize, down: Option<Duration>) {
+        self.count_catch_ups(n);
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        let unsettled = node.peer.as_ref().map_or(0, Peer::unsettled_takes);
+        self.books.excused += unsettled as u64;
+        node.peer = None;
+        node.held = None;
+        node.open.clear();
+        self.record.gone(n);
+        self.links_end(n);
+        if let Some(down) = down {
+            self.at(self.now + down, Happening::Start { node: n });
+        }
+    }
+
+    /// A node that crashes and whose disk is lost, if that is within the guarantees.
+    pub(crate) fn lose_disk(&mut self, n: usize, down: Duration) {
+        if !self.may_lose_disk(n) {
+            self.note(n, || "spared the loss of its disk".to_owned());
+            return;
+        }
+        self.report.lost_disks += 1;
+        self.note(n, || "crash, and its disk is lost".to_owned());
+        self.end(n, Some(down));
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.disk = Disk::default();
+            node.member.inc.0 += 1;
+        }
+    }
+
+    /// True when every shard's group outlives the loss of any one disk: see
+    /// [`Faults::disk_losses`](crate::Faults::disk_losses).
+    fn may_lose_disk(&self, n: usize) -> bool {
+        // A node that is down may know of a group that nobody else does.
+        if !self.is_up(n) || !self.nodes.iter().all(|node| node.peer.is_some()) {
+            return false;
+        }
+        let current = |member: &Member| self.nodes.iter().any(|node| node.member == *member);
+        (0..self.scenario.shards).all(|shard| {
+            self.newest(shard).is_some_and(|sm| {
+                let members = &sm.config().members;
+                let decided = sm.previous().is_none_or(|(_, sealed)| sm.index() > *sealed);
+                members.len() >= 3 && members.iter().all(current) && decided
+            })
+        })
+    }
+
+    pub(crate) fn fail_write(&mut self, n: usize, down: Duration) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        if node.peer.is_some() && node.fails.is_none() {
+            node.disk.fail_next();
+            node.fails = Some(down);
+            self.report.bad_disks += 1;
+            self.note(n, || "the next write fails".to_owned());
+        }
+    }
+
+    /// A write has ended.
+    pub(crate) fn written(&mut self, n: usize, token: u64, sync: bool) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        if node.disk.fails_now() {
+            let down = node.fails;
+            self.note(n, || "a write failed: stop".to_owned());
+            self.end_at_once(n, down);
+            return;
+        }
+        node.disk.ended(sync);
+        self.input(n, Input::Persisted(token));
+    }
+
+    pub(crate) fn stop(&mut self, n: usize, down: Duration) {
+        if !self.is_up(n) || self.nodes.get(n).is_some_and(SimNode::is_draining) {
+            return;
+        }
+        self.report.stops += 1;
+        self.note(n, || "drain".to_owned());
+        let request = self.fresh_request();
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.draining = Some((request, down));
+        }
+        let drain = Command::Drain { deadline: DRAIN };
+        self.input(n, Input::Command(request, drain));
+    }
+
+    fn drained(&mut self, n: usize, down: Duration) {
+        self.note(n, || "stop".to_owned());
+        self.farewell = Some(Vec::new());
+        self.input(n, Input::Leave);
+        let from = NodeId(n as u64 + 1);
+        for (to, bytes) in self.farewell.take().unwrap_or_default() {
+            self.report.messages += 1;
+            self.input(to, Input::Message { from, bytes });
+        }
+        if self.nodes.get(n).is_some_and(|node| node.fails.is_some()) {
+            return self.end_at_once(n, Some(down));
+        }
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.disk.sync(usize::MAX);
+        }
+        self.end(n, Some(down));
+    }
+
+    pub(crate) fn pause(&mut self, n: usize, lasts: Duration) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        if node.peer.is_some() && node.held.is_none() {
+            node.held = Some(Vec::new());
+            let boot = node.boot;
+            self.report.pauses += 1;
+            self.note(n, || "stands still".to_owned());
+            self.at(self.now + lasts, Happening::Resume { node: n, boot });
+        }
+    }
+
+    /// A node goes on: it finds its clock moved on, and all that arrived.
+    pub(crate) fn resume(&mut self, n: usize) {
+        let Some(held) = self.nodes.get_mut(n).and_then(|node| node.held.take()) else {
+            return;
+        };
+        self.note(n, || format!("goes on, {} things waited", held.len()));
+        // Its timers and its mail are ready together: either may come first.
+        if self.rng.random() {
+            self.input(n, Input::Tick);
+        }
+        for input in held {
+            self.input(n, input);
+        }
+        self.input(n, Input::Tick);
+    }
+
+    pub(crate) fn wake(&mut self, n: usize) {
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.waking = None;
+            if node.held.is_some() {
+                return;
+            }
+        }
+        self.input(n, Input::Tick);
+    }
+
+    pub(crate) fn input(&mut self, n: usize, input: Input) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        if let Some(held) = node.held.as_mut() {
+            held.push(input);
+            return;
+        }
+        let now = node.clock.shows(self.now);
+        if let Some(peer) = node.peer.as_mut() {
+            peer.handle(now, input);
+            self.drain_outputs(n);
+        }
+    }
+
+    fn drain_outputs(&mut self, n: usize) {
+        loop {
+            let Some(node) = self.nodes.get_mut(n) else {
+                return;
+            };
+            let Some(output) = node.peer.as_mut().and_then(Peer::poll_output) else {
+                break;
+            };
+            self.output(n, output);
+        }
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        let boot = node.boot;
+        if let Some(wake) = node.peer.as_ref().and_then(Peer::next_wake) {
+            let wake = node.clock.reaches(wake);
+            if node.waking.is_none_or(|at| wake < at) {
+                node.waking = Some(wake);
+                let at = wake.max(self.now);
+                self.at(at, Happening::Wake { node: n, boot });
+            }
+        }
+    }
+
+    fn output(&mut self, n: usize, output: Output) {
+        match output {
+            Output::Send { to, bytes, .. } => {
+                let to = usize::try_from(to.0 - 1).unwrap_or(usize::MAX);
+                self.transmit(n, to, bytes);
+            }
+            Output::Broadcast { bytes, .. } => self.broadcast(n, bytes),
+            Output::Persist { token, batch, sync } => {
+                let Some(node) = self.nodes.get_mut(n) else {
+                    return;
+                };
+                let (until, slow) = node.slow_disk;
+                let takes = if self.now < until {
+                    up_to(&mut self.rng, slow.as_secs_f64() * 1_000.0)
+                } else {
+                    up_to(&mut self.rng, self.scenario.faults.disk_ms)
+                };
+                let at = node.disk.queue(batch, self.now, takes);
+                let boot = node.boot;
+                self.at(
+                    at,
+                    Happening::Written {
+                        node: n,
+                        boot,
+                        token,
+                        sync,
+                    },
+                );
+            }
+            Output::Reply(request, reply) => {
+                let draining = self.nodes.get(n).and_then(|node| node.draining);
+                match draining {
+                    Some((drain, down)) if drain == request => {
+                        let done = matches!(reply, Reply::Done);
+                        self.note(n, || {
+                            let how = if done { "" } else { "not " };
+                            format!("{how}drained in time")
+                        });
+                        self.drained(n, down);
+                    }
+                    _ => self.replied(n, request, reply),
+                }
+            }
+            Output::Event(Event::Diverged { shard, .. }) => {
+                self.violation = Some(Violation::Diverged(shard.0));
+            }
+            Output::Event(Event::Malformed { reason, .. }) => {
+                self.violation = Some(Violation::Malformed(reason));
+            }
+            Output::Event(Event::Moved(..)) => self.report.moves += 1,
+            Output::Connect { node, .. } => {
+                let to = usize::try_from(node.0 - 1).unwrap_or(usize::MAX);
+                self.dial(n, to);
+            }
+            Output::Event(_) => {}
+        }
+    }
+}

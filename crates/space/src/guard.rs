@@ -1,0 +1,55 @@
+//! The rules whose absence the simulation must notice.
+
+#[cfg(feature = "mutants")]
+use std::cell::Cell;
+
+/// One guard of the state machine. With the feature `mutants`, tests take one out and look whether
+/// the simulation finds what it was there for.
+#[cfg_attr(
+    not(feature = "mutants"),
+    expect(unreachable_pub, reason = "only tests name them")
+)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// R15: an operation that has an outcome is not executed again.
+    OneOutcome,
+    /// R16: a store is admitted only as the next of its origin.
+    NextOfOrigin,
+    /// R18: an operation that was cancelled before it came is not executed when it comes.
+    CancelledFirst,
+    /// R18: a tuple that goes back takes its old place.
+    OldPlace,
+}
+
+#[cfg(feature = "mutants")]
+impl Guard {
+    /// All of them, in the order of the rules.
+    pub const ALL: [Self; 4] = [
+        Self::OneOutcome,
+        Self::NextOfOrigin,
+        Self::CancelledFirst,
+        Self::OldPlace,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static OFF: Cell<Option<Guard>> = const { Cell::new(None) };
+}
+
+/// Takes a guard out of every state machine of this thread; `None` puts it back.
+#[cfg(feature = "mutants")]
+pub fn without(guard: Option<Guard>) {
+    OFF.set(guard);
+}
+
+/// True when the guard is in place.
+#[cfg(feature = "mutants")]
+pub(crate) fn holds(guard: Guard) -> bool {
+    OFF.get() != Some(guard)
+}
+
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn holds(_: Guard) -> bool {
+    true
+}
