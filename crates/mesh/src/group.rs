@@ -278,6 +278,7 @@ impl Peer {
             let applied = slot.shard.push(entry, &command);
             count += 1;
             self.applied_at_home(shard, &command, &applied);
+            self.lease_applied(shard, &command, &applied);
             let index = self
                 .slot_ref(shard)
                 .map_or(0, |slot| slot.shard.version().index);
@@ -327,12 +328,7 @@ impl Peer {
             }
             // A take that took nothing had kept others from being tried in its place; so has one
             // that was decided twice, by two leaders.
-            if let Command::Take {
-                workspace,
-                template,
-                ..
-            } = command
-            {
+            if let Some((workspace, template)) = command.takes() {
                 if let Applied::Missed(op) = applied {
                     home.concluded(*op, true);
                 }
@@ -362,6 +358,7 @@ impl Peer {
         self.count("elected", 1);
         // Nothing of an earlier ballot counts as decided before an entry of its own is.
         self.with_home(shard, |_, _, log| log.propose(Command::Noop));
+        self.time_leases(shard);
         self.wake_clients(shard);
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Waiter {
     pub(crate) from: NodeId,
     pub(crate) workspace: Name,
     pub(crate) template: Template,
+    /// Milliseconds. The time to live of the lease, when it is a leased take.
+    pub(crate) lease: Option<u64>,
     /// When its client was last heard.
     pub(crate) seen: Duration,
 }
@@ -70,6 +72,12 @@ impl<'a> Proposer<'a> {
     }
 }
 
+/// Workspace and variable of a take from one variable.
+fn named_take(command: &Command) -> Option<(&Name, &Value)> {
+    let (workspace, template) = command.takes()?;
+    Some((workspace, template.key()?))
+}
+
 /// Volatile state of a shard's leading home.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
@@ -106,17 +114,12 @@ impl Home {
                 let inflight = self.inflight.entry(place).or_default();
                 inflight.admits.push_back(tuple.clone());
             }
-            Command::Take {
-                workspace,
-                template,
-                ..
-            } => {
-                if let Some(key) = template.key() {
+            _ => {
+                if let Some((workspace, key)) = named_take(command) {
                     let place = (workspace.clone(), Some(key.clone()));
                     self.inflight.entry(place).or_default().takes += 1;
                 }
             }
-            _ => {}
         }
     }
 
@@ -128,18 +131,13 @@ impl Home {
             } => self.uncount(workspace, variable_of(tuple), |inflight| {
                 inflight.admits.pop_front();
             }),
-            Command::Take {
-                workspace,
-                template,
-                ..
-            } => {
-                if let Some(key) = template.key() {
+            _ => {
+                if let Some((workspace, key)) = named_take(command) {
                     self.uncount(workspace, key.clone(), |inflight| {
                         inflight.takes = inflight.takes.saturating_sub(1);
                     });
                 }
             }
-            _ => {}
         }
     }
 
@@ -241,12 +239,24 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
-        let command = Command::Take {
-            op: waiter.op,
-            acks,
-            workspace: waiter.workspace.clone(),
-            template: waiter.template.clone(),
-            wait,
+        let (op, workspace) = (waiter.op, waiter.workspace.clone());
+        let template = waiter.template.clone();
+        let command = match waiter.lease {
+            None => Command::Take {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+            },
+            Some(ttl_ms) => Command::TakeLeased {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+                ttl_ms,
+            },
         };
         if !log.propose(command.clone()) {
             return Asked::Busy;

@@ -52,9 +52,11 @@ mod boot;
 mod client;
 mod config;
 mod group;
+mod handle;
 mod handover;
 mod heartbeat;
 mod home;
+mod lease;
 mod peer;
 mod persist;
 mod placement;
@@ -75,6 +77,7 @@ pub use api::{
 pub use boot::BootError;
 pub use config::PeerConfig;
 pub use group::Proposal;
+pub use handle::{HandleError, LeaseHandle, OpHandle};
 pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use wire::{

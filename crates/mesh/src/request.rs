@@ -62,6 +62,8 @@ pub(crate) struct Scan {
     pub(crate) workspace: Name,
     pub(crate) template: Template,
     pub(crate) wait: bool,
+    /// Milliseconds. The time to live of the lease, when it is a leased take.
+    pub(crate) lease_ms: Option<u64>,
     pub(crate) within: Duration,
     pub(crate) stage: Stage,
     /// True once all homes were asked.
@@ -89,6 +91,9 @@ impl Command {
             Self::Out { deadline, .. }
             | Self::Read { deadline, .. }
             | Self::Take { deadline, .. }
+            | Self::TakeLeased { deadline, .. }
+            | Self::ActOnLease { deadline, .. }
+            | Self::Inquire { deadline, .. }
             | Self::Declare { deadline, .. }
             | Self::Delete { deadline, .. }
             | Self::Claim { deadline, .. }
@@ -148,8 +153,25 @@ impl Peer {
                 wait,
                 deadline,
             } => {
-                self.take(request, name(&workspace)?, template, wait, deadline);
+                self.take(request, name(&workspace)?, template, wait, None, deadline);
             }
+            Command::TakeLeased {
+                workspace,
+                template,
+                wait,
+                ttl,
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let lease_ms = Some(crate::lease::ttl_ms(ttl)?);
+                self.take(request, workspace, template, wait, lease_ms, deadline);
+            }
+            Command::ActOnLease {
+                lease,
+                act,
+                deadline,
+            } => self.act_on_lease(request, lease, act, deadline)?,
+            Command::Inquire { op, deadline } => self.inquire(request, op, deadline)?,
             Command::Declare {
                 workspace,
                 variable,

@@ -126,17 +126,28 @@ impl Peer {
         if home.is_asked(op) {
             return;
         }
+        let lease_ms = match &operation {
+            Operation::TakeLeased { ttl_ms, .. } => Some(*ttl_ms),
+            _ => None,
+        };
         let command = match operation {
             Operation::Take {
                 workspace,
                 template,
                 wait,
+            }
+            | Operation::TakeLeased {
+                workspace,
+                template,
+                wait,
+                ..
             } => {
                 let waiter = Waiter {
                     op,
                     from,
                     workspace,
                     template,
+                    lease: lease_ms,
                     seen: now,
                 };
                 let asked = self.with_home(shard, |home, sm, log| {
@@ -179,6 +190,8 @@ impl Peer {
                 host,
             },
             Operation::Release { name, token } => Command::Release { op, name, token },
+            Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
+            Operation::Inquire { about } => Command::Inquire { op, about },
         };
         self.with_home(shard, |home, _, log| {
             home.propose_op(op, from, command, log)
@@ -256,8 +269,9 @@ impl Peer {
         index: u64,
     ) {
         let (op, outcome) = match (command, applied) {
-            // An undone take shows as an added tuple.
+            // An undone take and a returned lease show as an added tuple.
             (Command::Untake { op }, Applied::Added { .. }) => (*op, Outcome::Cancelled),
+            (Command::ActOnLease { op, .. }, Applied::Added { .. }) => (*op, Outcome::Done),
             (_, Applied::Done(op, outcome)) => (*op, outcome.clone()),
             _ => return,
         };

@@ -3,7 +3,9 @@
 
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Config, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId, Version};
+use cpe_space::{
+    Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId, Version,
+};
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
@@ -95,6 +97,36 @@ pub enum Operation {
         /// The token it was claimed with.
         token: u64,
     },
+    /// Take a matching tuple under a lease.
+    TakeLeased {
+        /// Workspace.
+        workspace: Name,
+        /// What to match.
+        template: Template,
+        /// Park it until something matches.
+        wait: bool,
+        /// Milliseconds. How long the lease lives without being renewed.
+        ttl_ms: u64,
+    },
+    /// Renew, commit or return a lease.
+    ActOnLease {
+        /// Which lease.
+        lease: LeaseId,
+        /// What to do with it.
+        act: LeaseAct,
+    },
+    /// Tell what became of an operation.
+    Inquire {
+        /// The operation.
+        about: OpId,
+    },
+}
+
+impl Operation {
+    /// A take, leased or not.
+    pub(crate) fn takes(&self) -> bool {
+        matches!(self, Self::Take { .. } | Self::TakeLeased { .. })
+    }
 }
 
 /// A message. The variants' order is part of the wire format.

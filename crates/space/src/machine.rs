@@ -9,8 +9,8 @@ use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorRecord, Command, Config, Dot, Name, OpId, Outcome, RangeSet, Session, variable::Variable,
-    variable_of,
+    ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
+    Session, lease::Leases, variable::Variable, variable_of,
 };
 
 /// What applying one entry did, for those who wait and watch.
@@ -75,6 +75,9 @@ pub struct Sm {
     /// At most one per node: a later boot of a node replaces the earlier one.
     sessions: BTreeMap<NodeId, (Session, SessionRecord)>,
     actors: BTreeMap<String, ActorRecord>,
+    /// Snapshots of before there were leases have none.
+    #[serde(default)]
+    pub(crate) leases: Leases,
 }
 
 impl Sm {
@@ -90,6 +93,7 @@ impl Sm {
             admitted: BTreeMap::new(),
             sessions: BTreeMap::new(),
             actors: BTreeMap::new(),
+            leases: Leases::default(),
         }
     }
 
@@ -246,8 +250,22 @@ impl Sm {
                 wait,
             } => {
                 self.forget(op.session, acks);
-                self.take(*op, workspace, template, *wait)
+                self.take(*op, workspace, template, *wait, None)
             }
+            Command::TakeLeased {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+                ttl_ms,
+            } => {
+                self.forget(op.session, acks);
+                self.take(*op, workspace, template, *wait, Some(*ttl_ms))
+            }
+            Command::ActOnLease { op, lease, act } => self.act_on_lease(*op, *lease, *act),
+            Command::Expire { lease, renewals } => self.expire_lease(*lease, *renewals),
+            Command::Inquire { op, about } => self.inquire(*op, *about),
             Command::Untake { op } => self.untake(*op),
             Command::Ack { session, seqs } => {
                 self.forget(*session, seqs);
@@ -335,7 +353,7 @@ impl Sm {
         }
     }
 
-    fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
+    pub(crate) fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
         if let Some(record) = self.record(op.session) {
             record.done.insert(op.seq);
             record.results.insert(
@@ -384,7 +402,17 @@ impl Sm {
         }
     }
 
-    fn take(&mut self, op: OpId, workspace: &Name, template: &Template, wait: bool) -> Applied {
+    fn take(
+        &mut self,
+        op: OpId,
+        workspace: &Name,
+        template: &Template,
+        wait: bool,
+        lease: Option<u64>,
+    ) -> Applied {
+        if lease.is_some() && self.is_full_of_leases() {
+            return self.conclude(op, Outcome::TooManyLeases, None);
+        }
         let found = self.pick(workspace, template, self.index);
         let Some((index, tuple)) = found.map(|(index, tuple)| (index, tuple.clone())) else {
             if wait {
@@ -394,7 +422,13 @@ impl Sm {
         };
         let key = variable_of(&tuple);
         self.remove(workspace, &key, index);
-        self.conclude(op, Outcome::Taken { index, tuple }, Some(workspace.clone()))
+        match lease {
+            Some(ttl_ms) => {
+                let outcome = self.set_aside(op, workspace, index, tuple, ttl_ms);
+                self.conclude(op, outcome, None)
+            }
+            None => self.conclude(op, Outcome::Taken { index, tuple }, Some(workspace.clone())),
+        }
     }
 
     fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
@@ -420,23 +454,50 @@ impl Sm {
             return Applied::Done(op, Outcome::Stale);
         }
         let kept = record.results.remove(&op.seq);
-        self.conclude(op, Outcome::Cancelled, None);
-        if let Some(Remembered {
-            outcome: Outcome::Taken { index, tuple },
-            home: Some(workspace),
-        }) = kept
-        {
-            let variable = self.enter(&workspace, &variable_of(&tuple));
-            if variable.put_back(index, tuple.clone()) {
-                return Applied::Added {
-                    index,
-                    dot: None,
-                    workspace,
-                    tuple,
-                };
+        let cancelled = self.conclude(op, Outcome::Cancelled, None);
+        let back = match kept {
+            Some(Remembered {
+                outcome: Outcome::Taken { index, tuple },
+                home: Some(workspace),
+            }) => self.put_back(workspace, index, tuple),
+            Some(Remembered {
+                outcome: Outcome::Leased { token, .. },
+                ..
+            }) => self.end_lease(LeaseId { op, token }, LeaseEnd::Returned),
+            _ => None,
+        };
+        back.unwrap_or(cancelled)
+    }
+
+    /// Puts a taken tuple back where it was; `None` when a single variable has a newer value.
+    pub(crate) fn put_back(
+        &mut self,
+        workspace: Name,
+        index: u64,
+        tuple: Tuple,
+    ) -> Option<Applied> {
+        let variable = self.enter(&workspace, &variable_of(&tuple));
+        variable
+            .put_back(index, tuple.clone())
+            .then_some(Applied::Added {
+                index,
+                dot: None,
+                workspace,
+                tuple,
+            })
+    }
+
+    /// What became of an operation; of its own session's, one that is not decided is forbidden.
+    fn inquire(&mut self, op: OpId, about: OpId) -> Applied {
+        let fate = match self.outcome(about) {
+            Some(outcome) => Fate::from(&outcome),
+            None if about.session == op.session && about != op => {
+                self.conclude(about, Outcome::Cancelled, None);
+                Fate::Never
             }
-        }
-        Applied::Done(op, Outcome::Cancelled)
+            None => Fate::Open,
+        };
+        self.conclude(op, Outcome::Fate(fate), None)
     }
 
     fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
@@ -453,6 +514,7 @@ impl Sm {
                 }
             }
         }
+        self.leases.deleted(workspace, key);
         // A tuple taken before the deletion must not come back after it.
         for (_, record) in self.sessions.values_mut() {
             for kept in record.results.values_mut() {

@@ -9,7 +9,7 @@ use cpe_tuple::Value;
 use crate::{Net, SECOND};
 
 /// Three nodes, long enough together for every group to have grown.
-fn grown() -> Net {
+pub(crate) fn grown() -> Net {
     let mut net = Net::of(3, true);
     net.pass(Duration::from_secs(6));
     net
@@ -24,7 +24,7 @@ fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
 }
 
 /// Who leads the home of a variable that has been written to.
-fn leader_of(net: &mut Net, variable: &str) -> u64 {
+pub(crate) fn leader_of(net: &mut Net, variable: &str) -> u64 {
     let variable = Value::from(variable);
     let workspace = cpe_space::Name::new("w").unwrap();
     let shard = cpe_space::shard_of(&workspace, &variable, 4);
@@ -33,7 +33,7 @@ fn leader_of(net: &mut Net, variable: &str) -> u64 {
     info.leader.unwrap().0
 }
 
-fn value(net: &Net, request: RequestId) -> Option<i64> {
+pub(crate) fn value(net: &Net, request: RequestId) -> Option<i64> {
     match net.reply(request) {
         Some(Reply::Tuple(Some(tuple))) => tuple[1].as_int(),
         _ => None,

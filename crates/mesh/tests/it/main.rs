@@ -9,6 +9,7 @@
 
 mod facts;
 mod groups;
+mod leases;
 mod wire;
 
 use std::collections::BTreeMap;

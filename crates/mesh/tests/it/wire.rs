@@ -5,8 +5,8 @@ use std::ops::Bound;
 use cpe_consensus::{Ballot, Heartbeat};
 use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Proposal};
 use cpe_space::{
-    ActorRecord, Command, Config, Dot, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId,
-    Sm, Version,
+    ActorRecord, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Mode, Name,
+    OpId, Outcome, Session, ShardId, Sm, Version,
 };
 use cpe_tuple::{Field, Kind, Template, Value, codec};
 use proptest::prelude::*;
@@ -22,6 +22,13 @@ fn op() -> OpId {
             boot: 1,
         },
         seq: 9,
+    }
+}
+
+fn lease() -> LeaseId {
+    LeaseId {
+        op: op(),
+        token: 70,
     }
 }
 
@@ -96,6 +103,24 @@ fn commands() -> Vec<Command> {
                 members: vec![member(1)],
             },
         },
+        Command::TakeLeased {
+            op,
+            acks: vec![3],
+            workspace: Name::new("w").unwrap(),
+            template: Template::named("v").unwrap(),
+            wait: true,
+            ttl_ms: 30_000,
+        },
+        Command::ActOnLease {
+            op,
+            lease: lease(),
+            act: LeaseAct::Commit,
+        },
+        Command::Expire {
+            lease: lease(),
+            renewals: 2,
+        },
+        Command::Inquire { op, about: op },
     ]
 }
 
@@ -113,8 +138,12 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Claim { .. } => 7,
         Command::Release { .. } => 8,
         Command::Seal { .. } => 9,
+        Command::TakeLeased { .. } => 10,
+        Command::ActOnLease { .. } => 11,
+        Command::Expire { .. } => 12,
+        Command::Inquire { .. } => 13,
     };
-    (place, 10)
+    (place, 14)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -205,8 +234,11 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Drop { .. } => 2,
         Operation::Claim { .. } => 3,
         Operation::Release { .. } => 4,
+        Operation::TakeLeased { .. } => 5,
+        Operation::ActOnLease { .. } => 6,
+        Operation::Inquire { .. } => 7,
     };
-    (place, 5)
+    (place, 8)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -219,8 +251,12 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Claimed(_) => 5,
         Outcome::Fenced(_) => 6,
         Outcome::Stale => 7,
+        Outcome::Leased { .. } => 8,
+        Outcome::TooManyLeases => 9,
+        Outcome::LeaseLost(_) => 10,
+        Outcome::Fate(_) => 11,
     };
-    (place, 8)
+    (place, 12)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -448,6 +484,17 @@ fn all() -> Vec<Message> {
             name: "a".into(),
             token: 1,
         },
+        Operation::TakeLeased {
+            workspace: name,
+            template: Template::named("v").unwrap(),
+            wait: false,
+            ttl_ms: 100,
+        },
+        Operation::ActOnLease {
+            lease: lease(),
+            act: LeaseAct::Renew,
+        },
+        Operation::Inquire { about: op },
     ] {
         all.push(Message::Operate {
             attempt: 2,
@@ -488,6 +535,15 @@ fn all() -> Vec<Message> {
         groups: vec![(shard, 2, heartbeat)],
     });
     for outcome in [
+        Outcome::Leased {
+            index: 1,
+            tuple: tuple.clone(),
+            token: 2,
+        },
+        Outcome::TooManyLeases,
+        Outcome::LeaseLost(LeaseEnd::Expired),
+        Outcome::Fate(Fate::Took { index: 1 }),
+        Outcome::Fate(Fate::Forgotten),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,
@@ -540,7 +596,7 @@ proptest! {
 
     #[test]
     fn a_damaged_message_is_refused_or_is_another(
-        nth in 0_usize..60, at in any::<prop::sample::Index>(), flip in 1_u8..,
+        nth in 0_usize..80, at in any::<prop::sample::Index>(), flip in 1_u8..,
     ) {
         let messages = all();
         let mut bytes = messages[nth % messages.len()].encode().unwrap();
