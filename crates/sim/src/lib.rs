@@ -28,6 +28,7 @@
 mod check;
 mod disk;
 pub mod history;
+mod leases;
 mod record;
 mod scenario;
 mod work;

@@ -57,6 +57,11 @@ pub(crate) enum Happening {
     Part,
     Heal,
     Ask,
+    Act {
+        node: usize,
+        lease: cpe_mesh::LeaseHandle,
+        act: cpe_space::LeaseAct,
+    },
     Abandon {
         node: usize,
         boot: u32,
@@ -328,6 +333,7 @@ impl World {
                 self.relink();
             }
             Happening::Ask => self.ask(),
+            Happening::Act { node, lease, act } => self.act(node, lease, act),
             Happening::Abandon {
                 node,
                 boot,
@@ -734,6 +740,7 @@ impl World {
                     // A take given up may hold a tuple until its home has put it back.
                     .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
+            && self.leases_left() == 0
             && self.difference().is_none()
     }
 
@@ -779,6 +786,10 @@ impl World {
         let open = self.nodes.iter().map(|node| node.open.len()).sum();
         if open > 0 {
             return Err(Violation::Unanswered(open));
+        }
+        let leases = self.leases_left();
+        if leases > 0 {
+            return Err(Violation::NotExpired(leases));
         }
         let there = self.values_left();
         self.report.lost_with_taker = self.books.close(&there)?;
