@@ -165,6 +165,15 @@ pub enum Command {
         /// How long to wait until all are taken over.
         deadline: Duration,
     },
+    /// Lets a shard whose majority is lost for ever go on with the most advanced survivor that this
+    /// node can reach. What only the lost ones knew is gone, and should they come back after all,
+    /// a tuple may have been taken twice. Refused while a majority can be reached.
+    Recover {
+        /// The shard; all that have lost their majority when `None`.
+        shard: Option<u16>,
+        /// How long to wait for the survivors.
+        deadline: Duration,
+    },
 }
 
 /// What a command came to.
@@ -207,6 +216,8 @@ pub enum Reply {
     Peers(Vec<PeerInfo>),
     /// The shards.
     Shards(Vec<ShardInfo>),
+    /// The shards that go on without their majority, or were to.
+    Recovered(Vec<Recovered>),
     /// Not done, and why.
     Failed(Failure),
 }
@@ -371,4 +382,25 @@ pub struct ShardInfo {
     pub decided: u64,
     /// Tuples in this replica.
     pub tuples: usize,
+    /// Tuples set aside under a lease, in this replica.
+    pub leased: usize,
+    /// True for ever once the shard went on without its majority, at an operator's word: what was
+    /// decided before may be lacking.
+    pub forked: bool,
+}
+
+/// A shard that was to go on without its majority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// Its number.
+    pub shard: u16,
+    /// Who goes on with it.
+    #[serde(rename = "node")]
+    pub survivor: NodeId,
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// Entries that survived, the fork itself included.
+    pub index: u64,
+    /// Why it did not go on, if it did not.
+    pub refused: Option<String>,
 }

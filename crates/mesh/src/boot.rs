@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::PeerConfig;
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal};
+use crate::home::Proposed;
 use crate::peer::{After, Peer, Slot};
 use crate::persist::{Image, Table};
 use crate::wire::Genesis;
@@ -314,6 +315,7 @@ fn new_slot(shard: Shard, seat: Seat<Member, Proposal>) -> Slot {
         shard,
         seat,
         home: None,
+        proposed: Proposed::default(),
         leader: None,
         redirect_after: Duration::ZERO,
         map,

@@ -114,6 +114,11 @@ impl ShardClient {
         self.outbox.len()
     }
 
+    /// The last operation begun.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.next_seq
+    }
+
     /// Puts back a store found in the outbox at start.
     pub(crate) fn restore(&mut self, n: u64, item: Item) {
         self.stored = self.stored.max(n);
@@ -358,6 +363,28 @@ impl Peer {
         }
     }
 
+    /// The shard was forked: sends again what the fork may lack, and tells its home which of the
+    /// own stores nobody has any more.
+    pub(crate) fn resume_stores(&mut self, shard: ShardId) {
+        let me = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let admitted = slot.shard.sm().admitted(me);
+        let client = &mut slot.client;
+        let first = client.outbox.first_key_value().map(|(n, _)| *n);
+        let gone = first.unwrap_or(client.stored + 1) - 1;
+        client.admitted = admitted;
+        client.sent = admitted;
+        client.store_tries = 0;
+        if first.is_some() {
+            self.timers.set(Timer::Stores(shard), self.now);
+        }
+        if gone > admitted
+            && let Some(seq) = self.new_op(None, shard, Operation::Resume { n: gone })
+        {
+            self.send_op(shard, seq);
+        }
+    }
+
     /// Asks the shard's home for an operation in the name of a request.
     pub(crate) fn operate(
         &mut self,
@@ -366,7 +393,7 @@ impl Peer {
         operation: Operation,
         within: Duration,
     ) {
-        if let Some(seq) = self.new_op(request, shard, operation) {
+        if let Some(seq) = self.new_op(Some(request), shard, operation) {
             self.requests
                 .insert(request, Request::Op { shard, seq, within });
             self.send_op(shard, seq);
@@ -375,19 +402,21 @@ impl Peer {
 
     pub(crate) fn new_op(
         &mut self,
-        request: RequestId,
+        request: Option<RequestId>,
         shard: ShardId,
         operation: Operation,
     ) -> Option<u64> {
         let slot = self.slot(shard)?;
         if slot.client.ops.len() >= MAX_REQUESTS {
-            let why = format!("{MAX_REQUESTS} operations at the home of shard {shard}");
-            self.finish(request, Reply::Failed(Failure::Busy(why)));
+            if let Some(request) = request {
+                let why = format!("{MAX_REQUESTS} operations at the home of shard {shard}");
+                self.finish(request, Reply::Failed(Failure::Busy(why)));
+            }
             return None;
         }
         slot.client.next_seq += 1;
         let seq = slot.client.next_seq;
-        let (state, request) = (OpState::Asking, Some(request));
+        let state = OpState::Asking;
         let op = ClientOp {
             operation,
             request,

@@ -108,6 +108,15 @@ impl Peer {
         within: Duration,
     ) -> Result<(), String> {
         self.is_shard(shard)?;
+        let own = about.session.member.node == self.me.node;
+        let begun = self
+            .slot_ref(shard)
+            .map_or(0, |slot| slot.client.last_seq());
+        let later = about.session == self.session && about.seq > begun;
+        // Forbidding it would cost some later operation its number.
+        if own && (about.session > self.session || later) {
+            return Err("this node has not begun that operation".to_owned());
+        }
         if about.session == self.session {
             if self.is_awaited(shard, about.seq) {
                 self.finish(request, Reply::Fate(cpe_space::Fate::Open));
@@ -120,13 +129,12 @@ impl Peer {
         Ok(())
     }
 
-    fn is_shard(&self, shard: ShardId) -> Result<(), String> {
+    /// Refuses a shard that the mesh has not.
+    pub(crate) fn is_shard(&self, shard: ShardId) -> Result<(), String> {
         let shards = self.slots.len();
         if usize::from(shard.0) < shards {
             return Ok(());
         }
-        Err(format!(
-            "the mesh has {shards} shards and no shard {shard}: the handle is of another mesh"
-        ))
+        Err(format!("the mesh has {shards} shards and no shard {shard}"))
     }
 }

@@ -62,6 +62,7 @@ mod persist;
 mod placement;
 mod query;
 mod read;
+mod recover;
 mod request;
 mod route;
 mod scan;
@@ -71,8 +72,8 @@ mod timers;
 mod wire;
 
 pub use api::{
-    Ack, ActorInfo, Command, Failure, PeerInfo, Reply, RequestId, ShardInfo, Status, VariableInfo,
-    WorkspaceInfo,
+    Ack, ActorInfo, Command, Failure, PeerInfo, Recovered, Reply, RequestId, ShardInfo, Status,
+    VariableInfo, WorkspaceInfo,
 };
 pub use boot::BootError;
 pub use config::PeerConfig;
@@ -80,6 +81,7 @@ pub use group::Proposal;
 pub use handle::{HandleError, LeaseHandle, OpHandle};
 pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
+pub use recover::{FORK_EPOCHS, Standing};
 pub use wire::{
     FeedPart, Genesis, GroupMessage, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES,
     Message, Operation,

@@ -54,6 +54,8 @@ pub(crate) enum Request {
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
     Drain { within: Duration },
+    /// Waiting for the survivors of lost majorities.
+    Recover { query: u64 },
 }
 
 /// A take over all shards of a workspace.
@@ -98,7 +100,8 @@ impl Command {
             | Self::Delete { deadline, .. }
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
-            | Self::Drain { deadline } => Some(*deadline),
+            | Self::Drain { deadline }
+            | Self::Recover { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::List { .. }
             | Self::Where { .. }
@@ -287,6 +290,9 @@ impl Peer {
                 self.reply(request, Reply::Shards(shards));
             }
             Command::Drain { deadline } => self.drain(request, deadline),
+            Command::Recover { shard, .. } => {
+                self.recover(request, shard.map(ShardId))?;
+            }
         }
         Ok(())
     }
@@ -334,6 +340,10 @@ impl Peer {
             Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
                 self.drop_query(*query);
             }
+            Request::Recover { query } => {
+                self.recoveries.remove(query);
+                self.timers.clear(&Timer::Survey(*query));
+            }
             Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
         }
         Some(state)
@@ -361,6 +371,10 @@ impl Peer {
             Request::Drain { within } => {
                 let failure = Failure::TimedOut(*within);
                 self.finish(request, Reply::Failed(failure));
+            }
+            Request::Recover { query } => {
+                let query = *query;
+                self.recovery_over(query);
             }
             Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
@@ -533,6 +547,8 @@ impl Peer {
                 .map_or(0, |pull| pull.index)
                 .max(slot.shard.version().index),
             tuples: slot.shard.sm().len(),
+            leased: slot.shard.sm().leases().count(),
+            forked: slot.shard.sm().forked_at().is_some(),
         };
         self.slots.iter().filter(used).map(info).collect()
     }

@@ -103,7 +103,7 @@ impl Peer {
         };
         let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
         let operation = take_operation(workspace, template, false, scan.lease_ms);
-        if let Some(seq) = self.new_op(request, shard, operation) {
+        if let Some(seq) = self.new_op(Some(request), shard, operation) {
             if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
                 scan.stage = Stage::Taking(shard, seq);
             }
@@ -119,7 +119,7 @@ impl Peer {
                 workspace: workspace.clone(),
                 variable: None,
             };
-            let Some(seq) = self.new_op(request, *shard, operation) else {
+            let Some(seq) = self.new_op(Some(request), *shard, operation) else {
                 return;
             };
             if let Some(Request::DropAll { left, .. }) = self.requests.get_mut(&request) {

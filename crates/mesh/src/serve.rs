@@ -4,14 +4,14 @@ use cpe_membership::{Member, NodeId};
 use cpe_space::{Applied, Command, Item, OpId, Outcome, Session, ShardId};
 
 use crate::home::{Asked, Waiter};
-use crate::peer::{Peer, Slot, Timer};
+use crate::peer::{Event, Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
 impl Peer {
     /// Answers a request meant for the shard's leading home when this node is not it; true if it
     /// is. `op` is what the request names, if it names an operation.
     fn leads_for(&mut self, from: NodeId, shard: ShardId, op: Option<(OpId, u32)>) -> bool {
-        let Some(slot) = self.slot(shard) else {
+        let Some(slot) = self.slot_ref(shard) else {
             return false;
         };
         if slot.home.is_some() {
@@ -23,6 +23,10 @@ impl Peer {
             let leader = group.leader().map(|member| member.node);
             // Whoever believed to lead and does not yet has no better hint than its group.
             let leader = leader.filter(|leader| *leader != self.me.node);
+            // Another copy of the same request may have been proposed here, and be decided yet.
+            let op = op.filter(|(op, _)| {
+                !slot.proposed.may_hold(*op) && slot.shard.sm().outcome(*op).is_none()
+            });
             self.send_if(
                 from,
                 Message::NotLeader {
@@ -192,6 +196,7 @@ impl Peer {
             Operation::Release { name, token } => Command::Release { op, name, token },
             Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
             Operation::Inquire { about } => Command::Inquire { op, about },
+            Operation::Resume { n } => Command::Resume { op, n },
         };
         self.with_home(shard, |home, _, log| {
             home.propose_op(op, from, command, log)
@@ -313,6 +318,10 @@ impl Peer {
                 self.wake_readers(&workspace, &tuple);
             }
             Applied::Sealed(config) => self.sealed(shard, config),
+            Applied::Forked(config) => {
+                self.event(Event::Forked(shard, config.clone()));
+                self.sealed(shard, config);
+            }
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

@@ -11,6 +11,7 @@ use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::group::Proposal;
+use crate::recover::Standing;
 
 /// What the members of a shard's home group say to each other.
 pub type GroupMessage = cpe_consensus::Message<Member, Proposal>;
@@ -119,6 +120,11 @@ pub enum Operation {
     Inquire {
         /// The operation.
         about: OpId,
+    },
+    /// Go on admitting the sender's stores after this many, of a shard that was forked.
+    Resume {
+        /// How many.
+        n: u64,
     },
 }
 
@@ -355,6 +361,48 @@ pub enum Message {
         first: u64,
         /// The stores.
         items: Vec<Item>,
+    },
+    /// Asks where a node stands with shards whose majority may be lost.
+    Survey {
+        /// Names the question.
+        query: u64,
+        /// Which shards.
+        shards: Vec<ShardId>,
+    },
+    /// Answers a survey.
+    Standings {
+        /// Which question.
+        query: u64,
+        /// The sender, in its present life.
+        member: Member,
+        /// Where it stands.
+        standings: Vec<Standing>,
+    },
+    /// Tells a survivor to go on alone (space.md, 2.6).
+    Fork {
+        /// Names the recovery.
+        query: u64,
+        /// The shard.
+        shard: ShardId,
+        /// The epoch it begins.
+        epoch: u64,
+        /// The last index known to be decided: it must have this entry.
+        index: u64,
+        /// Chain hash after it.
+        hash: u64,
+    },
+    /// Answers that.
+    Forked {
+        /// Which recovery.
+        query: u64,
+        /// The shard.
+        shard: ShardId,
+        /// The epoch it was told to begin.
+        epoch: u64,
+        /// Index of the sender's replica now.
+        index: u64,
+        /// Why it did not, if it did not.
+        refused: Option<String>,
     },
 }
 

@@ -135,6 +135,19 @@ pub enum Command {
         /// The operation asked about.
         about: OpId,
     },
+    /// A survivor goes on alone because the majority is lost: ends the epoch without its decision.
+    Fork {
+        /// The next home group.
+        config: Config,
+    },
+    /// An origin says how many of its stores it no longer has, because they were admitted before a
+    /// fork that lost them: the next one is admitted after those.
+    Resume {
+        /// The operation, of the origin's session.
+        op: OpId,
+        /// How many.
+        n: u64,
+    },
 }
 
 impl Command {
@@ -150,12 +163,14 @@ impl Command {
             | Self::Release { op, .. }
             | Self::TakeLeased { op, .. }
             | Self::ActOnLease { op, .. }
-            | Self::Inquire { op, .. } => Some(*op),
+            | Self::Inquire { op, .. }
+            | Self::Resume { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
             | Self::Seal { .. }
-            | Self::Expire { .. } => None,
+            | Self::Expire { .. }
+            | Self::Fork { .. } => None,
         }
     }
 

@@ -37,6 +37,8 @@ pub enum Applied {
     Missed(OpId),
     /// The epoch ended.
     Sealed(Config),
+    /// The epoch ended by an operator's word, its majority lost.
+    Forked(Config),
 }
 
 /// What a session's client may still ask about.
@@ -78,6 +80,9 @@ pub struct Sm {
     /// Snapshots of before there were leases have none.
     #[serde(default)]
     pub(crate) leases: Leases,
+    /// Index of the last fork.
+    #[serde(default)]
+    forked_at: Option<u64>,
 }
 
 impl Sm {
@@ -94,6 +99,7 @@ impl Sm {
             sessions: BTreeMap::new(),
             actors: BTreeMap::new(),
             leases: Leases::default(),
+            forked_at: None,
         }
     }
 
@@ -119,6 +125,13 @@ impl Sm {
     #[must_use]
     pub fn previous(&self) -> Option<&(Config, u64)> {
         self.previous.as_ref()
+    }
+
+    /// Index of the last fork: since then the history may lack what was decided and acknowledged
+    /// before. `None` for a shard that never lost its majority for ever.
+    #[must_use]
+    pub fn forked_at(&self) -> Option<u64> {
+        self.forked_at
     }
 
     /// How many stores of `origin` were admitted.
@@ -266,6 +279,13 @@ impl Sm {
             Command::ActOnLease { op, lease, act } => self.act_on_lease(*op, *lease, *act),
             Command::Expire { lease, renewals } => self.expire_lease(*lease, *renewals),
             Command::Inquire { op, about } => self.inquire(*op, *about),
+            Command::Resume { op, n } => {
+                if self.forked_at.is_some() {
+                    let admitted = self.admitted.entry(op.session.member).or_insert(0);
+                    *admitted = (*admitted).max(*n);
+                }
+                self.conclude(*op, Outcome::Done, None)
+            }
             Command::Untake { op } => self.untake(*op),
             Command::Ack { session, seqs } => {
                 self.forget(*session, seqs);
@@ -325,11 +345,20 @@ impl Sm {
                 self.conclude(*op, outcome, None)
             }
             Command::Seal { config } => {
-                let old = std::mem::replace(&mut self.config, config.clone());
-                self.previous = Some((old, self.index));
+                self.next_epoch(config);
                 Applied::Sealed(config.clone())
             }
+            Command::Fork { config } => {
+                self.next_epoch(config);
+                self.forked_at = Some(self.index);
+                Applied::Forked(config.clone())
+            }
         }
+    }
+
+    fn next_epoch(&mut self, config: &Config) {
+        let old = std::mem::replace(&mut self.config, config.clone());
+        self.previous = Some((old, self.index));
     }
 
     /// Makes sure the operation's session is the current one of its node; the outcome when the

@@ -372,6 +372,11 @@ fn a_take_that_still_waits_is_open_and_goes_on_waiting() {
     for n in [1, 2] {
         assert_eq!(net.inquire(n, op), Some(Reply::Fate(Fate::Open)));
     }
+    op.op.seq = 2;
+    assert_eq!(net.inquire(1, op), Some(Reply::Fate(Fate::Open)));
+    let reply = net.inquire(2, op);
+    let refused = matches!(reply, Some(Reply::Failed(Failure::Refused(_))));
+    assert!(refused, "it has not begun a second one: {reply:?}");
     net.out(1, "v", 7);
     assert_eq!(net.leased(waiting).0, 7);
 }

@@ -10,6 +10,7 @@
 mod facts;
 mod groups;
 mod leases;
+mod recover;
 mod wire;
 
 use std::collections::BTreeMap;

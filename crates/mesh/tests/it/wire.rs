@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
-use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Proposal};
+use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Proposal, Standing};
 use cpe_space::{
     ActorRecord, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Mode, Name,
     OpId, Outcome, Session, ShardId, Sm, Version,
@@ -121,6 +121,13 @@ fn commands() -> Vec<Command> {
             renewals: 2,
         },
         Command::Inquire { op, about: op },
+        Command::Fork {
+            config: Config {
+                epoch: 1 << 32,
+                members: vec![member(1)],
+            },
+        },
+        Command::Resume { op, n: 3 },
     ]
 }
 
@@ -142,8 +149,10 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::ActOnLease { .. } => 11,
         Command::Expire { .. } => 12,
         Command::Inquire { .. } => 13,
+        Command::Fork { .. } => 14,
+        Command::Resume { .. } => 15,
     };
-    (place, 14)
+    (place, 16)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -173,8 +182,12 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::Group { .. } => 22,
         Message::HbReq { .. } => 23,
         Message::HbRep { .. } => 24,
+        Message::Survey { .. } => 25,
+        Message::Standings { .. } => 26,
+        Message::Fork { .. } => 27,
+        Message::Forked { .. } => 28,
     };
-    (place, 25)
+    (place, 29)
 }
 
 /// One of everything that members of a group say to each other.
@@ -237,8 +250,9 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::TakeLeased { .. } => 5,
         Operation::ActOnLease { .. } => 6,
         Operation::Inquire { .. } => 7,
+        Operation::Resume { .. } => 8,
     };
-    (place, 8)
+    (place, 9)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -495,6 +509,7 @@ fn all() -> Vec<Message> {
             act: LeaseAct::Renew,
         },
         Operation::Inquire { about: op },
+        Operation::Resume { n: 3 },
     ] {
         all.push(Message::Operate {
             attempt: 2,
@@ -534,6 +549,47 @@ fn all() -> Vec<Message> {
         version: u64::MAX,
         groups: vec![(shard, 2, heartbeat)],
     });
+    all.push(Message::Survey {
+        query: 1,
+        shards: vec![shard],
+    });
+    let standing = |tail| Standing {
+        shard,
+        version: Version {
+            epoch: 2,
+            index: 8,
+            hash: 9,
+        },
+        config: Config {
+            epoch: 2,
+            members: vec![member(1)],
+        },
+        tail,
+        quorum: false,
+    };
+    all.push(Message::Standings {
+        query: 1,
+        member: member(2),
+        standings: [None, Some((None, 8)), Some((Some(ballot), 9))]
+            .map(standing)
+            .into(),
+    });
+    all.push(Message::Fork {
+        query: 1,
+        shard,
+        epoch: 1 << 33,
+        index: 8,
+        hash: u64::MAX,
+    });
+    for refused in [None, Some("no".to_owned())] {
+        all.push(Message::Forked {
+            query: 1,
+            shard,
+            epoch: 1 << 33,
+            index: 9,
+            refused,
+        });
+    }
     for outcome in [
         Outcome::Leased {
             index: 1,
