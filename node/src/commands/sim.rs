@@ -221,6 +221,8 @@ fn show(scenario: &Scenario, ended: &[Ended]) -> Result<(), Fault> {
         ("stores", sum(|report| report.stores)),
         ("acknowledged", sum(|report| report.acknowledged)),
         ("tuples taken", sum(|report| report.taken)),
+        ("tuples leased", sum(|report| report.leased)),
+        ("leases committed", sum(|report| report.committed)),
         ("timed out", sum(|report| report.timed_out)),
         ("unavailable", sum(|report| report.unavailable)),
         ("crashes", sum(|report| report.crashes)),
