@@ -7,6 +7,7 @@ mod actors;
 mod error;
 mod forms;
 mod guard;
+mod lease;
 mod mesh;
 mod page;
 mod server;
@@ -70,6 +71,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/peers", get(mesh::peers)),
         ("/v1/shards", get(mesh::shards)),
         ("/v1/drain", post(mesh::drain)),
+        ("/v1/recover", post(mesh::recover)),
         ("/v1/spaces", get(space::workspaces)),
         (
             "/v1/spaces/{workspace}",
@@ -79,14 +81,18 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/spaces/{workspace}/out", post(space::out)),
         ("/v1/spaces/{workspace}/rd", post(space::rd)),
         ("/v1/spaces/{workspace}/rdp", post(space::rdp)),
-        ("/v1/spaces/{workspace}/in", post(space::take)),
-        ("/v1/spaces/{workspace}/inp", post(space::try_take)),
+        ("/v1/spaces/{workspace}/in", post(lease::take)),
+        ("/v1/spaces/{workspace}/inp", post(lease::try_take)),
         ("/v1/spaces/{workspace}/declare", post(space::declare)),
         (
             "/v1/spaces/{workspace}/variables/{name}",
             delete(space::delete_variable),
         ),
         ("/v1/spaces/{workspace}/watch", get(space::watch)),
+        ("/v1/leases/{lease}/renew", post(lease::renew)),
+        ("/v1/leases/{lease}/commit", post(lease::commit)),
+        ("/v1/leases/{lease}/return", post(lease::give_back)),
+        ("/v1/operations/{operation}/status", post(lease::status)),
         ("/v1/actors", get(actors::list).post(actors::spawn)),
         (
             "/v1/actors/{name}",

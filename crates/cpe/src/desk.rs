@@ -102,7 +102,7 @@ impl Desk {
     /// # Cancel safety
     /// Dropped before it is ready, the request is cancelled, and a tuple it took goes back.
     pub(crate) async fn ask(self: &Arc<Self>, command: Command) -> Result<Reply, SpaceError> {
-        let takes = matches!(command, Command::Take { .. });
+        let takes = matches!(command, Command::Take { .. } | Command::TakeLeased { .. });
         let (sender, mut receiver) = oneshot::channel();
         let ticket = self.ticket()?;
         let place = self.orders.reserve().await;
@@ -124,7 +124,10 @@ impl Desk {
                 Err(SpaceError::Failed(failure))
             }
             Ok(reply) => {
-                open.done(matches!(reply, Reply::Tuple(Some(_))));
+                open.done(matches!(
+                    reply,
+                    Reply::Tuple(Some(_)) | Reply::Leased { .. }
+                ));
                 Ok(reply)
             }
             Err(_) => {
@@ -315,10 +318,14 @@ fn bounded(mut command: Command) -> Command {
         Command::Out { deadline, .. }
         | Command::Read { deadline, .. }
         | Command::Take { deadline, .. }
+        | Command::TakeLeased { deadline, .. }
+        | Command::ActOnLease { deadline, .. }
+        | Command::Inquire { deadline, .. }
         | Command::Declare { deadline, .. }
         | Command::Delete { deadline, .. }
         | Command::Claim { deadline, .. }
         | Command::Release { deadline, .. }
+        | Command::Recover { deadline, .. }
         | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }

@@ -334,6 +334,17 @@ impl Driver {
             Event::Down(member) => tracing::warn!(%member, "member down"),
             Event::Left(member) => tracing::info!(%member, "member left"),
             Event::Moved(shard, config) => tracing::debug!(%shard, ?config, "home moved"),
+            Event::Forked(shard, config) => tracing::warn!(
+                %shard,
+                ?config,
+                "shard forked: it goes on without its majority, which an operator called lost; \
+                 what was acknowledged before may be gone, and be taken twice"
+            ),
+            Event::Overruled { shard, by } => tracing::warn!(
+                %shard,
+                %by,
+                "the history of this shard here was given up for that of its fork"
+            ),
             Event::Malformed { from, reason } => tracing::warn!(?from, %reason, "malformed"),
             Event::Diverged { shard, with } => {
                 tracing::error!(%shard, %with, "histories differ: a node lost durable state");

@@ -77,6 +77,7 @@ mod desk;
 mod driver;
 mod error;
 mod kinds;
+mod lease;
 mod life;
 mod mesh;
 mod node;
@@ -90,17 +91,19 @@ pub use cpe_actors as local;
 pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
 pub use cpe_membership::{Incarnation, Member, NodeId};
 pub use cpe_mesh::{
-    Ack, ActorInfo, Failure, PeerInfo, ShardInfo, Status, VariableInfo, WorkspaceInfo,
+    Ack, ActorInfo, Failure, HandleError, LeaseHandle, OpHandle, PeerInfo, Recovered, ShardInfo,
+    Status, VariableInfo, WorkspaceInfo,
 };
 pub use cpe_network::{Identity, MeshKey};
 pub use cpe_sleigh as sleigh;
-pub use cpe_space::Mode;
+pub use cpe_space::{Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Mode};
 pub use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, json};
 
 pub use actors::{Actors, ActorsError, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE};
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};
+pub use lease::Leased;
 pub use mesh::Mesh;
 pub use node::Node;
 pub use space::{STORE_DEADLINE, Space, Stored};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cpe_mesh::{Command, PeerInfo, Reply, ShardInfo, Status};
+use cpe_mesh::{Command, PeerInfo, Recovered, Reply, ShardInfo, Status};
 
 use crate::SpaceError;
 use crate::desk::Desk;
@@ -61,6 +61,25 @@ impl Mesh {
     /// `TimedOut` when not all were taken over in time.
     pub async fn drain(&self, deadline: Duration) -> Result<(), SpaceError> {
         done(self.desk.ask(Command::Drain { deadline }).await?)
+    }
+
+    /// Lets a shard whose majority is lost for ever, or all such shards, go on with the most advanced
+    /// survivor this node can reach, and marks them as forked for ever.
+    ///
+    /// *Unsafe*: stores that were acknowledged may be gone, and should the lost members come back
+    /// after all, a tuple may have been taken twice. Ask one node, once.
+    ///
+    /// # Errors
+    /// `Refused` for one shard that has a majority within reach. Of all shards, those are left out.
+    pub async fn recover_unsafe(
+        &self,
+        shard: Option<u16>,
+        deadline: Duration,
+    ) -> Result<Vec<Recovered>, SpaceError> {
+        match self.desk.ask(Command::Recover { shard, deadline }).await? {
+            Reply::Recovered(all) => Ok(all),
+            _ => Err(SpaceError::Unexpected),
+        }
     }
 
     /// Waits until this node knows its mesh: at once for a founder.

@@ -6,6 +6,6 @@ pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
 pub use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
 pub use crate::{
-    Actors, ActorsError, KindStart, Mesh, Mode, Node, NodeHandle, Space, SpaceError, SpawnOptions,
-    Stored,
+    Actors, ActorsError, KindStart, Leased, Mesh, Mode, Node, NodeHandle, Space, SpaceError,
+    SpawnOptions, Stored,
 };

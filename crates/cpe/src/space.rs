@@ -38,7 +38,7 @@ pub enum Stored {
 /// did not return goes back. A store that was under way may still be added.
 #[derive(Clone, Debug)]
 pub struct Space {
-    desk: Arc<Desk>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 impl Space {
@@ -144,7 +144,7 @@ impl Space {
     /// `TimedOut` when nothing matched; [`Failure::Unavailable`]
     /// when the home could not be asked, so nothing was taken;
     /// [`Failure::Unknown`] when it was asked and did not answer: a
-    /// tuple taken that way goes back.
+    /// tuple taken that way goes back, and [`status`](Self::status) tells when it has.
     pub async fn take(
         &self,
         ws: &str,
@@ -334,7 +334,7 @@ pub(crate) fn done(reply: Reply) -> Result<(), SpaceError> {
 }
 
 /// The second field of a tuple of two.
-fn value_of(tuple: Tuple) -> Result<Value, SpaceError> {
+pub(crate) fn value_of(tuple: Tuple) -> Result<Value, SpaceError> {
     match <[Value; 2]>::try_from(Vec::from(tuple)) {
         Ok([_, value]) => Ok(value),
         Err(fields) => Err(SpaceError::NotAVariable {

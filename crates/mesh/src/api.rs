@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::Mode;
+use cpe_space::{Fate, LeaseAct, LeaseEnd, Mode};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::Serialize;
+
+use crate::handle::{LeaseHandle, OpHandle};
 
 /// Names one command of the local node; chosen by the caller, unique while the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -59,6 +61,37 @@ pub enum Command {
         /// Wait until something matches, or answer [`Reply::Tuple`]`(None)` once that is decided.
         wait: bool,
         /// How long to wait.
+        deadline: Duration,
+    },
+    /// Takes a matching tuple under a lease: it goes back unless its holder commits in time.
+    TakeLeased {
+        /// Workspace.
+        workspace: String,
+        /// What to match.
+        template: Template,
+        /// Wait until something matches, or answer [`Reply::Tuple`]`(None)` once that is decided.
+        wait: bool,
+        /// How long the lease lives without being renewed: [`cpe_space::LEASE_TTL_MIN`] to
+        /// [`cpe_space::LEASE_TTL_MAX`].
+        ttl: Duration,
+        /// How long to wait.
+        deadline: Duration,
+    },
+    /// Renews, commits or returns a lease, whoever took it.
+    ActOnLease {
+        /// The lease.
+        lease: LeaseHandle,
+        /// What to do with it.
+        act: LeaseAct,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// What became of an operation that was answered [`Failure::Unknown`]. Asked of the node that
+    /// began it, one that is not decided never will be.
+    Inquire {
+        /// The operation.
+        op: OpHandle,
+        /// How long to wait for the home.
         deadline: Duration,
     },
     /// Sets the mode of a variable that has none yet.
@@ -132,6 +165,15 @@ pub enum Command {
         /// How long to wait until all are taken over.
         deadline: Duration,
     },
+    /// Lets a shard whose majority is lost for ever go on with the most advanced survivor that this
+    /// node can reach. What only the lost ones knew is gone, and should they come back after all,
+    /// a tuple may have been taken twice. Refused while a majority can be reached.
+    Recover {
+        /// The shard; all that have lost their majority when `None`.
+        shard: Option<u16>,
+        /// How long to wait for the survivors.
+        deadline: Duration,
+    },
 }
 
 /// What a command came to.
@@ -147,7 +189,18 @@ pub enum Reply {
     /// The tuple read or taken; `None` only from the forms that do not wait, and for a take only
     /// when that was decided.
     Tuple(Option<Tuple>),
-    /// Done: declared, deleted, released, drained.
+    /// The tuple taken, and the lease it is held under.
+    Leased {
+        /// The tuple.
+        tuple: Tuple,
+        /// The lease.
+        lease: LeaseHandle,
+        /// How long it lives from its decision on.
+        ttl: Duration,
+    },
+    /// What became of an operation.
+    Fate(Fate),
+    /// Done: declared, deleted, released, drained, renewed, committed, returned.
     Done,
     /// The workspaces.
     Workspaces(Vec<WorkspaceInfo>),
@@ -163,6 +216,8 @@ pub enum Reply {
     Peers(Vec<PeerInfo>),
     /// The shards.
     Shards(Vec<ShardInfo>),
+    /// The shards that go on without their majority, or were to.
+    Recovered(Vec<Recovered>),
     /// Not done, and why.
     Failed(Failure),
 }
@@ -185,16 +240,20 @@ pub enum Failure {
     /// May have been executed: it was sent and no answer came. A tuple taken this way is put
     /// back as soon as the home answers again.
     #[error(
-        "no answer came from the home of shard {shard}: operation {session:016x}.{seq} may have \
-         been executed; a tuple it took is put back"
+        "no answer came from the home of shard {}: operation {op} may have been executed (a tuple \
+         it took is put back); ask for its status later", op.shard
     )]
     Unknown {
-        /// The shard.
-        shard: u16,
-        /// The operation's session.
-        session: u64,
-        /// The operation's number in it.
-        seq: u64,
+        /// The operation: [`Command::Inquire`] tells later what became of it.
+        op: OpHandle,
+    },
+    /// The lease had ended: nothing was done.
+    #[error("lease {lease} was lost: {}", how_lost(*end))]
+    LeaseLost {
+        /// The lease.
+        lease: LeaseHandle,
+        /// How it ended.
+        end: LeaseEnd,
     },
     /// Refused, now and always, for a reason in the request.
     #[error("{0}")]
@@ -202,6 +261,15 @@ pub enum Failure {
     /// Too much is under way at this node already.
     #[error("too much is under way at this node ({0}); try again later")]
     Busy(String),
+}
+
+fn how_lost(end: LeaseEnd) -> &'static str {
+    match end {
+        LeaseEnd::Committed => "it is committed and its tuple gone",
+        LeaseEnd::Returned => "its tuple was put back",
+        LeaseEnd::Expired => "it was not renewed in time and its tuple was put back",
+        LeaseEnd::Forgotten => "it is not there and how it ended is not remembered",
+    }
 }
 
 /// A workspace as seen by this replica.
@@ -314,4 +382,25 @@ pub struct ShardInfo {
     pub decided: u64,
     /// Tuples in this replica.
     pub tuples: usize,
+    /// Tuples set aside under a lease, in this replica.
+    pub leased: usize,
+    /// True for ever once the shard went on without its majority, at an operator's word: what was
+    /// decided before may be lacking.
+    pub forked: bool,
+}
+
+/// A shard that was to go on without its majority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// Its number.
+    pub shard: u16,
+    /// Who goes on with it.
+    #[serde(rename = "node")]
+    pub survivor: NodeId,
+    /// The epoch that begins.
+    pub epoch: u64,
+    /// Entries that survived, the fork itself included.
+    pub index: u64,
+    /// Why it did not go on, if it did not.
+    pub refused: Option<String>,
 }

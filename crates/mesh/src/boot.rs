@@ -11,6 +11,7 @@ use crate::PeerConfig;
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal};
 use crate::guard::{Guard, holds};
+use crate::home::Proposed;
 use crate::peer::{After, Peer, Slot};
 use crate::persist::{Image, Table};
 use crate::wire::Genesis;
@@ -317,6 +318,7 @@ fn new_slot(shard: Shard, seat: Seat<Member, Proposal>) -> Slot {
         shard,
         seat,
         home: None,
+        proposed: Proposed::default(),
         leader: None,
         redirect_after: Duration::ZERO,
         map,

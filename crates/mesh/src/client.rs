@@ -1,15 +1,16 @@
 //! The asking side of a shard: stores on their way and operations under way (rules R15, R16, R18).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cpe_consensus::MAX_TAIL;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Dot, Item, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_of};
 use cpe_tuple::Tuple;
 
 use crate::boot;
 use crate::guard::{Guard, holds};
+use crate::handle::{LeaseHandle, OpHandle};
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
 use crate::request::{Request, Stage, actor_info};
@@ -34,6 +35,10 @@ const ACK_DELAY: Duration = Duration::from_millis(500);
 /// Tries of one operation that are remembered as unanswered.
 const MAX_OPEN_TRIES: usize = 64;
 
+/// Operations of one shard answered *unknown* whose outcomes are left unacknowledged, so that the
+/// home can tell later what became of them. The eldest are given up first.
+const MAX_UNKNOWN: usize = 256;
+
 /// Every so many tries to reach the home, unadmitted stores are shown to everybody: to be read,
 /// and for whoever can reach the home to pass on.
 pub(crate) const SHOW_EVERY_TRIES: u32 = 3;
@@ -53,6 +58,8 @@ pub(crate) struct ShardClient {
     next_seq: u64,
     ops: BTreeMap<u64, ClientOp>,
     acks: Vec<u64>,
+    /// Operations answered unknown that have an outcome now, which the home still remembers.
+    unknown: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -72,6 +79,22 @@ enum OpState {
     Cancelling,
 }
 
+/// What an answer to an operation has to tell of it.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    shard: ShardId,
+    id: OpId,
+    /// The lease it acted on.
+    lease: Option<LeaseId>,
+    /// The time to live of the lease it took.
+    ttl_ms: u64,
+}
+
+/// True for outcomes that hand out a tuple.
+fn is_tuple(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Taken { .. } | Outcome::Leased { .. })
+}
+
 /// An operation whose outcome is not yet known and acknowledged.
 #[derive(Debug)]
 struct ClientOp {
@@ -80,6 +103,8 @@ struct ClientOp {
     state: OpState,
     /// It left this node: a home may have it.
     sent: bool,
+    /// Its request was answered that it may have been executed.
+    unknown: bool,
     tries: u32,
     /// Tries that no member has said to have refused: each may have been executed.
     open_tries: BTreeSet<u32>,
@@ -88,6 +113,11 @@ struct ClientOp {
 impl ShardClient {
     pub(crate) fn outbox_len(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// The last operation begun.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.next_seq
     }
 
     /// Puts back a store found in the outbox at start.
@@ -350,6 +380,28 @@ impl Peer {
         }
     }
 
+    /// The shard was forked: sends again what the fork may lack, and tells its home which of the
+    /// own stores nobody has any more.
+    pub(crate) fn resume_stores(&mut self, shard: ShardId) {
+        let me = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let admitted = slot.shard.sm().admitted(me);
+        let client = &mut slot.client;
+        let first = client.outbox.first_key_value().map(|(n, _)| *n);
+        let gone = first.unwrap_or(client.stored + 1) - 1;
+        client.admitted = admitted;
+        client.sent = admitted;
+        client.store_tries = 0;
+        if first.is_some() {
+            self.timers.set(Timer::Stores(shard), self.now);
+        }
+        if gone > admitted
+            && let Some(seq) = self.new_op(None, shard, Operation::Resume { n: gone })
+        {
+            self.send_op(shard, seq);
+        }
+    }
+
     /// Asks the shard's home for an operation in the name of a request.
     pub(crate) fn operate(
         &mut self,
@@ -358,7 +410,7 @@ impl Peer {
         operation: Operation,
         within: Duration,
     ) {
-        if let Some(seq) = self.new_op(request, shard, operation) {
+        if let Some(seq) = self.new_op(Some(request), shard, operation) {
             self.requests
                 .insert(request, Request::Op { shard, seq, within });
             self.send_op(shard, seq);
@@ -367,24 +419,27 @@ impl Peer {
 
     pub(crate) fn new_op(
         &mut self,
-        request: RequestId,
+        request: Option<RequestId>,
         shard: ShardId,
         operation: Operation,
     ) -> Option<u64> {
         let slot = self.slot(shard)?;
         if slot.client.ops.len() >= MAX_REQUESTS {
-            let why = format!("{MAX_REQUESTS} operations at the home of shard {shard}");
-            self.finish(request, Reply::Failed(Failure::Busy(why)));
+            if let Some(request) = request {
+                let why = format!("{MAX_REQUESTS} operations at the home of shard {shard}");
+                self.finish(request, Reply::Failed(Failure::Busy(why)));
+            }
             return None;
         }
         slot.client.next_seq += 1;
         let seq = slot.client.next_seq;
-        let (state, request) = (OpState::Asking, Some(request));
+        let state = OpState::Asking;
         let op = ClientOp {
             operation,
             request,
             state,
             sent: false,
+            unknown: false,
             tries: 0,
             open_tries: BTreeSet::new(),
         };
@@ -520,11 +575,7 @@ impl Peer {
         match op.state {
             OpState::Delivered => return,
             // A tuple on its way here when the cancellation left: the home puts it back.
-            OpState::Cancelling
-                if matches!(outcome, Outcome::Taken { .. }) && holds(Guard::LateOutcome) =>
-            {
-                return;
-            }
+            OpState::Cancelling if is_tuple(&outcome) && holds(Guard::LateOutcome) => return,
             OpState::Asking | OpState::Cancelling => {}
         }
         self.timers.clear(&Timer::Op(shard, seq));
@@ -538,8 +589,23 @@ impl Peer {
         let request = op.request.take();
         // The request's time was up when the operation was cancelled.
         let over = op.state == OpState::Cancelling;
-        let taken = matches!(outcome, Outcome::Taken { .. });
-        if taken && let Some(request) = request {
+        let lease = match &op.operation {
+            Operation::ActOnLease { lease, .. } => Some(*lease),
+            _ => None,
+        };
+        let ttl_ms = match &op.operation {
+            Operation::TakeLeased { ttl_ms, .. } => *ttl_ms,
+            _ => 0,
+        };
+        let about = About {
+            shard,
+            id,
+            lease,
+            ttl_ms,
+        };
+        if is_tuple(&outcome)
+            && let Some(request) = request
+        {
             op.state = OpState::Delivered;
             self.delivered.insert(request, (shard, seq));
         } else {
@@ -558,7 +624,7 @@ impl Peer {
                 // One shard had nothing: that says nothing about the others.
                 let late = over && matches!(outcome, Outcome::Empty);
                 let outcome = if late { Outcome::Cancelled } else { outcome };
-                let reply = self.op_reply(shard, within, outcome);
+                let reply = self.op_reply(about, within, outcome);
                 self.finish(request, reply);
             }
             Some(Request::DropAll { left, .. }) => {
@@ -569,19 +635,45 @@ impl Peer {
             }
             Some(Request::Op { within, .. }) => {
                 let within = *within;
-                let reply = self.op_reply(shard, within, outcome);
+                let reply = self.op_reply(about, within, outcome);
                 self.finish(request, reply);
             }
             _ => {}
         }
     }
 
-    fn op_reply(&mut self, shard: ShardId, within: Duration, outcome: Outcome) -> Reply {
+    fn op_reply(&mut self, about: About, within: Duration, outcome: Outcome) -> Reply {
+        let shard = about.shard;
         match outcome {
             Outcome::Taken { tuple, .. } => {
                 self.count("taken", 1);
                 Reply::Tuple(Some(tuple))
             }
+            Outcome::Leased { tuple, token, .. } => {
+                self.count("leased", 1);
+                let lease = LeaseId {
+                    op: about.id,
+                    token,
+                };
+                Reply::Leased {
+                    tuple,
+                    lease: LeaseHandle { shard, lease },
+                    ttl: Duration::from_millis(about.ttl_ms),
+                }
+            }
+            Outcome::TooManyLeases => {
+                let why = format!("{MAX_LEASES} leases at the home of shard {shard}");
+                Reply::Failed(Failure::Busy(why))
+            }
+            Outcome::LeaseLost(end) => {
+                let lease = about.lease.unwrap_or(LeaseId {
+                    op: about.id,
+                    token: 0,
+                });
+                let lease = LeaseHandle { shard, lease };
+                Reply::Failed(Failure::LeaseLost { lease, end })
+            }
+            Outcome::Fate(fate) => Reply::Fate(fate),
             Outcome::Empty => Reply::Tuple(None),
             Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
             Outcome::Done => Reply::Done,
@@ -611,9 +703,18 @@ impl Peer {
         self.timers.clear(&Timer::Op(shard, seq));
         self.timers.clear(&Timer::Grace(shard, seq));
         if let Some(slot) = self.slot(shard)
-            && slot.client.ops.remove(&seq).is_some()
+            && let Some(op) = slot.client.ops.remove(&seq)
         {
-            slot.client.acks.push(seq);
+            let client = &mut slot.client;
+            let ack = if op.unknown {
+                client.unknown.push_back(seq);
+                let full = client.unknown.len() > MAX_UNKNOWN;
+                full.then(|| client.unknown.pop_front()).flatten()
+            } else {
+                Some(seq)
+            };
+            let Some(ack) = ack else { return };
+            client.acks.push(ack);
             self.unacked.insert(shard);
             self.timers.set_if_none(Timer::Acks, self.now + ACK_DELAY);
         }
@@ -669,7 +770,7 @@ impl Peer {
             return self.finish(request, Reply::Failed(Failure::TimedOut(within)));
         };
         let sent = op.sent;
-        let take = matches!(op.operation, Operation::Take { .. });
+        let take = op.operation.takes();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
         let refused = sent && take && op.state == OpState::Asking && op.open_tries.is_empty();
@@ -703,18 +804,17 @@ impl Peer {
         } else {
             // It goes on being asked, so that its number is not left open; nobody listens.
             op.request = None;
+            op.unknown = true;
             let failure = self.unknown(shard, seq);
             self.finish(request, Reply::Failed(failure));
         }
     }
 
     fn unknown(&self, shard: ShardId, seq: u64) -> Failure {
-        let session = self.session.member.node.0;
-        Failure::Unknown {
-            shard: shard.0,
-            session,
-            seq,
-        }
+        let session = self.session;
+        let op = OpId { session, seq };
+        let op = OpHandle { shard, op };
+        Failure::Unknown { op }
     }
 
     /// No answer came to a cancellation; it goes on being asked.
@@ -722,7 +822,10 @@ impl Peer {
         let op = self
             .slot(shard)
             .and_then(|slot| slot.client.ops.get_mut(&seq));
-        if let Some(request) = op.and_then(|op| op.request.take()) {
+        if let Some(op) = op
+            && let Some(request) = op.request.take()
+        {
+            op.unknown = true;
             let failure = self.unknown(shard, seq);
             self.finish(request, Reply::Failed(failure));
         }
@@ -739,11 +842,19 @@ impl Peer {
         op.request = None;
         if !op.sent {
             self.end_op(shard, seq);
-        } else if matches!(op.operation, Operation::Take { .. }) {
+        } else if op.operation.takes() {
             op.state = OpState::Cancelling;
             op.tries = 0;
             self.send_op(shard, seq);
         }
+    }
+
+    /// True for an operation that a request waits for.
+    pub(crate) fn is_awaited(&self, shard: ShardId, seq: u64) -> bool {
+        let op = self
+            .slot_ref(shard)
+            .and_then(|slot| slot.client.ops.get(&seq));
+        op.is_some_and(|op| op.request.is_some())
     }
 
     /// The tuple this request took was received: its outcome may be forgotten.

@@ -3,7 +3,6 @@
 use cpe_consensus::{Group, Hard, Output};
 use cpe_membership::{Member, NodeId};
 use cpe_space::{Applied, Command, Entry, MAX_ENTRY_BYTES, ShardId, Sm};
-use cpe_tuple::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::boot;
@@ -43,6 +42,10 @@ impl Proposal {
         Ok(Self { entry, command })
     }
 
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// What it says.
     #[must_use]
     pub fn command(&self) -> &Command {
@@ -52,7 +55,7 @@ impl Proposal {
 
 impl cpe_consensus::Entry for Proposal {
     fn seals(&self) -> bool {
-        matches!(self.command, Command::Seal { .. })
+        matches!(self.command, Command::Seal { .. } | Command::Fork { .. })
     }
 
     fn size(&self) -> usize {
@@ -280,8 +283,10 @@ impl Peer {
             };
             slot.keep(entry.as_bytes().len());
             let applied = slot.shard.push(entry, &command);
+            slot.proposed.decided(&applied);
             count += 1;
             self.applied_at_home(shard, &command, &applied);
+            self.lease_applied(shard, &command, &applied);
             let index = self
                 .slot_ref(shard)
                 .map_or(0, |slot| slot.shard.version().index);
@@ -321,30 +326,7 @@ impl Peer {
     /// What an entry just applied means for those who wait at the leading home.
     fn applied_at_home(&mut self, shard: ShardId, command: &Command, applied: &Applied) {
         self.with_home(shard, |home, sm, log| {
-            home.settle(command);
-            home.after(sm, applied, log);
-            if let Applied::Added { dot: Some(dot), .. } = applied {
-                home.admitted(dot.origin, dot.n);
-            }
-            if let Applied::Done(op, _) = applied {
-                home.unpark(*op);
-            }
-            // A take that took nothing had kept others from being tried in its place; so has one
-            // that was decided twice, by two leaders.
-            if let Command::Take {
-                workspace,
-                template,
-                ..
-            } = command
-            {
-                if let Applied::Missed(op) = applied
-                    && holds(Guard::ParkAgain)
-                {
-                    home.concluded(*op, true);
-                }
-                let variable = template.key().cloned().unwrap_or(Value::Null);
-                home.pump(sm, workspace, &variable, log);
-            }
+            home.applied(sm, command, applied, log)
         });
         if matches!(applied, Applied::Missed(_)) {
             let at = self.now + self.config.park_lease;
@@ -368,15 +350,15 @@ impl Peer {
         self.count("elected", 1);
         // Nothing of an earlier ballot counts as decided before an entry of its own is.
         self.with_home(shard, |_, _, log| log.propose(Command::Noop));
+        self.time_leases(shard);
         self.wake_clients(shard);
     }
 
     /// It no longer does. Whoever asked it asks the next leader, under the same numbers.
     pub(crate) fn follow(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
-        if slot.home.take().is_none() {
-            return;
-        }
+        let Some(home) = slot.home.take() else { return };
+        slot.proposed.add(home.undecided());
         slot.leader = None;
         self.outbox_instead(shard);
         self.drop_confirming(shard);

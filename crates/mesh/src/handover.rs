@@ -134,6 +134,12 @@ impl Peer {
         } else if !inside {
             self.hold(shard);
         }
+        if self
+            .slot_ref(shard)
+            .is_some_and(|slot| slot.shard.sm().forked_at().is_some())
+        {
+            self.resume_stores(shard);
+        }
         self.push_epoch(shard);
     }
 

@@ -12,6 +12,7 @@ use cpe_space::{Applied, Command, Dot, Item, Name, OpId, Sm, variable_of};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::group::Proposal;
+use crate::guard::{Guard, holds};
 
 /// Takes parked at a time, per shard. More are refused: their clients ask again.
 pub(crate) const MAX_WAITERS: usize = 100_000;
@@ -23,6 +24,8 @@ pub(crate) struct Waiter {
     pub(crate) from: NodeId,
     pub(crate) workspace: Name,
     pub(crate) template: Template,
+    /// Milliseconds. The time to live of the lease, when it is a leased take.
+    pub(crate) lease: Option<u64>,
     /// When its client was last heard.
     pub(crate) seen: Duration,
 }
@@ -70,6 +73,44 @@ impl<'a> Proposer<'a> {
     }
 }
 
+/// Workspace and variable of a take from one variable.
+fn named_take(command: &Command) -> Option<(&Name, &Value)> {
+    let (workspace, template) = command.takes()?;
+    Some((workspace, template.key()?))
+}
+
+/// Operations kept as [`Proposed`], per shard.
+const MAX_PROPOSED: usize = 65_536;
+
+/// What a former leader proposed and has not seen decided. The next leader may decide it, so a copy
+/// of the request that comes late must not be told that nothing was done.
+#[derive(Debug, Default)]
+pub(crate) struct Proposed {
+    ops: BTreeSet<OpId>,
+    /// There were more than are kept: any operation may be one of them.
+    any: bool,
+}
+
+impl Proposed {
+    pub(crate) fn add(&mut self, ops: impl Iterator<Item = OpId>) {
+        self.ops.extend(ops);
+        if self.ops.len() > MAX_PROPOSED {
+            self.ops.clear();
+            self.any = true;
+        }
+    }
+
+    pub(crate) fn decided(&mut self, applied: &Applied) {
+        if let Applied::Done(op, _) | Applied::Missed(op) = applied {
+            self.ops.remove(op);
+        }
+    }
+
+    pub(crate) fn may_hold(&self, op: OpId) -> bool {
+        self.any || self.ops.contains(&op)
+    }
+}
+
 /// Volatile state of a shard's leading home.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
@@ -106,40 +147,30 @@ impl Home {
                 let inflight = self.inflight.entry(place).or_default();
                 inflight.admits.push_back(tuple.clone());
             }
-            Command::Take {
-                workspace,
-                template,
-                ..
-            } => {
-                if let Some(key) = template.key() {
+            _ => {
+                if let Some((workspace, key)) = named_take(command) {
                     let place = (workspace.clone(), Some(key.clone()));
                     self.inflight.entry(place).or_default().takes += 1;
                 }
             }
-            _ => {}
         }
     }
 
     /// A counted proposal is decided.
-    pub(crate) fn settle(&mut self, command: &Command) {
+    fn settle(&mut self, command: &Command) {
         match command {
             Command::Admit {
                 workspace, tuple, ..
             } => self.uncount(workspace, variable_of(tuple), |inflight| {
                 inflight.admits.pop_front();
             }),
-            Command::Take {
-                workspace,
-                template,
-                ..
-            } => {
-                if let Some(key) = template.key() {
+            _ => {
+                if let Some((workspace, key)) = named_take(command) {
                     self.uncount(workspace, key.clone(), |inflight| {
                         inflight.takes = inflight.takes.saturating_sub(1);
                     });
                 }
             }
-            _ => {}
         }
     }
 
@@ -155,6 +186,11 @@ impl Home {
 
     pub(crate) fn waiting(&self) -> usize {
         self.parked.len()
+    }
+
+    /// Operations proposed and not decided.
+    pub(crate) fn undecided(&self) -> impl Iterator<Item = OpId> {
+        self.asked.keys().copied()
     }
 
     pub(crate) fn is_asked(&self, op: OpId) -> bool {
@@ -241,12 +277,24 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
-        let command = Command::Take {
-            op: waiter.op,
-            acks,
-            workspace: waiter.workspace.clone(),
-            template: waiter.template.clone(),
-            wait,
+        let (op, workspace) = (waiter.op, waiter.workspace.clone());
+        let template = waiter.template.clone();
+        let command = match waiter.lease {
+            None => Command::Take {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+            },
+            Some(ttl_ms) => Command::TakeLeased {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+                ttl_ms,
+            },
         };
         if !log.propose(command.clone()) {
             return Asked::Busy;
@@ -315,13 +363,7 @@ impl Home {
     }
 
     /// Proposes takes for those who wait for this variable, in order of arrival.
-    pub(crate) fn pump(
-        &mut self,
-        sm: &Sm,
-        workspace: &Name,
-        variable: &Value,
-        log: &mut Proposer<'_>,
-    ) {
+    fn pump(&mut self, sm: &Sm, workspace: &Name, variable: &Value, log: &mut Proposer<'_>) {
         for key in [Some(variable.clone()), None] {
             let place = (workspace.clone(), key);
             let Some(mut queue) = self.waiters.remove(&place) else {
@@ -391,20 +433,52 @@ impl Home {
         });
     }
 
-    /// After an entry was applied: lets waiters have what came free.
-    pub(crate) fn after(&mut self, sm: &Sm, applied: &Applied, log: &mut Proposer<'_>) {
-        if let Applied::Added {
-            workspace, tuple, ..
-        } = applied
-        {
-            self.pump(sm, workspace, &variable_of(tuple), log);
+    /// An entry was decided and applied: lets waiters have what came free.
+    pub(crate) fn applied(
+        &mut self,
+        sm: &Sm,
+        command: &Command,
+        applied: &Applied,
+        log: &mut Proposer<'_>,
+    ) {
+        self.settle(command);
+        match applied {
+            Applied::Added {
+                dot,
+                workspace,
+                tuple,
+                ..
+            } => {
+                self.pump(sm, workspace, &variable_of(tuple), log);
+                if let Some(dot) = dot {
+                    self.admitted(dot.origin, dot.n);
+                }
+            }
+            Applied::Done(op, _) => {
+                self.unpark(*op);
+            }
+            _ => {}
+        }
+        // A take that took nothing had kept others from being tried in its place; so has one that
+        // was decided twice, by two leaders.
+        if let Some((workspace, template)) = command.takes() {
+            if let Applied::Missed(op) = applied
+                && holds(Guard::ParkAgain)
+            {
+                self.concluded(*op, true);
+            }
+            let variable = template.key().cloned().unwrap_or(Value::Null);
+            self.pump(sm, workspace, &variable, log);
         }
     }
 
     /// The origins with stores in the tail are forgotten once those are decided.
-    pub(crate) fn admitted(&mut self, origin: Member, n: u64) {
+    fn admitted(&mut self, origin: Member, n: u64) {
         if self.admits.get(&origin).is_some_and(|last| *last <= n) {
             self.admits.remove(&origin);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

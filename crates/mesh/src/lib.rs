@@ -53,14 +53,17 @@ mod client;
 mod config;
 mod group;
 mod guard;
+mod handle;
 mod handover;
 mod heartbeat;
 mod home;
+mod lease;
 mod peer;
 mod persist;
 mod placement;
 mod query;
 mod read;
+mod recover;
 mod request;
 mod route;
 mod scan;
@@ -70,16 +73,18 @@ mod timers;
 mod wire;
 
 pub use api::{
-    Ack, ActorInfo, Command, Failure, PeerInfo, Reply, RequestId, ShardInfo, Status, VariableInfo,
-    WorkspaceInfo,
+    Ack, ActorInfo, Command, Failure, PeerInfo, Recovered, Reply, RequestId, ShardInfo, Status,
+    VariableInfo, WorkspaceInfo,
 };
 pub use boot::BootError;
 pub use config::PeerConfig;
 pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};
+pub use handle::{HandleError, LeaseHandle, OpHandle};
 pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
+pub use recover::{FORK_EPOCHS, Standing};
 pub use wire::{
     FeedPart, Genesis, GroupMessage, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES,
     Message, Operation, Part, Want,

@@ -13,11 +13,12 @@ use crate::boot::{self, BootError};
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal, Said};
 use crate::heartbeat::{Heartbeats, Shown};
-use crate::home::Home;
+use crate::home::{Home, Proposed};
 use crate::persist::{Batch, Image};
 use crate::placement::Survey;
 use crate::query::Serving;
 use crate::read::{Place, QueryState};
+use crate::recover::Recovery;
 use crate::request::Request;
 use crate::sync::{Offers, Places, Pull};
 use crate::timers::Timers;
@@ -130,6 +131,15 @@ pub enum Event {
         /// What was wrong.
         reason: String,
     },
+    /// A shard went on without its majority, which is lost.
+    Forked(ShardId, Config),
+    /// This node's history of a shard was given up for that of a fork.
+    Overruled {
+        /// The shard.
+        shard: ShardId,
+        /// Who has the other history.
+        by: NodeId,
+    },
     /// Two histories of a shard differ: durable state was rolled back somewhere.
     Diverged {
         /// The shard.
@@ -153,10 +163,12 @@ pub(crate) enum Timer {
     Park(ShardId),
     Deadline(RequestId),
     Grace(ShardId, u64),
+    Lease(ShardId, u64),
     Drain,
     Heartbeat,
     Look,
     Marks,
+    Survey(u64),
 }
 
 /// What to do once a batch is durable.
@@ -180,6 +192,8 @@ pub(crate) struct Slot {
     pub(crate) seat: Seat<Member, Proposal>,
     /// Present while this node leads the home group.
     pub(crate) home: Option<Home>,
+    /// Operations that this node proposed, while it led, and of which it has not seen the outcome.
+    pub(crate) proposed: Proposed,
     /// Who is believed to lead it.
     pub(crate) leader: Option<NodeId>,
     /// Before this, news of another leader does not make requests be sent again.
@@ -229,6 +243,8 @@ pub struct Peer {
     pub(crate) readers: BTreeMap<Place, BTreeSet<RequestId>>,
     pub(crate) queries: BTreeMap<u64, QueryState>,
     pub(crate) next_query: u64,
+    /// Recoveries that this node was asked for.
+    pub(crate) recoveries: BTreeMap<u64, Recovery>,
     /// Shards with decided entries not yet gossiped.
     pub(crate) dirty: BTreeSet<ShardId>,
     /// Shards with outcomes to acknowledge.
@@ -310,6 +326,7 @@ impl Peer {
             queries: BTreeMap::new(),
             // A home may answer what an earlier start of this node asked.
             next_query: u64::from(life.boot) << 32,
+            recoveries: BTreeMap::new(),
             dirty: BTreeSet::new(),
             unacked: BTreeSet::new(),
             storing: BTreeSet::new(),
@@ -451,10 +468,12 @@ impl Peer {
             Timer::Park(shard) => self.expire_parked(shard),
             Timer::Deadline(request) => self.deadline(request),
             Timer::Grace(shard, seq) => self.grace_over(shard, seq),
+            Timer::Lease(shard, token) => self.lease_over(shard, token),
             Timer::Drain => self.continue_drain(),
             Timer::Heartbeat => self.beat(),
             Timer::Look => self.look(),
             Timer::Marks => self.marks_due = true,
+            Timer::Survey(query) => self.survey_over(query),
         }
     }
 
@@ -689,6 +708,26 @@ impl Peer {
             } => {
                 self.take_pending(shard, origin, first, items);
             }
+            Message::Survey { query, shards } => self.serve_survey(from, query, &shards),
+            Message::Standings {
+                query,
+                member,
+                standings,
+            } => self.surveyed(from, query, member, standings),
+            Message::Fork {
+                query,
+                shard,
+                epoch,
+                index,
+                hash,
+            } => self.serve_fork(from, query, shard, epoch, (index, hash)),
+            Message::Forked {
+                query,
+                shard,
+                epoch,
+                index,
+                refused,
+            } => self.fork_told(from, query, shard, (epoch, index), refused),
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) enum Request {
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
     Drain { within: Duration },
+    /// Waiting for the survivors of lost majorities.
+    Recover { query: u64 },
 }
 
 /// A take over all shards of a workspace.
@@ -62,6 +64,8 @@ pub(crate) struct Scan {
     pub(crate) workspace: Name,
     pub(crate) template: Template,
     pub(crate) wait: bool,
+    /// Milliseconds. The time to live of the lease, when it is a leased take.
+    pub(crate) lease_ms: Option<u64>,
     pub(crate) within: Duration,
     pub(crate) stage: Stage,
     /// True once all homes were asked.
@@ -89,11 +93,15 @@ impl Command {
             Self::Out { deadline, .. }
             | Self::Read { deadline, .. }
             | Self::Take { deadline, .. }
+            | Self::TakeLeased { deadline, .. }
+            | Self::ActOnLease { deadline, .. }
+            | Self::Inquire { deadline, .. }
             | Self::Declare { deadline, .. }
             | Self::Delete { deadline, .. }
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
-            | Self::Drain { deadline } => Some(*deadline),
+            | Self::Drain { deadline }
+            | Self::Recover { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::List { .. }
             | Self::Where { .. }
@@ -148,8 +156,25 @@ impl Peer {
                 wait,
                 deadline,
             } => {
-                self.take(request, name(&workspace)?, template, wait, deadline);
+                self.take(request, name(&workspace)?, template, wait, None, deadline);
             }
+            Command::TakeLeased {
+                workspace,
+                template,
+                wait,
+                ttl,
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let lease_ms = Some(crate::lease::ttl_ms(ttl)?);
+                self.take(request, workspace, template, wait, lease_ms, deadline);
+            }
+            Command::ActOnLease {
+                lease,
+                act,
+                deadline,
+            } => self.act_on_lease(request, lease, act, deadline)?,
+            Command::Inquire { op, deadline } => self.inquire(request, op, deadline)?,
             Command::Declare {
                 workspace,
                 variable,
@@ -265,6 +290,9 @@ impl Peer {
                 self.reply(request, Reply::Shards(shards));
             }
             Command::Drain { deadline } => self.drain(request, deadline),
+            Command::Recover { shard, .. } => {
+                self.recover(request, shard.map(ShardId))?;
+            }
         }
         Ok(())
     }
@@ -312,6 +340,10 @@ impl Peer {
             Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
                 self.drop_query(*query);
             }
+            Request::Recover { query } => {
+                self.recoveries.remove(query);
+                self.timers.clear(&Timer::Survey(*query));
+            }
             Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
         }
         Some(state)
@@ -339,6 +371,10 @@ impl Peer {
             Request::Drain { within } => {
                 let failure = Failure::TimedOut(*within);
                 self.finish(request, Reply::Failed(failure));
+            }
+            Request::Recover { query } => {
+                let query = *query;
+                self.recovery_over(query);
             }
             Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
@@ -511,6 +547,8 @@ impl Peer {
                 .map_or(0, |pull| pull.index)
                 .max(slot.shard.version().index),
             tuples: slot.shard.sm().len(),
+            leased: slot.shard.sm().leases().count(),
+            forked: slot.shard.sm().forked_at().is_some(),
         };
         self.slots.iter().filter(used).map(info).collect()
     }

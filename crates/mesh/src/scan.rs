@@ -11,6 +11,27 @@ use crate::request::{Request, Scan, Stage};
 use crate::wire::Operation;
 use crate::{Reply, RequestId};
 
+fn take_operation(
+    workspace: Name,
+    template: Template,
+    wait: bool,
+    lease_ms: Option<u64>,
+) -> Operation {
+    match lease_ms {
+        None => Operation::Take {
+            workspace,
+            template,
+            wait,
+        },
+        Some(ttl_ms) => Operation::TakeLeased {
+            workspace,
+            template,
+            wait,
+            ttl_ms,
+        },
+    }
+}
+
 impl Peer {
     /// Begins a take: at one shard, or looking for one.
     pub(crate) fn take(
@@ -19,15 +40,12 @@ impl Peer {
         workspace: Name,
         template: Template,
         wait: bool,
+        lease_ms: Option<u64>,
         within: Duration,
     ) {
         if let Some(variable) = template.key() {
             let shard = self.shard_for(&workspace, variable);
-            let operation = Operation::Take {
-                workspace,
-                template,
-                wait,
-            };
+            let operation = take_operation(workspace, template, wait, lease_ms);
             return self.operate(request, shard, operation, within);
         }
         self.register(request, &workspace, &template);
@@ -38,6 +56,7 @@ impl Peer {
             workspace,
             template,
             wait,
+            lease_ms,
             within,
             stage,
             asked,
@@ -83,12 +102,8 @@ impl Peer {
             return;
         };
         let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
-        let operation = Operation::Take {
-            workspace,
-            template,
-            wait: false,
-        };
-        if let Some(seq) = self.new_op(request, shard, operation) {
+        let operation = take_operation(workspace, template, false, scan.lease_ms);
+        if let Some(seq) = self.new_op(Some(request), shard, operation) {
             if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
                 scan.stage = Stage::Taking(shard, seq);
             }
@@ -104,7 +119,7 @@ impl Peer {
                 workspace: workspace.clone(),
                 variable: None,
             };
-            let Some(seq) = self.new_op(request, *shard, operation) else {
+            let Some(seq) = self.new_op(Some(request), *shard, operation) else {
                 return;
             };
             if let Some(Request::DropAll { left, .. }) = self.requests.get_mut(&request) {

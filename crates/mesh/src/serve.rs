@@ -6,14 +6,14 @@ use cpe_tuple::Template;
 
 use crate::guard::{Guard, holds};
 use crate::home::{Asked, Waiter};
-use crate::peer::{Peer, Slot, Timer};
+use crate::peer::{Event, Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
 impl Peer {
     /// Answers a request meant for the shard's leading home when this node is not it; true if it
     /// is. `op` is what the request names, if it names an operation.
     fn leads_for(&mut self, from: NodeId, shard: ShardId, op: Option<(OpId, u32)>) -> bool {
-        let Some(slot) = self.slot(shard) else {
+        let Some(slot) = self.slot_ref(shard) else {
             return false;
         };
         if slot.home.is_some() {
@@ -25,6 +25,10 @@ impl Peer {
             let leader = group.leader().map(|member| member.node);
             // Whoever believed to lead and does not yet has no better hint than its group.
             let leader = leader.filter(|leader| *leader != self.me.node);
+            // Another copy of the same request may have been proposed here, and be decided yet.
+            let op = op.filter(|(op, _)| {
+                !slot.proposed.may_hold(*op) && slot.shard.sm().outcome(*op).is_none()
+            });
             self.send_if(
                 from,
                 Message::NotLeader {
@@ -128,11 +132,21 @@ impl Peer {
         if home.is_asked(op) {
             return;
         }
+        let lease_ms = match &operation {
+            Operation::TakeLeased { ttl_ms, .. } => Some(*ttl_ms),
+            _ => None,
+        };
         let command = match operation {
             Operation::Take {
                 workspace,
                 template,
                 wait,
+            }
+            | Operation::TakeLeased {
+                workspace,
+                template,
+                wait,
+                ..
             } => {
                 if let Some(outcome) = undecided(sm, &workspace, &template, wait) {
                     let index = sm.index();
@@ -149,6 +163,7 @@ impl Peer {
                     from,
                     workspace,
                     template,
+                    lease: lease_ms,
                     seen: now,
                 };
                 let asked = self.with_home(shard, |home, sm, log| {
@@ -191,6 +206,9 @@ impl Peer {
                 host,
             },
             Operation::Release { name, token } => Command::Release { op, name, token },
+            Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
+            Operation::Inquire { about } => Command::Inquire { op, about },
+            Operation::Resume { n } => Command::Resume { op, n },
         };
         self.with_home(shard, |home, _, log| {
             home.propose_op(op, from, command, log)
@@ -282,8 +300,9 @@ impl Peer {
         index: u64,
     ) {
         let (op, outcome) = match (command, applied) {
-            // An undone take shows as an added tuple.
+            // An undone take and a returned lease show as an added tuple.
             (Command::Untake { op }, Applied::Added { .. }) => (*op, Outcome::Cancelled),
+            (Command::ActOnLease { op, .. }, Applied::Added { .. }) => (*op, Outcome::Done),
             (_, Applied::Done(op, outcome)) => (*op, outcome.clone()),
             _ => return,
         };
@@ -325,6 +344,10 @@ impl Peer {
                 self.wake_readers(&workspace, &tuple);
             }
             Applied::Sealed(config) => self.sealed(shard, config),
+            Applied::Forked(config) => {
+                self.event(Event::Forked(shard, config.clone()));
+                self.sealed(shard, config);
+            }
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

@@ -3,12 +3,15 @@
 
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Config, Entry, Item, Mode, Name, OpId, Outcome, Session, ShardId, Version};
+use cpe_space::{
+    Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId, Version,
+};
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::group::Proposal;
+use crate::recover::Standing;
 
 mod state;
 
@@ -99,6 +102,41 @@ pub enum Operation {
         /// The token it was claimed with.
         token: u64,
     },
+    /// Take a matching tuple under a lease.
+    TakeLeased {
+        /// Workspace.
+        workspace: Name,
+        /// What to match.
+        template: Template,
+        /// Park it until something matches.
+        wait: bool,
+        /// Milliseconds. How long the lease lives without being renewed.
+        ttl_ms: u64,
+    },
+    /// Renew, commit or return a lease.
+    ActOnLease {
+        /// Which lease.
+        lease: LeaseId,
+        /// What to do with it.
+        act: LeaseAct,
+    },
+    /// Tell what became of an operation.
+    Inquire {
+        /// The operation.
+        about: OpId,
+    },
+    /// Go on admitting the sender's stores after this many, of a shard that was forked.
+    Resume {
+        /// How many.
+        n: u64,
+    },
+}
+
+impl Operation {
+    /// A take, leased or not.
+    pub(crate) fn takes(&self) -> bool {
+        matches!(self, Self::Take { .. } | Self::TakeLeased { .. })
+    }
 }
 
 /// A message. The variants' order is part of the wire format.
@@ -331,6 +369,48 @@ pub enum Message {
         shard: ShardId,
         /// Where the sender stands.
         index: u64,
+    },
+    /// Asks where a node stands with shards whose majority may be lost.
+    Survey {
+        /// Names the question.
+        query: u64,
+        /// Which shards.
+        shards: Vec<ShardId>,
+    },
+    /// Answers a survey.
+    Standings {
+        /// Which question.
+        query: u64,
+        /// The sender, in its present life.
+        member: Member,
+        /// Where it stands.
+        standings: Vec<Standing>,
+    },
+    /// Tells a survivor to go on alone (space.md, 2.6).
+    Fork {
+        /// Names the recovery.
+        query: u64,
+        /// The shard.
+        shard: ShardId,
+        /// The epoch it begins.
+        epoch: u64,
+        /// The last index known to be decided: it must have this entry.
+        index: u64,
+        /// Chain hash after it.
+        hash: u64,
+    },
+    /// Answers that.
+    Forked {
+        /// Which recovery.
+        query: u64,
+        /// The shard.
+        shard: ShardId,
+        /// The epoch it was told to begin.
+        epoch: u64,
+        /// Index of the sender's replica now.
+        index: u64,
+        /// Why it did not, if it did not.
+        refused: Option<String>,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::Conflict;
+use crate::leases::LeaseBooks;
 
 /// What a run did, in numbers.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -21,6 +22,12 @@ pub struct Report {
     pub acknowledged: u64,
     /// Tuples handed to takers.
     pub taken: u64,
+    /// Tuples handed out under a lease.
+    pub leased: u64,
+    /// Leases committed.
+    pub committed: u64,
+    /// Acts on leases that had ended.
+    pub leases_lost: u64,
     /// Takes that ended with a decided "nothing there".
     pub empty: u64,
     /// Requests that ran out of time.
@@ -78,6 +85,18 @@ pub enum Violation {
     /// A tuple was handed out and is still there.
     #[error("tuple {0} was handed out and is still there")]
     TakenAndThere(i64),
+    /// A lease of a tuple has no higher token than one received before it was asked for.
+    #[error("tuple {0} was leased again under a token that is not higher")]
+    TokenFell(i64),
+    /// A committed tuple was handed out.
+    #[error("tuple {0} was committed and handed out afterwards")]
+    SeenAfterCommit(i64),
+    /// A lease was committed after it had ended.
+    #[error("tuple {0} was committed under a lease that had ended")]
+    CommittedLate(i64),
+    /// Leases did not end.
+    #[error("{0} leases did not end after all was healed")]
+    NotExpired(usize),
     /// Acknowledged stores are gone without a taker.
     #[error("{lost} acknowledged tuples are gone, of which {excused} may be with crashed takers")]
     Lost {
@@ -148,6 +167,7 @@ pub(crate) struct Books {
     pub(crate) taken: BTreeMap<i64, usize>,
     /// Takes open at nodes that crashed: each may have cost a tuple (guarantee G7).
     pub(crate) excused: u64,
+    pub(crate) leases: LeaseBooks,
 }
 
 impl Books {
@@ -168,7 +188,8 @@ impl Books {
         }
         let gone = |value: &&i64| {
             let seen = there.contains(value) || self.taken.contains_key(value);
-            !seen && !self.replaceable.contains(value)
+            let excused = self.replaceable.contains(value) || self.leases.may_be_gone(**value);
+            !seen && !excused
         };
         let lost = self.acknowledged.iter().filter(gone).count() as u64;
         if lost > self.excused {

@@ -32,6 +32,7 @@ mod clock;
 mod disk;
 mod faults;
 pub mod history;
+mod leases;
 mod links;
 mod nodes;
 mod progress;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpe_mesh::{Failure, Reply, RequestId};
+use cpe_mesh::{Failure, LeaseHandle, Reply, RequestId};
 use cpe_space::Mode;
 use cpe_tuple::{Tuple, Value};
 
@@ -35,6 +35,8 @@ struct Asked {
 pub(crate) struct Record {
     history: History,
     open: BTreeMap<RequestId, Asked>,
+    /// Leases whose end is not known: who asked, for what, and when it was received.
+    leases: BTreeMap<LeaseHandle, (Asked, i64, Duration)>,
     variables: BTreeSet<String>,
     /// An operation had no place: what is there cannot be judged.
     incomplete: bool,
@@ -87,6 +89,10 @@ impl Record {
             Reply::Tuple(tuple) => Some(tuple.as_ref().map(value_of)),
             _ => None,
         };
+        if let (Reply::Leased { tuple, lease, .. }, true) = (reply, received) {
+            self.leases.insert(*lease, (asked, value_of(tuple), at));
+            return;
+        }
         let did = match (asked.what, reply, found) {
             (What::Store(value), Reply::Stored { .. }, _) => stored(value, Stored::Acknowledged),
             (What::Store(value), Reply::Pending, _) => stored(value, Stored::Pending),
@@ -127,6 +133,20 @@ impl Record {
         {
             asked.variable = Some(variable);
             self.push(&asked, Some(micros(at)), Did::Take(Taken::Empty));
+        }
+    }
+
+    /// A lease was committed: its take took.
+    pub(crate) fn committed(&mut self, lease: LeaseHandle) {
+        if let Some((asked, value, at)) = self.leases.remove(&lease) {
+            self.push(&asked, Some(micros(at)), Did::Take(Taken::Value(value)));
+        }
+    }
+
+    /// A lease ended, and its tuple was back at this time at the latest.
+    pub(crate) fn back(&mut self, lease: LeaseHandle, at: Duration) {
+        if let Some((asked, ..)) = self.leases.remove(&lease) {
+            self.push(&asked, Some(micros(at)), Did::Take(Taken::Cancelled));
         }
     }
 
@@ -182,6 +202,10 @@ impl Record {
         at: Duration,
         mut left: BTreeMap<String, Vec<i64>>,
     ) -> Result<u64, Box<Conflict>> {
+        // It may have been committed, or have gone back at some time.
+        for (asked, ..) in std::mem::take(&mut self.leases).into_values() {
+            self.over(asked);
+        }
         let mut now = micros(at);
         for variable in std::mem::take(&mut self.variables) {
             let mut values = left.remove(&variable).unwrap_or_default();

@@ -27,6 +27,8 @@ pub struct Workload {
     pub try_takes: f64,
     /// Share that take by a template that names no variable.
     pub scans: f64,
+    /// Share that take under a lease; what the holder does then is drawn.
+    pub leases: f64,
     /// Share that read. What is left of 1 reads too.
     pub finds: f64,
     /// Probability that the asker goes away before the answer, or does not receive it.
@@ -53,6 +55,7 @@ impl Workload {
             ("workload.takes", self.takes),
             ("workload.try_takes", self.try_takes),
             ("workload.scans", self.scans),
+            ("workload.leases", self.leases),
             ("workload.finds", self.finds),
             ("workload.abandon", self.abandon),
         ];
@@ -84,7 +87,8 @@ impl Default for Workload {
             takes: 0.25,
             try_takes: 0.15,
             scans: 0.05,
-            finds: 0.10,
+            leases: 0.05,
+            finds: 0.05,
             abandon: 0.05,
             variables: 5,
             modes: Vec::new(),

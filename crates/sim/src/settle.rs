@@ -35,6 +35,7 @@ impl World {
                     // A take given up may hold a tuple until its home has put it back.
                     .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
+            && self.leases_left() == 0
             && self.difference().is_none()
     }
 
@@ -81,6 +82,10 @@ impl World {
         let open = self.nodes.iter().map(|node| node.open.len()).sum();
         if open > 0 {
             return Err(Violation::Unanswered(open));
+        }
+        let leases = self.leases_left();
+        if leases > 0 {
+            return Err(Violation::NotExpired(leases));
         }
         let left = self.variables_left();
         let there: BTreeSet<i64> = left.values().flatten().copied().collect();

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::check::Violation;
+use crate::leases::Acting;
 use crate::record::{What, value_of};
 use crate::world::{Happening, World};
 
@@ -24,6 +25,10 @@ const ASK_STREAM: u64 = 1 << 32;
 pub(crate) enum Open {
     Store(i64),
     Take,
+    /// A leased take, asked for at this time.
+    Lease(Duration),
+    /// A holder acts on its lease.
+    Act(Acting),
     Find,
     /// Sets the mode of a variable, by its number.
     Declare(u32),
@@ -125,6 +130,21 @@ impl World {
                     deadline,
                 },
             )
+        } else if draw < {
+            below += work.leases;
+            below
+        } {
+            let (wait, ttl) = (self.rng.random(), self.draw_ttl());
+            (
+                Open::Lease(self.now),
+                Command::TakeLeased {
+                    workspace,
+                    template,
+                    wait,
+                    ttl,
+                    deadline,
+                },
+            )
         } else {
             let (wait, fresh) = (rng.random(), rng.random());
             (
@@ -144,7 +164,7 @@ impl World {
         }
         let what = match (open, &command) {
             (Open::Store(value), _) => What::Store(value),
-            (Open::Take, _) => What::Take,
+            (Open::Take | Open::Lease(_), _) => What::Take,
             // A fresh find that waits shows what the local replica learns.
             (
                 Open::Find,
@@ -154,7 +174,7 @@ impl World {
                     ..
                 },
             ) => What::Find,
-            (Open::Find | Open::Declare(_), _) => What::LocalFind,
+            (Open::Find | Open::Declare(_) | Open::Act(_), _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
         if !matches!(open, Open::Store(_)) && rng.random_bool(work.abandon) {
@@ -218,8 +238,13 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
+        if let Open::Act(acting) = open {
+            return self.acted(n, acting, &reply);
+        }
         // It arrived, and nobody was there any more.
-        let received = !(matches!((open, &reply), (Open::Take, Reply::Tuple(Some(_))))
+        let tuple = matches!(reply, Reply::Tuple(Some(_)) | Reply::Leased { .. });
+        let received = !(matches!(open, Open::Take | Open::Lease(_))
+            && tuple
             && !self.calm
             && self.rng.random_bool(abandon));
         self.record.answered(request, self.now, &reply, received);
@@ -240,7 +265,14 @@ impl World {
                 }
                 self.input(n, Input::Received(request));
             }
-            (Open::Take, Reply::Tuple(None)) => self.report.empty += 1,
+            (Open::Lease(asked), reply @ Reply::Leased { .. }) => {
+                if received {
+                    self.leased(n, request, asked, &reply);
+                } else {
+                    self.input(n, Input::Cancel(request));
+                }
+            }
+            (Open::Take | Open::Lease(_), Reply::Tuple(None)) => self.report.empty += 1,
             (Open::Declare(number), Reply::Done) => {
                 let mode = self.scenario.workload.mode(number);
                 self.declared.insert(number);

@@ -84,6 +84,11 @@ pub(crate) enum Happening {
     },
     /// Somebody asks something: the how-manieth.
     Ask(u64),
+    Act {
+        node: usize,
+        lease: cpe_mesh::LeaseHandle,
+        act: cpe_space::LeaseAct,
+    },
     Abandon {
         node: usize,
         boot: u32,
@@ -308,6 +313,7 @@ impl World {
                 period,
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
+            Happening::Act { node, lease, act } => self.act(node, lease, act),
             Happening::Abandon {
                 node,
                 boot,

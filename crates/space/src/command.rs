@@ -4,7 +4,7 @@ use cpe_membership::Member;
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Dot, Mode, Name, OpId, Session};
+use crate::{Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session};
 
 /// One entry of a shard's decided history (space.md, section 2.3).
 ///
@@ -95,6 +95,59 @@ pub enum Command {
         /// The next home group.
         config: Config,
     },
+    /// Removes one matching tuple as [`Take`](Self::Take) does, but sets it aside until its holder
+    /// commits.
+    TakeLeased {
+        /// The operation.
+        op: OpId,
+        /// Operations of the session whose outcomes it has received: forget them.
+        acks: Vec<u64>,
+        /// Workspace.
+        workspace: Name,
+        /// What to match.
+        template: Template,
+        /// A waiting take that finds nothing leaves no outcome, as it will be tried again.
+        wait: bool,
+        /// Milliseconds. How long the lease lives without being renewed.
+        ttl_ms: u64,
+    },
+    /// A holder renews, commits or returns its lease.
+    ActOnLease {
+        /// The operation.
+        op: OpId,
+        /// Which lease.
+        lease: LeaseId,
+        /// What it does.
+        act: LeaseAct,
+    },
+    /// Ends a lease that was renewed no more often than this.
+    Expire {
+        /// Which lease.
+        lease: LeaseId,
+        /// How often it had been renewed when its time was up.
+        renewals: u64,
+    },
+    /// Asks what became of an operation. Asked by the operation's own session, one that is not
+    /// decided never will be: only then the answer stays true.
+    Inquire {
+        /// The operation.
+        op: OpId,
+        /// The operation asked about.
+        about: OpId,
+    },
+    /// A survivor goes on alone because the majority is lost: ends the epoch without its decision.
+    Fork {
+        /// The next home group.
+        config: Config,
+    },
+    /// An origin says how many of its stores it no longer has, because they were admitted before a
+    /// fork that lost them: the next one is admitted after those.
+    Resume {
+        /// The operation, of the origin's session.
+        op: OpId,
+        /// How many.
+        n: u64,
+    },
 }
 
 impl Command {
@@ -107,8 +160,35 @@ impl Command {
             | Self::Declare { op, .. }
             | Self::Drop { op, .. }
             | Self::Claim { op, .. }
-            | Self::Release { op, .. } => Some(*op),
-            Self::Noop | Self::Admit { .. } | Self::Ack { .. } | Self::Seal { .. } => None,
+            | Self::Release { op, .. }
+            | Self::TakeLeased { op, .. }
+            | Self::ActOnLease { op, .. }
+            | Self::Inquire { op, .. }
+            | Self::Resume { op, .. } => Some(*op),
+            Self::Noop
+            | Self::Admit { .. }
+            | Self::Ack { .. }
+            | Self::Seal { .. }
+            | Self::Expire { .. }
+            | Self::Fork { .. } => None,
+        }
+    }
+
+    /// Where a take looks and for what, leased or not.
+    #[must_use]
+    pub fn takes(&self) -> Option<(&Name, &Template)> {
+        match self {
+            Self::Take {
+                workspace,
+                template,
+                ..
+            }
+            | Self::TakeLeased {
+                workspace,
+                template,
+                ..
+            } => Some((workspace, template)),
+            _ => None,
         }
     }
 }
@@ -137,6 +217,65 @@ pub enum Outcome {
     Fenced(Option<ActorRecord>),
     /// The session was superseded or acknowledged this operation before: nothing was executed.
     Stale,
+    /// This tuple, admitted at `index`, is the taker's until its lease ends.
+    Leased {
+        /// Index that admitted it.
+        index: u64,
+        /// The tuple.
+        tuple: Tuple,
+        /// The fencing token.
+        token: u64,
+    },
+    /// The shard has [`MAX_LEASES`](crate::MAX_LEASES): nothing was taken.
+    TooManyLeases,
+    /// The lease had ended, in this way: nothing was done.
+    LeaseLost(LeaseEnd),
+    /// What became of another operation.
+    Fate(Fate),
+}
+
+/// What became of an operation, for those who were told that it may have been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// Not decided; it may still be.
+    Open,
+    /// Not executed, or undone, and it never will be.
+    Never,
+    /// It took the tuple admitted at this index.
+    Took {
+        /// The index.
+        index: u64,
+    },
+    /// It took a tuple under a lease with this token.
+    Leased {
+        /// The fencing token.
+        token: u64,
+    },
+    /// It took nothing: nothing matched.
+    Nothing,
+    /// Executed.
+    Done,
+    /// Decided and refused; asking anew tells why.
+    Refused,
+    /// Its session has acknowledged the answer, or ended: the home knows no more.
+    Forgotten,
+}
+
+impl From<&Outcome> for Fate {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Taken { index, .. } => Self::Took { index: *index },
+            Outcome::Leased { token, .. } => Self::Leased { token: *token },
+            Outcome::Empty => Self::Nothing,
+            Outcome::Cancelled => Self::Never,
+            Outcome::Done | Outcome::Claimed(_) | Outcome::Fate(_) => Self::Done,
+            Outcome::ModeIs(_)
+            | Outcome::Fenced(_)
+            | Outcome::TooManyLeases
+            | Outcome::LeaseLost(_) => Self::Refused,
+            Outcome::Stale => Self::Forgotten,
+        }
+    }
 }
 
 /// Registry record of a named actor (space.md, section 3.2).

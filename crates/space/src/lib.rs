@@ -46,6 +46,7 @@ mod command;
 mod entry;
 mod guard;
 mod ids;
+mod lease;
 mod machine;
 mod mode;
 mod ranges;
@@ -53,11 +54,14 @@ mod shard;
 mod sketch;
 mod variable;
 
-pub use command::{ActorRecord, Command, Outcome};
+pub use command::{ActorRecord, Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, without};
 pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
+pub use lease::{
+    LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES, MAX_LEASES,
+};
 pub use machine::{Applied, Live, Sm};
 pub use mode::{Mode, UnknownMode};
 pub use ranges::RangeSet;

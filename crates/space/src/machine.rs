@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::guard::{Guard, holds};
 use crate::{
-    ActorRecord, Command, Config, Dot, Name, OpId, Outcome, RangeSet, Session, variable::Variable,
-    variable_of,
+    ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
+    Session, lease::Leases, variable::Variable, variable_of,
 };
 
 mod parts;
@@ -42,6 +42,8 @@ pub enum Applied {
     Missed(OpId),
     /// The epoch ended.
     Sealed(Config),
+    /// The epoch ended by an operator's word, its majority lost.
+    Forked(Config),
 }
 
 /// What a session's client may still ask about.
@@ -80,6 +82,12 @@ pub struct Sm {
     /// At most one per node: a later boot of a node replaces the earlier one.
     sessions: BTreeMap<NodeId, (Session, SessionRecord)>,
     actors: BTreeMap<String, ActorRecord>,
+    /// Snapshots of before there were leases have none.
+    #[serde(default)]
+    pub(crate) leases: Leases,
+    /// Index of the last fork.
+    #[serde(default)]
+    forked_at: Option<u64>,
 }
 
 impl Sm {
@@ -95,6 +103,8 @@ impl Sm {
             admitted: BTreeMap::new(),
             sessions: BTreeMap::new(),
             actors: BTreeMap::new(),
+            leases: Leases::default(),
+            forked_at: None,
         }
     }
 
@@ -120,6 +130,13 @@ impl Sm {
     #[must_use]
     pub fn previous(&self) -> Option<&(Config, u64)> {
         self.previous.as_ref()
+    }
+
+    /// Index of the last fork: since then the history may lack what was decided and acknowledged
+    /// before. `None` for a shard that never lost its majority for ever.
+    #[must_use]
+    pub fn forked_at(&self) -> Option<u64> {
+        self.forked_at
     }
 
     /// How many stores of `origin` were admitted.
@@ -252,7 +269,28 @@ impl Sm {
                 wait,
             } => {
                 self.forget(op.session, acks);
-                self.take(*op, workspace, template, *wait)
+                self.take(*op, workspace, template, *wait, None)
+            }
+            Command::TakeLeased {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+                ttl_ms,
+            } => {
+                self.forget(op.session, acks);
+                self.take(*op, workspace, template, *wait, Some(*ttl_ms))
+            }
+            Command::ActOnLease { op, lease, act } => self.act_on_lease(*op, *lease, *act),
+            Command::Expire { lease, renewals } => self.expire_lease(*lease, *renewals),
+            Command::Inquire { op, about } => self.inquire(*op, *about),
+            Command::Resume { op, n } => {
+                if self.forked_at.is_some() {
+                    let admitted = self.admitted.entry(op.session.member).or_insert(0);
+                    *admitted = (*admitted).max(*n);
+                }
+                self.conclude(*op, Outcome::Done, None)
             }
             Command::Untake { op } => self.untake(*op),
             Command::Ack { session, seqs } => {
@@ -313,11 +351,20 @@ impl Sm {
                 self.conclude(*op, outcome, None)
             }
             Command::Seal { config } => {
-                let old = std::mem::replace(&mut self.config, config.clone());
-                self.previous = Some((old, self.index));
+                self.next_epoch(config);
                 Applied::Sealed(config.clone())
             }
+            Command::Fork { config } => {
+                self.next_epoch(config);
+                self.forked_at = Some(self.index);
+                Applied::Forked(config.clone())
+            }
         }
+    }
+
+    fn next_epoch(&mut self, config: &Config) {
+        let old = std::mem::replace(&mut self.config, config.clone());
+        self.previous = Some((old, self.index));
     }
 
     /// Makes sure the operation's session is the current one of its node; the outcome when the
@@ -341,7 +388,7 @@ impl Sm {
         }
     }
 
-    fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
+    pub(crate) fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
         if let Some(record) = self.record(op.session) {
             record.done.insert(op.seq);
             record.results.insert(
@@ -390,7 +437,17 @@ impl Sm {
         }
     }
 
-    fn take(&mut self, op: OpId, workspace: &Name, template: &Template, wait: bool) -> Applied {
+    fn take(
+        &mut self,
+        op: OpId,
+        workspace: &Name,
+        template: &Template,
+        wait: bool,
+        lease: Option<u64>,
+    ) -> Applied {
+        if lease.is_some() && self.is_full_of_leases() {
+            return self.conclude(op, Outcome::TooManyLeases, None);
+        }
         let found = self.pick(workspace, template, self.index);
         let Some((index, tuple)) = found.map(|(index, tuple)| (index, tuple.clone())) else {
             if wait {
@@ -400,7 +457,13 @@ impl Sm {
         };
         let key = variable_of(&tuple);
         self.remove(workspace, &key, index);
-        self.conclude(op, Outcome::Taken { index, tuple }, Some(workspace.clone()))
+        match lease {
+            Some(ttl_ms) => {
+                let outcome = self.set_aside(op, workspace, index, tuple, ttl_ms);
+                self.conclude(op, outcome, None)
+            }
+            None => self.conclude(op, Outcome::Taken { index, tuple }, Some(workspace.clone())),
+        }
     }
 
     fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
@@ -426,30 +489,58 @@ impl Sm {
             return Applied::Done(op, Outcome::Stale);
         }
         let kept = record.results.remove(&op.seq);
+        let mut cancelled = Applied::Done(op, Outcome::Cancelled);
         if kept.is_some() || holds(Guard::CancelledFirst) {
-            self.conclude(op, Outcome::Cancelled, None);
+            cancelled = self.conclude(op, Outcome::Cancelled, None);
         }
-        if let Some(Remembered {
-            outcome: Outcome::Taken { index, tuple },
-            home: Some(workspace),
-        }) = kept
-        {
-            let index = if holds(Guard::OldPlace) {
-                index
-            } else {
-                self.index
-            };
-            let variable = self.enter(&workspace, &variable_of(&tuple));
-            if variable.put_back(index, tuple.clone()) {
-                return Applied::Added {
-                    index,
-                    dot: None,
-                    workspace,
-                    tuple,
-                };
+        let back = match kept {
+            Some(Remembered {
+                outcome: Outcome::Taken { index, tuple },
+                home: Some(workspace),
+            }) => self.put_back(workspace, index, tuple),
+            Some(Remembered {
+                outcome: Outcome::Leased { token, .. },
+                ..
+            }) => self.end_lease(LeaseId { op, token }, LeaseEnd::Returned),
+            _ => None,
+        };
+        back.unwrap_or(cancelled)
+    }
+
+    /// Puts a taken tuple back where it was; `None` when a single variable has a newer value.
+    pub(crate) fn put_back(
+        &mut self,
+        workspace: Name,
+        index: u64,
+        tuple: Tuple,
+    ) -> Option<Applied> {
+        let index = if holds(Guard::OldPlace) {
+            index
+        } else {
+            self.index
+        };
+        let variable = self.enter(&workspace, &variable_of(&tuple));
+        variable
+            .put_back(index, tuple.clone())
+            .then_some(Applied::Added {
+                index,
+                dot: None,
+                workspace,
+                tuple,
+            })
+    }
+
+    /// What became of an operation; of its own session's, one that is not decided is forbidden.
+    fn inquire(&mut self, op: OpId, about: OpId) -> Applied {
+        let fate = match self.outcome(about) {
+            Some(outcome) => Fate::from(&outcome),
+            None if about.session == op.session && about != op => {
+                self.conclude(about, Outcome::Cancelled, None);
+                Fate::Never
             }
-        }
-        Applied::Done(op, Outcome::Cancelled)
+            None => Fate::Open,
+        };
+        self.conclude(op, Outcome::Fate(fate), None)
     }
 
     fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
@@ -466,6 +557,7 @@ impl Sm {
                 }
             }
         }
+        self.leases.deleted(workspace, key);
         // A tuple taken before the deletion must not come back after it.
         for (_, record) in self.sessions.values_mut() {
             for kept in record.results.values_mut() {

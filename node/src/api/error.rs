@@ -3,7 +3,7 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use cpe::{ActorsError, Failure, SpaceError};
+use cpe::{ActorsError, Failure, LeaseEnd, SpaceError};
 use serde_json::json;
 
 /// An answer that says why not: `{"error":{"kind":...,"message":...}}`.
@@ -12,6 +12,8 @@ pub(crate) struct ApiError {
     status: StatusCode,
     kind: &'static str,
     message: String,
+    /// A field more, where a program needs to know about what: its name and value.
+    about: Option<(&'static str, String)>,
 }
 
 impl ApiError {
@@ -25,6 +27,7 @@ impl ApiError {
             status,
             kind,
             message: message.to_string(),
+            about: None,
         }
     }
 
@@ -50,8 +53,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {"kind": self.kind, "message": self.message}});
-        (self.status, axum::Json(body)).into_response()
+        let mut error = json!({"kind": self.kind, "message": self.message});
+        if let (Some((name, value)), Some(error)) = (self.about, error.as_object_mut()) {
+            error.insert(name.to_owned(), value.into());
+        }
+        (self.status, axum::Json(json!({"error": error}))).into_response()
     }
 }
 
@@ -61,11 +67,29 @@ impl From<Failure> for ApiError {
             Failure::TimedOut(_) => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             Failure::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Failure::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
+            Failure::LeaseLost { .. } => (StatusCode::CONFLICT, "lease_lost"),
             Failure::Refused(_) => (StatusCode::CONFLICT, "refused"),
             Failure::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
-        Self::new(status, kind, failure)
+        let about = match &failure {
+            Failure::Unknown { op } => Some(("operation", op.to_string())),
+            Failure::LeaseLost { end, .. } => Some(("ended", ended(*end).to_owned())),
+            _ => None,
+        };
+        Self {
+            about,
+            ..Self::new(status, kind, failure)
+        }
+    }
+}
+
+fn ended(end: LeaseEnd) -> &'static str {
+    match end {
+        LeaseEnd::Committed => "committed",
+        LeaseEnd::Returned => "returned",
+        LeaseEnd::Expired => "expired",
+        LeaseEnd::Forgotten => "forgotten",
     }
 }
 

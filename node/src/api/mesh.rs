@@ -4,12 +4,26 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::App;
+use super::error::ApiError;
 use super::forms::{Answer, Body, TimeoutMs, done, plain};
 
 /// A body with nothing but the time to wait.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitBody {
+    #[serde(default)]
+    pub(crate) timeout_ms: TimeoutMs,
+}
+
+/// A body that asks for a recovery.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecoverBody {
+    #[serde(default)]
+    shard: Option<u16>,
+    /// Says that whoever asks knows what may be lost.
+    #[serde(default, rename = "unsafe")]
+    knowingly: bool,
     #[serde(default)]
     timeout_ms: TimeoutMs,
 }
@@ -38,4 +52,16 @@ pub(crate) async fn shards(State(app): State<App>) -> Answer {
 pub(crate) async fn drain(State(app): State<App>, Body(body): Body<WaitBody>) -> Answer {
     app.mesh.drain(body.timeout_ms.deadline()?).await?;
     Ok(done())
+}
+
+/// Lets shards whose majority is lost for ever go on with a survivor.
+pub(crate) async fn recover(State(app): State<App>, Body(body): Body<RecoverBody>) -> Answer {
+    if !body.knowingly {
+        return Err(ApiError::invalid(
+            "recovery may lose what was acknowledged and hand out what was taken: say \
+             \"unsafe\":true if the majority is lost for ever",
+        ));
+    }
+    let deadline = body.timeout_ms.deadline()?;
+    plain(&app.mesh.recover_unsafe(body.shard, deadline).await?)
 }

@@ -193,34 +193,6 @@ pub(crate) async fn rdp(
     Ok(found(tuple.as_ref()))
 }
 
-/// Waits for a matching tuple and takes it.
-pub(crate) async fn take(
-    State(app): State<App>,
-    workspace: Name,
-    Body(body): Body<MatchBody>,
-) -> Answer {
-    let deadline = body.timeout_ms.deadline()?;
-    Ok(found(Some(
-        &app.space
-            .take(&workspace?.0, template(&body.template)?, deadline)
-            .await?,
-    )))
-}
-
-/// Takes a matching tuple if there is one.
-pub(crate) async fn try_take(
-    State(app): State<App>,
-    workspace: Name,
-    Body(body): Body<MatchBody>,
-) -> Answer {
-    let deadline = body.timeout_ms.deadline()?;
-    let tuple = app
-        .space
-        .try_take(&workspace?.0, template(&body.template)?, deadline)
-        .await?;
-    Ok(found(tuple.as_ref()))
-}
-
 /// Sets a variable's mode.
 pub(crate) async fn declare(
     State(app): State<App>,

@@ -26,6 +26,34 @@ pub(crate) enum MeshCommand {
     Shards,
     /// Hand everything the node asked is home of to others, before it is taken away
     Drain,
+    /// Let a shard whose majority is lost for ever go on with the most advanced survivor
+    ///
+    /// Use it when the disks of most members of the shard's home group are gone for good. What only
+    /// they knew is lost, though it was acknowledged; and should they come back after all, a tuple
+    /// may have been taken twice. The shard is marked as forked for ever. Ask one node, once; it is
+    /// refused while a majority can be reached.
+    Recover {
+        /// Yes: the majority is lost for ever
+        #[arg(long = "unsafe")]
+        knowingly: bool,
+        /// Number of the shard, or `all` that have lost their majority
+        #[arg(value_name = "SHARD", value_parser = shard)]
+        shard: Shard,
+    },
+}
+
+/// A shard's number, or all shards.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shard(Option<u16>);
+
+fn shard(text: &str) -> Result<Shard, String> {
+    if text == "all" {
+        return Ok(Shard(None));
+    }
+    let number = text.parse().map_err(|_| {
+        format!("`{text}` is no shard: use a number, as `cpe mesh shards` shows, or `all`")
+    })?;
+    Ok(Shard(Some(number)))
 }
 
 /// Runs a command of the mesh.
@@ -56,8 +84,46 @@ pub(crate) async fn run(command: MeshCommand, common: Common) -> Result<Status, 
                 ))?;
             }
         }
+        MeshCommand::Recover { knowingly, shard } => {
+            return recover(&client, knowingly, shard, &common).await;
+        }
     }
     Ok(Status::Done)
+}
+
+async fn recover(
+    client: &Client,
+    knowingly: bool,
+    Shard(shard): Shard,
+    common: &Common,
+) -> Result<Status, Fault> {
+    if !knowingly {
+        return Err(Fault::usage(
+            "recovery may lose what was acknowledged, and hand out again what was taken",
+        )
+        .next("if the majority is lost for ever, say `cpe mesh recover --unsafe SHARD`"));
+    }
+    let within = common.timeout();
+    let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    let body = json!({"shard": shard, "unsafe": true, "timeout_ms": timeout_ms});
+    let all = client.post("/v1/recover", &body, within).await?;
+    let items = all.as_array().map(Vec::as_slice).unwrap_or_default();
+    let refused = |item: &Value| item.get("refused").is_some_and(|why| !why.is_null());
+    if common.json {
+        output::json(&all)?;
+    } else {
+        let columns = ["shard", "node", "epoch", "index", "refused"];
+        output::table(
+            &columns,
+            output::rows(&all, &columns),
+            "no shard has lost its majority",
+        )?;
+    }
+    Ok(if items.iter().any(refused) {
+        Status::Failed
+    } else {
+        Status::Done
+    })
 }
 
 async fn init(dir: PathBuf, common: &Common) -> Result<Status, Fault> {
@@ -156,11 +222,15 @@ fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
                 format!("{}{mark}", name_of(node, peers))
             })
             .collect();
+        let forked = match shard.get("forked") {
+            Some(Value::Bool(true)) => " forked",
+            _ => "",
+        };
         let lag = number(shard, "decided").saturating_sub(number(shard, "applied"));
         vec![
             number(shard, "shard").to_string(),
             homes.join(" "),
-            number(shard, "epoch").to_string(),
+            format!("{}{forked}", number(shard, "epoch")),
             number(shard, "applied").to_string(),
             lag.to_string(),
             number(shard, "tuples").to_string(),

@@ -317,6 +317,8 @@ fn show_one(ran: &Ran<'_>) -> Result<(), Fault> {
         ("stores", ran.sum(|report| report.stores)),
         ("acknowledged", ran.sum(|report| report.acknowledged)),
         ("tuples taken", ran.sum(|report| report.taken)),
+        ("tuples leased", ran.sum(|report| report.leased)),
+        ("leases committed", ran.sum(|report| report.committed)),
         ("timed out", ran.sum(|report| report.timed_out)),
         ("unavailable", ran.sum(|report| report.unavailable)),
         ("unknown", ran.sum(|report| report.unknown)),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::client::{Client, segment};
+use crate::config::parse_span;
 use crate::exit::{About, Fault, Status};
 use crate::output;
 
@@ -32,17 +33,26 @@ pub(crate) enum SpaceCommand {
     /// Read a value of a variable if there is one (else exit status 3)
     FindTry(NameArgs),
     /// Wait for a value of a variable and take it
-    Fetch(NameArgs),
+    Fetch(FetchArgs),
     /// Take a value of a variable if there is one (else exit status 3)
-    FetchTry(NameArgs),
+    FetchTry(FetchArgs),
     /// Wait for a tuple that matches a template and leave it there
     Rd(TemplateArgs),
     /// Read a tuple that matches a template if there is one (else exit status 3)
     Rdp(TemplateArgs),
     /// Wait for a tuple that matches a template and take it
-    In(TemplateArgs),
+    In(InArgs),
     /// Take a tuple that matches a template if there is one (else exit status 3)
-    Inp(TemplateArgs),
+    Inp(InArgs),
+    /// Renew, commit or return what was taken with --lease
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Tell what became of an operation that ended as unknown
+    Status {
+        /// The operation, as the message named it
+        #[arg(value_name = "OPERATION")]
+        operation: cpe::OpHandle,
+    },
     /// Set the mode of a variable
     Declare(DeclareArgs),
     /// List the workspaces, or the variables of one
@@ -137,6 +147,53 @@ pub(crate) struct TemplateArgs {
     read: ReadArgs,
 }
 
+/// Arguments of `fetch` and `fetch-try`.
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    lease: LeaseArgs,
+}
+
+/// Arguments of `in` and `inp`.
+#[derive(Debug, Args)]
+pub(crate) struct InArgs {
+    #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
+    lease: LeaseArgs,
+}
+
+/// Options of everything that takes.
+#[derive(Debug, Args)]
+pub(crate) struct LeaseArgs {
+    /// Take it for so long, as 30s, and print a handle for `cpe space lease` on a second line: what
+    /// is not committed or renewed in time goes back
+    #[arg(long, value_name = "DURATION", value_parser = lease_span)]
+    lease: Option<Duration>,
+}
+
+/// What to do with a lease.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaseCommand {
+    /// Let its time begin anew
+    Renew {
+        /// Handle that the take printed
+        handle: cpe::LeaseHandle,
+    },
+    /// Remove its value for good: the work is done
+    Commit {
+        /// Handle that the take printed
+        handle: cpe::LeaseHandle,
+    },
+    /// Put its value back
+    Return {
+        /// Handle that the take printed
+        handle: cpe::LeaseHandle,
+    },
+}
+
 /// Options of everything that reads.
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
@@ -202,14 +259,16 @@ pub(crate) async fn run(command: SpaceCommand, common: Common) -> Result<Status,
             let body = json!({"tuple": tuple_to_json(&tuple)});
             space.add(&args.workspace, "out", body, args.ack).await
         }
-        SpaceCommand::Find(args) => space.named(RD, args).await,
-        SpaceCommand::FindTry(args) => space.named(RDP, args).await,
-        SpaceCommand::Fetch(args) => space.named(IN, args).await,
-        SpaceCommand::FetchTry(args) => space.named(INP, args).await,
-        SpaceCommand::Rd(args) => space.matching(RD, args).await,
-        SpaceCommand::Rdp(args) => space.matching(RDP, args).await,
-        SpaceCommand::In(args) => space.matching(IN, args).await,
-        SpaceCommand::Inp(args) => space.matching(INP, args).await,
+        SpaceCommand::Find(args) => space.named(RD, args, None).await,
+        SpaceCommand::FindTry(args) => space.named(RDP, args, None).await,
+        SpaceCommand::Fetch(args) => space.named(IN, args.name, args.lease.lease).await,
+        SpaceCommand::FetchTry(args) => space.named(INP, args.name, args.lease.lease).await,
+        SpaceCommand::Rd(args) => space.matching(RD, args, None).await,
+        SpaceCommand::Rdp(args) => space.matching(RDP, args, None).await,
+        SpaceCommand::In(args) => space.matching(IN, args.template, args.lease.lease).await,
+        SpaceCommand::Inp(args) => space.matching(INP, args.template, args.lease.lease).await,
+        SpaceCommand::Lease(command) => space.lease(command).await,
+        SpaceCommand::Status { operation } => space.status(operation).await,
         SpaceCommand::Declare(args) => space.declare(args).await,
         SpaceCommand::List { workspace } => space.list(workspace).await,
         SpaceCommand::Delete { workspace, name } => space.delete(&workspace, name).await,
@@ -266,39 +325,56 @@ impl Remote {
         Ok(Status::Done)
     }
 
-    async fn named(&self, how: How, args: NameArgs) -> Result<Status, Fault> {
+    async fn named(
+        &self,
+        how: How,
+        args: NameArgs,
+        lease: Option<Duration>,
+    ) -> Result<Status, Fault> {
         let template = json!([value("NAME", &args.name)?, {"?": "any"}]);
         let found = self
-            .find(how, &args.workspace, template, args.read.fresh)
+            .find(how, &args.workspace, template, args.read.fresh, lease)
             .await?;
-        let Some(value) = found.and_then(|fields| fields.get(1).cloned()) else {
+        let Some((fields, lease)) = found else {
             return self.nothing();
         };
-        self.show(&value, &args.read)
+        let value = fields.get(1).cloned().unwrap_or_default();
+        self.show("value", value, lease, &args.read)
     }
 
-    async fn matching(&self, how: How, args: TemplateArgs) -> Result<Status, Fault> {
+    async fn matching(
+        &self,
+        how: How,
+        args: TemplateArgs,
+        lease: Option<Duration>,
+    ) -> Result<Status, Fault> {
         let template = template(&args.template)?;
         match self
-            .find(how, &args.workspace, template, args.read.fresh)
+            .find(how, &args.workspace, template, args.read.fresh, lease)
             .await?
         {
-            Some(tuple) => self.show(&tuple, &args.read),
+            Some((tuple, lease)) => self.show("tuple", tuple, lease, &args.read),
             None => self.nothing(),
         }
     }
 
+    /// The tuple, and what the node says of its lease if one was asked for.
     async fn find(
         &self,
         how: How,
         workspace: &str,
         template: Value,
         fresh: bool,
-    ) -> Result<Option<Value>, Fault> {
-        let body = json!({"template": template, "fresh": fresh});
+        lease: Option<Duration>,
+    ) -> Result<Option<(Value, Option<Value>)>, Fault> {
+        let mut body = json!({"template": template, "fresh": fresh});
+        if let (Some(lease), Value::Object(body)) = (lease, &mut body) {
+            let ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+            body.insert("lease_ms".to_owned(), Value::from(ms));
+        }
         let mut found = self.post(workspace, how.path, body).await?;
         match found.get_mut("tuple").map(Value::take) {
-            Some(tuple @ Value::Array(_)) => Ok(Some(tuple)),
+            Some(tuple @ Value::Array(_)) => Ok(Some((tuple, lease.map(|_| found)))),
             Some(Value::Null) if !how.waits => Ok(None),
             _ => Err(Fault::failed(format!(
                 "the node answered without a tuple: {found}"
@@ -314,15 +390,77 @@ impl Remote {
         Ok(Status::Nothing)
     }
 
-    fn show(&self, value: &Value, read: &ReadArgs) -> Result<Status, Fault> {
+    /// Shows what was read, as `what` where more than it is shown.
+    fn show(
+        &self,
+        what: &str,
+        value: Value,
+        lease: Option<Value>,
+        read: &ReadArgs,
+    ) -> Result<Status, Fault> {
         if let Some(path) = &read.out {
-            std::fs::write(path, as_bytes(value))
+            std::fs::write(path, as_bytes(&value))
                 .about(format!("cannot write {}", path.display()))?;
-        } else if self.common.json {
-            output::json(value)?;
-        } else {
-            output::line(format_args!("{}", output::plain(value)))?;
+        } else if !self.common.json {
+            output::line(format_args!("{}", output::plain(&value)))?;
+        } else if lease.is_none() {
+            output::json(&value)?;
         }
+        let Some(mut lease) = lease else {
+            return Ok(Status::Done);
+        };
+        if self.common.json {
+            if let Value::Object(lease) = &mut lease {
+                lease.remove("tuple");
+                if read.out.is_none() {
+                    lease.insert(what.to_owned(), value);
+                }
+            }
+            output::json(&lease)?;
+        } else {
+            let handle = lease.get("lease").map(output::plain).unwrap_or_default();
+            output::line(format_args!("{handle}"))?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn lease(&self, command: LeaseCommand) -> Result<Status, Fault> {
+        let (handle, act) = match command {
+            LeaseCommand::Renew { handle } => (handle, "renew"),
+            LeaseCommand::Commit { handle } => (handle, "commit"),
+            LeaseCommand::Return { handle } => (handle, "return"),
+        };
+        let path = format!("/v1/leases/{handle}/{act}");
+        let done = self.post_to(&path, json!({})).await?;
+        if self.common.json {
+            output::json(&done)?;
+        }
+        Ok(Status::Done)
+    }
+
+    async fn status(&self, operation: cpe::OpHandle) -> Result<Status, Fault> {
+        let path = format!("/v1/operations/{operation}/status");
+        let fate = self.post_to(&path, json!({})).await?;
+        if self.common.json {
+            output::json(&fate)?;
+            return Ok(Status::Done);
+        }
+        let word = fate.get("status").map(output::plain).unwrap_or_default();
+        let means = match word.as_str() {
+            "open" => "open: not decided, and may still be; ask the node that began it",
+            "never" => "never: it was not executed, or undone, and never will be",
+            "took" => "took: it took a tuple, which was received or is being put back",
+            "leased" => "leased: it took a tuple under a lease",
+            "nothing" => "nothing: nothing matched, and nothing was taken",
+            "done" => "done: it was executed",
+            "refused" => "refused: it was decided and refused; trying again tells why",
+            "forgotten" => {
+                "forgotten: its node has acknowledged the answer or restarted since; the home \
+                 knows no more"
+            }
+            other => other,
+        };
+        output::line(format_args!("{means}"))?;
         Ok(Status::Done)
     }
 
@@ -396,13 +534,17 @@ impl Remote {
         }
     }
 
-    async fn post(&self, workspace: &str, path: &str, mut body: Value) -> Result<Value, Fault> {
+    async fn post(&self, workspace: &str, path: &str, body: Value) -> Result<Value, Fault> {
+        let path = format!("/v1/spaces/{}/{path}", segment(workspace));
+        self.post_to(&path, body).await
+    }
+
+    async fn post_to(&self, path: &str, mut body: Value) -> Result<Value, Fault> {
         if let Value::Object(body) = &mut body {
             let within = u64::try_from(self.within.as_millis()).unwrap_or(u64::MAX);
             body.insert("timeout_ms".to_owned(), Value::from(within));
         }
-        let path = format!("/v1/spaces/{}/{path}", segment(workspace));
-        Ok(self.client.post(&path, &body, self.within).await?)
+        Ok(self.client.post(path, &body, self.within).await?)
     }
 }
 
@@ -419,6 +561,14 @@ fn template(text: &str) -> Result<Value, Fault> {
 
 fn usage(what: &str, why: &dyn std::fmt::Display) -> Fault {
     Fault::usage(format!("{what}: {why}"))
+}
+
+fn lease_span(text: &str) -> Result<Duration, String> {
+    let span = parse_span(text)?;
+    if !(cpe::LEASE_TTL_MIN..=cpe::LEASE_TTL_MAX).contains(&span) {
+        return Err(format!("{text} is out of bounds: 100ms to 24h"));
+    }
+    Ok(span)
 }
 
 fn workspace(text: &str) -> Result<String, String> {

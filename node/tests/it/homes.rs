@@ -36,3 +36,59 @@ fn a_mesh_outlives_its_founder_killed_at_once() {
         b.cpe(&["space", "fetch-try", "w", &name]).code(3);
     }
 }
+
+#[test]
+fn a_mesh_that_lost_two_of_three_nodes_for_ever_is_recovered() {
+    let [a, b, c] = Node::three();
+    for n in 1..=10 {
+        b.cpe(&["space", "store", "w", &format!("v{n}"), &n.to_string()])
+            .code(0);
+    }
+    groups_of_three(&a);
+    groups_of_three(&c);
+    let why = c.cpe(&["mesh", "recover", "--unsafe", "0"]).code(1);
+    why.says("can be reached");
+    c.cpe(&["mesh", "recover", "all"]).code(2).says("--unsafe");
+    // With them go their folders.
+    for lost in [a, b] {
+        lost.end_by(Signal::KILL);
+    }
+    c.cpe(&["space", "fetch", "w", "v1", "--timeout", "2s"])
+        .code(4);
+    // Until the links of the lost are seen to be down, it is not known that they are lost.
+    let mut done = Value::Null;
+    until("every shard has a survivor", || {
+        let all = c
+            .cpe(&["mesh", "recover", "--unsafe", "all", "--json"])
+            .json();
+        if all.as_array().is_some_and(|all| !all.is_empty()) {
+            done = all;
+        }
+        let shards = c.cpe(&["mesh", "shards", "--json"]).json();
+        let forked = |shard: &&Value| shard["forked"] == true;
+        let shards = shards.as_array().unwrap();
+        shards.iter().filter(forked).count() == shards.len()
+    });
+    let me = c.cpe(&["mesh", "status", "--json"]).json()["node"].clone();
+    assert_eq!((&done[0]["node"], &done[0]["refused"]), (&me, &Value::Null));
+    for n in 1..=10 {
+        let got = c.cpe(&["space", "fetch", "w", &format!("v{n}"), "--timeout", "20s"]);
+        assert_eq!(got.code(0).out, format!("{n}\n"));
+    }
+    let shown = c.cpe(&["mesh", "shards"]).code(0);
+    assert!(shown.out.contains(" forked"), "{}", shown.out);
+    c.logs("shard forked");
+    // It lives on: it stores, and remembers after a restart.
+    c.cpe(&["space", "store", "w", "v1", "again"]).code(0);
+    let folder = c.keep_folder();
+    c.stop();
+    let mut command = super::harness::cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0"]);
+    let c = Node::run_in(command, folder);
+    let got = c.cpe(&["space", "fetch", "w", "v1", "--timeout", "20s"]);
+    assert_eq!(got.code(0).out, "again\n");
+    let shards = c.cpe(&["mesh", "shards", "--json"]).json();
+    let shards = shards.as_array().unwrap();
+    assert!(shards.iter().all(|shard| shard["forked"] == true));
+}

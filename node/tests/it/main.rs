@@ -16,6 +16,7 @@ mod garbage;
 mod harness;
 mod homes;
 mod lan;
+mod leases;
 mod mesh;
 mod namespaces;
 mod node;

@@ -155,6 +155,11 @@ impl Peer {
         if version.index > MAX_INDEX {
             return;
         }
+        if let Some(from) = source
+            && self.overruled(shard, from, version)
+        {
+            return;
+        }
         let Some(slot) = self.slot(shard) else { return };
         let own = slot.shard.version();
         if slot

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Command, Failure, Input, Reply, RequestId, ShardInfo};
-use cpe_tuple::Value;
+use cpe_mesh::{Command, Failure, Input, Message, Operation, Reply, RequestId, ShardInfo};
+use cpe_space::{OpId, Session};
+use cpe_tuple::{Template, Value};
 
 use crate::{Net, SECOND};
 
 /// Three nodes, long enough together for every group to have grown.
-fn grown() -> Net {
+pub(crate) fn grown() -> Net {
     let mut net = Net::of(3, true);
     net.pass(Duration::from_secs(6));
     net
 }
 
-fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
+pub(crate) fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
     let asked = net.ask(n, Command::Shards);
     match net.reply(asked) {
         Some(Reply::Shards(shards)) => shards.clone(),
@@ -24,7 +25,7 @@ fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
 }
 
 /// Who leads the home of a variable that has been written to.
-fn leader_of(net: &mut Net, variable: &str) -> u64 {
+pub(crate) fn leader_of(net: &mut Net, variable: &str) -> u64 {
     let variable = Value::from(variable);
     let workspace = cpe_space::Name::new("w").unwrap();
     let shard = cpe_space::shard_of(&workspace, &variable, 4);
@@ -33,7 +34,7 @@ fn leader_of(net: &mut Net, variable: &str) -> u64 {
     info.leader.unwrap().0
 }
 
-fn value(net: &Net, request: RequestId) -> Option<i64> {
+pub(crate) fn value(net: &Net, request: RequestId) -> Option<i64> {
     match net.reply(request) {
         Some(Reply::Tuple(Some(tuple))) => tuple[1].as_int(),
         _ => None,
@@ -116,6 +117,60 @@ fn a_member_cut_off_from_the_others_never_says_empty() {
     let failure = net.reply(taken);
     assert!(
         matches!(failure, Some(Reply::Failed(Failure::Unavailable { .. }))),
+        "{failure:?}"
+    );
+}
+
+/// A transport that repeats a message brings the copy to a leader that has lost its lead meanwhile.
+#[test]
+fn a_late_copy_of_a_proposed_take_does_not_make_it_unavailable() {
+    let mut net = grown();
+    net.start(4);
+    net.link_all();
+    net.out(4, "a", 1);
+    net.pass(SECOND);
+    let leader = leader_of(&mut net, "a");
+    let others: Vec<u64> = (1..=3).filter(|n| *n != leader).collect();
+    for other in &others {
+        net.kill(*other);
+    }
+    let (workspace, template) = ("w".to_owned(), Template::named("a").unwrap());
+    let deadline = 5 * SECOND;
+    let taken = net.ask(
+        4,
+        Command::Take {
+            workspace,
+            template: template.clone(),
+            wait: false,
+            deadline,
+        },
+    );
+    // By now the leader has given up, with the take in its log.
+    net.pass(3 * SECOND);
+    let workspace = cpe_space::Name::new("w").unwrap();
+    let copy = Message::Operate {
+        shard: cpe_space::shard_of(&workspace, &Value::from("a"), 4),
+        op: OpId {
+            session: Session {
+                member: crate::member(4),
+                boot: 1,
+            },
+            seq: 1,
+        },
+        attempt: 0,
+        acks: Vec::new(),
+        operation: Operation::Take {
+            workspace,
+            template,
+            wait: false,
+        },
+    };
+    let (from, bytes) = (NodeId(4), copy.encode().unwrap());
+    net.input(NodeId(leader), Input::Message { from, bytes });
+    net.pass(5 * SECOND);
+    let failure = net.reply(taken);
+    assert!(
+        matches!(failure, Some(Reply::Failed(Failure::Unknown { .. }))),
         "{failure:?}"
     );
 }

@@ -10,6 +10,8 @@
 mod catch_up;
 mod facts;
 mod groups;
+mod leases;
+mod recover;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -3,10 +3,12 @@
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
-use cpe_mesh::{FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal, Want};
+use cpe_mesh::{
+    FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal, Standing, Want,
+};
 use cpe_space::{
-    ActorRecord, Command, Config, Dot, Entry, Item, Live, Mode, Name, OpId, Outcome, Session,
-    ShardId, Sm, Version,
+    ActorRecord, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live, Mode,
+    Name, OpId, Outcome, Session, ShardId, Sm, Version,
 };
 use cpe_tuple::{Field, Kind, Template, Value, codec};
 use proptest::prelude::*;
@@ -22,6 +24,13 @@ fn op() -> OpId {
             boot: 1,
         },
         seq: 9,
+    }
+}
+
+fn lease() -> LeaseId {
+    LeaseId {
+        op: op(),
+        token: 70,
     }
 }
 
@@ -96,6 +105,31 @@ fn commands() -> Vec<Command> {
                 members: vec![member(1)],
             },
         },
+        Command::TakeLeased {
+            op,
+            acks: vec![3],
+            workspace: Name::new("w").unwrap(),
+            template: Template::named("v").unwrap(),
+            wait: true,
+            ttl_ms: 30_000,
+        },
+        Command::ActOnLease {
+            op,
+            lease: lease(),
+            act: LeaseAct::Commit,
+        },
+        Command::Expire {
+            lease: lease(),
+            renewals: 2,
+        },
+        Command::Inquire { op, about: op },
+        Command::Fork {
+            config: Config {
+                epoch: 1 << 32,
+                members: vec![member(1)],
+            },
+        },
+        Command::Resume { op, n: 3 },
     ]
 }
 
@@ -113,8 +147,14 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Claim { .. } => 7,
         Command::Release { .. } => 8,
         Command::Seal { .. } => 9,
+        Command::TakeLeased { .. } => 10,
+        Command::ActOnLease { .. } => 11,
+        Command::Expire { .. } => 12,
+        Command::Inquire { .. } => 13,
+        Command::Fork { .. } => 14,
+        Command::Resume { .. } => 15,
     };
-    (place, 10)
+    (place, 16)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -145,8 +185,12 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::HbReq { .. } => 23,
         Message::HbRep { .. } => 24,
         Message::Trimmed { .. } => 25,
+        Message::Survey { .. } => 26,
+        Message::Standings { .. } => 27,
+        Message::Fork { .. } => 28,
+        Message::Forked { .. } => 29,
     };
-    (place, 26)
+    (place, 30)
 }
 
 /// One of everything that members of a group say to each other.
@@ -206,8 +250,12 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Drop { .. } => 2,
         Operation::Claim { .. } => 3,
         Operation::Release { .. } => 4,
+        Operation::TakeLeased { .. } => 5,
+        Operation::ActOnLease { .. } => 6,
+        Operation::Inquire { .. } => 7,
+        Operation::Resume { .. } => 8,
     };
-    (place, 5)
+    (place, 9)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -220,8 +268,12 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Claimed(_) => 5,
         Outcome::Fenced(_) => 6,
         Outcome::Stale => 7,
+        Outcome::Leased { .. } => 8,
+        Outcome::TooManyLeases => 9,
+        Outcome::LeaseLost(_) => 10,
+        Outcome::Fate(_) => 11,
     };
-    (place, 8)
+    (place, 12)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -438,6 +490,18 @@ fn all() -> Vec<Message> {
             name: "a".into(),
             token: 1,
         },
+        Operation::TakeLeased {
+            workspace: name,
+            template: Template::named("v").unwrap(),
+            wait: false,
+            ttl_ms: 100,
+        },
+        Operation::ActOnLease {
+            lease: lease(),
+            act: LeaseAct::Renew,
+        },
+        Operation::Inquire { about: op },
+        Operation::Resume { n: 3 },
     ] {
         all.push(Message::Operate {
             attempt: 2,
@@ -478,7 +542,57 @@ fn all() -> Vec<Message> {
         version: u64::MAX,
         groups: vec![(shard, 2, heartbeat)],
     });
+    all.push(Message::Survey {
+        query: 1,
+        shards: vec![shard],
+    });
+    let standing = |tail| Standing {
+        shard,
+        version: Version {
+            epoch: 2,
+            index: 8,
+            hash: 9,
+        },
+        config: Config {
+            epoch: 2,
+            members: vec![member(1)],
+        },
+        tail,
+        quorum: false,
+    };
+    all.push(Message::Standings {
+        query: 1,
+        member: member(2),
+        standings: [None, Some((None, 8)), Some((Some(ballot), 9))]
+            .map(standing)
+            .into(),
+    });
+    all.push(Message::Fork {
+        query: 1,
+        shard,
+        epoch: 1 << 33,
+        index: 8,
+        hash: u64::MAX,
+    });
+    for refused in [None, Some("no".to_owned())] {
+        all.push(Message::Forked {
+            query: 1,
+            shard,
+            epoch: 1 << 33,
+            index: 9,
+            refused,
+        });
+    }
     for outcome in [
+        Outcome::Leased {
+            index: 1,
+            tuple: tuple.clone(),
+            token: 2,
+        },
+        Outcome::TooManyLeases,
+        Outcome::LeaseLost(LeaseEnd::Expired),
+        Outcome::Fate(Fate::Took { index: 1 }),
+        Outcome::Fate(Fate::Forgotten),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,
@@ -531,7 +645,7 @@ proptest! {
 
     #[test]
     fn a_damaged_message_is_refused_or_is_another(
-        nth in 0_usize..60, at in any::<prop::sample::Index>(), flip in 1_u8..,
+        nth in 0_usize..80, at in any::<prop::sample::Index>(), flip in 1_u8..,
     ) {
         let messages = all();
         let mut bytes = messages[nth % messages.len()].encode().unwrap();

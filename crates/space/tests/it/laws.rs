@@ -1,6 +1,6 @@
 //! Laws of replicas: merge is a join, and feeds converge whatever happens to them.
 
-use cpe_space::{Command, Dot, Entry, FeedError, Item, Shard, ShardId};
+use cpe_space::{Command, Dot, Entry, FeedError, Item, LeaseAct, LeaseId, Shard, ShardId};
 use proptest::prelude::*;
 
 use crate::{Home, founder, member, name, pair};
@@ -13,8 +13,32 @@ struct History {
     stores: Vec<(Dot, Item)>,
 }
 
+/// A leased take, or what becomes of the oldest lease.
+fn lease_command(home: &mut Home, step: u8) -> Command {
+    let oldest = home.shard.sm().leases().next();
+    match oldest.map(|(token, lease)| (lease.op(), token, lease.renewals())) {
+        Some((op, token, renewals)) if step == 5 => Command::Expire {
+            lease: LeaseId { op, token },
+            renewals,
+        },
+        Some((op, token, _)) if step == 6 => Command::ActOnLease {
+            op: home.op(),
+            lease: LeaseId { op, token },
+            act: LeaseAct::Renew,
+        },
+        _ => Command::TakeLeased {
+            op: home.op(),
+            acks: vec![],
+            workspace: name("w"),
+            template: cpe_tuple::Template::named("v").unwrap(),
+            wait: false,
+            ttl_ms: 1_000,
+        },
+    }
+}
+
 fn history() -> impl Strategy<Value = History> {
-    (prop::collection::vec(0_u8..4, 0..30), 0_usize..6).prop_map(|(steps, unadmitted)| {
+    (prop::collection::vec(0_u8..7, 0..30), 0_usize..6).prop_map(|(steps, unadmitted)| {
         let mut home = Home::new();
         let mut entries = Vec::new();
         let mut stores = Vec::new();
@@ -38,6 +62,8 @@ fn history() -> impl Strategy<Value = History> {
                     workspace: name("w"),
                     tuple,
                 }
+            } else if step > 3 {
+                lease_command(&mut home, step)
             } else {
                 let template = cpe_tuple::Template::named("v").unwrap();
                 let workspace = name("w");
@@ -49,6 +75,7 @@ fn history() -> impl Strategy<Value = History> {
                     wait: step == 2,
                 }
             };
+            home.decide(&command);
             entries.push(Entry::new(&command).unwrap());
         }
         for n in 0..unadmitted {

@@ -1,8 +1,14 @@
 //! The facts and laws of the space.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod laws;
+mod leases;
 mod machine;
 mod parts;
 mod sketch;

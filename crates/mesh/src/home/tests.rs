@@ -1,0 +1,143 @@
+//! What a leader does with requests that meet what its predecessor left.
+
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_space::{Config, Session, Shard, ShardId};
+use cpe_tuple::Template;
+
+use super::*;
+
+fn member() -> Member {
+    Member {
+        node: NodeId(1),
+        inc: Incarnation(1),
+    }
+}
+
+/// The replica, the group and the home of a leader, without a peer around them.
+struct Leader {
+    shard: Shard,
+    group: Group<Member, Proposal>,
+    home: Home,
+    out: Vec<Output<Member, Proposal>>,
+    stored: u64,
+}
+
+impl Leader {
+    fn new() -> Self {
+        let config = Config {
+            epoch: 1,
+            members: vec![member()],
+        };
+        let mut out = Vec::new();
+        let mut group = Group::new(member(), 1, vec![member()], 0);
+        group.tick(&[], &mut out);
+        assert!(group.is_leader());
+        Self {
+            shard: Shard::new(ShardId(0), config),
+            group,
+            home: Home::default(),
+            out,
+            stored: 0,
+        }
+    }
+
+    fn take(&mut self, seq: u64) -> Asked {
+        let waiter = Waiter {
+            op: op(seq),
+            from: NodeId(2),
+            workspace: Name::new("w").unwrap(),
+            template: Template::named("v").unwrap(),
+            lease: None,
+            seen: Duration::ZERO,
+        };
+        let mut log = Proposer::new(&mut self.group, &mut self.out);
+        self.home
+            .take(self.shard.sm(), waiter, Vec::new(), true, &mut log)
+    }
+
+    /// The command is decided.
+    fn decide(&mut self, command: &Command) -> Applied {
+        let proposal = Proposal::new(command.clone()).unwrap();
+        let applied = self.shard.push(proposal.entry().clone(), command);
+        let mut log = Proposer::new(&mut self.group, &mut self.out);
+        self.home
+            .applied(self.shard.sm(), command, &applied, &mut log);
+        applied
+    }
+
+    /// A store is decided that this leader did not propose itself.
+    fn store(&mut self) -> Command {
+        self.stored += 1;
+        Command::Admit {
+            dot: Dot {
+                origin: member(),
+                n: self.stored,
+            },
+            workspace: Name::new("w").unwrap(),
+            tuple: Tuple::new(vec![Value::from("v"), Value::from(1)]).unwrap(),
+        }
+    }
+}
+
+fn op(seq: u64) -> OpId {
+    let session = Session {
+        member: Member {
+            node: NodeId(2),
+            ..member()
+        },
+        boot: 1,
+    };
+    OpId { session, seq }
+}
+
+fn take(seq: u64) -> Command {
+    Command::Take {
+        op: op(seq),
+        acks: Vec::new(),
+        workspace: Name::new("w").unwrap(),
+        template: Template::named("v").unwrap(),
+        wait: true,
+    }
+}
+
+#[test]
+fn a_take_decided_twice_by_two_leaders_leaves_the_next_waiter_its_tuple() {
+    let mut leader = Leader::new();
+    for _ in 0..2 {
+        let store = leader.store();
+        leader.decide(&store);
+    }
+    // The former leader proposed the first take; its client asks the new leader for it too.
+    leader.home = Home::inherit([take(1)].iter());
+    assert_eq!(leader.take(1), Asked::Proposed);
+    assert_eq!(leader.take(2), Asked::Parked, "two takes for two tuples");
+    leader.decide(&take(1));
+    leader.decide(&take(1));
+    assert_eq!(leader.home.waiting(), 0, "the second take was proposed");
+    assert!(leader.home.is_asked(op(2)));
+}
+
+#[test]
+fn a_waiter_that_asks_again_is_not_left_beside_its_tuple() {
+    let mut leader = Leader::new();
+    let store = leader.store();
+    leader.decide(&store);
+    // What the former leader proposed will take the tuple, as far as can be told.
+    leader.home = Home::inherit([take(1)].iter());
+    assert_eq!(leader.take(2), Asked::Parked);
+    // It never will: it was cancelled, and nothing else tells that its place is free.
+    leader.home.settle(&take(1));
+    assert_eq!(leader.take(2), Asked::Proposed);
+    assert_eq!(leader.home.waiting(), 0);
+}
+
+#[test]
+fn a_parked_take_that_its_former_leader_had_decided_waits_no_longer() {
+    let mut leader = Leader::new();
+    let store = leader.store();
+    leader.decide(&store);
+    leader.home = Home::inherit([take(1)].iter());
+    assert_eq!(leader.take(1), Asked::Parked);
+    leader.decide(&take(1));
+    assert_eq!(leader.home.waiting(), 0);
+}
