@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use super::namespaces::{Hosts, in_namespaces, skipped};
 use client::{Ask, Clock, get};
 use five::{Fault, Five, NAMES, Places};
-use judge::{admitted, history, judge};
+use judge::{Recorded, at_rest, history, judge};
 
 /// Unless `CPE_CHAOS_SECONDS` says otherwise.
 const SECONDS: u64 = 30;
@@ -79,7 +79,7 @@ struct Evidence {
     seed: u64,
     seconds: u64,
     folder: PathBuf,
-    operations: Mutex<Vec<Operation>>,
+    recorded: Mutex<Vec<Recorded>>,
 }
 
 impl Evidence {
@@ -93,7 +93,7 @@ impl Evidence {
             seed,
             seconds,
             folder,
-            operations: Mutex::default(),
+            recorded: Mutex::default(),
         }
     }
 }
@@ -105,9 +105,12 @@ impl Drop for Evidence {
             std::fs::remove_dir_all(&self.folder).ok();
             return;
         }
-        if let Ok(operations) = self.operations.lock() {
+        if let Ok(recorded) = self.recorded.lock() {
             let mut lines = Vec::new();
-            history(MODES, &operations).write(&mut lines).ok();
+            let operations = recorded.iter().map(|one| one.asked.operation.clone());
+            history(MODES, &operations.collect::<Vec<_>>())
+                .write(&mut lines)
+                .ok();
             std::fs::write(self.folder.join("history.jsonl"), lines).ok();
         }
         println!(
@@ -138,7 +141,7 @@ fn run(hosts: Option<Hosts>) {
                 values: &values,
                 rng: StdRng::seed_from_u64(evidence.seed ^ (n << 32)),
             };
-            let (over, all) = (&over, &evidence.operations);
+            let (over, all) = (&over, &evidence.recorded);
             scope.spawn(move || client.work(over, all));
         }
         let rng = StdRng::seed_from_u64(evidence.seed);
@@ -152,13 +155,11 @@ fn run(hosts: Option<Hosts>) {
     });
 
     settle(&places, "nothing is under way any more", quiet);
-    let mut operations = evidence.operations.lock().unwrap();
-    admitted(&mut operations, clock.micros());
-    drop(operations);
-    drain(&places, clock, &evidence.operations);
+    let (rest, lives) = (clock.micros(), places.lives());
+    drain(&places, clock, &evidence.recorded);
     settle(&places, "every node shows an empty space", empty);
 
-    let operations = evidence.operations.lock().unwrap().clone();
+    let operations = at_rest(&evidence.recorded.lock().unwrap(), rest, &lives);
     let sound = judge(&history(MODES, &operations)).unwrap_or_else(|why| panic!("{why}"));
     let account = &sound.account;
     println!(
@@ -249,15 +250,18 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    fn work(mut self, over: &AtomicBool, all: &Mutex<Vec<Operation>>) {
+    fn work(mut self, over: &AtomicBool, all: &Mutex<Vec<Recorded>>) {
         while !over.load(Ordering::Relaxed) {
             let node = self.rng.random_range(0..NAMES.len());
             let (variable, _) = MODES[self.rng.random_range(0..MODES.len())];
             let ask = self.ask();
             let within = Duration::from_millis(self.rng.random_range(50..1_000));
+            // The life before the question: if the node dies meanwhile, it is another one after.
+            let by = (node, self.places.lives()[node]);
             let api = self.places.api(node);
             let asked = ask.of(api, self.n, (WORKSPACE, variable), within, self.clock);
-            all.lock().unwrap().extend(asked);
+            let recorded = asked.map(|asked| Recorded { asked, by });
+            all.lock().unwrap().extend(recorded);
             // A user thinks. It also leaves the machine some time for the nodes.
             thread::sleep(Duration::from_millis(self.rng.random_range(0..20)));
         }
@@ -300,7 +304,7 @@ fn declare(places: &Places, variable: &str, mode: Mode) {
 }
 
 /// Takes out everything, at one node after the other.
-fn drain(places: &Places, clock: Clock, all: &Mutex<Vec<Operation>>) {
+fn drain(places: &Places, clock: Clock, all: &Mutex<Vec<Recorded>>) {
     let within = Duration::from_secs(20);
     let mut node = 0;
     for (variable, _) in MODES {
@@ -309,8 +313,9 @@ fn drain(places: &Places, clock: Clock, all: &Mutex<Vec<Operation>>) {
             let api = places.api(node);
             let asked = Ask::FetchTry.of(api, 0, (WORKSPACE, variable), within, clock);
             let asked = asked.expect("all nodes are up");
-            let did = asked.did;
-            all.lock().unwrap().push(asked);
+            let did = asked.operation.did;
+            let by = (node, 0);
+            all.lock().unwrap().push(Recorded { asked, by });
             match did {
                 Did::Take(Taken::Value(_)) => {}
                 Did::Take(Taken::Empty) => break,

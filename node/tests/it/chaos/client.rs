@@ -90,6 +90,14 @@ impl Clock {
     }
 }
 
+/// Something asked, and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: Operation,
+    /// It is a take, and its node has said that it puts back what was taken, if it lives on.
+    pub(crate) promised: bool,
+}
+
 /// What a client asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Ask {
@@ -125,8 +133,8 @@ impl Ask {
         }
     }
 
-    /// Asks a node. What is to be recorded, if anything: an operation that was not executed for
-    /// certain and changes nothing leaves no trace.
+    /// Asks a node. What is to be recorded, if anything: a request that nobody heard leaves no
+    /// trace, nor does a find that failed.
     ///
     /// # Panics
     /// When a node gives an answer that no node may give.
@@ -137,20 +145,18 @@ impl Ask {
         (workspace, variable): (&str, &str),
         within: Duration,
         clock: Clock,
-    ) -> Option<Operation> {
+    ) -> Option<Asked> {
         let (what, body) = self.form(variable, within);
         let path = format!("/v1/spaces/{workspace}/{what}");
         let from = clock.micros();
         let answer = request(api, "POST", &path, Some(&body), within);
         let to = clock.micros();
         let (did, ended) = self.did(&answer)?;
-        Some(Operation::new(
-            client,
-            variable,
-            from,
-            ended.then_some(to),
-            did,
-        ))
+        let to = ended.then_some(to);
+        Some(Asked {
+            operation: Operation::new(client, variable, from, to, did),
+            promised: matches!(&answer, Ok((_, body)) if body["error"]["kind"] == "unknown"),
+        })
     }
 
     /// What an answer says was done, and whether it ended with the answer.

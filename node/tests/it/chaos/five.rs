@@ -26,13 +26,23 @@ pub(crate) struct Places {
     /// Hosts of their own; `None`: all on loopback, where nothing can be parted.
     hosts: Option<Hosts>,
     apis: Mutex<Vec<SocketAddr>>,
+    /// How often each node has been started.
+    lives: Mutex<Vec<u32>>,
 }
 
 impl Places {
     pub(crate) fn new(hosts: Option<Hosts>) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let apis = Mutex::new(vec![nowhere; NAMES.len()]);
-        Self { hosts, apis }
+        Self {
+            hosts,
+            apis: Mutex::new(vec![nowhere; NAMES.len()]),
+            lives: Mutex::new(vec![0; NAMES.len()]),
+        }
+    }
+
+    /// How often each node has been started.
+    pub(crate) fn lives(&self) -> Vec<u32> {
+        self.lives.lock().unwrap().clone()
     }
 
     /// Where a node's API listens. This thread can dial it until it asks for another.
@@ -122,6 +132,7 @@ impl<'p> Five<'p> {
         let node = Node::run_in(command, Arc::clone(&self.slots[n].folder));
         self.slots[n].address = node.address().to_owned();
         self.places.apis.lock().unwrap()[n] = node.api.parse().unwrap();
+        self.places.lives.lock().unwrap()[n] += 1;
         self.slots[n].node = Some(node);
     }
 

@@ -3,6 +3,8 @@
 use cpe::Mode;
 use cpe_sim::history::{Account, Checked, Did, History, Operation, Stored, Taken};
 
+use super::client::Asked;
+
 /// What was found in a history that is right.
 #[derive(Debug)]
 pub(crate) struct Sound {
@@ -12,17 +14,33 @@ pub(crate) struct Sound {
     pub(crate) excuses: u64,
 }
 
-/// Says of the stores that were pending that they were admitted by then.
-pub(crate) fn admitted(operations: &mut [Operation], by_us: u64) {
-    for operation in operations {
-        if let Did::Store {
-            outcome: Stored::Pending,
-            ..
-        } = operation.did
-        {
-            operation.to_us = Some(by_us);
+/// An operation, and what became of its node.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) asked: Asked,
+    /// Which node, and which of its lives.
+    pub(crate) by: (usize, u32),
+}
+
+/// What is known once nothing is under way any more, at this time: stores that were pending are
+/// admitted, and a node that still lives its `lives` has put back what it had promised to.
+pub(crate) fn at_rest(recorded: &[Recorded], by_us: u64, lives: &[u32]) -> Vec<Operation> {
+    let known = |one: &Recorded| {
+        let mut operation = one.asked.operation.clone();
+        let (node, life) = one.by;
+        match operation.did {
+            Did::Store {
+                outcome: Stored::Pending,
+                ..
+            } => operation.to_us = Some(by_us),
+            Did::Take(Taken::Cancelled) if one.asked.promised && lives[node] == life => {
+                operation.to_us = Some(by_us);
+            }
+            _ => {}
         }
-    }
+        operation
+    };
+    recorded.iter().map(known).collect()
 }
 
 /// A history of these operations.
@@ -98,8 +116,14 @@ mod tests {
         operations.push(store(0, "q", 3, Stored::Pending));
         operations.push(take(80, "q", Taken::Value(3)));
         operations.push(take(90, "q", Taken::Empty));
-        admitted(&mut operations, 70);
-        operations
+        let recorded = operations.into_iter().map(|operation| Recorded {
+            asked: Asked {
+                operation,
+                promised: false,
+            },
+            by: (0, 0),
+        });
+        at_rest(&recorded.collect::<Vec<_>>(), 70, &[0])
     }
 
     #[track_caller]
@@ -159,5 +183,22 @@ mod tests {
         let did = Did::Take(Taken::Cancelled);
         timed_out.push(Operation::new(3, "s", 12, Some(60), did));
         refused(&timed_out, "lost                            1");
+    }
+
+    #[test]
+    fn a_promise_to_put_back_counts_while_its_node_lives() {
+        let did = Did::Take(Taken::Cancelled);
+        let asked = |promised| Asked {
+            operation: Operation::new(3, "s", 12, None, did),
+            promised,
+        };
+        let end = |promised, life| {
+            let by = (0, 4);
+            let asked = asked(promised);
+            at_rest(&[Recorded { asked, by }], 60, &[life])[0].to_us
+        };
+        assert_eq!(end(true, 4), Some(60));
+        assert_eq!(end(true, 5), None, "it died with what it had taken");
+        assert_eq!(end(false, 4), None);
     }
 }
