@@ -215,17 +215,17 @@ impl Peer {
     pub(crate) fn send_new_stores(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         let from = slot.client.sent.max(slot.client.admitted) + 1;
-        self.send_stores_from(shard, from);
+        self.send_stores_from(shard, from, false);
     }
 
     /// Sends the shard's home what it has not admitted.
     pub(crate) fn send_stores(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         let from = slot.client.admitted + 1;
-        self.send_stores_from(shard, from);
+        self.send_stores_from(shard, from, true);
     }
 
-    fn send_stores_from(&mut self, shard: ShardId, from: u64) {
+    fn send_stores_from(&mut self, shard: ShardId, from: u64, again: bool) {
         let origin = self.me;
         let Some(slot) = self.slot(shard) else { return };
         let tries = slot.client.store_tries;
@@ -259,10 +259,23 @@ impl Peer {
         if items.is_empty() {
             return;
         }
-        slot.client.store_tries = tries.saturating_add(1);
         slot.client.sent = first + items.len() as u64 - 1;
-        let pause = self.pause(tries);
-        self.timers.set(Timer::Stores(shard), self.now + pause);
+        let due = self.now + self.pause(tries);
+        // A store that was lost is repeated while others follow it: the home admits none of them
+        // before it, so they must not put off its turn.
+        let tried = if again {
+            tries.saturating_add(1)
+        } else {
+            tries.max(1)
+        };
+        if let Some(slot) = self.slot(shard) {
+            slot.client.store_tries = tried;
+        }
+        if again {
+            self.timers.set(Timer::Stores(shard), due);
+        } else {
+            self.timers.set_if_none(Timer::Stores(shard), due);
+        }
         if tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1 && !to_show.is_empty() {
             let shown = Message::Pending {
                 shard,
