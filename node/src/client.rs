@@ -81,26 +81,26 @@ impl ClientError {
     pub(crate) fn is(&self, wanted: &str) -> bool {
         matches!(self, Self::Refused { kind, .. } if kind == wanted)
     }
+
+    /// Whether the node, or who it needs for this, could not be reached or did not answer.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        match self {
+            Self::NoNode(_) | Self::Lost { .. } | Self::TimedOut { .. } => true,
+            Self::Refused { status, .. } => matches!(
+                *status,
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::Foreign { .. } => false,
+        }
+    }
 }
 
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
-        match &error {
-            ClientError::NoNode(_) | ClientError::Lost { .. } | ClientError::TimedOut { .. } => {
-                Self::unavailable(error.to_string())
-            }
-            ClientError::Refused { status, .. }
-                if matches!(
-                    *status,
-                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                ) =>
-            {
-                Self::unavailable(error.to_string())
-            }
-            ClientError::Refused { .. } | ClientError::Foreign { .. } => {
-                Self::failed(error.to_string())
-            }
+        if error.is_unavailable() {
+            return Self::unavailable(error.to_string());
         }
+        Self::failed(error.to_string())
     }
 }
 

@@ -1,13 +1,19 @@
 //! `cpe demo`: the main job on this machine.
 //!
 //! Node processes are started on loopback and find together. From then on the demo is a client of
-//! the first node's HTTP API, and everything goes through the shared tuple space and actors:
-//! workers of all nodes grow a forest, an agent on the second node judges held-out cases with it,
-//! and an agent of CLIPS rules on the third decides them. At the end everything is checked.
+//! their HTTP API, and everything goes through the shared tuple space and actors: workers of all
+//! nodes grow a forest, an agent on the second node judges held-out cases with it, and an agent of
+//! CLIPS rules on the third decides them. At the end everything is checked.
+//!
+//! Any one of three nodes may be killed at any moment. Before every part of the space has three
+//! homes the demo starts again; after that another node is asked, agents are started elsewhere, and
+//! what the dead node had under way is done once more.
 
+mod agents;
 mod cases;
 mod crowd;
 mod data;
+mod door;
 mod report;
 mod summary;
 mod voice;
@@ -27,10 +33,11 @@ use crate::exit::{About, Fault, Status};
 use crate::forest::job::{self, Progress, Trained, hex};
 use crate::forest::model;
 use crate::output;
-use crate::remote::Remote;
-use cases::{ORACLE, TRIAGIST};
-use crowd::Crowd;
+use agents::Agent;
+use cases::{Decided, Desk, ORACLE, TRIAGIST};
+use crowd::{Crowd, NoMesh};
 use data::Data;
+use door::Door;
 use summary::{NodeSummary, Phase, Summary};
 use voice::Voice;
 
@@ -43,8 +50,11 @@ const STALL: Duration = Duration::from_secs(60);
 /// How often the small job is tried that shows that all nodes grow trees.
 const WARM_UPS_MAX: u32 = 50;
 
-/// How long an agent may take to start.
-const SPAWN_WITHIN: Duration = Duration::from_secs(30);
+/// How often the nodes are started anew when one is killed before the mesh can do without it.
+const STARTS_MAX: u32 = 5;
+
+/// How often to look whether a node has died.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -81,11 +91,12 @@ pub(crate) async fn run(args: DemoArgs, common: Common) -> Result<Status, Fault>
     let data = Data::of(&args)?;
     // Dropped on the way out, for whatever reason, it takes the nodes with it.
     let crowd = tokio::select! {
-        crowd = Crowd::start(args.nodes) => crowd?,
+        crowd = assemble(args.nodes, &data, &voice) => crowd?,
         () = &mut interrupted => return Err(Fault::failed("interrupted")),
     };
     let performed = tokio::select! {
         performed = perform(&args, &data, &crowd, &voice) => performed,
+        mourned = mourn(&crowd, &voice) => mourned,
         () = &mut interrupted => Err(Fault::failed("interrupted")),
     };
     if performed.is_ok() && args.keep {
@@ -96,13 +107,62 @@ pub(crate) async fn run(args: DemoArgs, common: Common) -> Result<Status, Fault>
     let stopped = crowd.stop().await;
     // What went wrong first says more.
     performed?;
-    stopped?;
-    voice.say(
-        "end",
-        &format!("{count} nodes stopped with exit status 0"),
-        json!({"nodes": count}),
-    )?;
+    let killed = stopped?;
+    let left = count - killed.len();
+    let mut text = format!("{left} nodes stopped with exit status 0");
+    if !killed.is_empty() {
+        text += &format!("; killed before: {}", killed.join(", "));
+    }
+    voice.say("end", &text, json!({"nodes": left, "killed": killed}))?;
     Ok(Status::Done)
+}
+
+/// Starts the nodes until they are a mesh that can do without any one of them, if they are three
+/// or more.
+async fn assemble(count: u32, data: &Data, voice: &Voice) -> Result<Crowd, Fault> {
+    let mut starts = 1;
+    loop {
+        let crowd = async {
+            let crowd = Crowd::start(count).await?;
+            crowd.meet().await?;
+            // The groups grow while the workers prove that they work.
+            let warm = async { Ok(warm_up(data, &crowd).await?) };
+            tokio::try_join!(crowd.spread(), warm)?;
+            Ok(crowd)
+        };
+        match crowd.await {
+            Ok(crowd) => return Ok(crowd),
+            Err(NoMesh::Killed(name)) if starts < STARTS_MAX => {
+                starts += 1;
+                let text = format!("node {name} was killed before the mesh was whole: once more");
+                voice.say("again", &text, json!({"killed": name}))?;
+            }
+            Err(NoMesh::Killed(name)) => {
+                let text = format!("a node was killed at each of {STARTS_MAX} starts, {name} last");
+                return Err(Fault::failed(text));
+            }
+            Err(NoMesh::Fault(fault)) => return Err(fault),
+        }
+    }
+}
+
+/// Says of each node that it died, when it does.
+async fn mourn(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
+    let mut told = BTreeSet::new();
+    loop {
+        for (member, status) in crowd.dead() {
+            if told.insert(&member.name) {
+                let name = &member.name;
+                let text = format!("node {name} has died ({status}); the others go on");
+                voice.say(
+                    "died",
+                    &text,
+                    json!({"node": name, "status": status.to_string()}),
+                )?;
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Waits for SIGINT or SIGTERM.
@@ -124,7 +184,6 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         let (from, to) = (from.as_secs_f64(), voice.now().as_secs_f64());
         phases.push(Phase { name, from, to });
     };
-    crowd.meet().await?;
     phase("mesh", Duration::ZERO);
     let names: Vec<_> = crowd
         .members
@@ -135,12 +194,11 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
     let text = format!("{} nodes run and see each other: {shown}", names.len());
     voice.say("mesh", &text, json!({"nodes": names}))?;
 
-    let space = Remote(crowd.first()?.client.clone());
+    let space = Door::new(crowd);
     let spec = data.spec(args.trees, args.nodes);
-    warm_up(&space, data, crowd).await?;
-    let [decided, sent] = [
-        crowd.count("decided").await?,
-        crowd.count("messages_out").await?,
+    let before = [
+        crowd.count("decided").await,
+        crowd.count("messages_out").await,
     ];
     let began = voice.now();
     let (trained, grown) = grow(&space, data, &spec, voice).await?;
@@ -150,14 +208,15 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         out_of_bag,
         progress,
     } = trained;
-    let late = |member: &&crowd::Member| !progress.nodes.contains_key(&member.name);
+    let late =
+        |member: &&crowd::Member| member.is_alive() && !progress.nodes.contains_key(&member.name);
     let late: Vec<_> = crowd.members.iter().filter(late).collect();
     if !late.is_empty() && spec.groves() as usize >= names.len() {
         // The others were faster, or the machine is starved. That is no fault as long as it works.
         let names: Vec<_> = late.iter().map(|member| member.name.as_str()).collect();
         let text = format!("{} came too late for a grove", names.join(", "));
         voice.say("late", &text, json!({"nodes": names}))?;
-        warm_up(&space, data, crowd).await?;
+        warm_up(data, crowd).await?;
     }
     let hash = hex(&forest.hash());
     let text = format!(
@@ -175,42 +234,35 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
     let storing = voice.now();
     let score = out_of_bag.as_ref().map(cpe_forest::Score::main);
     model::put(&space, MODEL, &forest, &model::card(&forest, out_of_bag)).await?;
-    let (judge, triagist) = (crowd.at(1)?, crowd.at(2)?);
-    spawn(
-        crowd,
-        "forest",
-        ORACLE,
-        &json!({"model": MODEL}),
-        &judge.name,
-    )
-    .await?;
-    let source = cases::program(data.bundled);
-    spawn(
-        crowd,
-        "rules",
-        TRIAGIST,
-        &json!({"source": source}),
-        &triagist.name,
-    )
-    .await?;
+    let model = json!({"model": MODEL});
+    let judge = Agent::start(crowd, ("forest", ORACLE), model, 1).await?;
+    let source = json!({"source": cases::program(data.bundled)});
+    let triage = Agent::start(crowd, ("rules", TRIAGIST), source, 2).await?;
     phase("agents", storing);
-    let text = format!(
-        "forest agent on {}, triage agent on {}",
-        judge.name, triagist.name
-    );
-    voice.say(
-        "agents",
-        &text,
-        json!({"forest": judge.name, "rules": triagist.name}),
-    )?;
+    let on = [judge.home().await, triage.home().await];
+    let text = format!("forest agent on {}, triage agent on {}", on[0], on[1]);
+    voice.say("agents", &text, json!({"forest": on[0], "rules": on[1]}))?;
 
     let streaming = voice.now();
     let importance = forest.importance();
-    let cases = cases::stream(&space.0, data, &importance, voice).await?;
+    let desk = Desk {
+        crowd,
+        space: &space,
+        judge: &judge,
+        triage: &triage,
+    };
+    let Decided {
+        cases,
+        judged,
+        triaged,
+    } = cases::stream(&desk, data, &importance, voice).await?;
     phase("cases", streaming);
     let took = voice.now().saturating_sub(began).as_secs_f64();
-    let decided = crowd.count("decided").await?.saturating_sub(decided);
-    let sent = crowd.count("messages_out").await?.saturating_sub(sent);
+    let after = [
+        crowd.count("decided").await,
+        crowd.count("messages_out").await,
+    ];
+    let [decided, sent] = rates(&before, &after, took);
 
     let proving = voice.now();
     let (train, same_spec) = (data.train.clone(), spec.clone());
@@ -234,12 +286,8 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
     let nodes = names.iter().map(|name| NodeSummary {
         name: (*name).to_owned(),
         groves: progress.nodes.get(*name).copied().unwrap_or(0),
-        judged: if *name == judge.name { cases.len() } else { 0 },
-        decided: if *name == triagist.name {
-            cases.len()
-        } else {
-            0
-        },
+        judged: judged.get(*name).copied().unwrap_or(0),
+        decided: triaged.get(*name).copied().unwrap_or(0),
     });
     let features = data
         .train
@@ -266,8 +314,13 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         importance,
         grown,
         phases,
-        tuples_per_second: decided as f64 / took.max(0.001),
-        messages_per_second: sent as f64 / took.max(0.001),
+        tuples_per_second: decided,
+        messages_per_second: sent,
+        died: crowd
+            .dead()
+            .iter()
+            .map(|(member, _)| member.name.clone())
+            .collect(),
         cases,
     };
     show(args, &summary, voice)
@@ -302,35 +355,51 @@ fn show(args: &DemoArgs, summary: &Summary, voice: &Voice) -> Result<(), Fault> 
     )))
 }
 
-/// Has the nodes grow a small forest until each has taken part: now all are ready to work.
-async fn warm_up(space: &Remote, data: &Data, crowd: &Crowd) -> Result<(), Fault> {
+/// How much counters went up a second, over the nodes that live: what a dead one counted is gone.
+fn rates(
+    before: &[BTreeMap<String, u64>; 2],
+    after: &[BTreeMap<String, u64>; 2],
+    seconds: f64,
+) -> [f64; 2] {
+    std::array::from_fn(|n| {
+        let (Some(before), Some(after)) = (before.get(n), after.get(n)) else {
+            return 0.0;
+        };
+        let grown = after.iter().map(|(name, count)| {
+            let from = before.get(name).copied().unwrap_or(0);
+            count.saturating_sub(from)
+        });
+        grown.sum::<u64>() as f64 / seconds.max(0.001)
+    })
+}
+
+/// Has the nodes grow a small forest until each that lives has taken part: now all are ready to
+/// work.
+async fn warm_up(data: &Data, crowd: &Crowd) -> Result<(), Fault> {
+    let space = Door::new(crowd);
     let mut seen = BTreeSet::new();
+    let idle = |seen: &BTreeSet<String>| -> Vec<String> {
+        let idle = |member: &&crowd::Member| member.is_alive() && !seen.contains(&member.name);
+        let names = crowd.members.iter().filter(idle);
+        names.map(|member| member.name.clone()).collect()
+    };
     for _ in 0..WARM_UPS_MAX {
         let (rows, spec) = data.warm_up(u32::try_from(crowd.members.len()).unwrap_or(1));
-        let trained = job::train(space, &rows, &spec, STALL, |_| ()).await?;
+        let trained = job::train(&space, &rows, &spec, STALL, |_| ()).await?;
         seen.extend(trained.progress.nodes.into_keys());
-        if crowd
-            .members
-            .iter()
-            .all(|member| seen.contains(&member.name))
-        {
+        if idle(&seen).is_empty() {
             return Ok(());
         }
     }
-    let idle = crowd
-        .members
-        .iter()
-        .filter(|member| !seen.contains(&member.name));
-    let idle: Vec<_> = idle.map(|member| member.name.as_str()).collect();
     Err(Fault::unavailable(format!(
         "no worker of {} takes any tasks",
-        idle.join(", ")
+        idle(&seen).join(", ")
     )))
 }
 
 /// Has the nodes grow the forest; tells also when each grove came, and from whom.
 async fn grow(
-    space: &Remote,
+    space: &Door<'_>,
     data: &Data,
     spec: &cpe_forest::ForestSpec,
     voice: &Voice,
@@ -359,26 +428,6 @@ async fn grow(
     Ok((trained, grown))
 }
 
-/// Starts an agent on a node, as any client of the mesh could.
-async fn spawn(
-    crowd: &Crowd,
-    kind: &str,
-    name: &str,
-    args: &Value,
-    node: &str,
-) -> Result<(), Fault> {
-    let timeout_ms = u64::try_from(SPAWN_WITHIN.as_millis()).unwrap_or(u64::MAX);
-    let body = json!({
-        "kind": kind, "name": name, "args": args, "node": node, "timeout_ms": timeout_ms,
-    });
-    crowd
-        .first()?
-        .client
-        .post("/v1/actors", &body, SPAWN_WITHIN)
-        .await?;
-    Ok(())
-}
-
 /// A path as a shell takes it, whatever is in it.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
@@ -386,7 +435,10 @@ fn quoted(path: &Path) -> String {
 
 /// Says what can be done with the mesh that is left running.
 fn next(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
-    let api = &crowd.first()?.api;
+    let Some(member) = crowd.living(0) else {
+        return Err(Fault::unavailable("no node is left"));
+    };
+    let api = &member.api;
     let (key, address) = (crowd.key(), crowd.address());
     if voice.is_json() {
         let more = json!({"api": api, "mesh_key": key, "bootstrap": address});
@@ -413,7 +465,8 @@ fn next(crowd: &Crowd, voice: &Voice) -> Result<(), Fault> {
         output::line(format_args!("  {line}"))?;
     }
     output::line(format_args!(
-        "A browser shows the first node at http://{api}/"
+        "A browser shows node {} at http://{api}/",
+        member.name
     ))
 }
 

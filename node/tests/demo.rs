@@ -1,12 +1,19 @@
 //! The demo as a user starts it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process};
-
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn demo(args: &[&str]) -> Output {
     command(args).output().unwrap()
@@ -162,6 +169,128 @@ fn a_mesh_that_is_kept_answers_until_ctrl_c_and_leaves_no_process() {
         let there = std::path::Path::new("/proc").join(pid.to_string());
         assert!(!there.exists(), "node {pid} was left behind");
     }
+}
+
+/// What must come out whatever happens to the nodes.
+fn numbers(lines: &[Value]) -> Value {
+    let result = event(lines, "result");
+    let summary = &result["summary"];
+    assert_eq!(summary["hash"], summary["local_hash"]);
+    assert_eq!(result["failures"], json!([]));
+    json!([
+        summary["hash"],
+        summary["accuracy"],
+        summary["confusion"],
+        result["decisions"],
+    ])
+}
+
+/// The child of a demo that runs the node of this name.
+fn node_of(demo: u32, name: &str) -> Option<Pid> {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        words
+            .windows(2)
+            .any(|pair| pair == [b"--name", name.as_bytes()])
+    };
+    let pid = children(demo).into_iter().find(is_it)?;
+    Pid::from_raw(i32::try_from(pid).unwrap())
+}
+
+/// Runs the demo and kills one node at a random moment: a while after it has told of a random event.
+/// What it said; `None` when it was faster than that.
+fn with_a_death(name: &str, rng: &mut StdRng, report: &str) -> Option<Vec<Value>> {
+    let moments = [
+        ("", 6_000),
+        ("mesh", 2_500),
+        ("grow", 1_500),
+        ("agents", 1_500),
+    ];
+    let (after, span_ms) = moments[rng.random_range(0..moments.len())];
+    let later = Duration::from_millis(rng.random_range(0..span_ms));
+    println!("node {name} is to die {later:?} after `{after}`");
+    let mut demo = command(&["--json", "--trees", "20", "--report", report])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(demo.stdout.take().unwrap());
+    let (sender, said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            sender.send(line).ok();
+        }
+    });
+    let mut lines = Vec::new();
+    let hear = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    while !after.is_empty()
+        && lines
+            .last()
+            .is_none_or(|line: &Value| line["event"] != after)
+    {
+        let Ok(line) = said.recv() else { break };
+        lines.push(hear(&line));
+    }
+    // The moment itself is what is random here; nothing is waited for.
+    std::thread::sleep(later);
+    let killed =
+        node_of(demo.id(), name).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok());
+    lines.extend(said.iter().map(|line| hear(&line)));
+    let status = demo.wait().unwrap();
+    println!(
+        "{}",
+        lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+    );
+    assert!(status.success(), "{status}");
+    killed.then_some(lines)
+}
+
+/// Kills a node of this name in a demo, whose numbers must be those of a demo without a death.
+fn a_demo_outlives(name: &str) {
+    let seed = std::env::var("CPE_DEMO_SEED")
+        .map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!(
+        "again: CPE_DEMO_SEED={seed} cargo test -p cpe-node --test demo node_{name} -- --nocapture"
+    );
+    let mut rng = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let report = report.to_str().unwrap();
+    let undisturbed = demo(&["--json", "--trees", "20", "--report", report]);
+    let wanted = numbers(&lines(&undisturbed));
+    for _ in 0..5 {
+        let Some(lines) = with_a_death(name, &mut rng, report) else {
+            continue;
+        };
+        assert_eq!(numbers(&lines), wanted);
+        let tells = |line: &Value| match line["event"].as_str().unwrap() {
+            "again" => line["killed"] == name,
+            "died" => line["node"] == name,
+            "end" => line["killed"].as_array().unwrap().contains(&json!(name)),
+            _ => false,
+        };
+        assert!(lines.iter().any(tells), "it does not say that {name} died");
+        return;
+    }
+    panic!("the demo is always over before the node dies");
+}
+
+#[test]
+fn the_demo_outlives_the_founder_node_a() {
+    a_demo_outlives("a");
+}
+
+#[test]
+fn the_demo_outlives_the_judging_node_b() {
+    a_demo_outlives("b");
+}
+
+#[test]
+fn the_demo_outlives_the_deciding_node_c() {
+    a_demo_outlives("c");
 }
 
 #[test]

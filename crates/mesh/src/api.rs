@@ -340,6 +340,8 @@ pub struct Status {
     pub tuples: usize,
     /// Requests that wait: reads and takes.
     pub waiting: usize,
+    /// Takes this node asked of homes whose outcome is open, those being put back included.
+    pub open_takes: usize,
     /// Messages and entries counted since start, by name.
     pub counters: BTreeMap<&'static str, u64>,
 }

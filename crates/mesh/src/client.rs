@@ -302,7 +302,8 @@ impl Peer {
         if again && holds(Guard::SendAgain) {
             self.timers.set(Timer::Stores(shard), at);
         } else if holds(Guard::SendAgain) {
-            // What was sent before is still waited for, no longer than if this had not come.
+            // A store that was lost is repeated while others follow it: the home admits none of
+            // them before it, so they must not put off its turn.
             self.timers.set_if_none(Timer::Stores(shard), at);
         }
         let is_time = tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1;

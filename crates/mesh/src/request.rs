@@ -499,6 +499,7 @@ impl Peer {
             outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
             tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
             waiting: self.requests.len() + waiting.map(crate::home::Home::waiting).sum::<usize>(),
+            open_takes: self.unsettled_takes(),
             counters: self.counters.clone(),
         }
     }

@@ -1,17 +1,22 @@
 //! Held-out cases on their way: to the forest agent, to the triage agent, and back as decisions.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpe::{Field, Kind, Template, Tuple};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use super::agents::Agent;
+use super::crowd::Crowd;
 use super::data::Data;
+use super::door::Door;
 use super::voice::Voice;
-use crate::client::Client;
 use crate::exit::{About, Fault};
-use crate::remote::{Remote, Space};
+use crate::remote::Space;
 
 /// The triage program, as shipped.
 const TRIAGE: &str = include_str!("../../../configs/triage.clp");
@@ -22,8 +27,11 @@ const WORKSPACE: &str = "decisions";
 /// Cases under way at once: enough to hide the way there and back.
 const AT_ONCE: usize = 8;
 
-/// How long a case may take, and a decision until it comes.
+/// How long no decision may come.
 const CASE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one wait for a decision lasts, before cases that died with a node are told again.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// The forest agent's name.
 pub(crate) const ORACLE: &str = "oracle";
@@ -71,61 +79,100 @@ pub(crate) fn program(bundled: bool) -> String {
         .replace("benign", "negative")
 }
 
+/// Who judges and decides, and how they are reached.
+#[derive(Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) crowd: &'a Crowd,
+    pub(crate) space: &'a Door<'a>,
+    pub(crate) judge: &'a Agent<'a>,
+    pub(crate) triage: &'a Agent<'a>,
+}
+
+/// What came of the cases.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// The cases, in order.
+    pub(crate) cases: Vec<Case>,
+    /// How many cases were judged on each node.
+    pub(crate) judged: BTreeMap<String, usize>,
+    /// How many were given to the triage agent on each node, each counted where it went last.
+    pub(crate) triaged: BTreeMap<String, usize>,
+}
+
+/// A case on its way.
+#[derive(Debug)]
+struct Judged {
+    truth: usize,
+    told: usize,
+    probability: f64,
+    /// The message to the triage agent.
+    case: Value,
+    /// The nodes of the two agents.
+    on: [String; 2],
+}
+
 /// Streams all held-out cases through both agents and gathers the decisions from the space.
+///
+/// What a node that died took with it is judged or decided again.
 ///
 /// # Errors
 /// When an agent does not answer, or a decision does not come.
 pub(crate) async fn stream(
-    client: &Client,
+    desk: &Desk<'_>,
     data: &Data,
     importance: &[f64],
     voice: &Voice,
-) -> Result<Vec<Case>, Fault> {
+) -> Result<Decided, Fault> {
     let count = data.test.len();
-    let judging = stream::iter(0..count).map(|row| judge(client, data, importance, row));
-    let judging = judging.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>();
-    let (judged, mut decided) = tokio::try_join!(judging, decisions(client, count, voice))?;
-    decided.sort_by_key(|(id, ..)| *id);
-    let mut judged = judged;
-    judged.sort_by_key(|judged| judged.id);
-    let twice = decided
-        .windows(2)
-        .any(|pair| matches!(pair, [(a, ..), (b, ..)] if a == b));
-    if twice || decided.len() != judged.len() {
-        return Err(Fault::failed(
-            "a case was decided twice, and another not at all",
-        ));
+    let under_way = Mutex::new(BTreeMap::new());
+    let judging = stream::iter(0..count)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, |row| {
+            let under_way = &under_way;
+            async move {
+                let judged = judge(desk, data, importance, row).await?;
+                lock(under_way).insert(row, judged);
+                Ok(())
+            }
+        });
+    let deciding = decisions(desk, count, &under_way, voice);
+    let ((), mut decided) = tokio::try_join!(judging, deciding)?;
+    let under_way = under_way
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let (mut judged_on, mut triaged_on) = (BTreeMap::new(), BTreeMap::new());
+    let mut cases = Vec::with_capacity(count);
+    for (id, judged) in under_way {
+        let Some((decision, reason)) = decided.remove(&id) else {
+            return Err(Fault::failed(format!("case {id} was never decided")));
+        };
+        let [judge, triage] = judged.on;
+        *judged_on.entry(judge).or_insert(0) += 1;
+        *triaged_on.entry(triage).or_insert(0) += 1;
+        cases.push(Case {
+            id,
+            truth: judged.truth,
+            told: judged.told,
+            probability: judged.probability,
+            decision,
+            reason,
+        });
     }
-    let join = |(judged, (_, decision, reason)): (Judged, (usize, Decision, String))| Case {
-        id: judged.id,
-        truth: judged.truth,
-        told: judged.told,
-        probability: judged.probability,
-        decision,
-        reason,
-    };
-    Ok(judged.into_iter().zip(decided).map(join).collect())
-}
-
-#[derive(Debug)]
-struct Judged {
-    id: usize,
-    truth: usize,
-    told: usize,
-    probability: f64,
+    Ok(Decided {
+        cases,
+        judged: judged_on,
+        triaged: triaged_on,
+    })
 }
 
 async fn judge(
-    client: &Client,
+    desk: &Desk<'_>,
     data: &Data,
     importance: &[f64],
     row: usize,
 ) -> Result<Judged, Fault> {
-    let timeout_ms = u64::try_from(CASE_WITHIN.as_millis()).unwrap_or(u64::MAX);
-    let ask = json!({"message": {"predict": data.case(row)}, "timeout_ms": timeout_ms});
-    let said = client
-        .post(&format!("/v1/actors/{ORACLE}/ask"), &ask, CASE_WITHIN)
-        .await?;
+    let question = json!({"predict": data.case(row)});
+    let (said, judge) = desk.judge.say("ask", &question).await?;
     let answer = said.get("answer").unwrap_or(&Value::Null);
     let class_of = |name: &str| data.classes.iter().position(|class| class == name);
     let watched = data.watched_class();
@@ -141,32 +188,33 @@ async fn judge(
             "the forest agent's answer is none: {said}"
         )));
     };
-    let case = json!({
+    let case = json!({"case": {
         "id": row,
         "probability": probability,
         "votes": answer.get("trees"),
         "top-features": data.reasons(row, importance),
-    });
-    let tell = json!({"message": {"case": case}, "timeout_ms": timeout_ms});
-    client
-        .post(&format!("/v1/actors/{TRIAGIST}/tell"), &tell, CASE_WITHIN)
-        .await?;
+    }});
+    let (_, triage) = desk.triage.say("tell", &case).await?;
     let truth = class_of(&data.test.target_text(row)).unwrap_or(usize::MAX);
     Ok(Judged {
-        id: row,
         truth,
         told,
         probability,
+        case,
+        on: [judge, triage],
     })
 }
 
-/// Takes as many decisions as there are cases.
+/// What was decided of each case, and why.
+type Decisions = BTreeMap<usize, (Decision, String)>;
+
+/// Takes decisions until each case has one.
 async fn decisions(
-    client: &Client,
+    desk: &Desk<'_>,
     count: usize,
+    under_way: &Mutex<BTreeMap<usize, Judged>>,
     voice: &Voice,
-) -> Result<Vec<(usize, Decision, String)>, Fault> {
-    let space = Remote(client.clone());
+) -> Result<Decisions, Fault> {
     let template = Template::new(vec![
         Field::Actual("decision".into()),
         Field::Typed(Kind::Int),
@@ -174,24 +222,62 @@ async fn decisions(
         Field::Typed(Kind::String),
     ]);
     let template = template.about("cannot ask for decisions")?;
-    let mut decided = Vec::with_capacity(count);
+    let mut decided = Decisions::new();
     let mut progress = voice.progress("cases", count as u64);
+    let mut heard = Instant::now();
     while decided.len() < count {
-        let Some(tuple) = space.take(WORKSPACE, template.clone(), CASE_WITHIN).await? else {
-            let came = decided.len();
-            return Err(Fault::unavailable(format!(
-                "{came} of {count} decisions came, and no other one within {CASE_WITHIN:?}"
-            )));
+        let Some(tuple) = desk.space.take(WORKSPACE, template.clone(), QUIET).await? else {
+            if heard.elapsed() >= CASE_WITHIN {
+                let came = decided.len();
+                return Err(Fault::unavailable(format!(
+                    "{came} of {count} decisions came, and no other one within {CASE_WITHIN:?}"
+                )));
+            }
+            if !desk.crowd.dead().is_empty() {
+                tell_again(desk, &decided, under_way).await?;
+            }
+            continue;
         };
+        heard = Instant::now();
         let read = read(&tuple);
-        decided.push(read.ok_or_else(|| Fault::failed(format!("not a decision: {tuple:?}")))?);
+        let (id, decision, reason) =
+            read.ok_or_else(|| Fault::failed(format!("not a decision: {tuple:?}")))?;
+        let before = decided.insert(id, (decision, reason));
+        // Only a case that was told again may be decided again, and then in the same way.
+        if before.is_some_and(|(before, _)| before != decision || desk.crowd.dead().is_empty()) {
+            return Err(Fault::failed(format!("case {id} was decided twice")));
+        }
         let unsure = decided
-            .iter()
-            .filter(|(_, decision, _)| *decision == Decision::SecondOpinion);
+            .values()
+            .filter(|(decision, _)| *decision == Decision::SecondOpinion);
         let text = format!("{} for a second opinion", unsure.count());
         progress.at(decided.len() as u64, &text)?;
     }
     Ok(decided)
+}
+
+/// Gives the triage agent the cases once more of which nothing was heard.
+async fn tell_again(
+    desk: &Desk<'_>,
+    decided: &Decisions,
+    under_way: &Mutex<BTreeMap<usize, Judged>>,
+) -> Result<(), Fault> {
+    let silent: Vec<(usize, Value)> = lock(under_way)
+        .iter()
+        .filter(|(id, _)| !decided.contains_key(id))
+        .map(|(id, judged)| (*id, judged.case.clone()))
+        .collect();
+    for (id, case) in silent {
+        let (_, triage) = desk.triage.say("tell", &case).await?;
+        if let Some(judged) = lock(under_way).get_mut(&id) {
+            judged.on[1] = triage;
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(tuple: &Tuple) -> Option<(usize, Decision, String)> {

@@ -1,7 +1,10 @@
 //! The node processes of the demo, and their end, whatever becomes of it.
 
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -28,21 +31,52 @@ const STATUS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a node may take to stop: its own deadline, and some time for the rest.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// Members of a home group in a mesh of three and more nodes.
+const GROUP: u64 = 3;
+
 /// Bytes of the end of a node's log that an error shows.
 const LOG_SHOWN: usize = 1500;
+
+/// Why there is no mesh.
+#[derive(Debug)]
+pub(crate) enum NoMesh {
+    /// A node was killed before the mesh could do without it: nothing is lost by starting again.
+    Killed(String),
+    /// Anything else.
+    Fault(Fault),
+}
+
+impl NoMesh {
+    /// A node has ended too early.
+    fn of(name: &str, status: ExitStatus, logs: impl FnOnce() -> String) -> Self {
+        if is_kill(status) {
+            return Self::Killed(name.to_owned());
+        }
+        Self::Fault(Fault::failed(format!("node {name} ended with {status}")).next(logs()))
+    }
+}
+
+impl From<Fault> for NoMesh {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
 
 /// One node process.
 #[derive(Debug)]
 pub(crate) struct Member {
     /// Its name in the mesh.
     pub(crate) name: String,
+    /// Its node id, in hexadecimal.
+    pub(crate) node: String,
     /// Where its API listens.
     pub(crate) api: String,
     /// Talks to it.
     pub(crate) client: Client,
     address: String,
+    /// Its folder.
     data: PathBuf,
-    child: Child,
+    child: Mutex<Child>,
 }
 
 /// All of them. Dropped before [`stop`](Self::stop), they are killed.
@@ -57,8 +91,8 @@ impl Crowd {
     /// Starts so many nodes on free ports of loopback; all but the first join the first.
     ///
     /// # Errors
-    /// When a node does not start, with the end of its log.
-    pub(crate) async fn start(count: u32) -> Result<Self, Fault> {
+    /// When a node does not start, with the end of its log, or is killed meanwhile.
+    pub(crate) async fn start(count: u32) -> Result<Self, NoMesh> {
         let folder = tempfile::Builder::new().prefix("cpe-demo-").tempdir();
         let folder = folder.about("cannot make a folder for the nodes")?;
         let first = Member::start(folder.path(), 0, None).await?;
@@ -69,96 +103,136 @@ impl Crowd {
         Ok(Self { members, folder })
     }
 
-    /// The node by whose API the demo does everything.
-    ///
-    /// # Errors
-    /// Never, in truth: there is at least one node.
-    pub(crate) fn first(&self) -> Result<&Member, Fault> {
-        self.members
-            .first()
-            .ok_or_else(|| Fault::failed("there is no node"))
+    /// The node of this number, counted round, or the next one that lives.
+    pub(crate) fn living(&self, number: usize) -> Option<&Member> {
+        let count = self.members.len();
+        let mut order = (0..count).filter_map(|n| self.members.get((number + n) % count));
+        order.find(|member| member.is_alive())
     }
 
-    /// The node of this number, or the last when there are fewer.
-    ///
-    /// # Errors
-    /// As [`first`](Self::first).
-    pub(crate) fn at(&self, number: usize) -> Result<&Member, Fault> {
-        let member = self.members.get(number).or_else(|| self.members.last());
-        member.ok_or_else(|| Fault::failed("there is no node"))
+    /// Nodes that have ended, each with how.
+    pub(crate) fn dead(&self) -> Vec<(&Member, ExitStatus)> {
+        let dead = |member| Member::ended(member).map(|status| (member, status));
+        self.members.iter().filter_map(dead).collect()
     }
 
     /// Where the mesh key is that other nodes would need.
     pub(crate) fn key(&self) -> PathBuf {
-        self.members
-            .first()
-            .map(|first| first.data.join("mesh.key"))
+        let first = self.members.first();
+        first
+            .map(|member| member.data.join("mesh.key"))
             .unwrap_or_default()
     }
 
     /// An address other nodes can join by.
     pub(crate) fn address(&self) -> &str {
-        self.members
-            .first()
-            .map(|first| first.address.as_str())
+        self.living(0)
+            .map(|member| member.address.as_str())
             .unwrap_or_default()
     }
 
     /// Waits until every node sees all others alive and linked.
     ///
     /// # Errors
-    /// When they do not find together in time.
-    pub(crate) async fn meet(&self) -> Result<(), Fault> {
+    /// When they do not find together in time, or one is killed.
+    pub(crate) async fn meet(&self) -> Result<(), NoMesh> {
         let wanted = self.members.len();
-        let meet = async {
+        let met = async || {
             for member in &self.members {
-                while member.sees().await? < wanted {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                if member.sees().await? < wanted {
+                    return Ok(false);
                 }
             }
-            Ok(())
+            Ok(true)
         };
-        match timeout(READY_WITHIN, meet).await {
+        let what = format!("{wanted} nodes did not all see each other");
+        self.until(&what, met).await
+    }
+
+    /// Waits until every shard has a home group of three, where there are as many nodes: from then
+    /// on the mesh can do without any one of them.
+    ///
+    /// # Errors
+    /// As [`meet`](Self::meet).
+    pub(crate) async fn spread(&self) -> Result<(), NoMesh> {
+        if (self.members.len() as u64) < GROUP {
+            return Ok(());
+        }
+        let spread = async || {
+            let (mut homes, mut shards) = (0, 0);
+            for member in &self.members {
+                let status = member.client.get("/v1/status", STATUS_WITHIN).await?;
+                let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or(0);
+                homes += number("homes");
+                shards = number("shards");
+            }
+            Ok(homes >= GROUP * shards)
+        };
+        let what = "the home groups did not all grow to three members";
+        self.until(what, spread).await
+    }
+
+    /// Waits until something is so, while all nodes live.
+    async fn until(
+        &self,
+        what: &str,
+        so: impl AsyncFn() -> Result<bool, Fault>,
+    ) -> Result<(), NoMesh> {
+        let all = async {
+            loop {
+                let is_so = so().await;
+                if matches!(is_so, Ok(true)) {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+                // A node that is killed is silent first, and then found to be dead.
+                if let Some((member, status)) = self.dead().into_iter().next() {
+                    return Err(NoMesh::of(&member.name, status, || self.logs()));
+                }
+                is_so?;
+            }
+        };
+        let late = || Fault::unavailable(format!("{what} within {READY_WITHIN:?}"));
+        match timeout(READY_WITHIN, all).await {
             Ok(met) => met,
-            Err(_) => Err(Fault::unavailable(format!(
-                "{wanted} nodes did not all see each other within {READY_WITHIN:?}"
-            ))
-            .next(self.logs())),
+            Err(_) => Err(late().next(self.logs()).into()),
         }
     }
 
-    /// A counter of all nodes together.
-    ///
-    /// # Errors
-    /// When a node does not answer.
-    pub(crate) async fn count(&self, counter: &str) -> Result<u64, Fault> {
-        let mut sum = 0;
-        for member in &self.members {
-            let status = member.client.get("/v1/status", STATUS_WITHIN).await?;
-            let of = status
+    /// A counter of each node that answers, by its name.
+    pub(crate) async fn count(&self, counter: &str) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for member in self.members.iter().filter(|member| member.is_alive()) {
+            // Who does not answer now is dead or about to be found so.
+            let Ok(status) = member.client.get("/v1/status", STATUS_WITHIN).await else {
+                continue;
+            };
+            let count = status
                 .get("counters")
-                .and_then(|counters| counters.get(counter));
-            sum += of.and_then(Value::as_u64).unwrap_or(0);
+                .and_then(|counters| counters.get(counter)?.as_u64());
+            counts.insert(member.name.clone(), count.unwrap_or(0));
         }
-        Ok(sum)
+        counts
     }
 
     /// Asks all nodes to stop, one after another so that each can hand over what it is home of, and
-    /// waits until they have.
+    /// waits until they have. Gives the names of those that had been killed.
     ///
     /// # Errors
-    /// When one does not stop, or not with exit status 0.
-    pub(crate) async fn stop(mut self) -> Result<(), Fault> {
-        let mut wrong = Vec::new();
-        while let Some(mut member) = self.members.pop() {
+    /// When one does not stop, or ends in another way than with exit status 0 or SIGKILL.
+    pub(crate) async fn stop(mut self) -> Result<Vec<String>, Fault> {
+        let (mut killed, mut wrong) = (Vec::new(), Vec::new());
+        while let Some(member) = self.members.pop() {
+            let name = member.name.clone();
             match member.stop().await {
                 Ok(status) if status.success() => {}
-                Ok(status) => wrong.push(format!("node {} ended with {status}", member.name)),
-                Err(why) => wrong.push(format!("node {}: {why}", member.name)),
+                Ok(status) if is_kill(status) => killed.push(name),
+                Ok(status) => wrong.push(format!("node {name} ended with {status}")),
+                Err(why) => wrong.push(format!("node {name}: {why}")),
             }
         }
         if wrong.is_empty() {
-            return Ok(());
+            return Ok(killed);
         }
         Err(Fault::failed(wrong.join("; ")).next(self.logs()))
     }
@@ -174,7 +248,7 @@ impl Crowd {
 }
 
 impl Member {
-    async fn start(folder: &Path, number: u32, first: Option<&Self>) -> Result<Self, Fault> {
+    async fn start(folder: &Path, number: u32, first: Option<&Self>) -> Result<Self, NoMesh> {
         let name = name(number);
         let data = folder.join(&name);
         let log = folder.join(format!("{name}.log"));
@@ -212,19 +286,39 @@ impl Member {
             .and_then(|ready| ready.pointer("/addresses/0")?.as_str());
         let (Some(api), Some(address)) = (text("api"), address.map(str::to_owned)) else {
             let end = log_end(&log).unwrap_or_else(|| "its log is empty".to_owned());
-            return Err(Fault::failed(format!(
-                "{about}: it did not say that it is ready: {end}"
-            )));
+            if let Ok(Some(status)) = child.try_wait()
+                && is_kill(status)
+            {
+                return Err(NoMesh::Killed(name));
+            }
+            let why = format!("{about}: it did not say that it is ready: {end}");
+            return Err(Fault::failed(why).into());
         };
         let client = Client::new(&api);
+        let status = client.get("/v1/status", STATUS_WITHIN).await;
+        let node = status
+            .ok()
+            .and_then(|status| Some(status.get("node")?.as_str()?.to_owned()));
         Ok(Self {
             name,
+            node: node.unwrap_or_default(),
             api,
             client,
             address,
             data,
-            child,
+            child: Mutex::new(child),
         })
+    }
+
+    /// Whether its process runs.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// How its process ended, if it has.
+    fn ended(&self) -> Option<ExitStatus> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.try_wait().ok().flatten()
     }
 
     /// How many nodes it sees alive and has a link to, itself included.
@@ -239,23 +333,34 @@ impl Member {
             .map_or(0, |peers| peers.iter().filter(up).count()))
     }
 
-    async fn stop(&mut self) -> Result<ExitStatus, String> {
-        let pid = self
+    async fn stop(self) -> Result<ExitStatus, String> {
+        let mut child = self
             .child
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Some(status)) = child.try_wait() {
+            return Ok(status);
+        }
+        let pid = child
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(pid) = pid {
             kill_process(pid, Signal::TERM).map_err(|error| error.to_string())?;
         }
-        match timeout(STOP_WITHIN, self.child.wait()).await {
+        match timeout(STOP_WITHIN, child.wait()).await {
             Ok(status) => status.map_err(|error| error.to_string()),
             Err(_) => {
-                let killed = self.child.kill().await;
+                let killed = child.kill().await;
                 let after = killed.map_or_else(|error| error.to_string(), |()| "killed".to_owned());
                 Err(format!("it did not stop within {STOP_WITHIN:?}: {after}"))
             }
         }
     }
+}
+
+/// Whether somebody killed it: a node that fails by itself ends otherwise.
+fn is_kill(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::KILL.as_raw())
 }
 
 /// The line that a node writes once it is ready; later ones are read and dropped, for the pipe must

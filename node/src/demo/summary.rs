@@ -43,6 +43,8 @@ pub(crate) struct Summary {
     pub(crate) confusion: Vec<Vec<u64>>,
     /// The nodes, in order.
     pub(crate) nodes: Vec<NodeSummary>,
+    /// Nodes that died meanwhile.
+    pub(crate) died: Vec<String>,
     /// Each feature and its share in what the trees gained, the largest first.
     pub(crate) importance: Vec<(String, f64)>,
     /// When each grove came, and from which node.
@@ -114,7 +116,8 @@ impl Summary {
         // With fewer groves than nodes some have nothing to do; and one may be too late for any
         // where the others are faster. That each works was seen otherwise by then.
         let worked = self.nodes.iter().filter(|node| node.groves > 0).count();
-        let enough = self.nodes.len().min(self.groves as usize).min(2);
+        let living = self.nodes.len().saturating_sub(self.died.len());
+        let enough = living.min(self.groves as usize).min(2);
         if worked < enough {
             failures.push(format!("{worked} nodes grew the whole forest"));
         }
@@ -230,6 +233,13 @@ impl Summary {
             lines.push(format!("  {name:<16}{groves:>14}{judged:>14}{decided:>14}"));
         }
 
+        if !self.died.is_empty() {
+            let names = self.died.join(", ");
+            lines.push(cut(&format!(
+                "  died on the way: {names}; the others did its work"
+            )));
+        }
+
         lines.push(rule("proof"));
         lines.push(format!(
             "  grown by {} nodes   {}",
@@ -325,6 +335,7 @@ pub(crate) mod tests {
             out_of_bag: Some(0.962),
             accuracy: 0.953,
             confusion,
+            died: Vec::new(),
             nodes: [("a", 4), ("b", 3), ("c", 3)]
                 .into_iter()
                 .map(node)

@@ -266,9 +266,14 @@ impl Node {
         (self.child.wait().unwrap(), log)
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// Ends it by a signal: its exit status and all that it wrote to standard error.
     pub(crate) fn end_by(mut self, signal: Signal) -> (ExitStatus, String) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.signal(signal);
         let status = self.child.wait().unwrap();
         (status, self.log.wait(|_, ended| ended).unwrap())
     }

@@ -8,6 +8,7 @@
 
 mod actors;
 mod api;
+mod chaos;
 mod config;
 mod damage;
 mod disk;

@@ -6,16 +6,22 @@
 //! fails the test.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::harness::{Node, Ran, cpe, until};
 
-/// A bridge and three hosts on it: 10.77.0.1, .2 and .3.
-struct Hosts {
+/// A bridge and hosts on it: 10.77.0.1, .2 and so on. A second bridge is there for those who are
+/// parted from the others.
+#[derive(Debug)]
+pub(crate) struct Hosts {
     prefix: String,
+    hosts: &'static [&'static str],
 }
 
-const HOSTS: [&str; 3] = ["a", "b", "c"];
+const HOSTS: &[&str] = &["a", "b", "c"];
 
 fn ip(args: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(args).stdin(Stdio::null()).output();
@@ -32,16 +38,22 @@ fn ip(args: &[&str]) -> Result<(), String> {
 /// Set for a test that runs inside namespaces made for it.
 const INSIDE: &str = "TEST_RUNS_INSIDE_NAMESPACES";
 
-/// Runs the test where it may make namespaces: here, or as a process that is root of its own ones.
-/// Otherwise says that the test is skipped.
+/// Runs the test where it may make namespaces, otherwise says that the test is skipped.
 fn with_namespaces(test: &str, body: impl FnOnce()) {
-    let probe = format!("cpe{}{}", std::process::id(), test.len());
-    let here = ip(&["netns", "add", &probe]);
-    if here.is_ok() {
-        ip(&["netns", "delete", &probe]).unwrap();
-        return body();
+    if let Err(why) = in_namespaces(&format!("namespaces::{test}"), body) {
+        skipped(test, &why);
     }
-    let why = here.unwrap_err();
+}
+
+/// Runs a test, given by its path, where it may make namespaces: here, or as a process that is root
+/// of its own ones. Why it may not, otherwise.
+pub(crate) fn in_namespaces(test: &str, body: impl FnOnce()) -> Result<(), String> {
+    let probe = format!("cpe{}{}", std::process::id(), test.len());
+    let Err(why) = ip(&["netns", "add", &probe]) else {
+        ip(&["netns", "delete", &probe]).unwrap();
+        body();
+        return Ok(());
+    };
     // `ip netns` keeps its names under /run.
     let prepare = "mount -t tmpfs tmpfs /run && ip netns add probe && ip netns delete probe";
     let unshared = |line: &str| {
@@ -54,31 +66,35 @@ fn with_namespaces(test: &str, body: impl FnOnce()) {
     let probed = unshared(prepare).output();
     let may = probed.is_ok_and(|output| output.status.success());
     if !may || std::env::var_os(INSIDE).is_some() {
-        return skipped(test, &why);
+        return Err(why);
     }
     let mut again = unshared(&format!("{prepare} && exec \"$0\" \"$@\""));
     again.arg(std::env::current_exe().unwrap());
-    again.args(["--exact", "--nocapture", &format!("namespaces::{test}")]);
+    again.args(["--exact", "--nocapture", test]);
     let output = again.env(INSIDE, "1").output().unwrap();
     assert!(output.status.success(), "{output:#?}");
+    Ok(())
 }
 
 impl Hosts {
     /// # Panics
     /// When any of it fails: namespaces may be made here, so it is no reason to skip the test.
-    fn new(tag: &str) -> Self {
-        Self::make(tag).unwrap_or_else(|why| panic!("cannot set up the hosts: {why}"))
+    pub(crate) fn new(tag: &str, hosts: &'static [&'static str]) -> Self {
+        Self::make(tag, hosts).unwrap_or_else(|why| panic!("cannot set up the hosts: {why}"))
     }
 
-    fn make(tag: &str) -> Result<Self, String> {
+    fn make(tag: &str, names: &'static [&'static str]) -> Result<Self, String> {
         let hosts = Self {
             prefix: format!("cpe{}{tag}", std::process::id()),
+            hosts: names,
         };
         let switch = hosts.name("x");
         ip(&["netns", "add", &switch])?;
-        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
-        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
-        for (n, host) in HOSTS.iter().enumerate() {
+        for bridge in ["br0", "br1"] {
+            ip(&["-n", &switch, "link", "add", bridge, "type", "bridge"])?;
+            ip(&["-n", &switch, "link", "set", bridge, "up"])?;
+        }
+        for (n, host) in names.iter().enumerate() {
             let name = hosts.name(host);
             ip(&["netns", "add", &name])?;
             let port = format!("port{n}");
@@ -96,12 +112,27 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// Joins a host to the first or the second bridge: hosts on different ones do not reach each
+    /// other.
+    pub(crate) fn part(&self, n: usize, second: bool) {
+        let (switch, port) = (self.name("x"), format!("port{n}"));
+        let bridge = if second { "br1" } else { "br0" };
+        ip(&["-n", &switch, "link", "set", &port, "master", bridge]).unwrap();
+    }
+
+    /// Moves this thread to a host: what it dials from now on, it dials from there.
+    pub(crate) fn enter(&self, host: &str) {
+        let path = format!("/run/netns/{}", self.name(host));
+        let space = std::fs::File::open(path).unwrap();
+        move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    }
+
     fn name(&self, host: &str) -> String {
         format!("{}{host}", self.prefix)
     }
 
     /// The binary, on a host.
-    fn on(&self, host: &str) -> Command {
+    pub(crate) fn on(&self, host: &str) -> Command {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.name(host)])
@@ -122,7 +153,7 @@ impl Hosts {
 
 impl Drop for Hosts {
     fn drop(&mut self) {
-        for host in HOSTS.iter().chain(&["x"]) {
+        for host in self.hosts.iter().chain(&["x"]) {
             ip(&["netns", "delete", &self.name(host)]).ok();
         }
     }
@@ -145,7 +176,7 @@ pub(crate) fn skipped(test: &str, why: &str) {
 impl Hosts {
     /// Starts a node on a host, listening where others reach it.
     fn start(&self, host: &str, args: &[&str]) -> Node {
-        let n = 1 + HOSTS.iter().position(|name| *name == host).unwrap();
+        let n = 1 + self.hosts.iter().position(|name| *name == host).unwrap();
         let listen = format!("/ip4/10.77.0.{n}/tcp/4710");
         let mut command = self.on(host);
         command
@@ -169,7 +200,7 @@ impl Hosts {
 #[test]
 fn three_hosts_share_a_space() {
     with_namespaces("three_hosts_share_a_space", || {
-        let hosts = Hosts::new("s");
+        let hosts = Hosts::new("s", HOSTS);
         let a = hosts.start("a", &[]);
         // As the page says: the key is copied, and the address is one that a printed.
         let copied = tempfile::tempdir().unwrap();
@@ -180,7 +211,7 @@ fn three_hosts_share_a_space() {
         let join = ["--mesh-key", key, "--bootstrap", a.address()];
         let _b = hosts.start("b", &join);
         let _c = hosts.start("c", &join);
-        hosts.meet(&HOSTS);
+        hosts.meet(HOSTS);
 
         hosts.cpe("b", &["space", "store", "w", "x", "17"]).code(0);
         let fetched = hosts.cpe("a", &["space", "fetch", "w", "x"]).code(0);
@@ -196,7 +227,7 @@ fn three_hosts_share_a_space() {
 #[test]
 fn hosts_find_each_other_by_multicast() {
     with_namespaces("hosts_find_each_other_by_multicast", || {
-        let hosts = Hosts::new("m");
+        let hosts = Hosts::new("m", HOSTS);
         let a = hosts.start("a", &["--mdns"]);
         let key = a.data().join("mesh.key");
         // No bootstrap address.

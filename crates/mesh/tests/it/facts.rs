@@ -29,6 +29,20 @@ fn a_tuple_stored_on_one_node_is_read_and_taken_on_the_others() {
     assert_eq!(net.reply(again), Some(&Reply::Tuple(None)));
 }
 
+/// A killed leader took a store with it; those that followed put off its repetition for ever.
+#[test]
+fn a_lost_store_is_repeated_while_others_follow_it() {
+    let mut net = Net::of(2, true);
+    let home = net.peers.remove(&NodeId(1)).unwrap();
+    let lost = net.out(2, "v", 1);
+    net.peers.insert(NodeId(1), home);
+    for value in 2..=40 {
+        net.out(2, "v", value);
+        net.pass(Duration::from_millis(20));
+    }
+    assert!(matches!(net.reply(lost), Some(Reply::Stored { .. })));
+}
+
 #[test]
 fn waiting_takes_are_served_in_order_of_arrival() {
     let mut net = Net::of(3, true);
