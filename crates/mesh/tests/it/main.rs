@@ -11,6 +11,7 @@ mod facts;
 mod groups;
 mod leases;
 mod recover;
+mod snapshots;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ struct Net {
     peers: BTreeMap<NodeId, Peer>,
     disks: BTreeMap<NodeId, Image>,
     replies: BTreeMap<RequestId, Vec<Reply>>,
+    /// What was sent to nodes that are not there, for tests that answer in their place.
+    unheard: Vec<(NodeId, Vec<u8>)>,
     now: Duration,
     next: u64,
     durable: bool,
@@ -44,6 +47,7 @@ impl Net {
             peers: BTreeMap::new(),
             disks: BTreeMap::new(),
             replies: BTreeMap::new(),
+            unheard: Vec::new(),
             now: Duration::ZERO,
             next: 0,
             durable,
@@ -124,6 +128,8 @@ impl Net {
             Output::Send { to, bytes, .. } => {
                 if let Some(peer) = self.peers.get_mut(&to) {
                     peer.handle(now, Input::Message { from: node, bytes });
+                } else {
+                    self.unheard.push((to, bytes));
                 }
             }
             Output::Broadcast { bytes, .. } => {
