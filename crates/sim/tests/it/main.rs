@@ -78,13 +78,18 @@ fn run(seed: u64) -> Report {
 /// Seeds `slice, slice + 8, ...` below 1,000: eight tests, so that they run side by side.
 fn slice(slice: u64) {
     let (mut taken, mut checked) = (0, 0);
+    let (mut committed, mut lost) = (0, 0);
     for seed in (slice..1_000).step_by(8) {
         let report = run(seed);
         taken += report.taken;
         checked += report.checked;
+        committed += report.committed;
+        lost += report.leases_lost;
     }
     assert!(taken > 1_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
+    assert!(committed > 300, "only {committed} leases committed");
+    assert!(lost > 20, "only {lost} acts that came too late");
 }
 
 macro_rules! slices {
