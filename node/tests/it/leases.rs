@@ -16,10 +16,11 @@ fn lease(node: &Node, span: &str) -> String {
     taken["lease"].as_str().unwrap().to_owned()
 }
 
+/// Waits until so many takes wait: each is a request here and parked at its home, which is here too.
 fn waits(node: &Node, requests: u64) {
     until(&format!("{requests} requests wait"), || {
         let status = node.cpe(&["mesh", "status", "--json"]).json();
-        status["waiting"].as_u64() == Some(requests)
+        status["waiting"].as_u64() == Some(2 * requests)
     });
 }
 

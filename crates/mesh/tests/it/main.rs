@@ -12,6 +12,7 @@ mod facts;
 mod groups;
 mod leases;
 mod recover;
+mod snapshots;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ struct Net {
     peers: BTreeMap<NodeId, Peer>,
     disks: BTreeMap<NodeId, Image>,
     replies: BTreeMap<RequestId, Vec<Reply>>,
+    /// What was sent to nodes that are not there, for tests that answer in their place.
+    unheard: Vec<(NodeId, Vec<u8>)>,
     now: Duration,
     next: u64,
     durable: bool,
@@ -52,6 +55,7 @@ impl Net {
             peers: BTreeMap::new(),
             disks: BTreeMap::new(),
             replies: BTreeMap::new(),
+            unheard: Vec::new(),
             now: Duration::ZERO,
             next: 0,
             durable,
@@ -139,6 +143,8 @@ impl Net {
                 let Some(bytes) = bytes else { return };
                 if let Some(peer) = self.peers.get_mut(&to) {
                     peer.handle(now, Input::Message { from: node, bytes });
+                } else {
+                    self.unheard.push((to, bytes));
                 }
             }
             Output::Broadcast { bytes, .. } => {

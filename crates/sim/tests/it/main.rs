@@ -42,6 +42,7 @@ const SHRINK_RUNS_MAX: usize = 100;
 fn slice(slice: u64) {
     let (mut taken, mut checked, mut progressed) = (0, 0, 0);
     let (mut sketches, mut snapshots) = (0, 0);
+    let (mut committed, mut lost) = (0, 0);
     let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
@@ -63,6 +64,8 @@ fn slice(slice: u64) {
         taken += report.taken;
         checked += report.checked;
         progressed += report.progressed;
+        committed += report.committed;
+        lost += report.leases_lost;
     }
     let least = faults.iter().min().unwrap();
     assert!(*least > 3, "a kind of fault is rare: {faults:?}");
@@ -78,6 +81,8 @@ fn slice(slice: u64) {
         progressed > 2_000,
         "only {progressed} stores and takes demanded"
     );
+    assert!(committed > 300, "only {committed} leases committed");
+    assert!(lost > 20, "only {lost} acts that came too late");
 }
 
 macro_rules! slices {
