@@ -217,7 +217,7 @@ fn bar(runs: u64, common: &Common) -> ProgressBar {
 
 fn schedule(scenario: &Scenario, seed: u64, keep: Option<&[usize]>) -> Schedule {
     let schedule = Schedule::draw(scenario, seed);
-    keep.map_or(schedule.clone(), |numbers| schedule.keep(numbers))
+    keep.map_or_else(|| schedule.clone(), |numbers| schedule.keep(numbers))
 }
 
 /// Runs each seed, on all cores; stops early when one fails. In order of seeds.

@@ -71,7 +71,6 @@ fn slice(slice: u64) {
     assert!(*least > 3, "a kind of fault is rare: {faults:?}");
     assert!(taken > 2_000, "only {taken} takes: the seeds try nothing");
     assert!(checked > 3 * taken, "only {checked} operations checked");
-    println!("{sketches} replicas caught up by a sketch, {snapshots} by a snapshot");
     assert!(
         sketches > 20,
         "only {sketches} replicas caught up by a sketch"
