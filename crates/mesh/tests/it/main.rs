@@ -12,7 +12,6 @@ mod facts;
 mod groups;
 mod leases;
 mod recover;
-mod snapshots;
 mod wire;
 
 use std::collections::BTreeMap;
