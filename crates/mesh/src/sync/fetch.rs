@@ -332,7 +332,7 @@ impl Fetch {
         if here >= limit {
             return Compared::TooDifferent;
         }
-        let count = (here / 2).max(FIRST_SYMBOLS).min(MAX_PART_SYMBOLS);
+        let count = (here / 2).clamp(FIRST_SYMBOLS, MAX_PART_SYMBOLS);
         Compared::More(u32::try_from(count).unwrap_or(1))
     }
 
