@@ -32,7 +32,8 @@ usage: cargo xtask COMMAND
   soak [--seeds FROM..TO] [--jobs N]
                           simulate seeds without end, in release; what fails is shrunk and kept in
                           target/soak; Ctrl-C ends it
-  mutants [--quick]       take the guards of the protocol out, one by one: the simulation must notice
+  mutants [--quick]       take the guards of the protocol out, one by one: the simulation has to
+                          notice
   tidy                    check the house rules that no compiler knows
   setup                   get libclang, which the CLIPS bindings need; the others do this first
   help                    this page

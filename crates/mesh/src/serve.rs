@@ -367,7 +367,7 @@ impl Peer {
     }
 }
 
-/// What a home that does not wait for decisions would answer a take: nothing, unless a guard is out.
+/// What a home that does not wait for decisions would answer a take; nothing with guards in place.
 fn undecided(sm: &Sm, workspace: &Name, template: &Template, wait: bool) -> Option<Outcome> {
     if holds(Guard::DecidedFirst) && holds(Guard::DecideEmpty) {
         return None;

@@ -52,7 +52,8 @@ fn main() {
         let (rate, messages, virtual_seconds) = mesh(parse(text));
         let took = began.elapsed().as_secs_f64();
         let more = format!(
-            ",\"messages\":{messages},\"virtual_seconds\":{virtual_seconds:.1},\"seconds\":{took:.1}"
+            ",\"messages\":{messages},\"virtual_seconds\":{virtual_seconds:.1},\
+             \"seconds\":{took:.1}"
         );
         say("1,000 nodes, converged", rate, more);
     }

@@ -1,7 +1,8 @@
 //! Five thousand seeds of stores and takes with every fault on.
 //!
 //! A failure is shrunk and prints the few faults that suffice, with the seed; to see what happened:
-//! `CPE_SIM_SEED=<seed> CPE_SIM_KEEP=<fault>,... cargo nextest run -p cpe-sim one_seed --no-capture`.
+//! `CPE_SIM_SEED=<seed> CPE_SIM_KEEP=<fault>,... cargo nextest run -p cpe-sim one_seed
+//! --no-capture`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -106,17 +107,11 @@ slices! {
     a_tuple_is_taken_once_whatever_fails_15: 15,
 }
 
-/// A take over all variables whose time ended while it asked one shard called everything empty.
+/// A node that had not joined yet, because the greeting that names the mesh was lost, called a
+/// query malformed.
 #[test]
-fn seeds_that_once_failed_pass() {
-    for seed in [352, 717] {
-        // Before there were leases: with them the same seed is another run.
-        let mut scenario = swarm(seed);
-        scenario.workload.leases = 0.0;
-        if let Err((violation, _)) = World::new(scenario, seed).run() {
-            panic!("seed {seed} without leases: {violation}");
-        }
-    }
+fn r0039_a_query_may_come_before_the_mesh_is_known() {
+    run(39);
 }
 
 /// The check is impossible on purpose: no run may see a pause and a partition.
