@@ -120,12 +120,10 @@ impl<'a> Agent<'a> {
                 "timeout_ms": timeout_ms,
             });
             // Through its own node: who starts it there lives as long as it does.
-            let why = match host.client.post("/v1/actors", &body, TRY_WITHIN).await {
-                Ok(_) => {
-                    home.clone_from(&host.name);
-                    return Ok(());
-                }
-                Err(error) => error,
+            let started = host.client.post("/v1/actors", &body, TRY_WITHIN).await;
+            let Err(why) = started else {
+                home.clone_from(&host.name);
+                return Ok(());
             };
             // A first try may have been heard after all. And a name is free only once the mesh has
             // found out that the node of its bearer is dead.
