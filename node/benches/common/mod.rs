@@ -27,6 +27,17 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// Processor time of a process's threads so far.
+pub(crate) fn cpu(process: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let of = |task: &Path| -> Option<u64> {
+        let stat = std::fs::read_to_string(task.join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse().ok()
+    };
+    let sum = tasks.flatten().filter_map(|task| of(&task.path())).sum();
+    Duration::from_nanos(sum)
+}
+
 /// A `cpe node` process with a folder of its own.
 pub(crate) struct Process {
     child: Child,
@@ -120,16 +131,11 @@ impl Process {
 
     /// Processor time of its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-        let of = |task: &Path| -> Option<u64> {
-            let stat = std::fs::read_to_string(task.join("schedstat")).ok()?;
-            stat.split(' ').next()?.parse().ok()
-        };
-        let sum = tasks.flatten().filter_map(|task| of(&task.path())).sum();
-        Duration::from_nanos(sum)
+        cpu(self.child.id())
     }
 
     /// Bytes of memory it has in use.
+    #[allow(dead_code, reason = "not every benchmark asks")]
     pub(crate) fn rss(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status

@@ -120,7 +120,8 @@ impl<'a> Agent<'a> {
                 "timeout_ms": timeout_ms,
             });
             // Through its own node: who starts it there lives as long as it does.
-            let Err(why) = host.client.post("/v1/actors", &body, TRY_WITHIN).await else {
+            let started = host.client.post("/v1/actors", &body, TRY_WITHIN).await;
+            let Err(why) = started else {
                 home.clone_from(&host.name);
                 return Ok(());
             };

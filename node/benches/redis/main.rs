@@ -1,0 +1,333 @@
+//! The tuple space beside Redis.
+//!
+//! ```text
+//! cargo xtask bench redis              # both built and run, a table
+//! cargo bench -p cpe-node --bench redis -- [--json] [--quick]
+//! ```
+//!
+//! On our side 1 or 3 processes `cpe node` keep the space, and a node of the library in this process,
+//! home of nothing, is their client, as a program that uses the space has one; each of its tasks has
+//! one operation in flight. On the other side is Debian's `redis-server` with a connection for each
+//! task, one command in flight on each: `LPUSH` beside a store, `RPOP` beside a fetch-try, `BRPOP`
+//! beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
+//!
+//! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what is
+//! synced on the disks of a majority of a home group (the only node, or two of three); Redis runs
+//! with `appendfsync always`. Redis is one process, also beside our three.
+//!
+//! Each measure runs both sides alternately, and reports medians. Processor time per operation is
+//! that of the servers alone: node processes, redis-server. Without `redis-server` our figures
+//! stand alone, and that is said.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock and reports on stdout"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ours;
+mod outage;
+mod server;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{LONG, asked};
+use cpe::Space;
+use ours::{Mesh, WORKSPACE, store};
+use serde_json::json;
+use server::{Connection, Redis};
+use tokio::sync::{Barrier, mpsc};
+use tokio::task::JoinSet;
+
+/// Bytes of a value.
+const BYTES: usize = 100;
+
+/// Variables, or lists, that the tasks share.
+const VARIABLES: usize = 16;
+
+/// How long a consumer may take to be waiting again before the next value is produced.
+const REST: Duration = Duration::from_millis(5);
+
+/// What operations took, one by one, and all together.
+#[derive(Clone, Debug, Default)]
+struct Sample {
+    wall: Duration,
+    cpu: Duration,
+    each: Vec<Duration>,
+}
+
+impl Sample {
+    fn rate(&self) -> f64 {
+        self.each.len() as f64 / self.wall.as_secs_f64()
+    }
+
+    fn p50_us(&self) -> f64 {
+        median(self.each.iter().map(|took| took.as_secs_f64() * 1e6))
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.each.len() as f64
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    if !Redis::is_here() {
+        eprintln!("skipped: every comparison with Redis (apt-get install redis-server)");
+    }
+    let rounds = 3;
+    let share = if asked("--quick") { 20 } else { 1 };
+    for durable in [false, true] {
+        let redis = Redis::is_here().then(|| Redis::start(durable));
+        for count in [1, 3] {
+            let mesh = runtime.block_on(Mesh::start(count, durable));
+            let bench = Bench {
+                mesh: &mesh,
+                redis: redis.as_ref(),
+                rounds,
+                kept: format!(
+                    "{}, {count} node{}",
+                    if durable { "durable" } else { "memory" },
+                    if count == 1 { "" } else { "s" }
+                ),
+            };
+            for (clients, operations) in [(1, 2_000), (50, 40_000), (500, 40_000)] {
+                // A sync takes milliseconds, which is what is measured then.
+                let operations = if durable { operations / 4 } else { operations };
+                let each = (operations / share / clients).max(2);
+                runtime.block_on(bench.store_and_fetch(clients, each));
+            }
+            runtime.block_on(bench.hand_over(2_000 / share));
+            runtime.block_on(mesh.end());
+        }
+    }
+    runtime.block_on(outage::report(rounds));
+}
+
+struct Bench<'a> {
+    mesh: &'a Mesh,
+    redis: Option<&'a Redis>,
+    rounds: usize,
+    kept: String,
+}
+
+impl Bench<'_> {
+    async fn store_and_fetch(&self, clients: usize, each: usize) {
+        let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        for _ in 0..self.rounds {
+            for (all, sample) in ours.iter_mut().zip(self.of_mesh(clients, each).await) {
+                all.push(sample);
+            }
+            if let Some(redis) = self.redis {
+                for (all, sample) in theirs.iter_mut().zip(of_redis(redis, clients, each).await) {
+                    all.push(sample);
+                }
+            }
+        }
+        let plural = if clients == 1 { "" } else { "s" };
+        for (what, (ours, theirs)) in ["store", "fetch-try"].iter().zip(ours.iter().zip(&theirs)) {
+            let case = format!("{what}, {clients} client{plural}, {}", self.kept);
+            report(&case, "1/s", (ours, theirs), Sample::rate);
+        }
+    }
+
+    /// All stores, then all fetches.
+    async fn of_mesh(&self, clients: usize, each: usize) -> [Sample; 2] {
+        let cpu = || self.mesh.cpu();
+        let stores = (0..clients).map(|task| Operation::Store(self.mesh.client.space(), key(task)));
+        let fetches =
+            (0..clients).map(|task| Operation::Fetch(self.mesh.client.space(), key(task)));
+        let stores = times(stores.collect(), each, &cpu).await;
+        [stores, times(fetches.collect(), each, &cpu).await]
+    }
+
+    /// From the moment a value is stored to the moment it is with who waited for it elsewhere.
+    async fn hand_over(&self, hops: usize) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let consumer = Mesh::client(&self.mesh.nodes, 2).await;
+        for _ in 0..self.rounds {
+            let (sender, arrivals) = mpsc::channel(1);
+            let space = consumer.space();
+            let consuming = tokio::spawn(async move {
+                for _ in 0..hops {
+                    space.fetch(WORKSPACE, "hop", LONG).await.unwrap();
+                    sender.send(Instant::now()).await.unwrap();
+                }
+            });
+            let space = self.mesh.client.space();
+            let produce = async || store(&space, "hop", "x").await;
+            ours.push(produced(hops, arrivals, produce).await);
+            consuming.await.unwrap();
+
+            let Some(redis) = self.redis else { continue };
+            let (sender, arrivals) = mpsc::channel(1);
+            let (mut waits, mut pushes) = (redis.connect().await, redis.connect().await);
+            let consuming = tokio::spawn(async move {
+                for _ in 0..hops {
+                    assert!(waits.command(&["BRPOP", "hop", "60"]).await.is_some());
+                    sender.send(Instant::now()).await.unwrap();
+                }
+            });
+            let produce = async || drop(pushes.command(&["LPUSH", "hop", "x"]).await);
+            theirs.push(produced(hops, arrivals, produce).await);
+            consuming.await.unwrap();
+        }
+        consumer.kill().await;
+        let case = format!("store to a waiting fetch, p50, {}", self.kept);
+        report(&case, "us", (&ours, &theirs), Sample::p50_us);
+    }
+}
+
+async fn of_redis(redis: &Redis, clients: usize, each: usize) -> [Sample; 2] {
+    let cpu = || redis.cpu();
+    let (mut pushes, mut pops) = (Vec::new(), Vec::new());
+    for task in 0..clients {
+        pushes.push(Operation::Push(redis.connect().await, key(task)));
+        pops.push(Operation::Pop(redis.connect().await, key(task)));
+    }
+    let pushes = times(pushes, each, &cpu).await;
+    [pushes, times(pops, each, &cpu).await]
+}
+
+/// The variable, or list, of a task.
+fn key(task: usize) -> String {
+    format!("v{}", task % VARIABLES)
+}
+
+/// What a task does again and again, and with what.
+enum Operation {
+    Store(Space, String),
+    Fetch(Space, String),
+    Push(Connection, String),
+    Pop(Connection, String),
+}
+
+impl Operation {
+    async fn run(&mut self, value: &str) {
+        match self {
+            Self::Store(space, variable) => store(space, variable, value).await,
+            Self::Fetch(space, variable) => {
+                let taken = space.fetch_try(WORKSPACE, variable, LONG).await.unwrap();
+                assert!(taken.is_some());
+            }
+            Self::Push(connection, key) => {
+                connection.command(&["LPUSH", key, value]).await;
+            }
+            Self::Pop(connection, key) => {
+                assert!(connection.command(&["RPOP", key]).await.is_some());
+            }
+        }
+    }
+}
+
+/// Has each task do its operation so many times, one after the other.
+async fn times(tasks: Vec<Operation>, each: usize, cpu: &dyn Fn() -> Duration) -> Sample {
+    let start = Arc::new(Barrier::new(tasks.len() + 1));
+    let mut running = JoinSet::new();
+    for mut operation in tasks {
+        let start = Arc::clone(&start);
+        running.spawn(async move {
+            let value = "x".repeat(BYTES);
+            start.wait().await;
+            let mut took = Vec::with_capacity(each);
+            for _ in 0..each {
+                let began = Instant::now();
+                operation.run(&value).await;
+                took.push(began.elapsed());
+            }
+            took
+        });
+    }
+    let cpu_before = cpu();
+    start.wait().await;
+    let began = Instant::now();
+    let each: Vec<Duration> = running.join_all().await.concat();
+    Sample {
+        wall: began.elapsed(),
+        cpu: cpu().saturating_sub(cpu_before),
+        each,
+    }
+}
+
+/// Produces one value after the other, and takes down when each arrived.
+async fn produced(
+    hops: usize,
+    mut arrivals: mpsc::Receiver<Instant>,
+    mut produce: impl AsyncFnMut(),
+) -> Sample {
+    let mut each = Vec::with_capacity(hops);
+    for _ in 0..hops {
+        // The consumer waits before the value is there: that is the case to measure.
+        tokio::time::sleep(REST).await;
+        let began = Instant::now();
+        produce().await;
+        let arrived = arrivals.recv().await.unwrap();
+        each.push(arrived.saturating_duration_since(began));
+    }
+    Sample {
+        each,
+        ..Sample::default()
+    }
+}
+
+/// Medians of both sides, as a row.
+fn report(
+    case: &str,
+    unit: &str,
+    (ours, theirs): (&[Sample], &[Sample]),
+    of: impl Fn(&Sample) -> f64,
+) {
+    let mut row = json!({"case": case, "unit": unit, "rounds": ours.len()});
+    let all = |samples: &[Sample], of: &dyn Fn(&Sample) -> f64| median(samples.iter().map(of));
+    let timed = ours.iter().all(|sample| !sample.wall.is_zero());
+    for (prefix, samples) in [("", ours), ("baseline_", theirs)] {
+        if samples.is_empty() {
+            continue;
+        }
+        row[format!("{prefix}value")] = all(samples, &of).into();
+        if timed {
+            row[format!("{prefix}p50_us")] = all(samples, &Sample::p50_us).into();
+            row[format!("{prefix}cpu_us")] = all(samples, &Sample::cpu_us).into();
+        }
+    }
+    if !theirs.is_empty() {
+        row["baseline"] = "redis".into();
+        row["ratio"] = (all(ours, &of) / all(theirs, &of)).into();
+    }
+    say(&row);
+}
+
+/// Shows a row.
+fn say(row: &serde_json::Value) {
+    if asked("--json") {
+        return println!("{row}");
+    }
+    let number = |name: &str| {
+        row[name]
+            .as_f64()
+            .map_or_else(String::new, |n| format!("{n:.1}"))
+    };
+    println!(
+        "{:<52} {:>12} {:<5} {:>8} {:>12}",
+        row["case"].as_str().unwrap(),
+        number("value"),
+        row["unit"].as_str().unwrap(),
+        row["baseline"].as_str().unwrap_or_default(),
+        number("baseline_value"),
+    );
+}
