@@ -63,8 +63,8 @@ impl Mesh {
         done(self.desk.ask(Command::Drain { deadline }).await?)
     }
 
-    /// Lets a shard whose majority is lost for ever, or all such shards, go on with the most advanced
-    /// survivor this node can reach, and marks them as forked for ever.
+    /// Lets a shard whose majority is lost for ever, or all such shards, go on with the most
+    /// advanced survivor this node can reach, and marks them as forked for ever.
     ///
     /// *Unsafe*: stores that were acknowledged may be gone, and should the lost members come back
     /// after all, a tuple may have been taken twice. Ask one node, once.

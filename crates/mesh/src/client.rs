@@ -485,8 +485,8 @@ impl Peer {
             OpState::Delivered => return,
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
-                // Only a leader makes use of them.
-                let few = if leader {
+                // Only a leader makes use of them, and logs them with a take.
+                let few = if leader && op.operation.takes() {
                     slot.client.acks.len().min(ACKS_PER_MESSAGE)
                 } else {
                     0

@@ -1,7 +1,7 @@
 //! Leases in a run: what simulated holders do with theirs, and the books that must add up.
 //!
-//! What is checked: a committed tuple is handed out to nobody afterwards; a tuple is committed once;
-//! of one tuple, a lease asked for later has a higher token; a lease that was followed by another
+//! What is checked: a committed tuple is handed out to nobody afterwards; it is committed once; of
+//! one tuple, a lease asked for later has a higher token; a lease that was followed by another
 //! cannot be committed any more; and all leases end, so that nothing set aside is lost.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,11 +16,12 @@ fn lease(node: &Node, span: &str) -> String {
     taken["lease"].as_str().unwrap().to_owned()
 }
 
-/// Waits until so many takes wait: each is a request here and parked at its home, which is here too.
+/// Waits until so many takes of this test wait. Each is a request here and parked at its home,
+/// which is here too; so is the take of the node's own forest worker.
 fn waits(node: &Node, requests: u64) {
     until(&format!("{requests} requests wait"), || {
         let status = node.cpe(&["mesh", "status", "--json"]).json();
-        status["waiting"].as_u64() == Some(2 * requests)
+        status["waiting"].as_u64() == Some(2 + 2 * requests)
     });
 }
 

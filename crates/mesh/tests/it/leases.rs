@@ -358,6 +358,19 @@ fn an_answered_operation_is_forgotten_once_its_node_has_said_so() {
     assert_eq!(fate, Some(Reply::Fate(Fate::Forgotten)));
 }
 
+/// Acknowledgements that went along with another operation than a take were lost.
+#[test]
+fn an_acknowledgement_is_not_lost_to_an_operation_that_follows_at_once() {
+    let mut net = Net::of(2, true);
+    net.out(1, "v", 1);
+    let taken = net.lease(2, "v", false);
+    let op = net.leased(taken).1.op();
+    net.input(NodeId(2), Input::Received(taken));
+    net.inquire(2, op);
+    let fate = net.inquire(1, op);
+    assert_eq!(fate, Some(Reply::Fate(Fate::Forgotten)));
+}
+
 #[test]
 fn a_take_that_still_waits_is_open_and_goes_on_waiting() {
     let mut net = Net::of(2, true);
