@@ -215,7 +215,12 @@ impl Peer {
         if kept.len() == current.len() && size == current.len() {
             return None;
         }
-        let mut next: Vec<Member> = ranked(shard, kept);
+        // Who is silent may be gone for good: a group that shrinks keeps those that are here, or it
+        // could end as one dead member.
+        let (mut next, silent): (Vec<Member>, Vec<Member>) = ranked(shard, kept)
+            .into_iter()
+            .partition(|member| eligible.contains(member));
+        next.extend(silent);
         next.truncate(size);
         let others = eligible.into_iter().filter(|m| !current.contains(m));
         for member in ranked(shard, others) {

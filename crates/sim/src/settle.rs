@@ -49,6 +49,27 @@ impl World {
         pending.filter(|dot| lives(dot.origin)).count()
     }
 
+    /// Keeps a line for each shard that has stores on their way, and what each node knows of it.
+    fn note_stuck(&mut self) {
+        let mut lines = Vec::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            for shard in node.peer.iter().flat_map(Peer::shards) {
+                let (id, sm, pending) = (shard.id(), shard.sm(), shard.pending().len());
+                if pending > 0 {
+                    let (version, config) = (shard.version(), sm.config());
+                    let before = sm.previous();
+                    let what = format!(
+                        "{pending} on their way in {id}: {version:?} {config:?} {before:?}"
+                    );
+                    lines.push((n, what));
+                }
+            }
+        }
+        for (n, what) in lines {
+            self.note(n, || what);
+        }
+    }
+
     /// A shard whose replicas differ.
     fn difference(&self) -> Option<u16> {
         let mut peers = self.peers();
@@ -77,6 +98,7 @@ impl World {
         }
         let unadmitted = self.unadmitted();
         if unadmitted > 0 {
+            self.note_stuck();
             return Err(Violation::NotAdmitted(unadmitted));
         }
         let open = self.nodes.iter().map(|node| node.open.len()).sum();

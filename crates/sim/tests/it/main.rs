@@ -114,6 +114,13 @@ fn r0039_a_query_may_come_before_the_mesh_is_known() {
     run(39);
 }
 
+/// A group that shrank because a member drained kept one that had just died, alone: with that
+/// one's disk lost too, the shard was lost for ever though one disk of five was.
+#[test]
+fn r0589_a_group_that_shrinks_keeps_members_that_are_there() {
+    run(589);
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {
