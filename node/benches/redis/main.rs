@@ -8,7 +8,7 @@
 //! On our side 1 or 3 processes `cpe node` keep the space, and a node of the library in this
 //! process, home of nothing, is their client, as a program that uses the space has one; each of its
 //! tasks has one operation in flight. On the other side is Debian's `redis-server` with one
-//! connection a task, one command in flight on each: `LPUSH` beside a store, `RPOP` beside a fetch-try,
+//! connection a task, one command in flight: `LPUSH` beside a store, `RPOP` beside a fetch-try,
 //! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
 //! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
