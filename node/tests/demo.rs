@@ -198,7 +198,7 @@ fn node_of(demo: u32, name: &str) -> Option<Pid> {
     Pid::from_raw(i32::try_from(pid).unwrap())
 }
 
-/// Runs the demo and kills one node at a random moment: a while after it has told of a random event.
+/// Runs the demo and kills one node at a random moment: a while after a random event that it tells.
 /// What it said; `None` when it was faster than that.
 fn with_a_death(name: &str, rng: &mut StdRng, report: &str) -> Option<Vec<Value>> {
     let moments = [

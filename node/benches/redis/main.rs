@@ -5,15 +5,15 @@
 //! cargo bench -p cpe-node --bench redis -- [--json] [--quick]
 //! ```
 //!
-//! On our side 1 or 3 processes `cpe node` keep the space, and a node of the library in this process,
-//! home of nothing, is their client, as a program that uses the space has one; each of its tasks has
-//! one operation in flight. On the other side is Debian's `redis-server` with a connection for each
-//! task, one command in flight on each: `LPUSH` beside a store, `RPOP` beside a fetch-try, `BRPOP`
-//! beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
+//! On our side 1 or 3 processes `cpe node` keep the space, and a node of the library in this
+//! process, home of nothing, is their client, as a program that uses the space has one; each of its
+//! tasks has one operation in flight. On the other side is Debian's `redis-server` with one
+//! connection a task, one command in flight: `LPUSH` beside a store, `RPOP` beside a fetch-try,
+//! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
-//! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what is
-//! synced on the disks of a majority of a home group (the only node, or two of three); Redis runs
-//! with `appendfsync always`. Redis is one process, also beside our three.
+//! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
+//! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
+//! runs with `appendfsync always`. Redis is one process, also beside our three.
 //!
 //! Each measure runs both sides alternately, and reports medians. Processor time per operation is
 //! that of the servers alone: node processes, redis-server. Without `redis-server` our figures

@@ -1,4 +1,4 @@
-//! Five real processes under faults, and what their clients saw, judged by the simulator's checkers.
+//! Five real processes under faults; what their clients saw, judged by the simulator's checkers.
 //!
 //! Clients store unique values into variables of every mode and take, look for and find them, each
 //! time at another node. Meanwhile nodes are killed and started again, paused, stopped in order,
@@ -8,7 +8,8 @@
 //! Parting needs network namespaces; where there are none the rest runs without, and says so.
 //!
 //! ```text
-//! CPE_CHAOS_SECONDS=300 CPE_CHAOS_SEED=7 cargo test -p cpe-node --test it chaos::five -- --nocapture
+//! CPE_CHAOS_SECONDS=300 CPE_CHAOS_SEED=7 \
+//!     cargo test -p cpe-node --test it chaos::five -- --nocapture
 //! ```
 //! A seed repeats what is done and asked, not what the machine makes of it. A failure leaves the
 //! logs, the faults and the history in a folder that it names.
@@ -115,7 +116,8 @@ impl Drop for Evidence {
         }
         println!(
             "seed {seed}: logs, faults and history are in {}\nagain: CPE_CHAOS_SEED={seed} \
-             CPE_CHAOS_SECONDS={seconds} cargo test -p cpe-node --test it chaos::five -- --nocapture",
+             CPE_CHAOS_SECONDS={seconds} cargo test -p cpe-node --test it chaos::five -- \
+             --nocapture",
             self.folder.display()
         );
     }
