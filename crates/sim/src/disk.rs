@@ -58,6 +58,11 @@ impl Disk {
         }
     }
 
+    /// No write fails any more that has not failed yet.
+    pub(crate) fn heal(&mut self) {
+        self.failing = Failing::No;
+    }
+
     /// True when the write that ends now is the one that fails.
     pub(crate) fn fails_now(&self) -> bool {
         matches!(self.failing, Failing::At(at) if at <= self.written)

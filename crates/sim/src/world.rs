@@ -363,6 +363,7 @@ impl World {
                 return;
             };
             node.slow_disk.0 = self.now;
+            node.disk.heal();
             // Its end would come in the middle of the next phase.
             if node.is_draining() {
                 self.crash(n, None);
