@@ -13,12 +13,17 @@ impl Peer {
         self.timers
             .set(Timer::Digest, self.now + self.config.digest_interval);
         self.expire_offers();
-        if self.genesis.is_none() || self.links.is_empty() {
+        if self.links.is_empty() {
             return;
         }
         let nth = self.rng.random_range(0..self.links.len());
         if let Some(to) = self.links.iter().nth(nth).copied() {
-            self.send_root(to);
+            if self.genesis.is_some() {
+                self.send_root(to);
+            } else {
+                // The greeting that names the mesh was lost.
+                self.greet(to);
+            }
         }
     }
 

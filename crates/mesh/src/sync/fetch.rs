@@ -101,7 +101,7 @@ pub(super) struct Fetch {
     own: u64,
     /// The replica's own tuples are of no use: all are fetched.
     whole: bool,
-    /// Some of what was fetched belongs to an earlier target.
+    /// Some of what was listed or fetched belongs to an earlier target.
     moved: bool,
     /// Nothing fetched before may be used for another target.
     strict: bool,
@@ -153,13 +153,15 @@ impl Fetch {
             *self = Self::new(from, target, self.own, true);
             return true;
         }
+        // What was listed may have changed, even where there was nothing: a tuple that was taken
+        // then can be back by now.
+        self.moved |= self.listed || !self.got.is_empty();
         if self.listed {
             // All that is newer than the last target is news.
             self.after = self.target.index;
             self.upto = 0;
             self.listed = false;
         }
-        self.moved = !self.got.is_empty();
         self.from = from;
         self.target = target;
         self.outline.clear();

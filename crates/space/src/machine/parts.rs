@@ -28,7 +28,10 @@ impl Sm {
     pub fn take_tuples(&mut self) -> Vec<Live> {
         let mut live = Vec::new();
         self.workspaces.retain(|workspace, variables| {
+            let was_empty = variables.is_empty();
             variables.retain(|_, variable| {
+                // One that holds nothing already is a part of the outline.
+                let keep = variable.is_empty();
                 for (index, tuple) in variable.take() {
                     let workspace = workspace.clone();
                     live.push(Live {
@@ -37,9 +40,9 @@ impl Sm {
                         tuple,
                     });
                 }
-                !variable.is_forgettable()
+                keep || !variable.is_forgettable()
             });
-            !variables.is_empty()
+            was_empty || !variables.is_empty()
         });
         live.sort_unstable_by_key(|live| live.index);
         live
