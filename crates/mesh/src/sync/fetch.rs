@@ -159,9 +159,10 @@ impl Fetch {
         if self.listed {
             // All that is newer than the last target is news.
             self.after = self.target.index;
-            self.upto = 0;
             self.listed = false;
         }
+        // A listing that had an end has it no more: what is newer than that was listed for another.
+        self.upto = 0;
         self.from = from;
         self.target = target;
         self.outline.clear();
