@@ -11,7 +11,7 @@
 //! of three, with stores and takes of three nodes. Between the two snapshots, half of the tuples
 //! that differ were taken and as many were stored. Messages are delivered at once, encoded and
 //! decoded, on one thread: the time is that of both nodes together, with what the returning one
-//! has to write but without the writing. All messages of the catch-up count, in both directions, from
+//! has to write but without the writing. All messages of the catch-up count, both ways, from
 //! the first hash of everything on; not what any two nodes say to each other when they meet. The
 //! bodies are what the tuples and workspaces that are new take encoded.
 
