@@ -35,12 +35,11 @@ fn run(seed: u64) -> Report {
 /// True for such a one.
 fn run_in_time_or_not(seed: u64) -> (Report, bool) {
     let mut scenario = swarm(seed);
-    let late = matches!(
-        World::new(scenario.clone(), seed).run(),
-        Err((Violation::NoProgress { .. }, _))
-    );
-    if !late {
-        return (run(seed), false);
+    match World::new(scenario.clone(), seed).run() {
+        Ok(report) => return (report, false),
+        Err((Violation::NoProgress { .. }, _)) => {}
+        // Again, to be shrunk.
+        Err(_) => return (run(seed), false),
     }
     scenario.progress_seconds = 0.0;
     match World::new(scenario, seed).run() {
