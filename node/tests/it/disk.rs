@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::harness::{Node, Ran, cpe};
 
-/// Mounts a file system of one megabyte that only the node sees, fills it with `$2` bytes, and
+/// Mounts a file system of twelve megabytes that only the node sees, fills it with `$2` bytes, and
 /// starts the node there.
-const SCRIPT: &str = "mount -t tmpfs -o size=1m tmpfs \"$1\" || exit 99
+const SCRIPT: &str = "mount -t tmpfs -o size=12m tmpfs \"$1\" || exit 99
 head -c \"$2\" /dev/zero > \"$1/other\" 2>/dev/null
 exec \"$0\" node --json --api 127.0.0.1:0 --listen /ip4/127.0.0.1/tcp/0 --data \"$1/data\"";
 
@@ -40,7 +40,7 @@ fn on_a_small_disk(test: &str, folder: &Path, taken: &str) -> Option<Command> {
 fn a_node_does_not_start_on_a_full_disk_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let test = "a_node_does_not_start_on_a_full_disk_and_says_why";
-    let Some(mut command) = on_a_small_disk(test, folder.path(), "2000000") else {
+    let Some(mut command) = on_a_small_disk(test, folder.path(), "16000000") else {
         return;
     };
     let ran = Ran::of(command.output().unwrap()).code(1);
@@ -57,8 +57,8 @@ fn a_disk_that_fills_up_ends_the_node_with_a_clear_error() {
     };
     let node = Node::run_as_it_is(command, Arc::clone(&folder));
     let value = format!("\"{}\"", "x".repeat(60_000));
-    // A megabyte at most fits.
-    let refused = (0..40).find(|_| {
+    // A first segment of the log fits, and a second does not.
+    let refused = (0..300).find(|_| {
         let ran = node.cpe(&["space", "store", "w", "x", &value, "--timeout", "20s"]);
         ran.code != Some(0)
     });
