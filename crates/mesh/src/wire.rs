@@ -10,6 +10,7 @@ use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::body::BodyMessage;
 use crate::group::Proposal;
 use crate::recover::Standing;
 
@@ -412,6 +413,8 @@ pub enum Message {
         /// Why it did not, if it did not.
         refused: Option<String>,
     },
+    /// About the body of a large value.
+    Body(BodyMessage),
 }
 
 /// One shard's part of a gossip frame.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Input, RequestId};
+use cpe_mesh::{BodyDone, Input, RequestId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
 use crate::links::Links;
@@ -50,6 +51,11 @@ pub(crate) enum Happening {
         boot: u32,
         token: u64,
         sync: bool,
+    },
+    Worked {
+        node: usize,
+        boot: u32,
+        done: BodyDone,
     },
     LinkUp {
         a: usize,
@@ -113,6 +119,7 @@ pub struct World {
     pub(crate) calm: bool,
     pub(crate) progress: Option<Progress>,
     pub(crate) books: Books,
+    pub(crate) bodies: Bodies,
     pub(crate) record: Record,
     /// Variables whose mode is known to be set, by number.
     pub(crate) declared: BTreeSet<u32>,
@@ -154,6 +161,7 @@ impl World {
             calm: false,
             progress: None,
             books: Books::default(),
+            bodies: Bodies::default(),
             record: Record::default(),
             declared: BTreeSet::new(),
             next_value: 0,
@@ -288,6 +296,11 @@ impl World {
             } => {
                 if self.is_boot(node, boot) {
                     self.written(node, token, sync);
+                }
+            }
+            Happening::Worked { node, boot, done } => {
+                if self.is_boot(node, boot) {
+                    self.worked(node, done);
                 }
             }
             Happening::LinkUp { a, b } => self.link_up(a, b),

@@ -14,8 +14,10 @@ use crate::{
     Session, lease::Leases, variable::Variable, variable_of,
 };
 
+mod bodies;
 mod parts;
 
+pub use bodies::Refers;
 pub use parts::Live;
 
 /// What applying one entry did, for those who wait and watch.
