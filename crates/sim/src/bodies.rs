@@ -418,13 +418,24 @@ impl World {
         lost.map(|(hash, _)| hash)
     }
 
-    /// Bodies on disks that no tuple refers to.
+    /// Bodies on disks that nothing refers to. A store that is known and whose node has lost its disk
+    /// may never be admitted: it refers to its bodies as long as it is known.
     pub(crate) fn stray_bodies(&self) -> usize {
         if self.scenario.workload.bodies == 0.0 {
             return 0;
         }
         let live = self.live_bodies();
-        let all = self.nodes.iter().flat_map(|node| node.shelf.whole.keys());
-        all.filter(|hash| !live.contains_key(*hash)).count()
+        let mut strays = 0;
+        for node in &self.nodes {
+            let shards = node.peer.iter().flat_map(cpe_mesh::Peer::shards);
+            let known = shards.flat_map(|shard| shard.pending().values());
+            let known: BTreeSet<BlobHash> = known
+                .flat_map(|item| item.tuple.blobs())
+                .map(|blob| blob.hash())
+                .collect();
+            let stray = |hash: &&BlobHash| !live.contains_key(*hash) && !known.contains(*hash);
+            strays += node.shelf.whole.keys().filter(stray).count();
+        }
+        strays
     }
 }
