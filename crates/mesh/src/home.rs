@@ -224,7 +224,7 @@ impl Home {
         let decided = sm.admitted(origin);
         let mut last = self.admits.get(&origin).copied().unwrap_or(0).max(decided);
         for (n, Item { workspace, tuple }) in (first..).zip(items) {
-            if n != last + 1 {
+            if n != last + 1 && holds(Guard::NextOfOrigin) {
                 if n > last {
                     break;
                 }

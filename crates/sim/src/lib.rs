@@ -52,5 +52,5 @@ pub use queue::EventQueue;
 pub use scenario::{MAX_NODES, MAX_SECONDS, Scenario, ScenarioError, Workload};
 pub use schedule::{Fault, MAX_FAULTS, Planned, Schedule};
 pub use shrink::{Shrunk, shrink, shrink_by};
-pub use swarm::swarm;
+pub use swarm::{Profile, swarm};
 pub use world::World;

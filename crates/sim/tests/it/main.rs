@@ -7,7 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use cpe_sim::{
-    Faults, Report, Scenario, Schedule, Violation, Workload, World, shrink, shrink_by, swarm,
+    Faults, Profile, Report, Scenario, Schedule, Violation, Workload, World, shrink, shrink_by,
+    swarm,
 };
 
 fn run(seed: u64) -> Report {
@@ -211,7 +212,10 @@ fn one_seed() {
         run(0);
         return;
     };
-    let scenario = swarm(seed);
+    let profile = std::env::var("CPE_SIM_PROFILE").unwrap_or_default();
+    let named = |one: &Profile| one.to_string() == profile;
+    let profile = Profile::ALL.into_iter().find(named).unwrap_or_default();
+    let scenario = profile.scenario(seed);
     println!("{scenario:#?}");
     let mut schedule = Schedule::draw(&scenario, seed);
     if let Ok(keep) = std::env::var("CPE_SIM_KEEP") {
