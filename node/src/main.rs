@@ -17,6 +17,8 @@ mod forest;
 mod kinds;
 mod logging;
 mod output;
+#[cfg(unix)]
+mod processes;
 mod remote;
 
 use std::process::ExitCode;

@@ -320,11 +320,13 @@ impl Membership {
     }
 
     /// Joins the mesh that `to`, a node we have a link to, belongs to. Repeated every second, at
-    /// most 30 times, until it answers.
+    /// most 30 times, until it answers. In a large mesh a member that is up is not greeted: with a
+    /// link to everybody each would be answered with the list of all.
     pub fn announce(&mut self, now: Duration, to: NodeId) {
         self.now = self.now.max(now);
         let room = self.joins.len() < JOINS_MAX || self.joins.contains_key(&to);
-        if self.phase != Phase::Running || to == self.node() || !room {
+        let is_known = self.told.len() > DIRECT_WANTS_MAX && self.is_up(to);
+        if self.phase != Phase::Running || to == self.node() || !room || is_known {
             return;
         }
         self.joins.insert(to, JOIN_ATTEMPTS);

@@ -85,6 +85,17 @@ pub enum Mutant {
 }
 
 #[cfg(feature = "mutants")]
+impl Mutant {
+    /// The guard of a peer with this name: what tests are told to leave out.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = Guard::ALL.into_iter();
+        let guard = all.find(|guard| format!("{guard:?}") == name)?;
+        Some(Self::Mesh(guard))
+    }
+}
+
+#[cfg(feature = "mutants")]
 thread_local! {
     static OFF: Cell<Option<Mutant>> = const { Cell::new(None) };
 }

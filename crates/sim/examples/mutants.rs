@@ -50,8 +50,9 @@ enum By {
     Mesh(Profile, u64, u64),
     /// One home group by itself (`crates/consensus/tests/sim`). The same.
     Group(u64, u64),
-    /// A test of a package, which passes with the guard and fails without it.
-    Test(&'static str, &'static str),
+    /// A test, which passes with the guard and fails without it: where `cargo test` finds it, and
+    /// its name.
+    Test(&'static [&'static str], &'static str),
 }
 
 /// A guard, the rule it enforces, and what has to notice when it is gone.
@@ -81,11 +82,15 @@ const fn mixed(seed: u64, within: u64) -> By {
 }
 
 const fn consensus_test(name: &'static str) -> By {
-    By::Test("cpe-consensus", name)
+    By::Test(&["--package", "cpe-consensus", "--lib"], name)
+}
+
+const fn mesh_unit_test(name: &'static str) -> By {
+    By::Test(&["--package", "cpe-mesh", "--lib"], name)
 }
 
 const fn mesh_test(name: &'static str) -> By {
-    By::Test("cpe-mesh", name)
+    By::Test(&["--package", "cpe-mesh", "--test", "it"], name)
 }
 
 use By::{Group, Mesh as Peers};
@@ -93,45 +98,89 @@ use By::{Group, Mesh as Peers};
 /// All guards, in the order of the rules.
 const EXPECTED: [Expected; 40] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
-    home("R2", Home::Lead, consensus_test("TODO")),
+    home(
+        "R2",
+        Home::Lead,
+        consensus_test("tests::election::a_leader_that_hears_of_a_higher_one_stops_at_once"),
+    ),
     home("R3", Home::PromiseFirst, Group(46, 100)),
     home("R4", Home::NoClamp, Group(23, 100)),
-    home("R4", Home::FreshBallot, consensus_test("TODO")),
+    home(
+        "R4",
+        Home::FreshBallot,
+        consensus_test(
+            "tests::replication::a_candidate_that_caught_up_starts_over_with_a_fresh_ballot",
+        ),
+    ),
     home("R4", Home::OwnCount, Group(3_702, 5_000)),
     home("R5", Home::HighestBallot, Group(5, 100)),
-    home("R5", Home::Splice, consensus_test("TODO")),
+    home(
+        "R5",
+        Home::Splice,
+        consensus_test("tests::replication::a_promised_suffix_is_spliced_by_index"),
+    ),
     home("R6", Home::NoShorten, Group(6, 50)),
-    home("R7", Home::SameBallot, consensus_test("TODO")),
+    home(
+        "R7",
+        Home::SameBallot,
+        consensus_test("tests::replication::entries_are_accepted_only_under_the_ballot_of_the_log"),
+    ),
     home("R8", Home::CountBallot, Group(272, 500)),
     home("R8", Home::Durable, Group(1, 10)),
     home("R8", Home::OwnDisk, Group(1, 10)),
     mesh("R8", Mesh::DiskBeforeWord, mixed(1, 50)),
-    home("R9", Home::StepDown, consensus_test("TODO")),
+    home(
+        "R9",
+        Home::StepDown,
+        consensus_test(
+            "tests::replication::a_leader_that_meets_more_decided_than_it_has_steps_down",
+        ),
+    ),
     home("R10", Home::Remember, mixed(1, 50)),
     mesh("R10", Mesh::KeepVote, mixed(1, 50)),
     home("R11", Home::Seal, Group(1, 50)),
-    mesh("R11", Mesh::TellNext, mesh_test("TODO")),
+    mesh(
+        "R11",
+        Mesh::TellNext,
+        mesh_test(
+            "groups::a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped",
+        ),
+    ),
     home("R12", Home::HoldState, Group(2, 50)),
-    home("R12", Home::ForgetTail, consensus_test("TODO")),
+    home(
+        "R12",
+        Home::ForgetTail,
+        consensus_test("tests::epochs::opening_writes_the_record_first_and_forgets_the_old_tail"),
+    ),
     home("R13", Home::Joined, Group(46, 100)),
-    home("R13", Home::Heard, consensus_test("TODO")),
+    home(
+        "R13",
+        Home::Heard,
+        consensus_test("tests::epochs::an_epoch_is_opened_once_by_members_with_its_state"),
+    ),
     home("R13", Home::VoteOn, Group(35, 100)),
     mesh("R13", Mesh::NewestHome, mixed(5, 50)),
-    mesh("R15", Mesh::LifeFirst, Peers(Profile::Restarts, 1, 0)),
-    mesh("R15", Mesh::AskAgain, mixed(1, 0)),
+    mesh("R15", Mesh::LifeFirst, Peers(Profile::Restarts, 20, 200)),
+    mesh("R15", Mesh::AskAgain, mixed(2, 50)),
     mesh("R15", Mesh::DecidedFirst, mixed(2, 50)),
     space("R15", Space::OneOutcome, mixed(235, 1_000)),
     mesh("R16", Mesh::OutboxFirst, mixed(1, 50)),
     mesh("R16", Mesh::SendAgain, mixed(4, 50)),
-    mesh("R16", Mesh::NextOfOrigin, mixed(1, 0)),
-    mesh("R17", Mesh::ParkAgain, mesh_test("TODO")),
+    mesh("R16", Mesh::NextOfOrigin, mixed(1, 50)),
+    mesh(
+        "R17",
+        Mesh::ParkAgain,
+        mesh_unit_test(
+            "home::tests::a_waiting_take_that_missed_is_parked_again_before_those_that_came_later",
+        ),
+    ),
     mesh("R18", Mesh::LogCancel, mixed(6, 50)),
     mesh("R18", Mesh::LateOutcome, mixed(6, 50)),
     mesh("R18", Mesh::GiveBack, mixed(1, 50)),
     space("R18", Space::CancelledFirst, mixed(62, 300)),
     space("R18", Space::OldPlace, mixed(3, 50)),
     mesh("R19", Mesh::DecideEmpty, mixed(2, 50)),
-    mesh("R19", Mesh::ConfirmLead, Peers(Profile::Elections, 1, 0)),
+    mesh("R19", Mesh::ConfirmLead, Peers(Profile::Elections, 6, 50)),
 ];
 
 /// Seeds after the one that is known, when only those are run: what it shows may have moved.
@@ -267,11 +316,12 @@ fn look(expected: &Expected, args: &Args) -> Option<String> {
                 Some(format!("one group | {seed} | {what}"))
             })
         }
-        By::Test(package, test) => {
+        By::Test(place, test) => {
             let guard = name(expected.mutant);
             let guard = guard.rsplit("::").next().unwrap_or_default();
-            let noticed = passes(package, test, None) && !passes(package, test, Some(guard));
-            noticed.then(|| format!("a test of {package} | - | `{test}` fails"))
+            let noticed = passes(place, test, None) && !passes(place, test, Some(guard));
+            let test = test.rsplit("::").next().unwrap_or_default();
+            noticed.then(|| format!("a test | - | `{test}` fails"))
         }
     }
 }
@@ -291,26 +341,14 @@ fn broken(run: impl FnOnce() -> Option<String>) -> Option<String> {
 }
 
 /// Whether a test passes, with a guard taken out or none.
-fn passes(package: &str, test: &str, without: Option<&str>) -> bool {
+fn passes(place: &[&str], test: &str, without: Option<&str>) -> bool {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args([
-        "test",
-        "--quiet",
-        "--package",
-        package,
-        "--features",
-        "mutants",
-    ]);
+    command.args(["test", "--quiet", "--features", "mutants"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    // Unit tests, or the one program of integration tests.
-    let target = match package {
-        "cpe-consensus" => ["--lib", "--no-fail-fast"],
-        _ => ["--test", "it"],
-    };
-    command.args(target).args(["--", "--exact", test]);
+    command.args(place).args(["--", "--exact", test]);
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(guard) = without {
         command.env("CPE_WITHOUT", guard);

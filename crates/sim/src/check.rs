@@ -142,6 +142,17 @@ pub enum Violation {
     /// Takes that were given up hold what they may have taken.
     #[error("{0} takes that were given up were not settled after all was healed")]
     Unsettled(usize),
+    /// Real nodes did not come to rest.
+    #[error("the mesh was not at rest {seconds} s after the faults' end: {last}")]
+    NotAtRest {
+        /// The bound.
+        seconds: u64,
+        /// What kept it.
+        last: String,
+    },
+    /// A real node said what none may say.
+    #[error("{0}")]
+    Strange(String),
     /// A peer reported that histories differ.
     #[error("two histories of shard {0} differ")]
     Diverged(u16),

@@ -42,6 +42,7 @@ mod scenario;
 mod schedule;
 mod settle;
 mod shrink;
+mod spread;
 mod swarm;
 mod work;
 mod world;

@@ -73,13 +73,17 @@ impl Membership {
     }
 
     pub(super) fn offer_cards(&mut self) {
-        let active: Vec<NodeId> = self.swim.iter_members().map(|m| m.id().node).collect();
-        if active.is_empty() {
+        let active = self.swim.num_members();
+        if active == 0 {
             // Nobody to tell: the next one to come up sets this off again.
             return;
         }
         let frame = wire::digest_frame(&self.cards.take_hot());
-        for to in self.pick(&active, self.config.gossip_fanout) {
+        let fanout = self.config.gossip_fanout.min(active);
+        let chosen = index::sample(&mut self.rng, active, fanout);
+        let nth = |at| self.swim.iter_members().nth(at).map(|m| m.id().node);
+        let chosen: Vec<NodeId> = chosen.into_iter().filter_map(nth).collect();
+        for to in chosen {
             self.send(to, frame.clone());
         }
         self.wake_for_cards();

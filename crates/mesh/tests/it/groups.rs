@@ -240,3 +240,25 @@ fn an_idle_mesh_whose_groups_have_moved_is_quiet() {
     let quiet = sent(&mut net) - before;
     assert!(quiet < 4_000, "{quiet} messages");
 }
+
+/// Rule R11: the seal is published by gossip too, but that may be lost, and takes its time.
+#[test]
+fn a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped() {
+    let mut net = Net::of(0, true);
+    for n in 1..=2 {
+        net.start_with(n, |config| {
+            config.group_size = 1;
+            config.feed_interval = Duration::from_secs(60);
+            config.digest_interval = Duration::from_secs(60);
+        });
+    }
+    net.link_all();
+    net.pass(Duration::from_secs(5));
+    let deadline = Duration::from_secs(10);
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(Duration::from_secs(5));
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    for info in shards(&mut net, 2) {
+        assert_eq!(info.leader, Some(NodeId(2)), "{info:?}");
+    }
+}

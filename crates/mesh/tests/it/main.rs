@@ -34,10 +34,7 @@ fn member(n: u64) -> Member {
 /// `cargo xtask mutants` looks that it does.
 #[cfg(feature = "mutants")]
 fn left_out() -> Option<cpe_mesh::Mutant> {
-    let name = std::env::var("CPE_WITHOUT").ok()?;
-    let mut all = cpe_mesh::Guard::ALL.into_iter();
-    let guard = all.find(|guard| format!("{guard:?}") == name)?;
-    Some(cpe_mesh::Mutant::Mesh(guard))
+    cpe_mesh::Mutant::named(&std::env::var("CPE_WITHOUT").ok()?)
 }
 
 /// Sees each message on its way: who sends it, to whom, and what; gives back what arrives.
