@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::run::{answers, cargo, print, run, say, timed};
 use crate::workspace::Root;
-use crate::{setup, test, tidy};
+use crate::{setup, sim, test, tidy};
 
 /// Set by the public workflow, which can reach the database of known vulnerabilities.
 const ADVISORIES: &str = "CPE_CI_ADVISORIES";
@@ -21,13 +21,16 @@ enum Outcome {
 type Step = (&'static str, fn(&Root) -> Result<Outcome>);
 
 /// Cheap ones first, so that a slip is told in seconds.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", format),
     ("tidy", |root| tidy::tidy(root).map(|()| Outcome::Passed)),
     ("setup", |root| setup::setup(root).map(|()| Outcome::Passed)),
     ("clippy", clippy),
     ("docs", docs),
     ("test", |root| test::test(root).map(|()| Outcome::Passed)),
+    ("mutants", |root| {
+        sim::quick_mutants(root).map(|()| Outcome::Passed)
+    }),
     ("deny", deny),
 ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_consensus::MAX_TAIL;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in};
 use cpe_tuple::Tuple;
 
 use crate::boot;
@@ -147,7 +147,7 @@ impl Peer {
 
     /// Adds a tuple: the outbox first, then the home (rule R16).
     pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
-        let shard = self.shard_for(&workspace, &variable_of(&tuple));
+        let shard = self.shard_for(&workspace, variable_in(&tuple));
         let origin = self.me;
         let item = Item { workspace, tuple };
         let Some(slot) = self.slot(shard) else { return };

@@ -130,6 +130,9 @@ impl Peer {
 
     /// A tuple has come into the local replica: whoever waits for it looks again.
     pub(crate) fn wake_readers(&mut self, workspace: &Name, tuple: &Tuple) {
+        if self.readers.is_empty() {
+            return;
+        }
         let variable = cpe_space::variable_of(tuple);
         for key in [Some(variable), None] {
             let Some(readers) = self.readers.get(&(workspace.clone(), key)) else {

@@ -121,7 +121,17 @@ impl Peer {
             self.reply(request, Reply::Failed(Failure::Busy(why)));
             return;
         }
-        if let Some(deadline) = command.deadline() {
+        let at_once = matches!(
+            command,
+            Command::Read {
+                wait: false,
+                fresh: false,
+                ..
+            }
+        );
+        if let Some(deadline) = command.deadline()
+            && !at_once
+        {
             self.timers
                 .set_if_none(Timer::Deadline(request), self.now + deadline);
         }

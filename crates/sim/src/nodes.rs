@@ -26,6 +26,7 @@ pub(crate) struct SimNode {
     pub(crate) clock: Clock,
     /// Counts its starts: what was under way for an earlier one is void.
     pub(crate) boot: u32,
+    /// When it will be woken next.
     waking: Option<Duration>,
     /// Writes take up to the second while it is not yet the first.
     pub(crate) slow_disk: (Duration, Duration),
@@ -291,13 +292,18 @@ impl World {
     }
 
     pub(crate) fn wake(&mut self, n: usize) {
-        if let Some(node) = self.nodes.get_mut(n) {
-            node.waking = None;
-            if node.held.is_some() {
-                return;
-            }
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        // One that was put off, by an earlier one, would set off another for ever.
+        if node.waking != Some(now) {
+            return;
         }
-        self.input(n, Input::Tick);
+        node.waking = None;
+        if node.held.is_none() {
+            self.input(n, Input::Tick);
+        }
     }
 
     pub(crate) fn input(&mut self, n: usize, input: Input) {
@@ -362,10 +368,9 @@ impl World {
         };
         let boot = node.boot;
         if let Some(wake) = node.peer.as_ref().and_then(Peer::next_wake) {
-            let wake = node.clock.reaches(wake);
-            if node.waking.is_none_or(|at| wake < at) {
-                node.waking = Some(wake);
-                let at = wake.max(self.now);
+            let at = node.clock.reaches(wake).max(self.now);
+            if node.waking.is_none_or(|waking| at < waking) {
+                node.waking = Some(at);
                 self.at(at, Happening::Wake { node: n, boot });
             }
         }

@@ -384,7 +384,7 @@ fn show_one(ran: &Ran<'_>) -> Result<(), Fault> {
     ))?;
     let seconds = ran.reports().map(|report| report.seconds).sum::<f64>() as u64;
     let rows = [
-        ("virtual seconds", seconds),
+        ("seconds", seconds),
         ("messages", ran.sum(|report| report.messages)),
         ("stores", ran.sum(|report| report.stores)),
         ("acknowledged", ran.sum(|report| report.acknowledged)),
