@@ -4,6 +4,10 @@
 //! SIGSTOP), the same shares of requests, through the HTTP API; and the same judge of what the
 //! clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
 //! asked, not what the machine makes of it.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value gives null for what it has not; it does not panic"
+)]
 
 pub(crate) mod client;
 mod left_out;
@@ -90,7 +94,7 @@ pub(crate) fn run(
     let faults = folder.join("faults.txt");
     let what = format!("cannot write {}", faults.display());
     std::fs::write(faults, schedule.to_string()).about(what)?;
-    let ended = run.to_the_end(schedule)?;
+    let ended = run.go(schedule)?;
     run.keep_history(folder)?;
     Ok(ended.map(|()| run.report))
 }
@@ -108,7 +112,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn to_the_end(&mut self, schedule: &Schedule) -> Result<Result<(), Violation>, Fault> {
+    fn go(&mut self, schedule: &Schedule) -> Result<Result<(), Violation>, Fault> {
         for n in 0..self.scenario.nodes {
             self.nodes.start(n)?;
             let said = self.wait(FORMED_WITHIN, |run| run.speaks(n));

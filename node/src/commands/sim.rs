@@ -134,13 +134,16 @@ pub(crate) fn run(command: SimCommand, common: &Common) -> Result<Status, Fault>
     }
 }
 
+/// The runs of one scenario, by seed.
+type Ended = Vec<(u64, Result<Report, Violation>)>;
+
 /// What the runs of one scenario came to.
 #[derive(Debug)]
 struct Ran<'a> {
     file: &'a Path,
     scenario: Scenario,
     /// In order of seeds; ends early when one failed.
-    ended: Vec<(u64, Result<Report, Violation>)>,
+    ended: Ended,
     /// What the engine could not do of what the scenario asks for, in any of the runs.
     left_out: BTreeSet<String>,
 }
@@ -249,7 +252,7 @@ fn run_seeds(
     (low, high): (u64, u64),
     keep: Option<&[usize]>,
     bar: &ProgressBar,
-) -> Vec<(u64, Result<Report, Violation>)> {
+) -> Ended {
     let next = AtomicU64::new(low);
     let broken = AtomicBool::new(false);
     let ended = Mutex::new(Vec::new());
@@ -292,14 +295,16 @@ fn run_processes(
     report: Option<&Path>,
     left_out: &mut BTreeSet<String>,
     bar: &ProgressBar,
-) -> Result<Vec<(u64, Result<Report, Violation>)>, Fault> {
+) -> Result<Ended, Fault> {
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let own = tempfile::tempdir().about("cannot make a folder for the nodes")?;
     let mut ended = Vec::new();
     for seed in low..high {
         let schedule = schedule(scenario, seed, keep);
         left_out.extend(crate::processes::left_out(scenario, &schedule));
-        let folder = report.unwrap_or(own.path()).join(format!("{stem}-{seed}"));
+        let folder = report
+            .unwrap_or_else(|| own.path())
+            .join(format!("{stem}-{seed}"));
         if folder.exists() {
             let what = format!("{} is there already", folder.display());
             return Err(Fault::failed(what).next("name another folder with --report"));
@@ -324,7 +329,7 @@ fn run_processes(
     _: Option<&Path>,
     _: &mut BTreeSet<String>,
     _: &ProgressBar,
-) -> Result<Vec<(u64, Result<Report, Violation>)>, Fault> {
+) -> Result<Ended, Fault> {
     let what = "processes cannot be killed, stopped and paused by signals on this system";
     Err(Fault::failed(what).next("run it with --engine virtual"))
 }

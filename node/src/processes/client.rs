@@ -2,6 +2,10 @@
 //!
 //! Each request has a connection of its own, so that it is known whether it was sent. What was not
 //! answered counts as something that may have happened.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value gives null for what it has not; it does not panic"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -113,13 +117,8 @@ impl Ask {
     fn form(self, variable: &str, within: Duration) -> (&'static str, Value) {
         let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let template = json!([variable, {"?": "int"}]);
-        let matching = |fresh: bool| {
-            let mut body = json!({"template": template, "timeout_ms": timeout_ms});
-            if fresh {
-                body["fresh"] = Value::Bool(true);
-            }
-            body
-        };
+        let matching =
+            |fresh: bool| json!({"template": template, "timeout_ms": timeout_ms, "fresh": fresh});
         match self {
             Self::Store { value, ack } => {
                 let tuple = json!([variable, value]);
