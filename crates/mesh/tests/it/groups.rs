@@ -195,6 +195,57 @@ fn a_drained_member_leaves_every_group() {
     assert_eq!(value(&net, taken), Some(1));
 }
 
+/// It hears one member's heartbeats and nothing else, as on a link that works one way; meanwhile
+/// the group is led by another, and ends. What it last heard of that member must not count for ever.
+#[test]
+fn a_leader_that_missed_the_end_of_its_epoch_steps_down_and_learns() {
+    let variables = ["a", "b", "c", "d", "e", "f"];
+    let mut net = grown();
+    for variable in variables {
+        net.out(1, variable, 0);
+    }
+    net.pass(SECOND);
+    let deaf = leader_of(&mut net, "a");
+    let others: Vec<u64> = (1..=3).filter(|n| *n != deaf).collect();
+    let (next, between) = (others[0], others[1]);
+    net.wire = Some(Box::new(move |from, to, bytes| {
+        let heartbeats = matches!(
+            Message::decode(&bytes),
+            Ok(Message::HbReq { .. } | Message::HbRep { .. } | Message::Swim(_))
+        );
+        let cut = (from, to) == (deaf, next) || (from, to) == (next, deaf);
+        let lost = cut || ((from, to) == (between, deaf) && !heartbeats);
+        (!lost).then_some(bytes)
+    }));
+    net.pass(3 * SECOND);
+    let deadline = Duration::from_secs(5);
+    net.ask(next, Command::Drain { deadline });
+    net.pass(deadline);
+    net.kill(next);
+    net.wire = None;
+    net.pass(Duration::from_secs(4));
+    for variable in variables {
+        for n in [deaf, between] {
+            let stored = net.out(n, variable, 1);
+            let taken = net.take(n, variable, false);
+            net.pass(Duration::from_millis(900));
+            let (stored, taken) = (net.reply(stored), net.reply(taken));
+            assert!(
+                matches!(stored, Some(Reply::Stored { .. })),
+                "{variable} through {n}: {stored:?}"
+            );
+            assert!(
+                matches!(taken, Some(Reply::Tuple(Some(_)))),
+                "{variable} through {n}: {taken:?}"
+            );
+        }
+    }
+    let (a, b) = (shards(&mut net, deaf), shards(&mut net, between));
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!((a.epoch, &a.members), (b.epoch, &b.members));
+    }
+}
+
 #[test]
 fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
     let mut net = Net::of(4, true);
