@@ -196,7 +196,8 @@ fn a_drained_member_leaves_every_group() {
 }
 
 /// It hears one member's heartbeats and nothing else, as on a link that works one way; meanwhile
-/// the group is led by another, and ends. What it last heard of that member must not count for ever.
+/// the group is led by another, and ends. What it last heard of that member must not count for
+/// ever.
 #[test]
 fn a_leader_that_missed_the_end_of_its_epoch_steps_down_and_learns() {
     let variables = ["a", "b", "c", "d", "e", "f"];
