@@ -381,7 +381,8 @@ impl Driver {
         match &target {
             // Who cannot join wants to know why, and not every second.
             Target::Bootstrap(address) if refused.is_none() && failures.is_power_of_two() => {
-                tracing::warn!(%address, %error, failures, "no node answers at a bootstrap address");
+                let what = "no node answers at a bootstrap address";
+                tracing::warn!(%address, %error, failures, "{what}");
             }
             _ => tracing::debug!(?target, %error, failures, "a dial failed"),
         }

@@ -152,7 +152,8 @@ impl Crowd {
     }
 
     /// Waits until every shard has a home group of three, where there are as many nodes: from then
-    /// on the mesh can do without any one of them. It takes some ten seconds and shows how far it is.
+    /// on the mesh can do without any one of them. It takes some ten seconds and shows how far it
+    /// is.
     ///
     /// # Errors
     /// As [`meet`](Self::meet).
