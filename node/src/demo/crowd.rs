@@ -174,7 +174,7 @@ impl Crowd {
             shown
                 .borrow_mut()
                 .get_or_insert_with(|| voice.progress("homes", wanted))
-                .at(homes.min(wanted), "three for each part of the space")?;
+                .at(homes.min(wanted), "three for each shard")?;
             Ok(homes >= wanted)
         };
         let what = "the home groups did not all grow to three members";
