@@ -247,6 +247,37 @@ fn a_leader_that_missed_the_end_of_its_epoch_steps_down_and_learns() {
     }
 }
 
+/// Two members leave at once when the third has just died: with two nodes left the next group is of
+/// one, and that must not be the dead one.
+#[test]
+fn a_group_whose_other_members_leave_does_not_end_as_the_silent_one() {
+    let mut net = Net::of(5, true);
+    net.out(1, "a", 1);
+    net.pass(Duration::from_secs(6));
+    let all = shards(&mut net, 1);
+    let leader = leader_of(&mut net, "a");
+    let info = all.iter().find(|info| info.leader == Some(NodeId(leader)));
+    let members: Vec<u64> = info.unwrap().members.iter().map(|m| m.node.0).collect();
+    let silent = *members.iter().find(|n| **n != leader).unwrap();
+    net.kill(silent);
+    let deadline = Duration::from_secs(5);
+    let leaving: Vec<u64> = members.into_iter().filter(|n| *n != silent).collect();
+    for n in &leaving {
+        net.ask(*n, Command::Drain { deadline });
+    }
+    net.pass(deadline);
+    for n in &leaving {
+        net.kill(*n);
+    }
+    net.pass(Duration::from_secs(3));
+    let left: Vec<u64> = net.peers.keys().map(|node| node.0).collect();
+    assert_eq!(left.len(), 2);
+    for info in shards(&mut net, left[0]) {
+        let there = |member: &cpe_membership::Member| left.contains(&member.node.0);
+        assert!(info.members.iter().any(there), "{info:?}");
+    }
+}
+
 #[test]
 fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
     let mut net = Net::of(4, true);

@@ -133,6 +133,13 @@ fn r1572_a_leader_that_missed_the_end_of_its_epoch_learns_of_it() {
     run(1572);
 }
 
+/// Two of three members drained, the third had just died and lost its disk, and the group of one
+/// that was left for the two other nodes was the dead one.
+#[test]
+fn r9965_a_group_does_not_shrink_onto_a_silent_member() {
+    run(9965);
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {
