@@ -21,13 +21,15 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::Notify,
     time::{Instant, Sleep},
 };
 
 use crate::{
-    ActorId, AskError, ExitReason, Options, System, Terminated, TimerId,
+    ActorId, ExitReason, Options, Poisoned, System, Terminated, TimerId,
     control::Control,
+    envelope::Envelope,
+    siblings::Halt,
     timers::{Due, Payload, Timers},
 };
 
@@ -41,23 +43,32 @@ const KEPT_SLOTS: usize = 64;
 /// The most actors that may watch one actor.
 pub const MAX_WATCHERS: usize = 65_536;
 
-pub(crate) type Answer<R> = Result<R, Box<AskError>>;
-
-pub(crate) struct Envelope<M, R> {
-    pub(crate) message: M,
-    pub(crate) reply: Option<oneshot::Sender<Answer<R>>>,
-}
+/// Poisoned messages that wait to be given back to one actor, at most; more are dead letters only.
+pub const MAX_RETURNED: usize = 1_024;
 
 /// A system message that the actor is told in order.
 pub(crate) enum Notice {
     Terminated(Terminated),
-    ChildFailed { child: String, reason: String },
+    ChildFailed {
+        child: String,
+        reason: String,
+    },
+    /// A linked actor failed.
+    Linked {
+        id: ActorId,
+        actor: String,
+        reason: String,
+    },
+    /// A message it sent was poison.
+    Returned(Poisoned),
 }
 
 /// What the actor does next.
 pub(crate) enum Next<M, R> {
     Stop(ExitReason),
-    Notice(Notice),
+    /// Begin anew together with a sibling that failed.
+    Halt(Box<Halt>),
+    Notice(Box<Notice>),
     Message(Envelope<M, R>),
     /// A timer's function panicked.
     Broken(String),
@@ -78,6 +89,11 @@ struct Stop {
 /// Parts that an ordinary actor never needs.
 struct Extra<M> {
     notices: VecDeque<Notice>,
+    /// Those of `notices` that give a message back.
+    returned: usize,
+    links: Vec<(ActorId, Weak<dyn Control>)>,
+    halt: Option<Box<Halt>>,
+    stashed: usize,
     watchers: Vec<(ActorId, Weak<dyn Control>)>,
     timers: Timers<M>,
     last_error: Option<String>,
@@ -93,6 +109,10 @@ impl<M> Default for Extra<M> {
     fn default() -> Self {
         Self {
             notices: VecDeque::new(),
+            returned: 0,
+            links: Vec::new(),
+            halt: None,
+            stashed: 0,
             watchers: Vec::new(),
             timers: Timers::default(),
             last_error: None,
@@ -175,16 +195,41 @@ pub(crate) struct Shared<M, R> {
 /// The actor's own side of its mailbox.
 pub(crate) struct Local<M, R> {
     batch: VecDeque<Envelope<M, R>>,
+    /// Messages that come first, as they were taken before.
+    again: Option<Box<Again<M, R>>>,
     taken: u64,
     next_due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
     turn: u32,
 }
 
+struct Again<M, R>(VecDeque<Envelope<M, R>>);
+
+impl<M, R> Local<M, R> {
+    /// Has these handled next.
+    pub(crate) fn put_back(&mut self, mut messages: VecDeque<Envelope<M, R>>) {
+        if let Some(again) = &mut self.again {
+            messages.append(&mut again.0);
+        }
+        if !messages.is_empty() {
+            self.again = Some(Box::new(Again(messages)));
+        }
+    }
+
+    fn pop_again(&mut self) -> Option<Envelope<M, R>> {
+        let envelope = self.again.as_mut()?.0.pop_front();
+        if envelope.is_none() {
+            self.again = None;
+        }
+        envelope
+    }
+}
+
 impl<M, R> Default for Local<M, R> {
     fn default() -> Self {
         Self {
             batch: VecDeque::new(),
+            again: None,
             taken: 0,
             next_due: None,
             sleep: None,
@@ -304,7 +349,22 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// Runs `change` on the parts for system messages and wakes the actor.
     fn urge<T>(&self, change: impl FnOnce(&mut Extra<M>) -> T) -> T {
-        let mut queue = self.lock();
+        self.urge_locked(self.lock(), change)
+    }
+
+    /// As [`urge`](Self::urge), but an actor that has ended is left alone.
+    fn urge_living(&self, change: impl FnOnce(&mut Extra<M>)) {
+        let queue = self.lock();
+        if !queue.ended {
+            self.urge_locked(queue, change);
+        }
+    }
+
+    fn urge_locked<T>(
+        &self,
+        mut queue: MutexGuard<'_, Queue<M, R>>,
+        change: impl FnOnce(&mut Extra<M>) -> T,
+    ) -> T {
         let result = change(queue.extra());
         self.urgent.store(true, Ordering::Release);
         queue.idle = false;
@@ -325,10 +385,45 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     }
 
     pub(crate) fn notify(&self, notice: Notice) {
-        if self.lock().ended {
-            return;
+        self.urge_living(|extra| {
+            if matches!(notice, Notice::Returned(_)) {
+                if extra.returned >= MAX_RETURNED {
+                    return;
+                }
+                extra.returned += 1;
+            }
+            extra.notices.push_back(notice);
+        });
+    }
+
+    /// Asks the actor to begin anew in its turn; dropping the request tells that it cannot.
+    pub(crate) fn request_halt(&self, halt: Halt) {
+        self.urge_living(|extra| extra.halt = Some(Box::new(halt)));
+    }
+
+    /// Whether a stop was asked for, rather than a halt.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        let queue = self.lock();
+        queue
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.stop.is_some())
+    }
+
+    /// Ready with a stop or a halt, whatever its deadline.
+    pub(crate) fn poll_order(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
+        let mut queue = self.lock();
+        if let Some(extra) = &mut queue.extra {
+            if let Some(stop) = &extra.stop {
+                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            }
+            if let Some(halt) = extra.halt.take() {
+                return Poll::Ready(Next::Halt(halt));
+            }
         }
-        self.urge(|extra| extra.notices.push_back(notice));
+        register(&mut queue.waker, cx);
+        queue.idle = false;
+        Poll::Pending
     }
 
     pub(crate) fn drain(&self) {
@@ -361,6 +456,71 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     pub(crate) fn clear_timers(&self) {
         self.urge(|extra| extra.timers.clear());
+    }
+
+    // ---- links ----
+
+    /// Adds a link to `other`, which is told at once of a failure that ended this actor before.
+    /// False when there are too many.
+    pub(crate) fn add_link(&self, id: ActorId, other: &Arc<dyn Control>) -> bool {
+        let mut queue = self.lock();
+        if queue.ended {
+            let terminated = self.terminated(&queue);
+            drop(queue);
+            if terminated.reason.is_failure() {
+                other.notify(self.linked(&terminated.reason.to_string()));
+            } else {
+                other.remove_link(self.id);
+            }
+            return true;
+        }
+        let links = &mut queue.extra().links;
+        if links.iter().any(|(linked, _)| *linked == id) {
+            return true;
+        }
+        if links.len() == links.capacity() {
+            links.retain(|(_, other)| other.strong_count() > 0);
+        }
+        if links.len() >= MAX_WATCHERS {
+            return false;
+        }
+        links.push((id, Arc::downgrade(other)));
+        true
+    }
+
+    /// Whether there was such a link.
+    pub(crate) fn remove_link(&self, id: ActorId) -> bool {
+        let mut queue = self.lock();
+        let Some(extra) = &mut queue.extra else {
+            return false;
+        };
+        let before = extra.links.len();
+        extra.links.retain(|(linked, _)| *linked != id);
+        extra.links.len() < before
+    }
+
+    /// Ends all links, with the news of a failure or silently.
+    pub(crate) fn end_links(&self, failure: Option<&str>) {
+        let links = match &mut self.lock().extra {
+            Some(extra) => std::mem::take(&mut extra.links),
+            None => return,
+        };
+        for other in links.into_iter().filter_map(|(_, other)| other.upgrade()) {
+            match failure {
+                Some(reason) => other.notify(self.linked(reason)),
+                None => {
+                    other.remove_link(self.id);
+                }
+            }
+        }
+    }
+
+    fn linked(&self, reason: &str) -> Notice {
+        Notice::Linked {
+            id: self.id,
+            actor: self.label(),
+            reason: reason.to_owned(),
+        }
     }
 
     // ---- watching ----
@@ -447,6 +607,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         {
             return Poll::Ready(next);
         }
+        if let Some(envelope) = local.pop_again() {
+            return Poll::Ready(Next::Message(envelope));
+        }
         if local.batch.is_empty() {
             let mut queue = self.lock();
             if queue.user.is_empty() {
@@ -475,17 +638,31 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             }
             std::mem::swap(&mut queue.user, &mut local.batch);
         }
-        match local.batch.pop_front() {
-            Some(envelope) => {
-                local.taken += 1;
-                self.taken.store(local.taken, Ordering::SeqCst);
-                if self.waiting.load(Ordering::SeqCst) > 0 {
-                    self.room.notify_one();
-                }
-                Poll::Ready(Next::Message(envelope))
-            }
+        match self.pop(local) {
+            Some(envelope) => Poll::Ready(Next::Message(envelope)),
             None => Poll::Pending,
         }
+    }
+
+    fn pop(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        let envelope = local.batch.pop_front()?;
+        local.taken += 1;
+        self.taken.store(local.taken, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.room.notify_one();
+        }
+        Some(envelope)
+    }
+
+    /// The next message that waits, for a handler that takes several.
+    pub(crate) fn pop_batch(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        if let Some(envelope) = local.pop_again() {
+            return Some(envelope);
+        }
+        if local.batch.is_empty() {
+            std::mem::swap(&mut self.lock().user, &mut local.batch);
+        }
+        self.pop(local)
     }
 
     fn take_urgent(&self, local: &mut Local<M, R>) -> Option<Next<M, R>> {
@@ -495,11 +672,17 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         if let Some(stop) = &extra.stop {
             return Some(Next::Stop(stop.reason.clone()));
         }
+        if let Some(halt) = extra.halt.take() {
+            return Some(Next::Halt(halt));
+        }
         let notice = extra.notices.pop_front();
+        if matches!(notice, Some(Notice::Returned(_))) {
+            extra.returned -= 1;
+        }
         if extra.notices.is_empty() {
             self.urgent.store(false, Ordering::Release);
         }
-        notice.map(Next::Notice)
+        notice.map(|notice| Next::Notice(Box::new(notice)))
     }
 
     fn take_due(&self, due: Instant, local: &mut Local<M, R>) -> Option<Next<M, R>> {
@@ -521,10 +704,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                 Err(panic) => return Some(Next::Broken(crate::cell::panic_text(&*panic))),
             },
         };
-        Some(Next::Message(Envelope {
-            message,
-            reply: None,
-        }))
+        Some(Next::Message(Envelope::told(message)))
     }
 
     fn poll_sleep(&self, cx: &mut TaskContext<'_>, local: &mut Local<M, R>) -> Poll<Next<M, R>> {
@@ -544,7 +724,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         Poll::Pending
     }
 
-    /// While a handler waits: ready once a stop was asked for and its grace period is over.
+    /// While a handler waits: ready once a stop or a halt was asked for and its grace is over.
     pub(crate) fn poll_interrupt(
         &self,
         cx: &mut TaskContext<'_>,
@@ -554,11 +734,11 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             let mut queue = self.lock();
             register(&mut queue.waker, cx);
             queue.idle = false;
-            queue
-                .extra
-                .as_ref()
-                .and_then(|extra| extra.stop.as_ref())
-                .map(|stop| stop.deadline)
+            queue.extra.as_ref().and_then(|extra| {
+                let stop = extra.stop.as_ref().map(|stop| stop.deadline);
+                let halt = extra.halt.as_ref().map(|halt| halt.deadline);
+                stop.into_iter().chain(halt).min()
+            })
         };
         let Some(deadline) = deadline else {
             return Poll::Pending;
@@ -570,24 +750,14 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         sleep.as_mut().poll(cx)
     }
 
-    /// Ready as soon as a stop was asked for, whatever its deadline.
-    pub(crate) fn poll_stop_requested(&self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
-        let mut queue = self.lock();
-        if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
-            return Poll::Ready(stop.reason.clone());
-        }
-        register(&mut queue.waker, cx);
-        queue.idle = false;
-        Poll::Pending
-    }
-
     /// Takes no more messages; gives back those that were not handled.
     pub(crate) fn close(
         &self,
         reason: &ExitReason,
         local: &mut Local<M, R>,
     ) -> VecDeque<Envelope<M, R>> {
-        let mut rest = std::mem::take(&mut local.batch);
+        let mut rest: VecDeque<_> = std::iter::from_fn(|| local.pop_again()).collect();
+        rest.append(&mut local.batch);
         {
             let mut queue = self.lock();
             if !queue.closed {
@@ -616,6 +786,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             let terminated = self.terminated(&queue);
             let extra = queue.extra();
             extra.notices.clear();
+            extra.halt = None;
             (
                 std::mem::take(&mut extra.watchers),
                 extra.ended.clone(),
@@ -623,6 +794,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             )
         };
         self.set_state(ActorState::Ended);
+        let reason = &terminated.reason;
+        let failure = reason.is_failure().then(|| reason.to_string());
+        self.end_links(failure.as_deref());
         if let Some(notify) = notify {
             notify.notify_waiters();
         }
@@ -649,8 +823,8 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         }
     }
 
-    pub(crate) fn count_handled(&self) -> u64 {
-        let handled = self.handled.load(Ordering::Relaxed) + 1;
+    pub(crate) fn count_handled(&self, messages: u64) -> u64 {
+        let handled = self.handled.load(Ordering::Relaxed) + messages;
         self.handled.store(handled, Ordering::Relaxed);
         handled
     }
@@ -696,6 +870,30 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                 .saturating_sub(self.taken.load(Ordering::SeqCst)),
         )
         .unwrap_or(usize::MAX)
+    }
+
+    /// Messages that wait, and one more while the actor is at something.
+    pub(crate) fn load(&self) -> usize {
+        let queue = self.lock();
+        let waiting = queue
+            .pushed
+            .saturating_sub(self.taken.load(Ordering::SeqCst));
+        let busy = usize::from(!queue.idle);
+        usize::try_from(waiting).map_or(usize::MAX, |waiting| waiting.saturating_add(busy))
+    }
+
+    pub(crate) fn set_stashed(&self, messages: usize) {
+        self.lock().extra().stashed = messages;
+    }
+
+    pub(crate) fn stashed(&self) -> usize {
+        self.lock().extra.as_ref().map_or(0, |extra| extra.stashed)
+    }
+
+    pub(crate) fn timers(&self) -> usize {
+        let queue = self.lock();
+        let extra = queue.extra.as_ref();
+        extra.map_or(0, |extra| extra.timers.len())
     }
 
     pub(crate) fn exit_reason(&self) -> Option<ExitReason> {

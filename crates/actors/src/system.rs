@@ -16,8 +16,8 @@ use tokio::{runtime::Handle, sync::broadcast, time::Instant};
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, Address, AnyAddress, DeadLetter, DeadReason,
-    ExitReason, Options, SpawnError, cell, control::Control, dead_letters::DeadLetters,
-    error::bounded, mailbox::Shared,
+    ExitReason, Options, SpawnError, Strategy, cell, control::Control, dead_letters::DeadLetters,
+    error::bounded, mailbox::Shared, siblings::Family,
 };
 
 /// Actors a system holds unless set otherwise.
@@ -49,6 +49,8 @@ struct Registry {
     actors: BTreeMap<ActorId, Arc<dyn Control>>,
     children: BTreeSet<(ActorId, ActorId)>,
     names: BTreeMap<Arc<str>, Named>,
+    /// Parents whose children have failed together.
+    families: BTreeMap<ActorId, Arc<Family>>,
     closed: bool,
 }
 
@@ -398,6 +400,7 @@ impl System {
             if let Some(parent) = parent {
                 registry.children.remove(&(parent, id));
             }
+            registry.families.remove(&id);
             let named = name.and_then(|name| registry.names.remove(name));
             (registry.actors.remove(&id), named)
         };
@@ -416,6 +419,26 @@ impl System {
 
     pub(crate) fn control(&self, id: ActorId) -> Option<Arc<dyn Control>> {
         self.registry().actors.get(&id).cloned()
+    }
+
+    /// The parent and its family, if its children begin anew together.
+    pub(crate) fn family(&self, parent: ActorId) -> Option<(Arc<dyn Control>, Arc<Family>)> {
+        let mut registry = self.registry();
+        let parent = Arc::clone(registry.actors.get(&parent)?);
+        if parent.strategy() == Strategy::OneForOne {
+            return None;
+        }
+        let family = registry.families.entry(parent.id()).or_default();
+        let family = Arc::clone(family);
+        Some((parent, family))
+    }
+
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(task);
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn defaults(&self) -> &Arc<Options> {
