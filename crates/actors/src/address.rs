@@ -305,7 +305,7 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
 
 /// When an answer is due. Reading the clock is put off until the answer is not there at once.
 #[derive(Clone, Copy)]
-enum Due {
+pub(crate) enum Due {
     In(Duration),
     At(Instant),
 }
@@ -315,7 +315,7 @@ enum Due {
 /// An actor on the same thread answers before this task's next turn. So the first time the answer
 /// is not there this only lets other tasks run, and a timer is set up the second time: most
 /// questions never touch the timer wheel, whose lock all threads share.
-async fn patiently<T>(
+pub(crate) async fn patiently<T>(
     due: Due,
     answer: &mut oneshot::Receiver<T>,
 ) -> Option<Result<T, oneshot::error::RecvError>> {

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor, ExitReason,
-    Options, SpawnError, System, TellError, TimerId, TooManyTimers,
+    Options, Pool, PoolOptions, SpawnError, System, TellError, TimerId, TooManySubscribers,
+    TooManyTimers, Topic,
     address::MAX_DEADLINE,
     cell::panic_text,
     control::Control,
@@ -188,6 +189,19 @@ impl<A: Actor> Context<A> {
             .start_with(Some(self.parent()?), options, Box::new(factory))
     }
 
+    /// Starts a pool as a child. As [`System::spawn_pool`].
+    ///
+    /// # Errors
+    /// As for [`System::spawn_pool`], and [`SpawnError::ParentStopping`].
+    pub fn spawn_pool<C: Actor>(
+        &self,
+        options: PoolOptions<C::Message>,
+        factory: impl Fn() -> Result<C, ActorError> + Send + Sync + 'static,
+    ) -> Result<Pool<C::Message, C::Reply>, SpawnError> {
+        let parent = Some(self.parent()?);
+        crate::pool::start(self.system(), parent, options, Arc::new(factory))
+    }
+
     /// This actor's living children.
     #[must_use]
     pub fn children(&self) -> Vec<ActorInfo> {
@@ -274,6 +288,34 @@ impl<A: Actor> Context<A> {
         let other = other.as_actor();
         self.shared.remove_link(other.id());
         other.0.remove_link(self.id());
+    }
+
+    // ---- topics ----
+
+    /// Has the events of a topic come to this actor as messages, until it ends or
+    /// [unsubscribes](Self::unsubscribe). A second time replaces the first. Events that find the
+    /// mailbox full are missed, and dead letters.
+    ///
+    /// # Errors
+    /// As for [`System::subscribe`].
+    pub fn subscribe<T>(
+        &self,
+        topic: &Topic<T>,
+        wrap: impl Fn(T) -> A::Message + Send + Sync + 'static,
+    ) -> Result<(), TooManySubscribers>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        let topics = self.system().topics();
+        topics.subscribe(topic, &self.address(), wrap, A::describe)
+    }
+
+    /// Ends a subscription; none is no error.
+    pub fn unsubscribe<T>(&self, topic: &Topic<T>)
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.system().unsubscribe(topic, self);
     }
 
     // ---- timers ----

@@ -93,6 +93,8 @@ mod stash;
 mod supervision;
 mod system;
 mod timers;
+mod topic;
+mod tree;
 
 pub use actor::Actor;
 pub use address::{Address, DEFAULT_DEADLINE, MAX_DEADLINE};
@@ -106,7 +108,10 @@ pub use error::{ActorError, AskError, ExitReason, MAX_REASON_BYTES, SpawnError, 
 pub use kind::{Dyn, DynActor, DynContext, KEPT_MESSAGE_BYTES, KindContext, KindRegistry};
 pub use mailbox::{ActorState, MAX_RETURNED, MAX_WATCHERS};
 pub use options::{DEFAULT_GRACE, DEFAULT_MAILBOX, MAX_MAILBOX, Options, SnapshotSink};
+pub use pool::{MAX_WORKERS, Pool, PoolKey, PoolOptions, Routing};
 pub use reply::ReplyTo;
 pub use supervision::{Backoff, MAX_RESTARTS, OnFailure, Strategy, Supervision};
 pub use system::{DEFAULT_MAX_ACTORS, MAX_NAME_BYTES, ShutdownReport, System, SystemBuilder};
 pub use timers::{MAX_TIMERS, MIN_PERIOD, TimerId, TooManyTimers};
+pub use topic::{MAX_SUBSCRIBERS, MAX_TOPICS, Published, TooManySubscribers, Topic};
+pub use tree::ActorTree;

@@ -13,11 +13,13 @@ use std::{
 };
 
 use tokio::{runtime::Handle, sync::broadcast, time::Instant};
+use tracing::Instrument as _;
 
 use crate::{
-    Actor, ActorError, ActorId, ActorInfo, ActorRef, Address, AnyAddress, DeadLetter, DeadReason,
-    ExitReason, Options, SpawnError, Strategy, cell, control::Control, dead_letters::DeadLetters,
-    error::bounded, mailbox::Shared, siblings::Family,
+    Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorTree, Address, AnyAddress, AsActor,
+    DeadLetter, DeadReason, ExitReason, Options, Pool, PoolOptions, Published, SpawnError,
+    Strategy, TooManySubscribers, Topic, cell, control::Control, dead_letters::DeadLetters,
+    error::bounded, mailbox::Shared, siblings::Family, topic::Topics,
 };
 
 /// Actors a system holds unless set otherwise.
@@ -42,6 +44,7 @@ struct Inner {
     max_actors: usize,
     defaults: Arc<Options>,
     dead_letters: DeadLetters,
+    topics: Topics,
 }
 
 #[derive(Default)]
@@ -106,6 +109,7 @@ impl SystemBuilder {
             max_actors: self.max_actors,
             defaults: Arc::new(self.defaults),
             dead_letters: DeadLetters::default(),
+            topics: Topics::default(),
         }))
     }
 }
@@ -179,6 +183,18 @@ impl System {
         self.start_with(None, options, Box::new(factory))
     }
 
+    /// Starts a pool of workers that the factory makes; see [`PoolOptions`].
+    ///
+    /// # Errors
+    /// As for [`spawn_with`](Self::spawn_with), for the pool and each of its first workers.
+    pub fn spawn_pool<A: Actor>(
+        &self,
+        options: PoolOptions<A::Message>,
+        factory: impl Fn() -> Result<A, ActorError> + Send + Sync + 'static,
+    ) -> Result<Pool<A::Message, A::Reply>, SpawnError> {
+        crate::pool::start(self, None, options, Arc::new(factory))
+    }
+
     /// The living actor of this name, if its messages and replies are of these types.
     #[must_use]
     pub fn find<M: Send + 'static, R: Send + 'static>(&self, name: &str) -> Option<Address<M, R>> {
@@ -228,6 +244,55 @@ impl System {
     pub fn list(&self) -> Vec<ActorInfo> {
         let all: Vec<_> = self.registry().actors.values().cloned().collect();
         all.iter().map(|control| control.info()).collect()
+    }
+
+    /// All living actors as trees, the oldest first.
+    #[must_use]
+    pub fn tree(&self) -> Vec<ActorTree> {
+        crate::tree::forest(self.list())
+    }
+
+    /// Gives a copy of an event to all subscribers of a topic. Does not wait: one whose mailbox is
+    /// full misses it, which is counted and a dead letter.
+    pub fn publish<T>(&self, topic: &Topic<T>, event: &T) -> Published
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.0.topics.publish(self, topic, event)
+    }
+
+    /// Has an actor get the events of a topic as messages, until it ends or is unsubscribed. A
+    /// second time replaces the first. An actor subscribes itself with
+    /// [`Context::subscribe`](crate::Context::subscribe).
+    ///
+    /// # Errors
+    /// [`TooManySubscribers`] beyond [`MAX_SUBSCRIBERS`](crate::MAX_SUBSCRIBERS) or
+    /// [`MAX_TOPICS`](crate::MAX_TOPICS).
+    pub fn subscribe<T, M, R>(
+        &self,
+        topic: &Topic<T>,
+        address: &Address<M, R>,
+        wrap: impl Fn(T) -> M + Send + Sync + 'static,
+    ) -> Result<(), TooManySubscribers>
+    where
+        T: Clone + Send + Sync + 'static,
+        M: Send + 'static,
+        R: Send + 'static,
+    {
+        self.0.topics.subscribe(topic, address, wrap, |_| None)
+    }
+
+    /// Ends an actor's subscription; none is no error.
+    pub fn unsubscribe<T>(&self, topic: &Topic<T>, actor: &impl AsActor)
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        let gone = actor.as_actor().id();
+        self.0.topics.unsubscribe(topic, |id| id == gone);
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.0.topics
     }
 
     /// The number of living actors.
@@ -329,9 +394,14 @@ impl System {
         let type_name = short_name::<A>;
         let shared = Arc::new(Shared::new(id, parent, type_name, options, self.clone()));
         self.enter(id, parent, name, &shared)?;
-        self.0
-            .runtime
-            .spawn(cell::run(Arc::clone(&shared), actor, factory));
+        let life = cell::run(Arc::clone(&shared), actor, factory);
+        let span = tracing::debug_span!("actor", %id, actor = %shared.label());
+        // Without a listener the span costs nothing, not even its place in the task.
+        if span.is_disabled() {
+            self.0.runtime.spawn(life);
+        } else {
+            self.0.runtime.spawn(life.instrument(span));
+        }
         Ok(Address { shared })
     }
 

@@ -69,7 +69,7 @@ pub(super) fn bequeath<A: Actor>(
 ) -> Result<(), Envelope<A::Message, A::Reply>> {
     let heir = shared.options.heir.as_ref();
     match heir.and_then(|heir| heir.downcast_ref::<Heir<A::Message, A::Reply>>()) {
-        Some(heir) => heir.0.inherit(envelope),
+        Some(heir) => heir.inherit(envelope),
         None => Err(envelope),
     }
 }
@@ -149,11 +149,5 @@ pub(super) fn poison<A: Actor>(
         (back, _) => {
             back.answer(Err(Box::new(AskError::Poisoned { actor, reason })));
         }
-    }
-}
-
-impl<M, R> std::fmt::Debug for Heir<M, R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Heir")
     }
 }

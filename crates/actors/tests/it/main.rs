@@ -4,11 +4,13 @@
 mod ask;
 mod links;
 mod mailbox;
+mod pools;
 mod siblings;
 mod stash;
 mod supervision;
 mod system;
 mod timers;
+mod topics;
 mod tree;
 mod watching;
 
