@@ -49,13 +49,20 @@
 //! restart (after a growing, jittered wait; with the last snapshot if there is one), stop, or fail
 //! the parent; too many failures in a while end the actor. [`ActorError::refused`] is no failure:
 //! only the message was at fault. A message that [`Actor::keep`] copies is tried twice, then it is
-//! poisoned. A restart needs a factory, so [`System::spawn_with`] takes one.
+//! poisoned. A restart needs a factory, so [`System::spawn_with`] takes one. A parent's
+//! [`Strategy`] has children begin anew together; [linked](Context::link) actors fail together.
 //!
 //! # Ending
 //!
 //! [`Address::stop`] overtakes what waits in the mailbox; children ([`Context::spawn`]) end before
 //! their parent. A handler that is blocked, be it on a full mailbox, is cancelled after a grace
 //! period. Who [watches](Context::watch) an actor is told of its end once, with the reason.
+//!
+//! # Working together
+//!
+//! A [`Pool`] shares work among workers that it starts and replaces. A [`Topic`] carries events to
+//! whoever subscribed. [`Context::stash`] puts a message aside, [`Actor::handle_batch`] takes several
+//! at a time, [`Context::tell_after`] and [`Context::tell_every`] are timers.
 //!
 //! # Kinds
 //!

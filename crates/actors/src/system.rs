@@ -249,7 +249,7 @@ impl System {
     /// All living actors as trees, the oldest first.
     #[must_use]
     pub fn tree(&self) -> Vec<ActorTree> {
-        crate::tree::forest(self.list())
+        ActorTree::from_list(self.list())
     }
 
     /// Gives a copy of an event to all subscribers of a topic. Does not wait: one whose mailbox is

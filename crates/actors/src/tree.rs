@@ -16,9 +16,16 @@ pub struct ActorTree {
     pub children: Vec<ActorTree>,
 }
 
-/// Makes trees of a list in which parents come before their children. A child whose parent has
-/// ended meanwhile is a root.
-pub(crate) fn forest(list: Vec<ActorInfo>) -> Vec<ActorTree> {
+impl ActorTree {
+    /// Makes trees of a list in which parents come before their children, as
+    /// [`System::list`](crate::System::list) gives it. A child whose parent is not in it is a root.
+    #[must_use]
+    pub fn from_list(list: Vec<ActorInfo>) -> Vec<Self> {
+        forest(list)
+    }
+}
+
+fn forest(list: Vec<ActorInfo>) -> Vec<ActorTree> {
     let mut children: BTreeMap<ActorId, Vec<ActorTree>> = BTreeMap::new();
     let mut roots = Vec::new();
     let known: Vec<ActorId> = list.iter().map(|info| info.id).collect();

@@ -48,7 +48,8 @@ impl<A: Actor> Cell<A> {
                 return Flow::Continue(());
             }
             Outcome::Refused(reason) => {
-                outcome::refuse::<A>(shared, reason, back, None);
+                let detail = kept.as_ref().and_then(outcome::describe::<A>);
+                outcome::refuse::<A>(shared, reason, back, detail);
                 return Flow::Continue(());
             }
             Outcome::Cancelled => return self.interrupted(shared, kept, back, None),
