@@ -7,8 +7,8 @@ use crate::{
     mailbox::{Local, Shared},
 };
 
-/// The messages that [`Actor::handle_batch`](crate::Actor::handle_batch) takes, one after the other,
-/// as long as some wait and the batch is not full.
+/// The messages that [`Actor::handle_batch`](crate::Actor::handle_batch) takes, one after the
+/// other, as long as some wait and the batch is not full.
 ///
 /// What is not taken stays in the mailbox. Answers are sent when the handler has ended, after a
 /// snapshot that it asked for.
@@ -80,8 +80,8 @@ impl<M, R> std::fmt::Debug for Batch<'_, M, R> {
     }
 }
 
-/// Sends the answers of a batch. `failed` is why it failed, if it did: then whoever was not answered
-/// learns of it.
+/// Sends the answers of a batch. `failed` is why it failed, if it did: then whoever was not
+/// answered learns of it.
 pub(crate) fn settle<M: Send + 'static, R: Send + 'static>(
     shared: &Shared<M, R>,
     taken: Vec<Taken<R>>,

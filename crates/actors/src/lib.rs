@@ -61,8 +61,8 @@
 //! # Working together
 //!
 //! A [`Pool`] shares work among workers that it starts and replaces. A [`Topic`] carries events to
-//! whoever subscribed. [`Context::stash`] puts a message aside, [`Actor::handle_batch`] takes several
-//! at a time, [`Context::tell_after`] and [`Context::tell_every`] are timers.
+//! whoever subscribed. [`Context::stash`] puts a message aside, [`Actor::handle_batch`] takes
+//! several at a time, [`Context::tell_after`] and [`Context::tell_every`] are timers.
 //!
 //! # Kinds
 //!

@@ -8,10 +8,10 @@
 //! 2. After the parent's back-off they are let go one after the other, the eldest first; each makes
 //!    its new instance and says so before the next.
 //!
-//! A child that waits holds one [`Ticket`]. A newer one replaces it (it had failed just before it was
-//! asked to halt), which the round finds by the closed channel. A child that ends drops its ticket.
-//! The parent's supervision limits the rounds: beyond it the parent fails and the children that wait
-//! end.
+//! A child that waits holds one [`Ticket`]. A newer one replaces it (it had failed just before it
+//! was asked to halt), which the round finds by the closed channel. A child that ends drops its
+//! ticket. The parent's supervision limits the rounds: beyond it the parent fails and the children
+//! that wait end.
 
 use std::{
     collections::{BTreeMap, VecDeque},

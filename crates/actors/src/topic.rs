@@ -130,14 +130,17 @@ struct Subscriber<T> {
 /// Copied when it changes, so that events are given out without the lock.
 type Subscribers<T> = Arc<Vec<Arc<Subscriber<T>>>>;
 
+/// By the event's type and the topic's name; each value is the [`Subscribers`] of that type.
+type ByTopic = BTreeMap<(TypeId, Arc<str>), Box<dyn Any + Send>>;
+
 /// The topics of one system that have subscribers.
 #[derive(Default)]
 pub(crate) struct Topics {
-    topics: Mutex<BTreeMap<(TypeId, Arc<str>), Box<dyn Any + Send>>>,
+    topics: Mutex<ByTopic>,
 }
 
 impl Topics {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(TypeId, Arc<str>), Box<dyn Any + Send>>> {
+    fn lock(&self) -> MutexGuard<'_, ByTopic> {
         // No user code runs under this lock, so a poisoned one is still in order.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }

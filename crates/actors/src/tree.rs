@@ -13,7 +13,7 @@ pub struct ActorTree {
     #[serde(flatten)]
     pub info: ActorInfo,
     /// Its living children.
-    pub children: Vec<ActorTree>,
+    pub children: Vec<Self>,
 }
 
 impl ActorTree {

@@ -1,5 +1,5 @@
-//! A chat without a server: each room is a template over the shared space, and an actor on each node
-//! hears what is said in it: `cargo run -p cpe --example chat`.
+//! A chat without a server: each room is a template over the shared space, and an actor on each
+//! node hears what is said in it: `cargo run -p cpe --example chat`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeMap;

@@ -96,7 +96,7 @@ impl<A: Actor> Cell<A> {
         }
     }
 
-    /// A handler was cancelled. Its message is not at fault: with a copy, whoever comes next has it.
+    /// A handler was cancelled. Its message is not at fault: with a copy, who comes next has it.
     fn interrupted(
         &mut self,
         shared: &Peer<A>,
