@@ -1,6 +1,10 @@
 //! Siblings that begin anew together.
 
-use cpe_actors::{Address, Backoff, ExitReason, Options, Strategy, Supervision, System};
+use cpe_actors::{
+    ActorState, Address, AskError, Backoff, ExitReason, Options, Strategy, Supervision, System,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
 use crate::{Do, Log, MS, SECOND, lines, log, settle, spawn};
@@ -172,4 +176,59 @@ async fn a_limit_can_escalate_to_the_parent() {
     assert_eq!(parent.info().restarts, 1);
     let error = parent.info().last_error.unwrap();
     assert!(error.contains("gave up: more than 1 failures"), "{error}");
+}
+
+/// Whatever fails when, everybody who lives answers again, and a stop ends them all.
+#[tokio::test(start_paused = true)]
+async fn no_order_of_failures_leaves_a_family_hanging() {
+    for seed in 0..300 {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (system, log) = (System::default(), log());
+        let strategy = [Strategy::OneForAll, Strategy::RestForOne][random.random_range(0..2)];
+        let many = Supervision::default().limit(1_000, SECOND);
+        let options = Options::default().strategy(strategy).supervision(many);
+        let parent = spawn(&system, &log, options.name("parent"));
+        let names = ["a", "b", "c", "d"];
+        let kids = names.map(|name| (name, many));
+        parent.ask(Do::Kids(kids.to_vec())).await.unwrap();
+        let kids = names.map(|name| kid(&system, name));
+        for _ in 0..random.random_range(1..30) {
+            let kid = &kids[random.random_range(0..kids.len())];
+            let pause = MS * random.random_range(0..20);
+            // A full mailbox or a dead actor is no failure of this test.
+            let _ = match random.random_range(0..20) {
+                0..8 => kid.try_tell(Do::Fail),
+                8..12 => kid.try_tell(Do::Panic),
+                12..15 => kid.try_tell(Do::Sleep(10 * pause)),
+                15..17 => kid.try_tell(Do::Wait),
+                17 => {
+                    kid.kill();
+                    Ok(())
+                }
+                18 => {
+                    kid.stop();
+                    Ok(())
+                }
+                _ => parent.try_tell(Do::Sleep(pause)),
+            };
+            tokio::time::sleep(pause).await;
+        }
+        let mut alive = 0;
+        for kid in &kids {
+            // Those that wait for the gate are cancelled when a sibling fails, or never end.
+            match kid.ask_within(3_600 * SECOND, Do::Add(0)).await {
+                Ok(_) => alive += 1,
+                Err(AskError::TimedOut { .. }) => {
+                    assert_eq!(kid.info().state, ActorState::Running, "seed {seed}");
+                }
+                Err(AskError::Dead { .. }) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        let living = system.list().len() - 1;
+        assert!(alive <= living, "seed {seed}");
+        parent.stop();
+        parent.ended().await;
+        assert!(system.is_empty(), "seed {seed}");
+    }
 }

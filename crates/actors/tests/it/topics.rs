@@ -1,6 +1,6 @@
 //! Publish and subscribe, and what can be seen from outside.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cpe_actors::{
     Actor, ActorError, ActorTree, Context, DeadReason, Options, Published, Supervision, System,
@@ -130,4 +130,47 @@ async fn the_tree_shows_who_is_whose_child_and_how_they_do() {
     assert_eq!(json[0]["children"][1]["children"][0]["name"], "c");
     let back: Vec<ActorTree> = serde_json::from_value(json).unwrap();
     assert_eq!(back, tree);
+}
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Notes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_logs_names_its_actor() {
+    struct Talker;
+    impl Actor for Talker {
+        type Message = ();
+        type Reply = ();
+        async fn handle(&mut self, (): (), _: &mut Context<Self>) -> Result<(), ActorError> {
+            tokio::task::yield_now().await;
+            tracing::info!("hello");
+            Ok(())
+        }
+    }
+    let notes = Notes::default();
+    let writer = notes.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let system = System::default();
+    let talker = system.spawn_named("polly", Talker).unwrap();
+    talker.ask(()).await.unwrap();
+    let text = String::from_utf8(notes.0.lock().unwrap().clone()).unwrap();
+    let line = text.lines().find(|line| line.contains("hello")).unwrap();
+    assert!(line.contains("actor{id=1 actor=polly}"), "{line}");
 }
