@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Dot, Item, Name, OpId, Sm, variable_of};
+use cpe_space::{Applied, Command, Dot, Item, Name, OpId, Sm, variable_in, variable_of};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::group::Proposal;
@@ -118,7 +118,8 @@ pub(crate) struct Home {
     asked: BTreeMap<OpId, (NodeId, Option<Waiter>)>,
     /// The last store of each origin that is proposed and undecided.
     admits: BTreeMap<Member, u64>,
-    inflight: BTreeMap<Place, Inflight>,
+    /// By workspace and variable.
+    inflight: BTreeMap<Name, BTreeMap<Value, Inflight>>,
     waiters: BTreeMap<Place, VecDeque<Waiter>>,
     parked: BTreeSet<OpId>,
 }
@@ -143,17 +144,25 @@ impl Home {
             } => {
                 let last = self.admits.entry(dot.origin).or_insert(0);
                 *last = dot.n.max(*last);
-                let place = (workspace.clone(), Some(variable_of(tuple)));
-                let inflight = self.inflight.entry(place).or_default();
+                let inflight = self.inflight_of(workspace, variable_of(tuple));
                 inflight.admits.push_back(tuple.clone());
             }
             _ => {
                 if let Some((workspace, key)) = named_take(command) {
-                    let place = (workspace.clone(), Some(key.clone()));
-                    self.inflight.entry(place).or_default().takes += 1;
+                    self.inflight_of(workspace, key.clone()).takes += 1;
                 }
             }
         }
+    }
+
+    fn inflight_of(&mut self, workspace: &Name, variable: Value) -> &mut Inflight {
+        let variables = self.inflight.entry(workspace.clone()).or_default();
+        variables.entry(variable).or_default()
+    }
+
+    /// What is under way for a variable, if anything is.
+    fn is_inflight(&self, workspace: &Name, variable: &Value) -> Option<&Inflight> {
+        self.inflight.get(workspace)?.get(variable)
     }
 
     /// A counted proposal is decided.
@@ -161,12 +170,12 @@ impl Home {
         match command {
             Command::Admit {
                 workspace, tuple, ..
-            } => self.uncount(workspace, variable_of(tuple), |inflight| {
+            } => self.uncount(workspace, variable_in(tuple), |inflight| {
                 inflight.admits.pop_front();
             }),
             _ => {
                 if let Some((workspace, key)) = named_take(command) {
-                    self.uncount(workspace, key.clone(), |inflight| {
+                    self.uncount(workspace, key, |inflight| {
                         inflight.takes = inflight.takes.saturating_sub(1);
                     });
                 }
@@ -174,13 +183,18 @@ impl Home {
         }
     }
 
-    fn uncount(&mut self, workspace: &Name, variable: Value, change: impl FnOnce(&mut Inflight)) {
-        let place = (workspace.clone(), Some(variable));
-        if let Some(inflight) = self.inflight.get_mut(&place) {
+    fn uncount(&mut self, workspace: &Name, variable: &Value, change: impl FnOnce(&mut Inflight)) {
+        let Some(variables) = self.inflight.get_mut(workspace) else {
+            return;
+        };
+        if let Some(inflight) = variables.get_mut(variable) {
             change(inflight);
             if inflight.admits.is_empty() && inflight.takes == 0 {
-                self.inflight.remove(&place);
+                variables.remove(variable);
             }
+        }
+        if variables.is_empty() {
+            self.inflight.remove(workspace);
         }
     }
 
@@ -224,17 +238,16 @@ impl Home {
         let decided = sm.admitted(origin);
         let mut last = self.admits.get(&origin).copied().unwrap_or(0).max(decided);
         for (n, Item { workspace, tuple }) in (first..).zip(items) {
-            if n != last + 1 {
+            if n != last + 1 && holds(Guard::NextOfOrigin) {
                 if n > last {
                     break;
                 }
                 continue;
             }
-            let variable = variable_of(&tuple);
             let command = Command::Admit {
                 dot: Dot { origin, n },
                 workspace: workspace.clone(),
-                tuple,
+                tuple: tuple.clone(),
             };
             if !log.propose(command.clone()) {
                 break;
@@ -242,7 +255,7 @@ impl Home {
             last = n;
             self.count(&command);
             // Rule R20: whoever waits for it takes it in the same round.
-            self.pump(sm, &workspace, &variable, log);
+            self.pump(sm, &workspace, variable_in(&tuple), log);
         }
         last
     }
@@ -332,15 +345,14 @@ impl Home {
     fn may_match(&self, sm: &Sm, waiter: &Waiter) -> bool {
         let (workspace, template) = (&waiter.workspace, &waiter.template);
         let Some(key) = template.key() else {
-            let mut coming = self.inflight.iter().filter(|((at, _), _)| at == workspace);
+            let mut coming = self.inflight.get(workspace).into_iter().flatten();
             return sm.find(workspace, template).is_some()
                 || coming.any(|(_, i)| i.admits.iter().any(|tuple| template.matches(tuple)));
         };
         let live = sm
             .variable(workspace, key)
             .map_or(0, cpe_space::Variable::len);
-        let place = (workspace.clone(), Some(key.clone()));
-        let Some(inflight) = self.inflight.get(&place) else {
+        let Some(inflight) = self.is_inflight(workspace, key) else {
             return live > 0 && sm.find(workspace, template).is_some();
         };
         live + inflight.admits.len() > inflight.takes
@@ -357,13 +369,15 @@ impl Home {
         let live = sm
             .variable(workspace, variable)
             .map_or(0, cpe_space::Variable::len);
-        let place = (workspace.clone(), key.clone());
-        let inflight = self.inflight.get(&place);
+        let inflight = self.is_inflight(workspace, variable);
         inflight.map_or(live, |i| live + i.admits.len()) > inflight.map_or(0, |i| i.takes)
     }
 
     /// Proposes takes for those who wait for this variable, in order of arrival.
     fn pump(&mut self, sm: &Sm, workspace: &Name, variable: &Value, log: &mut Proposer<'_>) {
+        if self.waiters.is_empty() {
+            return;
+        }
         for key in [Some(variable.clone()), None] {
             let place = (workspace.clone(), key);
             let Some(mut queue) = self.waiters.remove(&place) else {
@@ -449,7 +463,7 @@ impl Home {
                 tuple,
                 ..
             } => {
-                self.pump(sm, workspace, &variable_of(tuple), log);
+                self.pump(sm, workspace, variable_in(tuple), log);
                 if let Some(dot) = dot {
                     self.admitted(dot.origin, dot.n);
                 }
@@ -467,8 +481,7 @@ impl Home {
             {
                 self.concluded(*op, true);
             }
-            let variable = template.key().cloned().unwrap_or(Value::Null);
-            self.pump(sm, workspace, &variable, log);
+            self.pump(sm, workspace, template.key().unwrap_or(&Value::Null), log);
         }
     }
 

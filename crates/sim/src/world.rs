@@ -25,6 +25,9 @@ use crate::schedule::{Fault, Schedule, poisson};
 const NODES_STREAM: u64 = 2;
 const NETWORK_STREAM: u64 = 3;
 
+/// Keeps turns apart from the rest: a world without any draws nothing for them.
+const TURNS_STREAM: u64 = 4;
+
 /// How often the end looks whether all is settled.
 const SETTLE_POLL: Duration = Duration::from_millis(500);
 
@@ -56,6 +59,11 @@ pub(crate) enum Happening {
         node: usize,
         boot: u32,
         done: BodyDone,
+    },
+    /// A turn ends.
+    Settle {
+        node: usize,
+        boot: u32,
     },
     LinkUp {
         a: usize,
@@ -112,6 +120,7 @@ pub struct World {
     pub(crate) rng: ChaCha8Rng,
     /// The network.
     pub(crate) net: ChaCha8Rng,
+    pub(crate) turns: ChaCha8Rng,
     queue: EventQueue<Happening>,
     pub(crate) nodes: Vec<SimNode>,
     pub(crate) links: Links,
@@ -157,6 +166,7 @@ impl World {
             now: Duration::ZERO,
             rng: stream(NODES_STREAM),
             net: stream(NETWORK_STREAM),
+            turns: stream(TURNS_STREAM),
             queue: EventQueue::default(),
             calm: false,
             progress: None,
@@ -301,6 +311,11 @@ impl World {
             Happening::Worked { node, boot, done } => {
                 if self.is_boot(node, boot) {
                     self.worked(node, done);
+                }
+            }
+            Happening::Settle { node, boot } => {
+                if self.is_boot(node, boot) {
+                    self.settle(node);
                 }
             }
             Happening::LinkUp { a, b } => self.link_up(a, b),
