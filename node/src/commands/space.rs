@@ -1,5 +1,6 @@
 //! `cpe space`: the tuple space of a mesh, through one of its nodes.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -351,9 +352,12 @@ impl Remote {
         let path = format!("{}?{query}", self.value_path(&args.workspace, &name));
         let about = || format!("cannot read {}", file.display());
         let stored = if file == Path::new("-") {
-            self.client
-                .upload(&path, tokio::io::stdin(), PIPE_WITHIN)
-                .await?
+            let pipe = std::io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .about(about())?;
+            let pipe = tokio::fs::File::from_std(pipe.into());
+            self.client.upload(&path, pipe, PIPE_WITHIN).await?
         } else {
             let file = tokio::fs::File::open(file).await.about(about())?;
             let bytes = file.metadata().await.about(about())?.len();
