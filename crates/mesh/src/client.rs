@@ -156,15 +156,6 @@ impl Peer {
             .min(self.config.retry_max)
     }
 
-    /// Adds a tuple: its bodies first, then the outbox, then the home (rules B1 and R16).
-    pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
-        if !tuple.has_blobs() {
-            self.store_placed(request, workspace, tuple, ack);
-        } else if let Err(refusal) = self.place_first(request, workspace, tuple, ack) {
-            self.finish(request, Reply::Failed(Failure::Refused(refusal)));
-        }
-    }
-
     /// Adds a tuple whose bodies are where they have to be.
     pub(crate) fn store_placed(
         &mut self,

@@ -29,8 +29,17 @@ pub(crate) struct Placing {
 }
 
 impl Peer {
+    /// Adds a tuple: its bodies first, then the outbox, then the home (rules B1 and R16).
+    pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
+        if !tuple.has_blobs() {
+            self.store_placed(request, workspace, tuple, ack);
+        } else if let Err(refusal) = self.place_first(request, workspace, tuple, ack) {
+            self.finish(request, Reply::Failed(Failure::Refused(refusal)));
+        }
+    }
+
     /// Begins to store a tuple with bodies.
-    pub(crate) fn place_first(
+    fn place_first(
         &mut self,
         request: RequestId,
         workspace: Name,
