@@ -2,7 +2,7 @@
 //!
 //! A failure is shrunk and prints the few faults that suffice, with the seed; to see what happened:
 //! `CPE_SIM_SEED=<seed> CPE_SIM_KEEP=<fault>,... cargo nextest run -p cpe-sim one_seed
-//! --no-capture`.
+//! --no-capture`, with `CPE_SIM_PROFILE=<profile>` for seeds of a profile.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -12,7 +12,11 @@ use cpe_sim::{
 };
 
 fn run(seed: u64) -> Report {
-    let scenario = swarm(seed);
+    run_of(Profile::Mixed, seed)
+}
+
+fn run_of(profile: Profile, seed: u64) -> Report {
+    let scenario = profile.scenario(seed);
     let schedule = Schedule::draw(&scenario, seed);
     match World::with_schedule(scenario.clone(), seed, &schedule).run() {
         Ok(report) => report,
@@ -24,8 +28,9 @@ fn run(seed: u64) -> Report {
             let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             let shrunk = shrunk.map(|shrunk| shrunk.to_string()).unwrap_or_default();
             panic!(
-                "seed {seed}: {violation}\n{shrunk}\nreplay: CPE_SIM_SEED={seed} CPE_SIM_KEEP={} \
-                 cargo nextest run -p cpe-sim one_seed --no-capture",
+                "{profile} seed {seed}: {violation}\n{shrunk}\nreplay: CPE_SIM_PROFILE={profile} \
+                 CPE_SIM_SEED={seed} CPE_SIM_KEEP={} cargo nextest run -p cpe-sim one_seed \
+                 --no-capture",
                 numbers.join(",")
             )
         }
@@ -44,7 +49,7 @@ const SHRINK_RUNS_MAX: usize = 100;
 fn slice(slice: u64) {
     let (mut taken, mut checked, mut progressed) = (0, 0, 0);
     let (mut sketches, mut snapshots) = (0, 0);
-    let (mut committed, mut lost) = (0, 0);
+    let (mut committed, mut lost, mut turns) = (0, 0, 0);
     let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
@@ -68,6 +73,7 @@ fn slice(slice: u64) {
         progressed += report.progressed;
         committed += report.committed;
         lost += report.leases_lost;
+        turns += report.turns;
     }
     let least = faults.iter().min().unwrap();
     assert!(*least > 3, "a kind of fault is rare: {faults:?}");
@@ -81,6 +87,26 @@ fn slice(slice: u64) {
     );
     assert!(committed > 300, "only {committed} leases committed");
     assert!(lost > 20, "only {lost} acts that came too late");
+    // Only every fourth seed has any, hence only every fourth slice.
+    assert!(turns > 10_000 || slice % 4 != 2, "only {turns} turns");
+}
+
+/// Seeds of each profile besides the mixed one.
+const BIASED_SEEDS: u64 = 60;
+
+#[test]
+fn every_promise_holds_while_leaders_change_all_the_time() {
+    (0..BIASED_SEEDS).for_each(|seed| drop(run_of(Profile::Elections, seed)));
+}
+
+#[test]
+fn every_promise_holds_while_homes_move_all_the_time() {
+    (0..BIASED_SEEDS).for_each(|seed| drop(run_of(Profile::Handovers, seed)));
+}
+
+#[test]
+fn every_promise_holds_while_nodes_start_again_and_again() {
+    (0..BIASED_SEEDS).for_each(|seed| drop(run_of(Profile::Restarts, seed)));
 }
 
 macro_rules! slices {
