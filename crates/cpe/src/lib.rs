@@ -84,6 +84,7 @@ mod node;
 pub mod prelude;
 mod space;
 mod state;
+mod subscription;
 mod tasks;
 mod watch;
 
@@ -99,7 +100,9 @@ pub use cpe_sleigh as sleigh;
 pub use cpe_space::{Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Mode};
 pub use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, json};
 
-pub use actors::{Actors, ActorsError, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE};
+pub use actors::{
+    Actors, ActorsError, Address, Found, Inspected, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
+};
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};
@@ -107,4 +110,5 @@ pub use lease::Leased;
 pub use mesh::Mesh;
 pub use node::Node;
 pub use space::{STORE_DEADLINE, Space, Stored};
+pub use subscription::{Subscription, SubscriptionEnd};
 pub use watch::Watch;
