@@ -77,7 +77,7 @@ impl Peer {
         if fresh {
             let shards = match template.key() {
                 Some(variable) => vec![self.shard_for(&workspace, variable)],
-                None => self.all_shards(),
+                None => self.shards_of(&workspace),
             };
             let query = self.ask(request, shards, &workspace, Some(template.clone()));
             let state = Request::Fresh {

@@ -79,7 +79,7 @@ impl Peer {
         shard: Option<ShardId>,
     ) -> Result<(), String> {
         let shards = match shard {
-            None => self.all_shards(),
+            None => self.durable_shards(),
             Some(shard) => {
                 self.is_shard(shard)?;
                 vec![shard]
@@ -347,7 +347,7 @@ impl Peer {
     /// and fetched anew. True when it was.
     pub(crate) fn overruled(&mut self, shard: ShardId, from: NodeId, version: Version) -> bool {
         let me = self.me;
-        let Some(slot) = self.slot_ref(shard) else {
+        let Some(slot) = self.slot_ref(shard).filter(|slot| !slot.volatile) else {
             return false;
         };
         let own = slot.shard.version();

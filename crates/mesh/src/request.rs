@@ -214,7 +214,7 @@ impl Peer {
                 ..
             } => {
                 let workspace = name(&workspace)?;
-                let query = self.ask(request, self.all_shards(), &workspace, None);
+                let query = self.ask(request, self.shards_of(&workspace), &workspace, None);
                 let left = BTreeSet::new();
                 self.requests.insert(
                     request,
@@ -429,6 +429,7 @@ impl Peer {
                     name: name.to_string(),
                     variables: 0,
                     tuples: 0,
+                    volatile: slot.volatile,
                 });
                 info.variables += variables.len();
                 info.tuples += variables
@@ -485,6 +486,7 @@ impl Peer {
             joined: self.genesis.is_some(),
             alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
+            volatile: self.genesis.as_ref().map_or(0, |genesis| genesis.volatile),
             homes: self
                 .slots
                 .iter()
@@ -494,7 +496,7 @@ impl Peer {
             applied: self
                 .slots
                 .iter()
-                .map(|slot| slot.shard.version().index)
+                .map(crate::peer::Slot::applied)
                 .sum(),
             outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
             tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
@@ -541,15 +543,17 @@ impl Peer {
             epoch: slot.map.epoch,
             members: slot.map.members.clone(),
             leader: self.leader_of(slot.shard.id()),
-            applied: slot.shard.version().index,
+            applied: slot.applied(),
             decided: slot
                 .pull
                 .as_ref()
                 .map_or(0, |pull| pull.index)
-                .max(slot.shard.version().index),
+                .max(slot.shard.version().index)
+                - slot.shard.sm().floor(),
             tuples: slot.shard.sm().len(),
             leased: slot.shard.sm().leases().count(),
             forked: slot.shard.sm().forked_at().is_some(),
+            generation: slot.generation(),
         };
         self.slots.iter().filter(used).map(info).collect()
     }

@@ -101,7 +101,7 @@ impl Peer {
         }
         let Some(slot) = self.slot(shard) else { return };
         // A leader is ahead of all feeds, or will step down and ask.
-        if slot.home.is_some() {
+        if slot.home.is_some() || slot.is_foreign(from) || slot.is_foreign(version.index) {
             return;
         }
         let first = slot.shard.version().index + 1;
@@ -111,9 +111,10 @@ impl Peer {
         });
         for (index, entry, _) in &applied {
             debug_assert!(*index >= first);
-            let bytes = entry.as_bytes().to_vec();
-            self.batch
-                .put(Table::Log, boot::indexed(shard, *index), bytes);
+            if let Some(batch) = self.disk(shard) {
+                let bytes = entry.as_bytes().to_vec();
+                batch.put(Table::Log, boot::indexed(shard, *index), bytes);
+            }
         }
         self.count("entries_applied", applied.len() as u64);
         let any = !applied.is_empty();
@@ -134,7 +135,7 @@ impl Peer {
     pub(super) fn learned(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         slot.log_end = slot.log_end.max(slot.shard.version().index);
-        self.marks.insert(shard);
+        self.mark_later(shard);
         self.hold(shard);
     }
 
@@ -153,6 +154,12 @@ impl Peer {
         let now = self.now;
         let delay = self.config.pull_delay;
         if version.index > MAX_INDEX {
+            return;
+        }
+        if self
+            .slot_ref(shard)
+            .is_none_or(|slot| slot.is_foreign(version.index))
+        {
             return;
         }
         if let Some(from) = source
@@ -216,7 +223,7 @@ impl Peer {
     pub(crate) fn serve_feed(&mut self, to: NodeId, shard: ShardId, from: u64) {
         let Some(slot) = self.slot(shard) else { return };
         let version = slot.shard.version();
-        if from >= version.index {
+        if from >= version.index || slot.is_foreign(from) {
             return;
         }
         match slot.shard.suffix(from, FEED_BYTES) {
@@ -246,10 +253,11 @@ impl Peer {
         first: u64,
         items: Vec<Item>,
     ) {
-        if origin == self.me || !are_dots(first, items.len()) {
+        let Some(slot) = self.slot(shard) else { return };
+        let now = slot.shard.sm().is_of_now(first);
+        if origin == slot.me || !now || !are_dots(first, items.len()) {
             return;
         }
-        let Some(slot) = self.slot(shard) else { return };
         let mut fresh = Vec::new();
         for (n, item) in (first..).zip(&items) {
             if slot.shard.add_pending(Dot { origin, n }, item.clone()) {
