@@ -342,7 +342,7 @@ pub struct Status {
     /// Durable shards of the mesh.
     pub shards: u16,
     /// Volatile shards beside them.
-    pub volatile: u16,
+    pub volatile_shards: u16,
     /// Shards this node is home of: in how many home groups it is.
     pub homes: usize,
     /// Of those, how many it leads.
@@ -387,7 +387,7 @@ pub struct PeerInfo {
 pub struct ShardInfo {
     /// Its number.
     pub shard: u16,
-    /// Epoch of its home group.
+    /// Epoch of its home group, of a volatile shard counted from 0 in each generation.
     pub epoch: u64,
     /// The home group.
     pub members: Vec<Member>,

@@ -171,7 +171,7 @@ impl Peer {
         moving.count()
     }
 
-    fn survey(&mut self) {
+    pub(crate) fn survey(&mut self) {
         let now = self.now;
         let own = if gives_away(self.membership.own_card()) {
             Standing::Draining

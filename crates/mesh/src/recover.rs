@@ -72,7 +72,7 @@ struct Told {
 }
 
 impl Peer {
-    /// Begins a recovery: of one shard, or of all that need it.
+    /// Begins a recovery: of one shard, or of all durable ones that need it.
     pub(crate) fn recover(
         &mut self,
         request: RequestId,
@@ -82,6 +82,9 @@ impl Peer {
             None => self.durable_shards(),
             Some(shard) => {
                 self.is_shard(shard)?;
+                if self.slot_ref(shard).is_some_and(|slot| slot.volatile) {
+                    return self.give_up(request, shard);
+                }
                 vec![shard]
             }
         };

@@ -54,6 +54,8 @@ pub(crate) enum Request {
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
     Drain { within: Duration },
+    /// Waiting for the next generation of a volatile shard.
+    GiveUp { shard: ShardId },
     /// Waiting for the survivors of lost majorities.
     Recover { query: u64 },
 }
@@ -344,7 +346,10 @@ impl Peer {
                 self.recoveries.remove(query);
                 self.timers.clear(&Timer::Survey(*query));
             }
-            Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
+            Request::Store
+            | Request::Op { .. }
+            | Request::Drain { .. }
+            | Request::GiveUp { .. } => {}
         }
         Some(state)
     }
@@ -375,6 +380,14 @@ impl Peer {
             Request::Recover { query } => {
                 let query = *query;
                 self.recovery_over(query);
+            }
+            Request::GiveUp { shard } => {
+                let why = format!(
+                    "nobody who leads shard {}, which keeps its register, gave it up in time",
+                    self.ranked_by(*shard)
+                );
+                let shard = shard.0;
+                self.finish(request, Reply::Failed(Failure::Unavailable { shard, why }));
             }
             Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
@@ -486,7 +499,7 @@ impl Peer {
             joined: self.genesis.is_some(),
             alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
-            volatile: self.genesis.as_ref().map_or(0, |genesis| genesis.volatile),
+            volatile_shards: self.genesis.as_ref().map_or(0, |genesis| genesis.volatile),
             homes: self
                 .slots
                 .iter()
@@ -540,7 +553,7 @@ impl Peer {
         };
         let info = |slot: &crate::peer::Slot| ShardInfo {
             shard: slot.shard.id().0,
-            epoch: slot.map.epoch,
+            epoch: slot.map.epoch - slot.shard.sm().floor().min(slot.map.epoch),
             members: slot.map.members.clone(),
             leader: self.leader_of(slot.shard.id()),
             applied: slot.applied(),

@@ -10,6 +10,7 @@
 //! above those of earlier ones (see [`cpe_space::generation_of`]), so that nothing under way counts
 //! in another generation than its own: a tuple of one can be taken in that one only.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cpe_consensus::{Group, Held, Seat};
@@ -24,7 +25,9 @@ use crate::home::Proposed;
 use crate::peer::{After, Event, Peer, Slot, Timer};
 use crate::persist::Batch;
 use crate::placement::{Survey, odd, ranked, start_of};
+use crate::request::Request;
 use crate::wire::{Genesis, Message};
+use crate::{Recovered, Reply, RequestId};
 
 /// How long a group has to be without a majority before its shard begins anew: a successor that it
 /// has decided may be about to be registered.
@@ -49,8 +52,9 @@ impl Peer {
         }
     }
 
-    /// This node as it is called in volatile shards.
-    pub(crate) fn own_start(&self) -> Member {
+    /// This node as it is called in volatile shards: the node in this start of its program.
+    #[must_use]
+    pub fn own_start(&self) -> Member {
         Member {
             node: self.me.node,
             inc: self.start,
@@ -185,6 +189,7 @@ impl Peer {
         let state = Sm::of_generation(config.clone());
         let (index, generation) = (state.index(), state.generation());
         let Some(slot) = self.slot(shard) else { return };
+        let before = slot.shard.sm().generation();
         let epoch = slot.seat.group().map_or(0, Group::epoch);
         let held = Held {
             epoch: config.epoch,
@@ -204,9 +209,13 @@ impl Peer {
         self.hear_group(shard, epoch, out);
         self.drop_confirming(shard);
         self.count("generations", 1);
-        self.event(Event::Begun { shard, generation });
+        // Who has just started learns of a generation that began before.
+        if before > 0 || generation == 1 {
+            self.event(Event::Begun { shard, generation });
+        }
         self.begin_anew(shard);
         self.settle_home(shard);
+        self.given_up(shard);
     }
 
     /// This node leads a group that is not registered: asks for it, until it is or leads no more.
@@ -245,6 +254,7 @@ impl Peer {
     /// Begins the next generation of volatile shards whose group is lost, of those whose register
     /// this node leads.
     pub(crate) fn begin_generations(&mut self) {
+        self.drop_orphans();
         for shard in self.volatile_shards() {
             let keeper = self.ranked_by(shard);
             let leads = self.slot_ref(keeper).is_some_and(|slot| slot.home.is_some());
@@ -286,10 +296,87 @@ impl Peer {
         self.with_home(keeper, |_, _, log| log.propose(begin));
     }
 
-    /// An operator gives up the group that was registered last.
+    /// An operator gives up the home group of a volatile shard: what it holds, and the wait for
+    /// its silent members.
+    pub(crate) fn give_up(&mut self, request: RequestId, shard: ShardId) -> Result<(), String> {
+        self.survey();
+        let epoch = self.may_be_given_up(shard)?;
+        self.requests.insert(request, Request::GiveUp { shard });
+        let keeper = self.ranked_by(shard);
+        let members = self.slot_ref(keeper).map(|slot| slot.map.members.clone());
+        for member in members.unwrap_or_default() {
+            self.send_if(member.node, Message::GiveUp { shard, epoch });
+        }
+        Ok(())
+    }
+
+    /// Epoch of the registered group, if most of its members are not here.
+    fn may_be_given_up(&self, shard: ShardId) -> Result<u64, String> {
+        let Some(config) = self.registration(shard) else {
+            return Err(format!("volatile shard {shard} has had no home yet"));
+        };
+        let size = config.members.len();
+        let over = |member: &&Member| self.starts.is_over(**member, self.now, Duration::ZERO);
+        let here = size - config.members.iter().filter(over).count();
+        if 2 * here > size {
+            return Err(format!(
+                "{here} of the {size} members of the home group of volatile shard {shard} can be \
+                 reached: a majority goes on by itself"
+            ));
+        }
+        Ok(config.epoch)
+    }
+
+    /// An operator gives up the group that was registered last, if this node leads the shard that
+    /// keeps the register and sees no majority either.
     pub(crate) fn serve_give_up(&mut self, shard: ShardId, epoch: u64) {
-        if self.registration(shard).is_some_and(|last| last.epoch == epoch) {
+        if self.may_be_given_up(shard) == Ok(epoch) {
             self.propose_generation(shard, epoch);
+        }
+    }
+
+    /// Ends the requests of those who gave up the last generation.
+    fn given_up(&mut self, shard: ShardId) {
+        let waiting: Vec<RequestId> = self
+            .requests
+            .iter()
+            .filter(|(_, state)| matches!(state, Request::GiveUp { shard: of } if *of == shard))
+            .map(|(request, _)| *request)
+            .collect();
+        let Some(map) = self.slot_ref(shard).map(|slot| slot.map.clone()) else {
+            return;
+        };
+        let survivor = map.members.first().map_or(self.me.node, |m| m.node);
+        for request in waiting {
+            let recovered = Recovered {
+                shard: shard.0,
+                survivor,
+                epoch: map.epoch,
+                index: 0,
+                refused: None,
+            };
+            self.finish(request, Reply::Recovered(vec![recovered]));
+        }
+    }
+
+    /// Forgets stores that starts which are over did not bring to their home.
+    fn drop_orphans(&mut self) {
+        for shard in self.volatile_shards() {
+            let pending = self.slot_ref(shard).map(|slot| slot.shard.pending());
+            let origins = pending.into_iter().flat_map(|pending| pending.keys());
+            let origins: BTreeSet<Member> = origins.map(|dot| dot.origin).collect();
+            for origin in origins {
+                let start = if origin.node == self.me.node {
+                    Some(self.own_start())
+                } else {
+                    self.membership.card(origin.node).and_then(start_of)
+                };
+                if start.is_some_and(|start| start.inc > origin.inc)
+                    && let Some(slot) = self.slot(shard)
+                {
+                    slot.shard.drop_pending(origin);
+                }
+            }
         }
     }
 

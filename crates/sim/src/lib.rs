@@ -43,6 +43,7 @@ mod schedule;
 mod settle;
 mod shrink;
 mod swarm;
+mod volatile;
 mod work;
 mod world;
 

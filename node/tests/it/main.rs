@@ -24,3 +24,4 @@ mod node;
 mod rules;
 mod space;
 mod usage;
+mod volatile;

@@ -69,6 +69,7 @@ fn slice(slice: u64) {
     let (mut sketches, mut snapshots) = (0, 0);
     let mut late = Vec::new();
     let (mut committed, mut lost) = (0, 0);
+    let mut generations = 0;
     let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         if OPEN.contains(&seed) {
@@ -97,6 +98,7 @@ fn slice(slice: u64) {
         checked += report.checked;
         progressed += report.progressed;
         committed += report.committed;
+        generations += report.generations;
         lost += report.leases_lost;
     }
     let least = faults.iter().min().unwrap();
@@ -111,6 +113,7 @@ fn slice(slice: u64) {
         "only {progressed} stores and takes demanded"
     );
     assert!(committed > 300, "only {committed} leases committed");
+    assert!(generations > 5, "only {generations} volatile shards began anew");
     assert!(lost > 20, "only {lost} acts that came too late");
 }
 

@@ -22,6 +22,8 @@ const FORK_GENERATIONS: u64 = 1 << 12;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Register {
     groups: BTreeMap<ShardId, Config>,
+    /// The group that was given up last.
+    given_up: BTreeMap<ShardId, Config>,
     /// Generations begin after this one.
     skipped: u64,
 }
@@ -35,7 +37,9 @@ impl Register {
         }
         let epoch = first_of(generation_of(last).max(self.skipped) + 1);
         let members = members.to_vec();
-        self.groups.insert(shard, Config { epoch, members });
+        if let Some(lost) = self.groups.insert(shard, Config { epoch, members }) {
+            self.given_up.insert(shard, lost);
+        }
         Applied::Registered(shard)
     }
 
@@ -78,6 +82,12 @@ impl Sm {
     #[must_use]
     pub fn registered(&self, shard: ShardId) -> Option<&Config> {
         self.register.groups.get(&shard)
+    }
+
+    /// The last home group of a volatile shard's generation before the present one.
+    #[must_use]
+    pub fn given_up(&self, shard: ShardId) -> Option<&Config> {
+        self.register.given_up.get(&shard)
     }
 
     /// The number after which this generation began; 0 in a durable shard.
