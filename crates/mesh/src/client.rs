@@ -23,8 +23,12 @@ pub(crate) const MAX_OUTBOX: usize = 65_536;
 /// Bytes of stores sent to a home at once.
 const STORE_BYTES: usize = 256 * 1024;
 
-/// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame.
-const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES / 2;
+/// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame, with what
+/// stands around them. Nobody but its own node sees a larger one before it is admitted.
+const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES * 3 / 4;
+
+/// Bytes that a shown store takes besides its tuple and the name of its workspace, at most.
+const ITEM_BYTES: usize = 16;
 
 /// Acknowledgements sent along with one operation.
 const ACKS_PER_MESSAGE: usize = 64;
@@ -54,6 +58,10 @@ pub(crate) struct ShardClient {
     admitted: u64,
     /// Stores sent at least once: the last one.
     sent: u64,
+    /// Stores that any other node, or the own home, may have heard of: up to this one.
+    heard: u64,
+    /// The last store shown to everybody before its admission.
+    shown: u64,
     store_tries: u32,
     next_seq: u64,
     ops: BTreeMap<u64, ClientOp>,
@@ -280,9 +288,6 @@ impl Peer {
         let mut left = STORE_BYTES;
         let mut items = Vec::new();
         let mut first = 0;
-        // A direct store may still lose its number to a crash: nobody else must hear of it.
-        let mut shown = SHOWN_BYTES;
-        let mut to_show = Vec::new();
         for (n, out) in slot.client.outbox.range(from..) {
             let size = out.item.tuple.size();
             let secret = out.direct && !own;
@@ -293,18 +298,13 @@ impl Peer {
                 first = *n;
             }
             left = left.saturating_sub(size);
-            if !out.direct && size <= shown {
-                shown -= size;
-                to_show.push(out.item.clone());
-            } else {
-                shown = 0;
-            }
             items.push(out.item.clone());
         }
         if items.is_empty() {
             return;
         }
         slot.client.sent = first + items.len() as u64 - 1;
+        slot.client.heard = slot.client.heard.max(slot.client.sent);
         if again {
             slot.client.store_tries = tries.saturating_add(1);
         }
@@ -317,14 +317,8 @@ impl Peer {
             self.timers.set_if_none(Timer::Stores(shard), at);
         }
         let is_time = tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1;
-        if again && is_time && !to_show.is_empty() {
-            let shown = Message::Pending {
-                shard,
-                origin,
-                first,
-                items: to_show,
-            };
-            self.broadcast(shard, &shown);
+        if again && is_time {
+            self.show_stores(shard);
         }
         if let Some(home) = home {
             self.send_if(
@@ -337,6 +331,45 @@ impl Peer {
                 },
             );
         }
+    }
+
+    /// Shows everybody the next stores that wait to be admitted, beginning anew after the last.
+    fn show_stores(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let origin = slot.me;
+        let client = &mut slot.client;
+        // A direct store may still lose its number to a crash: nobody else must hear of it.
+        let fits = |out: &Out| {
+            let size = out.item.tuple.size() + out.item.workspace.as_str().len() + ITEM_BYTES;
+            (out.durable && !out.direct && size <= SHOWN_BYTES).then_some(size)
+        };
+        let first_after = |client: &ShardClient, shown: u64| {
+            let mut later = client.outbox.range(shown + 1..);
+            later.find(|(_, out)| fits(out).is_some()).map(|(n, _)| *n)
+        };
+        let next = first_after(client, client.shown.max(client.admitted));
+        let Some(first) = next.or_else(|| first_after(client, client.admitted)) else {
+            return;
+        };
+        let (mut left, mut items) = (SHOWN_BYTES, Vec::new());
+        for (n, out) in client.outbox.range(first..) {
+            match fits(out) {
+                Some(size) if size <= left && *n == first + items.len() as u64 => {
+                    left -= size;
+                    items.push(out.item.clone());
+                }
+                _ => break,
+            }
+        }
+        client.shown = first + items.len() as u64 - 1;
+        client.heard = client.heard.max(client.shown);
+        let shown = Message::Pending {
+            shard,
+            origin,
+            first,
+            items,
+        };
+        self.broadcast(shard, &shown);
     }
 
     /// Stores up to `upto` are decided.
@@ -422,11 +455,11 @@ impl Peer {
         let old = std::mem::take(&mut slot.client);
         let client = &mut slot.client;
         (client.stored, client.admitted, client.sent) = (floor, floor, floor);
-        client.next_seq = floor;
+        (client.next_seq, client.heard, client.shown) = (floor, floor, floor);
         let mut lost = Vec::new();
         let mut waiting = Vec::new();
         for (n, out) in old.outbox {
-            if out.direct || n <= old.sent {
+            if out.direct || n <= old.heard {
                 lost.extend(out.waiting.map(|(request, _)| request));
                 continue;
             }

@@ -85,6 +85,8 @@ impl Peer {
         self.learn_home(shard, config);
         self.outbox_instead(shard);
         self.settle_home(shard);
+        // It may have been passed over already.
+        self.registered(shard);
     }
 
     /// Takes up what the replica's newest configuration says about this node: rule R12, for the

@@ -278,6 +278,9 @@ pub struct Peer {
     pub(crate) starts: Survey,
     /// Volatile shards whose registered group has no majority any more, and since when.
     pub(crate) vacant: BTreeMap<ShardId, Duration>,
+    /// Volatile shards whose registered group has decided a successor that is not registered, and
+    /// since when.
+    pub(crate) sealed_since: BTreeMap<ShardId, Duration>,
     /// Queries of others that wait for a majority to confirm that this node leads.
     pub(crate) serving: BTreeMap<u64, Serving>,
     pub(crate) next_serving: u64,
@@ -359,6 +362,7 @@ impl Peer {
             survey: Survey::default(),
             starts: Survey::default(),
             vacant: BTreeMap::new(),
+            sealed_since: BTreeMap::new(),
             serving: BTreeMap::new(),
             next_serving: 1,
             confirming: BTreeMap::new(),
@@ -769,9 +773,9 @@ impl Peer {
                 Reply::Failed(Failure::Busy("not joined yet".to_owned())),
             );
         } else {
-            if let Some(deadline) = command.deadline() {
+            if let Some(patience) = command.patience() {
                 self.timers
-                    .set(Timer::Deadline(request), self.now + deadline);
+                    .set(Timer::Deadline(request), self.now + patience);
             }
             self.early.push_back((request, command));
         }

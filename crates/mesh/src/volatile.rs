@@ -20,7 +20,7 @@ use rand::RngExt;
 
 use crate::boot;
 use crate::client::SHOW_EVERY_TRIES;
-use crate::group::Kept;
+use crate::group::{Kept, Proposal};
 use crate::home::Proposed;
 use crate::peer::{After, Event, Peer, Slot, Timer};
 use crate::persist::Batch;
@@ -32,6 +32,10 @@ use crate::{Recovered, Reply, RequestId};
 /// How long a group has to be without a majority before its shard begins anew: a successor that it
 /// has decided may be about to be registered.
 const VACANCY: Duration = Duration::from_secs(1);
+
+/// How long a successor may take to be registered before the group that decided it goes on in its
+/// place. Longer than an election and the transfer of a small state; it tries again.
+const PASSED_OVER: Duration = Duration::from_secs(5);
 
 /// How often a group that leads and is not registered asks for it.
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
@@ -169,10 +173,14 @@ impl Peer {
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
-        if generation_of(config.epoch) > slot.shard.sm().generation() {
+        // A fork of the register may know of an earlier one.
+        if generation_of(config.epoch) != slot.shard.sm().generation() {
             return self.begin_generation(shard, config);
         }
         self.learn_home(shard, config);
+        if self.reinstate(shard) {
+            return;
+        }
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
@@ -181,6 +189,67 @@ impl Peer {
         if leads && slot.home.is_none() && self.may_serve(shard) {
             self.lead(shard);
         }
+    }
+
+    /// Ends the epoch of a successor that the register has passed over. It decided nothing, for it
+    /// never served: that its seal is the next entry follows from the register alone. True if
+    /// it was so.
+    fn reinstate(&mut self, shard: ShardId) -> bool {
+        let Some(config) = self.registration(shard).cloned() else {
+            return false;
+        };
+        let keeper = self.slot_ref(self.ranked_by(shard));
+        let sealed_at = keeper.and_then(|keeper| keeper.shard.sm().reinstated(shard));
+        let command = Command::Seal { config };
+        let Some(proposal) = Proposal::new(command.clone()) else {
+            return false;
+        };
+        let Some(slot) = self.slot(shard) else {
+            return false;
+        };
+        let Command::Seal { config } = &command else {
+            return false;
+        };
+        let version = slot.shard.version();
+        if sealed_at != Some(version.index) || version.epoch + 1 != config.epoch {
+            return false;
+        }
+        let applied = slot.shard.push(proposal.entry().clone(), &command);
+        self.count("reinstated", 1);
+        self.applied(shard, applied);
+        true
+    }
+
+    /// The registered group has decided a successor, which does not register: it may be gone, and
+    /// who decided it has all that the shard holds. Lets it go on.
+    fn propose_reinstatement(&mut self, shard: ShardId) {
+        let Some(last) = self.registration(shard).cloned() else {
+            return;
+        };
+        let Some(sm) = self.slot_ref(shard).map(|slot| slot.shard.sm()) else {
+            return;
+        };
+        let sealed_at = sm.index();
+        let fresh = sm.previous().is_some_and(|(_, at)| *at == sealed_at);
+        let next = sm.config().epoch;
+        if !fresh || next != last.epoch + 1 {
+            self.sealed_since.remove(&shard);
+            return;
+        }
+        let since = *self.sealed_since.entry(shard).or_insert(self.now);
+        if since + PASSED_OVER > self.now {
+            return;
+        }
+        let reinstate = Command::Reinstate {
+            shard,
+            sealed_at,
+            config: Config {
+                epoch: next + 1,
+                members: last.members,
+            },
+        };
+        let keeper = self.ranked_by(shard);
+        self.with_home(keeper, |_, _, log| log.propose(reinstate));
     }
 
     /// Drops all of the last generation and begins this one.
@@ -198,6 +267,9 @@ impl Peer {
         let mut out = Vec::new();
         slot.seat.hold(held, &mut out);
         slot.seat.hear(config.epoch);
+        if config.epoch < epoch {
+            slot.seat = Seat::new(slot.me);
+        }
         slot.shard = Shard::from_snapshot(shard, state);
         slot.map = config;
         slot.leader = None;
@@ -260,6 +332,11 @@ impl Peer {
             let leads = self.slot_ref(keeper).is_some_and(|slot| slot.home.is_some());
             if !leads || self.has_majority(shard) {
                 self.vacant.remove(&shard);
+                if leads {
+                    self.propose_reinstatement(shard);
+                } else {
+                    self.sealed_since.remove(&shard);
+                }
                 continue;
             }
             let since = *self.vacant.entry(shard).or_insert(self.now);

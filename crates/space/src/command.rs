@@ -165,6 +165,17 @@ pub enum Command {
         /// The group.
         config: Config,
     },
+    /// Lets the registered home group of a volatile shard go on, one epoch after the successor that
+    /// it decided, because that one does not register.
+    Reinstate {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Index of the seal that named the successor: the entry after it is the seal that ends
+        /// the successor's epoch.
+        sealed_at: u64,
+        /// The members of the registered group, two epochs later.
+        config: Config,
+    },
 }
 
 impl Command {
@@ -189,7 +200,8 @@ impl Command {
             | Self::Expire { .. }
             | Self::Fork { .. }
             | Self::Begin { .. }
-            | Self::Register { .. } => None,
+            | Self::Register { .. }
+            | Self::Reinstate { .. } => None,
         }
     }
 

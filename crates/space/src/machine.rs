@@ -372,7 +372,7 @@ impl Sm {
             Command::Fork { config } => {
                 self.next_epoch(config);
                 self.forked_at = Some(self.index);
-                self.register.forked();
+                self.register.forked(config.epoch);
                 Applied::Forked(config.clone())
             }
             Command::Begin {
@@ -381,6 +381,11 @@ impl Sm {
                 members,
             } => self.register.begin(*shard, *after, members),
             Command::Register { shard, config } => self.register.register(*shard, config),
+            Command::Reinstate {
+                shard,
+                sealed_at,
+                config,
+            } => self.register.reinstate(*shard, *sealed_at, config),
         }
     }
 

@@ -85,6 +85,39 @@ impl Membership {
         self.wake_for_cards();
     }
 
+    pub(super) fn has_card(&self, node: NodeId, inc: Incarnation) -> bool {
+        self.cards.get(node).is_some_and(|card| card.inc == inc)
+    }
+
+    pub(super) fn wake_for_missing(&mut self) {
+        if !self.timers.is_set_for_missing() {
+            self.timers
+                .set(self.now.saturating_add(CARD_RETRY), Due::Missing);
+        }
+    }
+
+    /// Asks others for the cards of members whose own did not come. Offers are passed on a few
+    /// times only, and without its card a member has no address: it could never be asked itself.
+    pub(super) fn ask_for_cards(&mut self) {
+        let is_missing = |(node, inc): &(&NodeId, &Incarnation)| !self.has_card(**node, **inc);
+        let (missing, known): (Vec<_>, Vec<_>) = self.told.iter().partition(is_missing);
+        if missing.is_empty() {
+            return;
+        }
+        let missing: Vec<NodeId> = missing.into_iter().map(|(node, _)| *node).collect();
+        let known: Vec<NodeId> = known.into_iter().map(|(node, _)| *node).collect();
+        // Another choice each time: who is asked may not have them all, and answers some.
+        let wanted = self.pick(&missing, PUSHES_MAX);
+        for to in self.pick(&known, self.config.gossip_fanout) {
+            self.send(to, wire::want_frame(&wanted));
+        }
+        // It may have a link to us that we do not know of.
+        for to in self.pick(&missing, self.config.gossip_fanout) {
+            self.send(to, wire::want_frame(&[to]));
+        }
+        self.wake_for_missing();
+    }
+
     pub(super) fn offer_all(&mut self, to: NodeId) {
         let offers = self.cards.offers(|node| self.is_up(node));
         for page in offers.chunks(DIGEST_ENTRIES_MAX) {

@@ -100,10 +100,11 @@ impl Peer {
             return self.malformed(source, "a feed beyond all indices".to_owned());
         }
         let Some(slot) = self.slot(shard) else { return };
-        // A leader is ahead of all feeds, or will step down and ask.
-        if slot.home.is_some() || slot.is_foreign(from) || slot.is_foreign(version.index) {
+        let foreign = slot.is_foreign(from) || slot.is_foreign(version.index);
+        if foreign || self.leads(shard, version.epoch) {
             return;
         }
+        let Some(slot) = self.slot(shard) else { return };
         let first = slot.shard.version().index + 1;
         let mut applied: Vec<(u64, Entry, Applied)> = Vec::new();
         let result = slot.shard.feed(from, entries, |index, entry, what| {

@@ -142,6 +142,14 @@ fn commands() -> Vec<Command> {
                 members: vec![member(2)],
             },
         },
+        Command::Reinstate {
+            shard: ShardId(256),
+            sealed_at: (1 << 40) + 7,
+            config: Config {
+                epoch: (1 << 40) + 2,
+                members: vec![member(1)],
+            },
+        },
     ]
 }
 
@@ -167,8 +175,9 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Resume { .. } => 15,
         Command::Begin { .. } => 16,
         Command::Register { .. } => 17,
+        Command::Reinstate { .. } => 18,
     };
-    (place, 18)
+    (place, 19)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -557,7 +566,7 @@ fn all() -> Vec<Message> {
         round: 1,
         since: 0,
         version: u64::MAX,
-        groups: vec![(shard, 2, heartbeat)],
+        groups: vec![(shard, 2, Some(heartbeat)), (shard, 3, None)],
     });
     all.push(Message::Survey {
         query: 1,

@@ -22,6 +22,8 @@ const FORK_GENERATIONS: u64 = 1 << 12;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Register {
     groups: BTreeMap<ShardId, Config>,
+    /// Of groups that were reinstated: the index of the seal after which they go on.
+    reinstated: BTreeMap<ShardId, u64>,
     /// The group that was given up last.
     given_up: BTreeMap<ShardId, Config>,
     /// Generations begin after this one.
@@ -37,6 +39,7 @@ impl Register {
         }
         let epoch = first_of(generation_of(last).max(self.skipped) + 1);
         let members = members.to_vec();
+        self.reinstated.remove(&shard);
         if let Some(lost) = self.groups.insert(shard, Config { epoch, members }) {
             self.given_up.insert(shard, lost);
         }
@@ -53,15 +56,38 @@ impl Register {
             return Applied::Nothing;
         }
         *last = config.clone();
+        self.reinstated.remove(&shard);
         Applied::Registered(shard)
     }
 
-    /// What was registered may be lost, and what is left may be old.
-    pub(super) fn forked(&mut self) {
+    pub(super) fn reinstate(
+        &mut self,
+        shard: ShardId,
+        sealed_at: u64,
+        config: &Config,
+    ) -> Applied {
+        let Some(last) = self.groups.get_mut(&shard) else {
+            return Applied::Nothing;
+        };
+        // Not if the successor came to be registered after all.
+        if config.epoch != last.epoch + 2 || config.members != last.members {
+            return Applied::Nothing;
+        }
+        *last = config.clone();
+        self.reinstated.insert(shard, sealed_at);
+        Applied::Registered(shard)
+    }
+
+    /// The fork that begins this epoch may lack what was registered, and what is left may be old.
+    pub(super) fn forked(&mut self, epoch: u64) {
         let groups = std::mem::take(&mut self.groups);
+        self.reinstated.clear();
         let epochs = groups.values().map(|config| config.epoch);
         let newest = epochs.max().map_or(0, generation_of);
-        self.skipped = self.skipped.max(newest).saturating_add(FORK_GENERATIONS);
+        // Two forks of one shard skip different numbers, but for one chance in many.
+        let apart = epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15) % FORK_GENERATIONS;
+        let skipped = self.skipped.max(newest);
+        self.skipped = skipped.saturating_add(FORK_GENERATIONS + apart);
     }
 }
 
@@ -82,6 +108,13 @@ impl Sm {
     #[must_use]
     pub fn registered(&self, shard: ShardId) -> Option<&Config> {
         self.register.groups.get(&shard)
+    }
+
+    /// When the registered home group of a volatile shard was reinstated: the index of the seal
+    /// after which it goes on.
+    #[must_use]
+    pub fn reinstated(&self, shard: ShardId) -> Option<u64> {
+        self.register.reinstated.get(&shard).copied()
     }
 
     /// The last home group of a volatile shard's generation before the present one.
