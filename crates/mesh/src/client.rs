@@ -467,7 +467,13 @@ impl Peer {
             let n = client.stored;
             let item = out.item.clone();
             slot.shard.add_pending(Dot { origin, n }, item.clone());
-            client.outbox.insert(n, Out { durable: false, ..out });
+            client.outbox.insert(
+                n,
+                Out {
+                    durable: false,
+                    ..out
+                },
+            );
             waiting.push((n, item));
         }
         for (n, item) in waiting {

@@ -206,7 +206,8 @@ impl Peer {
         let registered = registered.filter_map(|shard| self.registration(shard));
         let registered: Vec<Member> = registered.flat_map(|c| c.members.clone()).collect();
         self.survey.note_all(all, seats(false), now);
-        self.starts.note_all(starts, seats(true).chain(registered), now);
+        self.starts
+            .note_all(starts, seats(true).chain(registered), now);
     }
 
     /// Proposes the next group of a shard if this node leads it and another is wanted.

@@ -563,11 +563,7 @@ impl Peer {
                 .filter(|slot| slot.seat.group().is_some())
                 .count(),
             leads: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
-            applied: self
-                .slots
-                .iter()
-                .map(crate::peer::Slot::applied)
-                .sum(),
+            applied: self.slots.iter().map(crate::peer::Slot::applied).sum(),
             outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
             tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
             waiting: self.requests.len() + waiting.map(crate::home::Home::waiting).sum::<usize>(),

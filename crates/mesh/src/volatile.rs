@@ -329,7 +329,9 @@ impl Peer {
         self.drop_orphans();
         for shard in self.volatile_shards() {
             let keeper = self.ranked_by(shard);
-            let leads = self.slot_ref(keeper).is_some_and(|slot| slot.home.is_some());
+            let leads = self
+                .slot_ref(keeper)
+                .is_some_and(|slot| slot.home.is_some());
             if !leads || self.has_majority(shard) {
                 self.vacant.remove(&shard);
                 if leads {

@@ -316,12 +316,7 @@ async fn produced(
 }
 
 /// Medians of both sides, as a row.
-fn report(
-    case: &str,
-    unit: &str,
-    samples: (&[Sample], &[Sample]),
-    of: impl Fn(&Sample) -> f64,
-) {
+fn report(case: &str, unit: &str, samples: (&[Sample], &[Sample]), of: impl Fn(&Sample) -> f64) {
     report_beside("redis", case, unit, samples, of);
 }
 

@@ -139,7 +139,10 @@ fn a_restarted_minority_loses_nothing_and_comes_back_as_another_member() {
     let after = net.info(1);
     assert_eq!(after.generation, before.generation, "one after the other");
     for member in &after.members {
-        assert!(!before.members.contains(member), "{member} is another start");
+        assert!(
+            !before.members.contains(member),
+            "{member} is another start"
+        );
     }
     let taken = net.fetch(2, true, SECOND);
     net.pass(SECOND);
@@ -298,7 +301,10 @@ fn an_operator_need_not_wait_for_the_silent_but_for_a_majority() {
     let asked = net.ask(1, recover.clone());
     net.pass(2 * SECOND);
     let done = net.reply(asked);
-    assert!(matches!(done, Some(Reply::Recovered(all)) if all.len() == 1), "{done:?}");
+    assert!(
+        matches!(done, Some(Reply::Recovered(all)) if all.len() == 1),
+        "{done:?}"
+    );
     assert!(net.info(1).generation > before);
     let asked = net.ask(1, recover);
     let refused = net.reply(asked);

@@ -609,10 +609,7 @@ fn all() -> Vec<Message> {
             refused,
         });
     }
-    all.push(Message::Register {
-        shard,
-        config,
-    });
+    all.push(Message::Register { shard, config });
     all.push(Message::GiveUp {
         shard,
         epoch: 1 << 40,

@@ -81,7 +81,10 @@ fn slice(slice: u64) {
         "only {progressed} stores and takes demanded"
     );
     assert!(committed > 300, "only {committed} leases committed");
-    assert!(generations > 5, "only {generations} volatile shards began anew");
+    assert!(
+        generations > 5,
+        "only {generations} volatile shards began anew"
+    );
     assert!(lost > 20, "only {lost} acts that came too late");
 }
 

@@ -60,12 +60,7 @@ impl Register {
         Applied::Registered(shard)
     }
 
-    pub(super) fn reinstate(
-        &mut self,
-        shard: ShardId,
-        sealed_at: u64,
-        config: &Config,
-    ) -> Applied {
+    pub(super) fn reinstate(&mut self, shard: ShardId, sealed_at: u64, config: &Config) -> Applied {
         let Some(last) = self.groups.get_mut(&shard) else {
             return Applied::Nothing;
         };
