@@ -255,6 +255,17 @@ pub enum Failure {
         /// How it ended.
         end: LeaseEnd,
     },
+    /// The volatile shard has begun anew. The store may have been done before that; it is gone
+    /// then.
+    #[error(
+        "volatile shard {shard} lost the majority of its home and has begun anew, empty; this \
+         store is not there, but may have been taken before that: store it again if twice is \
+         better than not at all"
+    )]
+    Lost {
+        /// The shard.
+        shard: u16,
+    },
     /// Refused, now and always, for a reason in the request.
     #[error("{0}")]
     Refused(String),
@@ -281,6 +292,8 @@ pub struct WorkspaceInfo {
     pub variables: usize,
     /// Tuples.
     pub tuples: usize,
+    /// True when it is kept in memory alone.
+    pub volatile: bool,
 }
 
 /// A variable as seen by this replica.
@@ -326,8 +339,10 @@ pub struct Status {
     pub joined: bool,
     /// Members alive, itself included.
     pub alive: usize,
-    /// Shards of the mesh.
+    /// Durable shards of the mesh.
     pub shards: u16,
+    /// Volatile shards beside them.
+    pub volatile_shards: u16,
     /// Shards this node is home of: in how many home groups it is.
     pub homes: usize,
     /// Of those, how many it leads.
@@ -372,7 +387,7 @@ pub struct PeerInfo {
 pub struct ShardInfo {
     /// Its number.
     pub shard: u16,
-    /// Epoch of its home group.
+    /// Epoch of its home group, of a volatile shard counted from 0 in each generation.
     pub epoch: u64,
     /// The home group.
     pub members: Vec<Member>,
@@ -389,6 +404,9 @@ pub struct ShardInfo {
     /// True for ever once the shard went on without its majority, at an operator's word: what was
     /// decided before may be lacking.
     pub forked: bool,
+    /// Of a volatile shard how often it has begun, empty; 0 before it has a home. None of a durable
+    /// shard.
+    pub generation: Option<u64>,
 }
 
 /// A shard that was to go on without its majority.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cpe_consensus::{Mark, Seat};
-use cpe_membership::{Member, Membership, NodeId};
+use cpe_membership::{Incarnation, Member, Membership, NodeId};
 use cpe_space::{Config, Name, Session, Shard, ShardId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -140,6 +140,13 @@ pub enum Event {
         /// Who has the other history.
         by: NodeId,
     },
+    /// A volatile shard begins anew, empty: the majority of its home group was lost.
+    Begun {
+        /// The shard.
+        shard: ShardId,
+        /// Its generation: 1 for the first.
+        generation: u64,
+    },
     /// Two histories of a shard differ: durable state was rolled back somewhere.
     Diverged {
         /// The shard.
@@ -169,6 +176,7 @@ pub(crate) enum Timer {
     Look,
     Marks,
     Survey(u64),
+    Register(ShardId),
 }
 
 /// What to do once a batch is durable.
@@ -188,6 +196,10 @@ pub(crate) enum After {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) shard: Shard,
+    /// Nothing of it is written: see [`crate::volatile`].
+    pub(crate) volatile: bool,
+    /// This node as it is called in the shard: in this life, or in this start if it is volatile.
+    pub(crate) me: Member,
     /// This node's place in the home group, if it has one.
     pub(crate) seat: Seat<Member, Proposal>,
     /// Present while this node leads the home group.
@@ -228,6 +240,8 @@ pub(crate) struct Slot {
 pub struct Peer {
     pub(crate) config: PeerConfig,
     pub(crate) me: Member,
+    /// Names this start among all of the node: its life in volatile shards (rule R10).
+    pub(crate) start: Incarnation,
     pub(crate) session: Session,
     pub(crate) now: Duration,
     pub(crate) rng: ChaCha8Rng,
@@ -260,6 +274,13 @@ pub struct Peer {
     marks_due: bool,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) survey: Survey,
+    /// Members of volatile groups: nodes in one of their starts.
+    pub(crate) starts: Survey,
+    /// Volatile shards whose registered group has no majority any more, and since when.
+    pub(crate) vacant: BTreeMap<ShardId, Duration>,
+    /// Volatile shards whose registered group has decided a successor that is not registered, and
+    /// since when.
+    pub(crate) sealed_since: BTreeMap<ShardId, Duration>,
     /// Queries of others that wait for a majority to confirm that this node leads.
     pub(crate) serving: BTreeMap<u64, Serving>,
     pub(crate) next_serving: u64,
@@ -278,6 +299,8 @@ pub struct Peer {
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
+    /// What waits for no disk: it concerns volatile shards.
+    pub(crate) at_once: Vec<After>,
     /// Commands that came before the mesh was known.
     early: VecDeque<(RequestId, Command)>,
     writes: VecDeque<(u64, Vec<After>)>,
@@ -304,11 +327,12 @@ impl Peer {
         card.inc = life.inc;
         // Above any version of an earlier start: with an equal one others would keep the old card.
         card.version = (u64::from(life.boot) << 32) | 1;
-        crate::placement::tell_homes(&mut card, config.takes_homes, false);
+        crate::placement::tell_homes(&mut card, config.takes_homes, false, None);
         let me = card.member();
         let membership = Membership::new(card, config.membership.clone(), seed, now)?;
         let mut peer = Self {
             me,
+            start: life.start,
             session: Session {
                 member: me,
                 boot: life.boot,
@@ -336,6 +360,9 @@ impl Peer {
             marks_due: false,
             heartbeats: Heartbeats::default(),
             survey: Survey::default(),
+            starts: Survey::default(),
+            vacant: BTreeMap::new(),
+            sealed_since: BTreeMap::new(),
             serving: BTreeMap::new(),
             next_serving: 1,
             confirming: BTreeMap::new(),
@@ -347,6 +374,7 @@ impl Peer {
             counters: BTreeMap::new(),
             batch: Batch::default(),
             afters: Vec::new(),
+            at_once: Vec::new(),
             early: VecDeque::new(),
             writes: VecDeque::new(),
             next_token: 1,
@@ -474,6 +502,7 @@ impl Peer {
             Timer::Look => self.look(),
             Timer::Marks => self.marks_due = true,
             Timer::Survey(query) => self.survey_over(query),
+            Timer::Register(shard) => self.ask_register(shard),
         }
     }
 
@@ -504,7 +533,9 @@ impl Peer {
                 self.send_new_stores(shard);
                 flushed = true;
             }
-            if flushed {
+            let at_once = std::mem::take(&mut self.at_once);
+            if flushed || !at_once.is_empty() {
+                self.written(at_once);
                 continue;
             }
             if !self.write() {
@@ -728,6 +759,8 @@ impl Peer {
                 index,
                 refused,
             } => self.fork_told(from, query, shard, (epoch, index), refused),
+            Message::Register { shard, config } => self.serve_register(shard, config),
+            Message::GiveUp { shard, epoch } => self.serve_give_up(shard, epoch),
         }
     }
 
@@ -807,7 +840,7 @@ impl Peer {
     fn written(&mut self, afters: Vec<After>) {
         for after in afters {
             match after {
-                After::Life => self.ready = true,
+                After::Life => self.now_ready(),
                 After::Mark(shard, epoch, mark) => self.mark_durable(shard, epoch, mark),
                 After::Send(to, message) => {
                     self.send_if(to, *message);
@@ -826,8 +859,8 @@ impl Peer {
     }
 
     pub(crate) fn shard_for(&self, workspace: &Name, variable: &cpe_tuple::Value) -> ShardId {
-        let shards = self.genesis.as_ref().map_or(1, |genesis| genesis.shards);
-        cpe_space::shard_of(workspace, variable, shards)
+        let genesis = self.genesis.as_ref();
+        genesis.map_or(ShardId(0), |genesis| genesis.shard_of(workspace, variable))
     }
 
     /// Sends a message, to itself too; false when there is no link.

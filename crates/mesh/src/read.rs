@@ -185,7 +185,7 @@ impl Peer {
         let (workspace, template) = (workspace.clone(), template.clone());
         let shards = match template.key() {
             Some(variable) => vec![self.shard_for(&workspace, variable)],
-            None => self.all_shards(),
+            None => self.shards_of(&workspace),
         };
         let asked = self.ask(request, shards, &workspace, Some(template));
         if let Some(Request::Fresh { query, again, .. }) = self.requests.get_mut(&request) {

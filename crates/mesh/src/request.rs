@@ -62,6 +62,8 @@ pub(crate) enum Request {
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
     Drain { within: Duration },
+    /// Waiting for the next generation of a volatile shard.
+    GiveUp { shard: ShardId },
     /// Waiting for the survivors of lost majorities.
     Recover { query: u64 },
 }
@@ -264,7 +266,7 @@ impl Peer {
                 ..
             } => {
                 let workspace = name(&workspace)?;
-                let query = self.ask(request, self.all_shards(), &workspace, None);
+                let query = self.ask(request, self.shards_of(&workspace), &workspace, None);
                 let left = BTreeSet::new();
                 self.requests.insert(
                     request,
@@ -403,7 +405,10 @@ impl Peer {
                 self.recoveries.remove(query);
                 self.timers.clear(&Timer::Survey(*query));
             }
-            Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
+            Request::Store
+            | Request::Op { .. }
+            | Request::Drain { .. }
+            | Request::GiveUp { .. } => {}
         }
         Some(state)
     }
@@ -439,6 +444,14 @@ impl Peer {
             Request::Recover { query } => {
                 let query = *query;
                 self.recovery_over(query);
+            }
+            Request::GiveUp { shard } => {
+                let why = format!(
+                    "nobody who leads shard {}, which keeps its register, gave it up in time",
+                    self.ranked_by(*shard)
+                );
+                let shard = shard.0;
+                self.finish(request, Reply::Failed(Failure::Unavailable { shard, why }));
             }
             Request::Fresh {
                 query: Some(query), ..
@@ -496,6 +509,7 @@ impl Peer {
                     name: name.to_string(),
                     variables: 0,
                     tuples: 0,
+                    volatile: slot.volatile,
                 });
                 info.variables += variables.len();
                 info.tuples += variables
@@ -552,17 +566,14 @@ impl Peer {
             joined: self.genesis.is_some(),
             alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
+            volatile_shards: self.genesis.as_ref().map_or(0, |genesis| genesis.volatile),
             homes: self
                 .slots
                 .iter()
                 .filter(|slot| slot.seat.group().is_some())
                 .count(),
             leads: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
-            applied: self
-                .slots
-                .iter()
-                .map(|slot| slot.shard.version().index)
-                .sum(),
+            applied: self.slots.iter().map(crate::peer::Slot::applied).sum(),
             outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
             tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
             waiting: self.requests.len() + waiting.map(crate::home::Home::waiting).sum::<usize>(),
@@ -605,18 +616,20 @@ impl Peer {
         };
         let info = |slot: &crate::peer::Slot| ShardInfo {
             shard: slot.shard.id().0,
-            epoch: slot.map.epoch,
+            epoch: slot.map.epoch - slot.shard.sm().floor().min(slot.map.epoch),
             members: slot.map.members.clone(),
             leader: self.leader_of(slot.shard.id()),
-            applied: slot.shard.version().index,
+            applied: slot.applied(),
             decided: slot
                 .pull
                 .as_ref()
                 .map_or(0, |pull| pull.index)
-                .max(slot.shard.version().index),
+                .max(slot.shard.version().index)
+                - slot.shard.sm().floor(),
             tuples: slot.shard.sm().len(),
             leased: slot.shard.sm().leases().count(),
             forked: slot.shard.sm().forked_at().is_some(),
+            generation: slot.generation(),
         };
         self.slots.iter().filter(used).map(info).collect()
     }

@@ -57,6 +57,9 @@ impl Peer {
         if !are_dots(first, items.len()) {
             return self.malformed(Some(from), "stores beyond all numbers".to_owned());
         }
+        if !self.is_of_now(shard, first) {
+            return;
+        }
         if !self.leads_for(from, shard, None) {
             return;
         }
@@ -100,6 +103,9 @@ impl Peer {
     ) {
         if op.session.member.node != from {
             return self.malformed(Some(from), "an operation in another node's name".to_owned());
+        }
+        if !self.is_of_now(shard, op.seq) {
+            return;
         }
         if !self.leads_for(from, shard, Some((op, attempt))) {
             return;
@@ -217,7 +223,8 @@ impl Peer {
 
     /// Rule R18: whatever became of the operation, it ends cancelled.
     pub(crate) fn serve_cancel(&mut self, from: NodeId, shard: ShardId, op: OpId) {
-        if op.session.member.node != from || !self.leads_for(from, shard, None) {
+        let own = op.session.member.node == from && self.is_of_now(shard, op.seq);
+        if !own || !self.leads_for(from, shard, None) {
             return;
         }
         let Some(slot) = self.slot(shard) else { return };
@@ -267,7 +274,8 @@ impl Peer {
         session: Session,
         seqs: Vec<u64>,
     ) {
-        if session.member.node != from {
+        let of_now = seqs.iter().all(|seq| self.is_of_now(shard, *seq));
+        if session.member.node != from || !of_now {
             return;
         }
         self.with_home(shard, |_, _, log| {
@@ -276,7 +284,7 @@ impl Peer {
     }
 
     pub(crate) fn tell_admitted(&mut self, shard: ShardId, origin: Member, upto: u64, index: u64) {
-        if origin == self.me {
+        if self.slot_ref(shard).is_some_and(|slot| slot.me == origin) {
             self.admitted(shard, origin, upto, index);
         } else if self.slot_ref(shard).is_some_and(|slot| slot.home.is_some()) {
             self.send_if(
@@ -338,7 +346,8 @@ impl Peer {
                 tuple,
                 ..
             } => {
-                if dot.is_some_and(|dot| dot.origin == self.me) {
+                let me = self.slot_ref(shard).map(|slot| slot.me);
+                if dot.is_some_and(|dot| Some(dot.origin) == me) {
                     self.clear_outbox(shard);
                 }
                 self.wake_readers(&workspace, &tuple);
@@ -348,6 +357,7 @@ impl Peer {
                 self.event(Event::Forked(shard, config.clone()));
                 self.sealed(shard, config);
             }
+            Applied::Registered(volatile) => self.registered(volatile),
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

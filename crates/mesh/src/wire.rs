@@ -5,6 +5,7 @@ use cpe_consensus::Heartbeat;
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
     Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId, Version,
+    shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -47,13 +48,46 @@ pub struct Genesis {
     pub mesh: String,
     /// How many shards it has.
     pub shards: u16,
-    /// The home of every shard in epoch 1.
+    /// How many volatile shards it has beside them, numbered after them: 0 in a mesh founded
+    /// before there were any. Then all workspaces are durable.
+    #[serde(default)]
+    pub volatile: u16,
+    /// The home of every durable shard in epoch 1.
     pub founder: Member,
 }
 
 impl Genesis {
     /// The most shards a mesh may have; 1,024 are for meshes beyond 500 nodes.
     pub const MAX_SHARDS: u16 = 4_096;
+
+    /// The most volatile shards.
+    pub const MAX_VOLATILE: u16 = 1_024;
+
+    /// True for numbers within the bounds.
+    pub(crate) fn is_possible(&self) -> bool {
+        (1..=Self::MAX_SHARDS).contains(&self.shards) && self.volatile <= Self::MAX_VOLATILE
+    }
+
+    /// All shards, durable ones first.
+    pub(crate) fn all(&self) -> u16 {
+        self.shards.saturating_add(self.volatile)
+    }
+
+    /// The shard that owns a variable. Those of volatile workspaces are owned by volatile shards.
+    #[must_use]
+    pub fn shard_of(&self, workspace: &Name, variable: &Value) -> ShardId {
+        if workspace.is_volatile() && self.volatile > 0 {
+            let ShardId(nth) = shard_of(workspace, variable, self.volatile);
+            return ShardId(self.shards.saturating_add(nth));
+        }
+        shard_of(workspace, variable, self.shards)
+    }
+
+    /// The durable shard that keeps the register of a volatile one; `None` of a durable one.
+    pub(crate) fn register_of(&self, shard: ShardId) -> Option<ShardId> {
+        let nth = shard.0.checked_sub(self.shards)?;
+        Some(ShardId(nth % self.shards.max(1)))
+    }
 }
 
 /// An operation a client asks a home to decide.
@@ -412,6 +446,20 @@ pub enum Message {
         index: u64,
         /// Why it did not, if it did not.
         refused: Option<String>,
+    },
+    /// The sender leads a home group of a volatile shard and asks that it be registered.
+    Register {
+        /// The volatile shard.
+        shard: ShardId,
+        /// The group.
+        config: Config,
+    },
+    /// An operator gives up a home group of a volatile shard, and what it holds.
+    GiveUp {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Epoch of the group that was registered last.
+        epoch: u64,
     },
 }
 

@@ -44,6 +44,7 @@ mod settle;
 mod shrink;
 mod spread;
 mod swarm;
+mod volatile;
 mod work;
 mod world;
 

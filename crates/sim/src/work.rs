@@ -51,7 +51,7 @@ impl World {
         if mode != Mode::Fifo && !self.declared.contains(&number) {
             return self.declare(n, number, mode, deadline);
         }
-        let workspace = WORKSPACE.to_owned();
+        let workspace = self.workspace_of(number).to_owned();
         // Names made here are short.
         let Ok(template) = Template::named(variable.clone()) else {
             return;
@@ -67,6 +67,7 @@ impl World {
                 return;
             };
             self.books.stored.insert(value);
+            self.storing_in(&workspace, &format!("v{number}"), value);
             if mode == Mode::Single {
                 self.books.replaceable.insert(value);
             }
@@ -120,6 +121,7 @@ impl World {
                 return;
             };
             named = None;
+            let workspace = WORKSPACE.to_owned();
             let wait = rng.random();
             (
                 Open::Take,
@@ -133,7 +135,8 @@ impl World {
         } else if draw < {
             below += work.leases;
             below
-        } {
+        } && workspace == WORKSPACE
+        {
             let (wait, ttl) = (self.rng.random(), self.draw_ttl());
             (
                 Open::Lease(self.now),
@@ -199,7 +202,7 @@ impl World {
             node.open.insert(request, Open::Declare(number));
         }
         let command = Command::Declare {
-            workspace: WORKSPACE.to_owned(),
+            workspace: self.workspace_of(number).to_owned(),
             variable: Value::from(format!("v{number}")),
             mode,
             deadline,
@@ -249,7 +252,8 @@ impl World {
             && self.rng.random_bool(abandon));
         self.record.answered(request, self.now, &reply, received);
         match (open, reply) {
-            (Open::Store(value), Reply::Stored { .. }) => {
+            (Open::Store(value), Reply::Stored { index }) => {
+                self.acknowledged_in(value, index);
                 self.books.acknowledged.insert(value);
                 self.report.acknowledged += 1;
             }

@@ -4,7 +4,7 @@ use cpe_membership::Member;
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session};
+use crate::{Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session, ShardId};
 
 /// One entry of a shard's decided history (space.md, section 2.3).
 ///
@@ -148,6 +148,34 @@ pub enum Command {
         /// How many.
         n: u64,
     },
+    /// Begins the next generation of a volatile shard, empty, if the group that was registered for
+    /// it last is still that of this epoch. Decided in the durable shard that keeps its register.
+    Begin {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Epoch of the group given up; 0 when there was none.
+        after: u64,
+        /// The first home group of the generation.
+        members: Vec<Member>,
+    },
+    /// Registers a later home group of a volatile shard's generation: it serves from now on.
+    Register {
+        /// The volatile shard.
+        shard: ShardId,
+        /// The group.
+        config: Config,
+    },
+    /// Lets the registered home group of a volatile shard go on, one epoch after the successor that
+    /// it decided, because that one does not register.
+    Reinstate {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Index of the seal that named the successor: the entry after it is the seal that ends
+        /// the successor's epoch.
+        sealed_at: u64,
+        /// The members of the registered group, two epochs later.
+        config: Config,
+    },
 }
 
 impl Command {
@@ -170,7 +198,10 @@ impl Command {
             | Self::Ack { .. }
             | Self::Seal { .. }
             | Self::Expire { .. }
-            | Self::Fork { .. } => None,
+            | Self::Fork { .. }
+            | Self::Begin { .. }
+            | Self::Register { .. }
+            | Self::Reinstate { .. } => None,
         }
     }
 

@@ -53,6 +53,7 @@ mod ranges;
 mod shard;
 mod sketch;
 mod variable;
+mod volatile;
 
 pub use command::{ActorRecord, Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
@@ -70,3 +71,4 @@ pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
 pub use sketch::{Decoder, Difference, Inconsistent, MAX_SYMBOLS, Scale, Sketch, Symbol};
 pub use variable::Variable;
+pub use volatile::{VOLATILE_PREFIX, first_of, generation_of};

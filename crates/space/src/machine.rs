@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::guard::{Guard, holds};
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
-    Session, lease::Leases, variable::Variable, variable_in, variable_of,
+    Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod parts;
+mod register;
 
 pub use parts::Live;
 
@@ -44,6 +45,8 @@ pub enum Applied {
     Sealed(Config),
     /// The epoch ended by an operator's word, its majority lost.
     Forked(Config),
+    /// The register has a newer home group of this volatile shard.
+    Registered(ShardId),
 }
 
 /// What a session's client may still ask about.
@@ -88,6 +91,12 @@ pub struct Sm {
     /// Index of the last fork.
     #[serde(default)]
     forked_at: Option<u64>,
+    /// Where this generation of a volatile shard began: numbers up to here are of earlier ones. 0
+    /// in a durable shard.
+    #[serde(default)]
+    floor: u64,
+    #[serde(default)]
+    register: register::Register,
 }
 
 impl Sm {
@@ -105,6 +114,8 @@ impl Sm {
             actors: BTreeMap::new(),
             leases: Leases::default(),
             forked_at: None,
+            floor: 0,
+            register: register::Register::default(),
         }
     }
 
@@ -142,13 +153,16 @@ impl Sm {
     /// How many stores of `origin` were admitted.
     #[must_use]
     pub fn admitted(&self, origin: Member) -> u64 {
-        self.admitted.get(&origin).copied().unwrap_or(0)
+        self.admitted.get(&origin).copied().unwrap_or(self.floor)
     }
 
     /// The remembered outcome of an operation; [`Outcome::Stale`] if it was acknowledged or its
     /// session superseded, `None` if it was never decided.
     #[must_use]
     pub fn outcome(&self, op: OpId) -> Option<Outcome> {
+        if !self.is_of_now(op.seq) {
+            return Some(Outcome::Stale);
+        }
         let (session, record) = self.sessions.get(&op.session.member.node)?;
         if *session > op.session {
             return Some(Outcome::Stale);
@@ -287,7 +301,8 @@ impl Sm {
             Command::Inquire { op, about } => self.inquire(*op, *about),
             Command::Resume { op, n } => {
                 if self.forked_at.is_some() {
-                    let admitted = self.admitted.entry(op.session.member).or_insert(0);
+                    let floor = self.floor;
+                    let admitted = self.admitted.entry(op.session.member).or_insert(floor);
                     *admitted = (*admitted).max(*n);
                 }
                 self.conclude(*op, Outcome::Done, None)
@@ -357,8 +372,20 @@ impl Sm {
             Command::Fork { config } => {
                 self.next_epoch(config);
                 self.forked_at = Some(self.index);
+                self.register.forked(config.epoch);
                 Applied::Forked(config.clone())
             }
+            Command::Begin {
+                shard,
+                after,
+                members,
+            } => self.register.begin(*shard, *after, members),
+            Command::Register { shard, config } => self.register.register(*shard, config),
+            Command::Reinstate {
+                shard,
+                sealed_at,
+                config,
+            } => self.register.reinstate(*shard, *sealed_at, config),
         }
     }
 
@@ -417,7 +444,7 @@ impl Sm {
     }
 
     fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
-        let count = self.admitted.entry(dot.origin).or_insert(0);
+        let count = self.admitted.entry(dot.origin).or_insert(self.floor);
         if dot.n != *count + 1 && holds(Guard::NextOfOrigin) {
             return Applied::Skipped(dot);
         }

@@ -95,7 +95,7 @@ impl Process {
             "all nodes see each other, and shards have their homes",
             || {
                 let homes: u64 = nodes.iter().map(|node| node.number("homes")).sum();
-                let shards = nodes[0].number("shards");
+                let shards = nodes[0].number("shards") + nodes[0].number("volatile_shards");
                 let group = if count < 3 { 1 } else { 3 };
                 let seen = |node: &Self| node.number("alive") >= count as u64;
                 nodes.iter().all(seen) && homes >= group * shards

@@ -15,6 +15,9 @@
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
 //! runs with `appendfsync always`. Redis is one process, also beside our three.
 //!
+//! *In memory* on durable nodes: stores to a workspace whose name begins with `tmp:`, beside the same
+//! to a durable one.
+//!
 //! Each measure runs both sides alternately, and reports medians. Processor time per operation is
 //! that of the servers alone: node processes, redis-server. Without `redis-server` our figures
 //! stand alone, and that is said.
@@ -39,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, asked};
 use cpe::Space;
-use ours::{Mesh, WORKSPACE, store};
+use ours::{Mesh, SCRATCH, WORKSPACE, store, store_in};
 use serde_json::json;
 use server::{Connection, Redis};
 use tokio::sync::{Barrier, mpsc};
@@ -113,6 +116,12 @@ fn main() {
                 runtime.block_on(bench.store_and_fetch(clients, each));
             }
             runtime.block_on(bench.hand_over(2_000 / share));
+            if durable {
+                for (clients, operations) in [(1, 500), (50, 10_000)] {
+                    let each = (operations / share / clients).max(2);
+                    runtime.block_on(bench.in_memory(clients, each));
+                }
+            }
             runtime.block_on(mesh.end());
         }
     }
@@ -154,6 +163,23 @@ impl Bench<'_> {
             (0..clients).map(|task| Operation::Fetch(self.mesh.client.space(), key(task)));
         let stores = times(stores.collect(), each, &cpu).await;
         [stores, times(fetches.collect(), each, &cpu).await]
+    }
+
+    /// Stores to a volatile workspace beside the same to a durable one, on the same durable nodes.
+    async fn in_memory(&self, clients: usize, each: usize) {
+        let cpu = || self.mesh.cpu();
+        let (mut volatile, mut durable) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            for (workspace, samples) in [(SCRATCH, &mut volatile), (WORKSPACE, &mut durable)] {
+                let space = || self.mesh.client.space();
+                let tasks = 0..clients;
+                let stores = tasks.map(|task| Operation::StoreIn(space(), workspace, key(task)));
+                samples.push(times(stores.collect(), each, &cpu).await);
+            }
+        }
+        let plural = if clients == 1 { "" } else { "s" };
+        let case = format!("store in memory, {clients} client{plural}, {}", self.kept);
+        report_beside("on disk", &case, "1/s", (&volatile, &durable), Sample::rate);
     }
 
     /// From the moment a value is stored to the moment it is with who waited for it elsewhere.
@@ -212,6 +238,7 @@ fn key(task: usize) -> String {
 /// What a task does again and again, and with what.
 enum Operation {
     Store(Space, String),
+    StoreIn(Space, &'static str, String),
     Fetch(Space, String),
     Push(Connection, String),
     Pop(Connection, String),
@@ -221,6 +248,9 @@ impl Operation {
     async fn run(&mut self, value: &str) {
         match self {
             Self::Store(space, variable) => store(space, variable, value).await,
+            Self::StoreIn(space, workspace, variable) => {
+                store_in(space, workspace, variable, value).await;
+            }
             Self::Fetch(space, variable) => {
                 let taken = space.fetch_try(WORKSPACE, variable, LONG).await.unwrap();
                 assert!(taken.is_some());
@@ -286,7 +316,12 @@ async fn produced(
 }
 
 /// Medians of both sides, as a row.
-fn report(
+fn report(case: &str, unit: &str, samples: (&[Sample], &[Sample]), of: impl Fn(&Sample) -> f64) {
+    report_beside("redis", case, unit, samples, of);
+}
+
+fn report_beside(
+    baseline: &str,
     case: &str,
     unit: &str,
     (ours, theirs): (&[Sample], &[Sample]),
@@ -306,7 +341,7 @@ fn report(
         }
     }
     if !theirs.is_empty() {
-        row["baseline"] = "redis".into();
+        row["baseline"] = baseline.into();
         row["ratio"] = (all(ours, &of) / all(theirs, &of)).into();
     }
     say(&row);

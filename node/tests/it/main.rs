@@ -25,3 +25,4 @@ mod processes;
 mod rules;
 mod space;
 mod usage;
+mod volatile;

@@ -12,6 +12,7 @@ mod facts;
 mod groups;
 mod leases;
 mod recover;
+mod volatile;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,7 @@ impl Net {
             config.genesis = Some(Genesis {
                 mesh,
                 shards: 4,
+                volatile: 2,
                 founder: member(1),
             });
         }

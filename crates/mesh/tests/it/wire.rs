@@ -130,6 +130,26 @@ fn commands() -> Vec<Command> {
             },
         },
         Command::Resume { op, n: 3 },
+        Command::Begin {
+            shard: ShardId(256),
+            after: 0,
+            members: vec![member(1)],
+        },
+        Command::Register {
+            shard: ShardId(256),
+            config: Config {
+                epoch: (1 << 40) + 1,
+                members: vec![member(2)],
+            },
+        },
+        Command::Reinstate {
+            shard: ShardId(256),
+            sealed_at: (1 << 40) + 7,
+            config: Config {
+                epoch: (1 << 40) + 2,
+                members: vec![member(1)],
+            },
+        },
     ]
 }
 
@@ -153,8 +173,11 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Inquire { .. } => 13,
         Command::Fork { .. } => 14,
         Command::Resume { .. } => 15,
+        Command::Begin { .. } => 16,
+        Command::Register { .. } => 17,
+        Command::Reinstate { .. } => 18,
     };
-    (place, 16)
+    (place, 19)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -189,8 +212,10 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::Standings { .. } => 27,
         Message::Fork { .. } => 28,
         Message::Forked { .. } => 29,
+        Message::Register { .. } => 30,
+        Message::GiveUp { .. } => 31,
     };
-    (place, 30)
+    (place, 32)
 }
 
 /// One of everything that members of a group say to each other.
@@ -388,6 +413,7 @@ fn all() -> Vec<Message> {
             genesis: Some(Genesis {
                 mesh: "m".into(),
                 shards: 256,
+                volatile: 64,
                 founder: member(1),
             }),
             map: vec![(shard, config.clone())],
@@ -454,7 +480,7 @@ fn all() -> Vec<Message> {
         Message::Trimmed { shard, index: 9 },
         Message::EpochStart {
             shard,
-            config,
+            config: config.clone(),
             index: 8,
         },
         Message::Pending {
@@ -583,6 +609,11 @@ fn all() -> Vec<Message> {
             refused,
         });
     }
+    all.push(Message::Register { shard, config });
+    all.push(Message::GiveUp {
+        shard,
+        epoch: 1 << 40,
+    });
     for outcome in [
         Outcome::Leased {
             index: 1,

@@ -50,6 +50,7 @@ fn slice(slice: u64) {
     let (mut taken, mut checked, mut progressed) = (0, 0, 0);
     let (mut sketches, mut snapshots) = (0, 0);
     let (mut committed, mut lost, mut turns) = (0, 0, 0);
+    let mut generations = 0;
     let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
@@ -72,6 +73,7 @@ fn slice(slice: u64) {
         checked += report.checked;
         progressed += report.progressed;
         committed += report.committed;
+        generations += report.generations;
         lost += report.leases_lost;
         turns += report.turns;
     }
@@ -86,6 +88,10 @@ fn slice(slice: u64) {
         "only {progressed} stores and takes demanded"
     );
     assert!(committed > 300, "only {committed} leases committed");
+    assert!(
+        generations > 5,
+        "only {generations} volatile shards began anew"
+    );
     assert!(lost > 20, "only {lost} acts that came too late");
     // Only every fourth seed has any, hence only every fourth slice.
     assert!(turns > 10_000 || slice % 4 != 2, "only {turns} turns");
@@ -165,6 +171,15 @@ fn r1572_a_leader_that_missed_the_end_of_its_epoch_learns_of_it() {
 #[test]
 fn r9965_a_group_does_not_shrink_onto_a_silent_member() {
     run(9965);
+}
+
+/// The new members of a volatile shard's growing group crashed before it served. Whoever had decided
+/// them was there, with all that the shard held, and waited for them for ever.
+#[test]
+fn r0638_a_successor_that_never_serves_is_passed_over() {
+    for seed in [448, 497, 638] {
+        run(seed);
+    }
 }
 
 /// The check is impossible on purpose: no run may see a pause and a partition.
