@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Fate, LeaseAct, LeaseEnd, Mode};
-use cpe_tuple::{Template, Tuple, Value};
+use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
 use crate::handle::{LeaseHandle, OpHandle};
@@ -145,6 +145,27 @@ pub enum Command {
         /// The token it was claimed with.
         token: u64,
         /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// Makes a body durable that the shell has written for this node under `token`: the bodies of
+    /// a tuple come before the tuple.
+    Adopt {
+        /// The name it was written under.
+        token: u64,
+        /// The body.
+        blob: Blob,
+        /// How long to wait for the disk.
+        deadline: Duration,
+    },
+    /// Fetches a body to this node's disk.
+    Gather {
+        /// The body.
+        blob: Blob,
+        /// Workspace of the tuple that refers to it.
+        workspace: String,
+        /// First field of that tuple.
+        variable: Value,
+        /// How long to wait while nothing of it comes.
         deadline: Duration,
     },
     /// Where a named actor lives, from the local replica.

@@ -123,6 +123,11 @@ impl ShardClient {
         self.outbox.len()
     }
 
+    /// Own stores that the replica has not applied.
+    pub(crate) fn outbox(&self) -> impl Iterator<Item = &Item> {
+        self.outbox.values().map(|out| &out.item)
+    }
+
     /// The last operation begun.
     pub(crate) fn last_seq(&self) -> u64 {
         self.next_seq
@@ -153,8 +158,23 @@ impl Peer {
             .min(self.config.retry_max)
     }
 
-    /// Adds a tuple: the outbox first, then the home (rule R16).
+    /// Adds a tuple: its bodies first, then the outbox, then the home (rules B1 and R16).
     pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
+        if !tuple.has_blobs() {
+            self.store_placed(request, workspace, tuple, ack);
+        } else if let Err(refusal) = self.place_first(request, workspace, tuple, ack) {
+            self.finish(request, Reply::Failed(Failure::Refused(refusal)));
+        }
+    }
+
+    /// Adds a tuple whose bodies are where they have to be.
+    pub(crate) fn store_placed(
+        &mut self,
+        request: RequestId,
+        workspace: Name,
+        tuple: Tuple,
+        ack: Ack,
+    ) {
         let shard = self.shard_for(&workspace, variable_in(&tuple));
         let item = Item { workspace, tuple };
         let Some(slot) = self.slot(shard) else { return };

@@ -261,6 +261,9 @@ impl Peer {
         }
         let own = slot.seat.group().map(Group::epoch);
         if own == Some(epoch) {
+            if !self.has_bodies_of(from, shard, &message) {
+                return;
+            }
             self.with_group(shard, |group, out| {
                 let sender = group.members().iter().find(|member| member.node == from);
                 if let Some(sender) = sender.copied() {

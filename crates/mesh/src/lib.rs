@@ -48,6 +48,7 @@
 //! ```
 
 mod api;
+mod body;
 mod boot;
 mod client;
 mod config;
@@ -77,6 +78,7 @@ pub use api::{
     Ack, ActorInfo, Command, Failure, PeerInfo, Recovered, Reply, RequestId, ShardInfo, Status,
     VariableInfo, WorkspaceInfo,
 };
+pub use body::{BodyDone, BodyMessage, BodyPart, BodyWork, MAX_BODIES};
 pub use boot::BootError;
 pub use config::PeerConfig;
 pub use group::Proposal;

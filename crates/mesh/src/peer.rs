@@ -6,9 +6,11 @@ use std::time::Duration;
 use cpe_consensus::{Mark, Seat};
 use cpe_membership::{Incarnation, Member, Membership, NodeId};
 use cpe_space::{Config, Name, Session, Shard, ShardId};
+use cpe_tuple::BlobHash;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::body::{Bodies, BodyDone, BodyWork};
 use crate::boot::{self, BootError};
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal, Said};
@@ -59,6 +61,8 @@ pub enum Input {
     Card(Box<cpe_membership::NodeCard>),
     /// The node stops: tell the others. Give it time to drain first.
     Leave,
+    /// Storage has done something for a body.
+    Body(BodyDone),
     /// It is [`Peer::next_wake`].
     Tick,
 }
@@ -106,6 +110,8 @@ pub enum Output {
     },
     /// Something worth a log line.
     Event(Event),
+    /// Something to do for the body of a large value, in order.
+    Body(BodyWork),
 }
 
 /// Something worth a log line or a counter.
@@ -177,6 +183,11 @@ pub(crate) enum Timer {
     Marks,
     Survey(u64),
     Register(ShardId),
+    /// A body being fetched.
+    Body(BlobHash),
+    /// A store that waits for its bodies to be at a majority.
+    Place(RequestId),
+    Sweep,
 }
 
 /// What to do once a batch is durable.
@@ -297,6 +308,7 @@ pub struct Peer {
     pub(crate) ready: bool,
     pub(crate) draining: bool,
     pub(crate) counters: BTreeMap<&'static str, u64>,
+    pub(crate) bodies: Bodies,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
     /// What waits for no disk: it concerns volatile shards.
@@ -372,6 +384,7 @@ impl Peer {
             ready: false,
             draining: false,
             counters: BTreeMap::new(),
+            bodies: Bodies::default(),
             batch: Batch::default(),
             afters: Vec::new(),
             at_once: Vec::new(),
@@ -384,6 +397,7 @@ impl Peer {
         };
         peer.save_life();
         peer.restore(image)?;
+        peer.restore_bodies(&image.bodies);
         peer.timers
             .set(Timer::Digest, now + peer.config.digest_interval);
         peer.beat();
@@ -468,6 +482,7 @@ impl Peer {
             Input::Received(request) => self.received(request),
             Input::Card(card) => self.set_card(*card),
             Input::Leave => self.membership.leave(self.now),
+            Input::Body(done) => self.body_done(done),
             Input::Tick => {}
         }
         self.tick();
@@ -503,6 +518,9 @@ impl Peer {
             Timer::Marks => self.marks_due = true,
             Timer::Survey(query) => self.survey_over(query),
             Timer::Register(shard) => self.ask_register(shard),
+            Timer::Body(hash) => self.look_after_body(hash),
+            Timer::Place(request) => self.place_bodies(request),
+            Timer::Sweep => self.sweep_bodies(),
         }
     }
 
@@ -599,6 +617,7 @@ impl Peer {
 
     fn link_down(&mut self, node: NodeId) {
         self.links.remove(&node);
+        self.body_link_down(node);
         for slot in &mut self.slots {
             slot.leader.take_if(|leader| *leader == node);
         }
@@ -761,6 +780,7 @@ impl Peer {
             } => self.fork_told(from, query, shard, (epoch, index), refused),
             Message::Register { shard, config } => self.serve_register(shard, config),
             Message::GiveUp { shard, epoch } => self.serve_give_up(shard, epoch),
+            Message::Body(message) => self.receive_body(from, message),
         }
     }
 
@@ -912,6 +932,10 @@ impl Peer {
             bytes,
         });
         true
+    }
+
+    pub(crate) fn put_output(&mut self, output: Output) {
+        self.outputs.push_back(output);
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, reply: Reply) {

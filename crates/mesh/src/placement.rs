@@ -338,7 +338,7 @@ impl Peer {
             let here = slot.map.members.contains(&me) || slot.is_waiting_for_successor(me);
             (heirs && here) || (slot.client.outbox_len() > 0 && !self.links.is_empty())
         });
-        if busy {
+        if busy || !self.bodies_handed_over() {
             self.timers.set(Timer::Drain, self.now + DRAIN_POLL);
             return;
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use cpe_membership::MemberState;
 use cpe_space::{Name, ShardId, variable_of};
-use cpe_tuple::{Template, Value};
+use cpe_tuple::{Blob, BlobHash, Template, Value};
 
+use crate::body::Placing;
 use crate::peer::{MAX_REQUESTS, Peer, Timer};
 use crate::wire::Operation;
 use crate::{
@@ -66,6 +67,17 @@ pub(crate) enum Request {
     GiveUp { shard: ShardId },
     /// Waiting for the survivors of lost majorities.
     Recover { query: u64 },
+    /// A store whose bodies are on their way to a majority of its home group.
+    Place(Box<Placing>),
+    /// Waiting for the disk to have a body.
+    Adopt(BlobHash),
+    /// Fetching a body; how far it was when its time last began.
+    Gather {
+        blob: Blob,
+        shard: ShardId,
+        pulled: u64,
+        within: Duration,
+    },
 }
 
 /// A take over all shards of a workspace.
@@ -124,7 +136,9 @@ impl Command {
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
             | Self::Drain { deadline }
-            | Self::Recover { deadline, .. } => Some(*deadline),
+            | Self::Recover { deadline, .. }
+            | Self::Adopt { deadline, .. }
+            | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::List { .. }
             | Self::Where { .. }
@@ -315,6 +329,16 @@ impl Peer {
                 let operation = Operation::Release { name: actor, token };
                 self.operate(request, shard, operation, deadline);
             }
+            Command::Adopt { token, blob, .. } => self.adopt_body(request, token, blob),
+            Command::Gather {
+                blob,
+                workspace,
+                variable,
+                deadline,
+            } => {
+                let shard = self.shard_for(&name(&workspace)?, &variable);
+                self.gather(request, blob, shard, deadline);
+            }
             Command::Where { name: actor } => {
                 let shard = self.actor_shard(&name(&actor)?);
                 let slot = self.slot_ref(shard);
@@ -405,6 +429,9 @@ impl Peer {
                 self.recoveries.remove(query);
                 self.timers.clear(&Timer::Survey(*query));
             }
+            Request::Place(placing) => self.forget_placing(request, placing),
+            Request::Adopt(hash) => self.forget_adopting(request, *hash),
+            Request::Gather { blob, .. } => self.forget_gathering(request, blob.hash()),
             Request::Store
             | Request::Op { .. }
             | Request::Drain { .. }
@@ -478,6 +505,12 @@ impl Peer {
                     self.op_deadline(request, shard, seq, within);
                 }
             },
+            Request::Place(_) => self.placing_over(request),
+            Request::Gather { .. } => self.gathering_over(request),
+            Request::Adopt(_) => {
+                let why = "the disk has not answered in time".to_owned();
+                self.finish(request, Reply::Failed(Failure::Busy(why)));
+            }
             Request::Watch { .. } => {}
         }
     }

@@ -86,8 +86,11 @@ impl Peer {
         shard: ShardId,
         origin: Member,
         first: u64,
-        items: Vec<Item>,
+        mut items: Vec<Item>,
     ) {
+        // Rule B2, for the leader's own log.
+        let present = self.present(shard, origin.node, &items);
+        items.truncate(present);
         self.with_home(shard, |home, sm, log| {
             home.store(sm, origin, first, items, log);
         });
@@ -346,6 +349,7 @@ impl Peer {
                 tuple,
                 ..
             } => {
+                self.added_with_bodies(shard, &tuple);
                 let me = self.slot_ref(shard).map(|slot| slot.me);
                 if dot.is_some_and(|dot| Some(dot.origin) == me) {
                     self.clear_outbox(shard);

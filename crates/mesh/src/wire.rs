@@ -11,6 +11,7 @@ use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::body::BodyMessage;
 use crate::group::Proposal;
 use crate::recover::Standing;
 
@@ -461,6 +462,8 @@ pub enum Message {
         /// Epoch of the group that was registered last.
         epoch: u64,
     },
+    /// About the body of a large value.
+    Body(BodyMessage),
 }
 
 /// One shard's part of a gossip frame.

@@ -18,6 +18,10 @@ pub struct Report {
     pub bytes: u64,
     /// Stores begun.
     pub stores: u64,
+    /// Of those, with a body that lies apart.
+    pub large_stores: u64,
+    /// Bodies fetched by readers and takers, and found to be what was stored.
+    pub bodies_read: u64,
     /// Stores acknowledged by their homes.
     pub acknowledged: u64,
     /// Tuples handed to takers.
@@ -155,6 +159,12 @@ pub enum Violation {
         /// Of how many.
         of: usize,
     },
+    /// A majority of a home group lacks the body of a tuple, or a node has one that is another.
+    #[error("body {0} is not on the disks of a majority of its home group")]
+    BodyLost(String),
+    /// Bodies that nothing refers to were not deleted.
+    #[error("{0} bodies that nothing refers to were not deleted after all was healed")]
+    BodiesLeft(usize),
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),

@@ -46,7 +46,12 @@ pub(crate) struct Record {
 
 /// The value of a tuple `[variable, value]`; -1 for what no run stores.
 pub(crate) fn value_of(tuple: &Tuple) -> i64 {
-    tuple.get(1).and_then(Value::as_int).unwrap_or(-1)
+    let value = tuple.get(1).and_then(|value| match value {
+        // With a large body beside it.
+        Value::List(both) => both.first()?.as_int(),
+        value => value.as_int(),
+    });
+    value.unwrap_or(-1)
 }
 
 fn micros(at: Duration) -> u64 {

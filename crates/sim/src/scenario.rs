@@ -33,6 +33,8 @@ pub struct Workload {
     pub finds: f64,
     /// Probability that the asker goes away before the answer, or does not receive it.
     pub abandon: f64,
+    /// Share of the stores whose value is large: its body lies apart from the tuple.
+    pub bodies: f64,
     /// How many variables the requests are spread over.
     pub variables: u32,
     /// Modes of the variables, in turn; without any, all are fifo.
@@ -58,6 +60,7 @@ impl Workload {
             ("workload.leases", self.leases),
             ("workload.finds", self.finds),
             ("workload.abandon", self.abandon),
+            ("workload.bodies", self.bodies),
         ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
@@ -90,6 +93,7 @@ impl Default for Workload {
             leases: 0.05,
             finds: 0.05,
             abandon: 0.05,
+            bodies: 0.0,
             variables: 5,
             modes: Vec::new(),
             deadline_ms: 2_000.0,

@@ -37,6 +37,8 @@ impl World {
                     .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
             && self.leases_left() == 0
+            && self.lost_body().is_none()
+            && self.stray_bodies() == 0
             && self.difference().is_none()
     }
 
@@ -116,6 +118,13 @@ impl World {
             return Err(Violation::NotExpired(leases));
         }
         self.forget_generations();
+        if let Some(hash) = self.lost_body() {
+            return Err(Violation::BodyLost(hash.to_string()));
+        }
+        let strays = self.stray_bodies();
+        if strays > 0 {
+            return Err(Violation::BodiesLeft(strays));
+        }
         let left = self.variables_left();
         let there: BTreeSet<i64> = left.values().flatten().copied().collect();
         self.report.lost_with_taker = self.books.close(&there)?;

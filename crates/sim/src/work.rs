@@ -30,6 +30,10 @@ pub(crate) enum Open {
     /// A holder acts on its lease.
     Act(Acting),
     Find,
+    /// Has a body written, before its tuple is stored.
+    Adopt,
+    /// Fetches the body of a tuple that was answered.
+    Gather,
     /// Sets the mode of a variable, by its number.
     Declare(u32),
 }
@@ -63,6 +67,16 @@ impl World {
         let (open, command) = if draw < below {
             self.next_value += 1;
             let value = self.next_value;
+            // Drawn only where there are any: other runs stay as they were.
+            if mode != Mode::Single && work.bodies > 0.0 && rng.random_bool(work.bodies) {
+                let ack = if rng.random_bool(0.2) {
+                    Ack::Local
+                } else {
+                    Ack::Home
+                };
+                let what = (variable, value);
+                return self.store_large(n, &mut rng, what, ack, deadline);
+            }
             let Ok(tuple) = Tuple::new(vec![Value::from(variable), Value::Int(value)]) else {
                 return;
             };
@@ -116,7 +130,7 @@ impl World {
             below += work.scans;
             below
         } {
-            let fields = vec![Field::Typed(Kind::String), Field::Typed(Kind::Int)];
+            let fields = vec![Field::Typed(Kind::String), Field::Any];
             let Ok(template) = Template::new(fields) else {
                 return;
             };
@@ -177,7 +191,7 @@ impl World {
                     ..
                 },
             ) => What::Find,
-            (Open::Find | Open::Declare(_) | Open::Act(_), _) => What::LocalFind,
+            (_, _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
         if !matches!(open, Open::Store(_)) && rng.random_bool(work.abandon) {
@@ -232,7 +246,6 @@ impl World {
         if self.progressed(n, request, &reply) {
             return;
         }
-        let abandon = self.scenario.workload.abandon;
         let Some(open) = self
             .nodes
             .get_mut(n)
@@ -241,15 +254,32 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
-        if let Open::Act(acting) = open {
-            return self.acted(n, acting, &reply);
+        match open {
+            Open::Act(acting) => return self.acted(n, acting, &reply),
+            Open::Adopt => return self.adopted(n, request, &reply),
+            Open::Gather => return self.gathered(n, request, &reply),
+            _ => {}
         }
+        if !self.gather_first(n, request, open, &reply) {
+            self.settle_reply(n, request, open, reply, true);
+        }
+    }
+
+    /// An answer is whole, or, if not `here`, its body could not be had.
+    pub(crate) fn settle_reply(
+        &mut self,
+        n: usize,
+        request: RequestId,
+        open: Open,
+        reply: Reply,
+        here: bool,
+    ) {
+        let abandon = self.scenario.workload.abandon;
         // It arrived, and nobody was there any more.
         let tuple = matches!(reply, Reply::Tuple(Some(_)) | Reply::Leased { .. });
         let received = !(matches!(open, Open::Take | Open::Lease(_))
             && tuple
-            && !self.calm
-            && self.rng.random_bool(abandon));
+            && (!here || (!self.calm && self.rng.random_bool(abandon))));
         self.record.answered(request, self.now, &reply, received);
         match (open, reply) {
             (Open::Store(value), Reply::Stored { index }) => {

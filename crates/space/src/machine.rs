@@ -14,9 +14,11 @@ use crate::{
     Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
+mod bodies;
 mod parts;
 mod register;
 
+pub use bodies::Refers;
 pub use parts::Live;
 
 /// What applying one entry did, for those who wait and watch.

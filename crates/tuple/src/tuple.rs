@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
-    Value, json,
+    Blob, Value, json,
     limits::{LimitError, MAX_FIELDS, MAX_TUPLE_BYTES, check_name},
     value::dismantle,
     wire::bounded_fields,
@@ -20,6 +20,8 @@ pub struct Tuple {
     // Invariant: the sum of the fields' sizes and the head; equal fields have equal sizes, so the
     // derived comparisons hold.
     size: usize,
+    /// Whether any value in it lies apart.
+    blobs: bool,
 }
 
 impl Tuple {
@@ -32,6 +34,7 @@ impl Tuple {
     pub fn new(fields: Vec<Value>) -> Result<Self, LimitError> {
         match check_fields(fields.len(), &fields) {
             Ok(size) => Ok(Self {
+                blobs: fields.iter().any(has_blobs),
                 fields: fields.into(),
                 size,
             }),
@@ -64,6 +67,29 @@ impl Tuple {
     /// measured when the tuple was made.
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether any value in it lies apart. Free, as [`size`](Self::size) is.
+    pub const fn has_blobs(&self) -> bool {
+        self.blobs
+    }
+
+    /// References to everything in it that lies apart, in order.
+    pub fn blobs(&self) -> Vec<Blob> {
+        if !self.blobs {
+            return Vec::new();
+        }
+        self.iter().flat_map(Value::blobs).collect()
+    }
+}
+
+/// Whether a value of a bounded depth has a part that lies apart.
+fn has_blobs(value: &Value) -> bool {
+    match value {
+        Value::Blob(_) => true,
+        Value::List(list) => list.iter().any(has_blobs),
+        Value::Map(map) => map.values().any(has_blobs),
+        _ => false,
     }
 }
 

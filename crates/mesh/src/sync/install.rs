@@ -22,6 +22,7 @@ impl Peer {
         self.learned(shard);
         self.clear_outbox(shard);
         self.learn_home(shard, config);
+        self.saw_bodies_of(shard);
         self.look_again(shard);
         self.settle_home(shard);
         for volatile in self.registered_in(shard) {

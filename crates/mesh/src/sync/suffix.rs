@@ -266,6 +266,7 @@ impl Peer {
             }
         }
         for item in fresh {
+            self.saw_bodies(&item.tuple);
             self.wake_readers(&item.workspace, &item.tuple);
         }
         if let Some(home) = self.home_for(shard, 0)

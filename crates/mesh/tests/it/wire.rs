@@ -4,13 +4,14 @@ use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
 use cpe_mesh::{
-    FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal, Standing, Want,
+    BodyMessage, BodyPart, FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal,
+    Standing, Want,
 };
 use cpe_space::{
     ActorRecord, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live, Mode,
     Name, OpId, Outcome, Session, ShardId, Sm, Version,
 };
-use cpe_tuple::{Field, Kind, Template, Value, codec};
+use cpe_tuple::{Blob, Field, Kind, Template, Value, codec};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -214,8 +215,9 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::Forked { .. } => 29,
         Message::Register { .. } => 30,
         Message::GiveUp { .. } => 31,
+        Message::Body(_) => 32,
     };
-    (place, 32)
+    (place, 33)
 }
 
 /// One of everything that members of a group say to each other.
@@ -614,6 +616,29 @@ fn all() -> Vec<Message> {
         shard,
         epoch: 1 << 40,
     });
+    let blob = Blob::of(true, b"long").unwrap();
+    let (hash, part) = (blob.hash(), BodyPart::Chunk(7));
+    all.extend(
+        [
+            BodyMessage::Hold { blob, shard },
+            BodyMessage::Held { hash },
+            BodyMessage::Ask {
+                hash,
+                part: BodyPart::Outline,
+            },
+            BodyMessage::Part {
+                hash,
+                part,
+                bytes: Some(vec![0, 255].into()),
+            },
+            BodyMessage::Part {
+                hash,
+                part,
+                bytes: None,
+            },
+        ]
+        .map(Message::Body),
+    );
     for outcome in [
         Outcome::Leased {
             index: 1,

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bodies;
+
 use cpe_sim::{
     Faults, Profile, Report, Scenario, Schedule, Violation, Workload, World, shrink, shrink_by,
     swarm,
