@@ -69,6 +69,7 @@ mod route;
 mod scan;
 mod serve;
 mod sync;
+mod synced;
 mod timers;
 mod wire;
 

@@ -19,7 +19,9 @@ use crate::{
 /// differ in it alone look the same to everybody who does not ask for it.
 ///
 /// A client's protocol keeps here what it must give back to the bit and what others need not see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Mark {
     /// What the writer says of its own value: the descriptor of a `NetWorkSpaces` client. None for
     /// a tuple that came without one.

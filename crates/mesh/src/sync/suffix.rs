@@ -136,6 +136,7 @@ impl Peer {
         slot.log_end = slot.log_end.max(slot.shard.version().index);
         self.marks.insert(shard);
         self.hold(shard);
+        self.synced(shard);
     }
 
     fn feed_error(&mut self, from: Option<NodeId>, error: &FeedError) {

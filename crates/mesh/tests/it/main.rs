@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod bound;
 mod catch_up;
 mod facts;
 mod groups;
