@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpe_mesh::{Command, Failure, Reply, RequestId};
+use cpe_space::Bound;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::SpaceError;
@@ -102,7 +103,15 @@ impl Desk {
     /// # Cancel safety
     /// Dropped before it is ready, the request is cancelled, and a tuple it took goes back.
     pub(crate) async fn ask(self: &Arc<Self>, command: Command) -> Result<Reply, SpaceError> {
-        let takes = matches!(command, Command::Take { .. } | Command::TakeLeased { .. });
+        let takes = matches!(
+            command,
+            Command::Take { .. }
+                | Command::TakeLeased { .. }
+                | Command::Bound {
+                    act: Bound::Take { leave: false, .. },
+                    ..
+                }
+        );
         let (sender, mut receiver) = oneshot::channel();
         let ticket = self.ticket()?;
         let place = self.orders.reserve().await;
@@ -326,6 +335,8 @@ fn bounded(mut command: Command) -> Command {
         | Command::Claim { deadline, .. }
         | Command::Release { deadline, .. }
         | Command::Recover { deadline, .. }
+        | Command::Bound { deadline, .. }
+        | Command::Sync { deadline }
         | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_consensus::MAX_TAIL;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Bound, Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_of};
 use cpe_tuple::Tuple;
 
 use crate::boot;
@@ -602,13 +602,7 @@ impl Peer {
             Operation::TakeLeased { ttl_ms, .. } => *ttl_ms,
             _ => 0,
         };
-        let put = matches!(
-            &op.operation,
-            Operation::Bound {
-                act: Bound::Put { .. },
-                ..
-            }
-        );
+        let put = op.operation.puts();
         let about = About {
             shard,
             id,
@@ -801,7 +795,10 @@ impl Peer {
         let take = op.operation.is_cancelled();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
-        let refused = sent && take && op.state == OpState::Asking && op.open_tries.is_empty();
+        // What such a copy takes is put back. What it adds is not, so a put waits for the home's word.
+        let put = op.operation.puts();
+        let refused =
+            sent && take && !put && op.state == OpState::Asking && op.open_tries.is_empty();
         if !sent || refused {
             op.request = None;
             let why = if sent {

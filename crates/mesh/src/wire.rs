@@ -156,6 +156,17 @@ impl Operation {
         )
     }
 
+    /// One that adds a tuple.
+    pub(crate) fn puts(&self) -> bool {
+        matches!(
+            self,
+            Self::Bound {
+                act: Bound::Put { .. },
+                ..
+            }
+        )
+    }
+
     /// One whose decision also forgets what the client has received.
     pub(crate) fn carries_acks(&self) -> bool {
         matches!(

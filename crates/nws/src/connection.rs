@@ -1,16 +1,19 @@
 //! One client, from its first bytes to its last.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Outcome, Session};
-use crate::limits::{ANSWER_WITHIN, REQUEST_WITHIN, SMALL_BYTES, UNDER_WAY_KIB_MAX};
+use crate::limits::{
+    ANSWER_WITHIN, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES, UNDER_WAY_KIB_MAX,
+};
 use crate::operation::Senseless;
 use crate::spaces::Spaces;
 use crate::wire::{Collector, Decoder, HANDSHAKE, Item, Malformed, Reply, Request, has_cookies};
@@ -31,9 +34,9 @@ enum Closed {
     Unknown(String),
     #[error("a request came while another one waited")]
     Impatient,
-    #[error("the rest of a request did not come within {REQUEST_WITHIN:?}")]
+    #[error("the rest of a request did not come in time")]
     Silent,
-    #[error("nothing of an answer was taken within {ANSWER_WITHIN:?}")]
+    #[error("an answer was not taken in time")]
     Slow,
     #[error("it broke: {0}")]
     Broken(#[from] std::io::Error),
@@ -55,6 +58,7 @@ pub(crate) async fn serve<S: Spaces>(
         collector: Collector::default(),
         cookies: true,
         room: None,
+        due: within(REQUEST_WITHIN, 0),
     };
     let why = stop.run_until_cancelled(client.run(&mut session)).await;
     drop(client);
@@ -76,6 +80,8 @@ struct Client<'a, S> {
     cookies: bool,
     /// Held while a large payload is under way.
     room: Option<OwnedSemaphorePermit>,
+    /// When the request that has begun must be there.
+    due: Instant,
 }
 
 impl<S: Spaces> Client<'_, S> {
@@ -102,8 +108,12 @@ impl<S: Spaces> Client<'_, S> {
                 self.buffer.advance(used);
                 match step {
                     Step::Nothing => {}
+                    Step::Begin => self.due = within(REQUEST_WITHIN, 0),
                     Step::Greet => self.send(HANDSHAKE.to_vec(), Bytes::new()).await?,
-                    Step::Room(bytes) => self.reserve(bytes).await,
+                    Step::Room(bytes) => {
+                        self.reserve(bytes).await;
+                        self.due = within(REQUEST_WITHIN, bytes);
+                    }
                     Step::Request(request) => return Ok(Some(request)),
                 }
             }
@@ -112,7 +122,7 @@ impl<S: Spaces> Client<'_, S> {
             let read = if self.decoder.is_between_requests() {
                 read.await?
             } else {
-                timeout(REQUEST_WITHIN, read)
+                timeout_at(self.due, read)
                     .await
                     .map_err(|_| Closed::Silent)??
             };
@@ -135,6 +145,10 @@ impl<S: Spaces> Client<'_, S> {
                 self.cookies = has_cookies(first);
                 Step::Greet
             }
+            Some(item @ Item::Begin { .. }) => {
+                self.collector.add(item);
+                Step::Begin
+            }
             Some(item) => {
                 let limit = self.collector.limit();
                 let request = self.collector.add(item);
@@ -142,7 +156,8 @@ impl<S: Spaces> Client<'_, S> {
                     (_, Some(request)) => Step::Request(request),
                     (Item::Argument { length }, None) => {
                         let length = usize::try_from(length).unwrap_or(usize::MAX);
-                        if length > limit {
+                        // What is not kept needs no room.
+                        if length > limit || length <= SMALL_BYTES {
                             Step::Nothing
                         } else {
                             Step::Room(length)
@@ -204,6 +219,7 @@ impl<S: Spaces> Client<'_, S> {
 
 enum Step {
     Nothing,
+    Begin,
     Greet,
     Room(usize),
     Request(Request),
@@ -221,15 +237,15 @@ async fn hear(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Close
     }
 }
 
-/// Writes all, as long as some of it is taken in time.
-async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> Result<(), Closed> {
-    while !bytes.is_empty() {
-        let written = timeout(ANSWER_WITHIN, stream.write(bytes)).await;
-        let written = written.map_err(|_| Closed::Slow)??;
-        if written == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::WriteZero).into());
-        }
-        bytes = bytes.get(written..).unwrap_or_default();
-    }
-    Ok(())
+/// Writes all of it, in the time that even a slow reader needs.
+async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Closed> {
+    let due = within(ANSWER_WITHIN, bytes.len());
+    let written = timeout_at(due, stream.write_all(bytes)).await;
+    Ok(written.map_err(|_| Closed::Slow)??)
+}
+
+/// When so many bytes must have been passed on.
+fn within(patience: Duration, bytes: usize) -> Instant {
+    let seconds = bytes as u64 / SLOWEST_BYTES_PER_SECOND;
+    Instant::now() + patience + Duration::from_secs(seconds)
 }

@@ -31,12 +31,15 @@ pub const SMALL_BYTES: usize = 16 * 1024;
 /// Workspaces that one connection may have open.
 pub const OPEN_MAX: usize = 4_096;
 
-/// How long the rest of a request may be silent once it has begun, before its connection is
-/// closed.
+/// How long a request may take from its first byte to its last, besides the time that its payload
+/// takes at [`SLOWEST_BYTES_PER_SECOND`]. Then its connection is closed.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a client may take in nothing of its answer before its connection is closed.
+/// How long a client may take to take in an answer, besides the same.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Bytes per second. A client slower than this is cut off in the middle of a large value.
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 /// How long after the last sign of life the system probes a silent connection, and the pause
 /// between its probes: one whose other end is gone is closed after about two minutes.

@@ -47,10 +47,9 @@ impl<S: Spaces> Gateway<S> {
             ..Record::new(DEFAULT)
         };
         records.insert(DEFAULT.to_vec(), default);
+        // One that is being deleted is there until the last of it is gone.
         for record in self.records().await? {
-            if !record.deleting {
-                records.insert(record.name.clone(), record);
-            }
+            records.insert(record.name.clone(), record);
         }
         let mut listing = Vec::new();
         for (name, record) in records {

@@ -32,7 +32,7 @@ pub enum Operation {
     },
     /// Make a workspace with a new name.
     MktempWs {
-        /// The name, with one `%d`.
+        /// The name, with one `%d`, or `%04d` and the like.
         template: Vec<u8>,
     },
     /// List workspaces.

@@ -6,10 +6,13 @@
 //! died, completes it. A variable is deleted under the terms of its instance, so one who completes
 //! late does nothing to the next instance.
 
+use std::time::Duration;
+
 use cpe_space::{Bound, Terms};
 use cpe_tuple::{Tuple, Value};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use rand::RngExt as _;
+use tokio::time::Instant;
 
 use crate::Gateway;
 use crate::gateway::{DEFAULT, DEFAULT_INSTANCE, Opened};
@@ -18,11 +21,22 @@ use crate::names;
 use crate::record::{Owner, RECORDS, Record};
 use crate::spaces::{Answer, Spaces, Trouble};
 
+/// How long an `open ws` waits for the end of another connection that owns the workspace. A client
+/// that closes one connection and opens the next expects the end of the first to come first, and
+/// with several nodes nobody else can see to that.
+const LEAVING_WITHIN: Duration = Duration::from_millis(300);
+
+/// How often it looks meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// How often something is tried anew because others changed it meanwhile.
 pub(crate) const TRIES_MAX: usize = 32;
 
 /// Variables of a workspace deleted at a time.
 const DELETIONS: usize = 64;
+
+/// Digits of the width in a template.
+const WIDTH_DIGITS_MAX: usize = 3;
 
 /// Names tried for a temporary workspace.
 const NAMES_MAX: usize = 16;
@@ -41,6 +55,7 @@ impl<S: Spaces> Gateway<S> {
             return Ok(Opened { instance, owns });
         }
         names::workspace(name).ok_or_else(bad_name)?;
+        let patience = Instant::now() + LEAVING_WITHIN;
         for _ in 0..TRIES_MAX {
             let (held, mut record) = match self.current(name).await? {
                 Some((held, record)) => (Some(held), record),
@@ -48,6 +63,14 @@ impl<S: Spaces> Gateway<S> {
                 None => return Err(Trouble::Absent),
             };
             let before = record.clone();
+            if let (Some((own, _)), Some(owner)) = (&claim, record.owner)
+                && owner != *own
+                && !record.persistent
+                && Instant::now() < patience
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
             if let Some((owner, shown)) = &claim {
                 if record.owner.is_none() {
                     record.owner = Some(*owner);
@@ -75,7 +98,9 @@ impl<S: Spaces> Gateway<S> {
     pub(crate) async fn make_temporary(&self, template: &[u8]) -> Result<Vec<u8>, Trouble> {
         for _ in 0..NAMES_MAX {
             let name = fill(template, rand::rng().random::<u32>()).ok_or_else(|| {
-                Trouble::Refused("a template has one %d, and no other %".to_owned())
+                Trouble::Refused(
+                    "a template has one %d (or %04d and the like), and no other %".to_owned(),
+                )
             })?;
             names::workspace(&name).ok_or_else(bad_name)?;
             let record = Record::new(&name);
@@ -266,24 +291,38 @@ pub(crate) fn contended() -> Trouble {
     Trouble::Undecided("others keep changing the same workspace; try again".to_owned())
 }
 
-/// Puts the number in the place of the one `%d`; `%%` stands for a percent sign.
+/// Puts the number in the place of the one `%d`, which may have a width and a zero before it, as in
+/// `%04d`; `%%` stands for a percent sign.
 fn fill(template: &[u8], number: u32) -> Option<Vec<u8>> {
     let mut name = Vec::with_capacity(template.len() + 10);
-    let mut bytes = template.iter();
+    let mut rest = template;
     let mut filled = false;
-    while let Some(byte) = bytes.next() {
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
         if *byte != b'%' {
             name.push(*byte);
             continue;
         }
-        match bytes.next() {
-            Some(b'%') => name.push(b'%'),
-            Some(b'd') if !filled => {
-                filled = true;
-                name.extend(number.to_string().into_bytes());
-            }
-            _ => return None,
+        if let Some(after) = rest.strip_prefix(b"%") {
+            rest = after;
+            name.push(b'%');
+            continue;
         }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (width, after) = rest.split_at(digits);
+        rest = after.strip_prefix(b"d")?;
+        if filled || width.len() > WIDTH_DIGITS_MAX {
+            return None;
+        }
+        filled = true;
+        let zeros = width.first() == Some(&b'0');
+        let width = std::str::from_utf8(width).ok()?.parse().unwrap_or(0);
+        let text = if zeros {
+            format!("{number:0width$}")
+        } else {
+            format!("{number:width$}")
+        };
+        name.extend(text.into_bytes());
     }
     filled.then_some(name)
 }
@@ -300,7 +339,10 @@ mod tests {
         };
         check("__ws__%d", Some("__ws__7"));
         check("100%%_%d_x", Some("100%_7_x"));
+        check("sleigh_ride_%04d", Some("sleigh_ride_0007"));
+        check("%3d", Some("  7"));
         check("foo", None);
+        check("%1234d", None);
         check("%d%d", None);
         check("%s", None);
         check("%d%", None);
