@@ -100,6 +100,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ),
         ("/v1/actors/{name}/tell", post(actors::tell)),
         ("/v1/actors/{name}/ask", post(actors::ask)),
+        ("/v1/actor-tree", get(actors::tree)),
+        ("/v1/dead-letters", get(actors::dead_letters)),
     ]
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Common {
 
     /// The node to talk to; for `cpe node`, where its API listens [env: CPE_API] [default:
     /// 127.0.0.1:8766]
-    #[arg(long, global = true, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR", value_parser = host_and_port)]
     pub(crate) api: Option<String>,
 
     /// How long to wait, as 500ms, 10s or 2m [default: 30s]
@@ -110,4 +110,18 @@ fn timeout(text: &str) -> Result<Duration, String> {
         return Err(format!("{text} is too long: at most 24h"));
     }
     Ok(timeout)
+}
+
+/// An address as `HOST:PORT`, which may be written as the URL that a node prints.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text);
+    let address = address.trim_end_matches('/');
+    let right = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    if address.rsplit_once(':').is_some_and(right) {
+        Ok(address.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is no address: write it as HOST:PORT, as {API_DEFAULT}"
+        ))
+    }
 }

@@ -122,12 +122,14 @@ pub(crate) async fn run(args: DemoArgs, common: Common) -> Result<Status, Fault>
 async fn assemble(count: u32, data: &Data, voice: &Voice) -> Result<Crowd, Fault> {
     let mut starts = 1;
     loop {
+        let text = format!("{count} node processes on free ports of loopback");
+        voice.say("start", &text, json!({"nodes": count}))?;
         let crowd = async {
             let crowd = Crowd::start(count).await?;
             crowd.meet().await?;
             // The groups grow while the workers prove that they work.
             let warm = async { Ok(warm_up(data, &crowd).await?) };
-            tokio::try_join!(crowd.spread(), warm)?;
+            tokio::try_join!(crowd.spread(voice), warm)?;
             Ok(crowd)
         };
         match crowd.await {

@@ -26,7 +26,7 @@ pub(crate) fn start_for_command(flag: Option<&str>) -> Result<(), Fault> {
 }
 
 fn install(filter: &str, json: bool) -> Result<(), Fault> {
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(quiet(filter))
         .map_err(|error| Fault::usage(format!("`{filter}` is no log filter: {error}")))?;
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
@@ -41,4 +41,15 @@ fn install(filter: &str, json: bool) -> Result<(), Fault> {
         builder.try_init()
     };
     Ok(())
+}
+
+/// The filter without a warning of libp2p's that means nothing to people: each node that is alone,
+/// as every founder is at first, is told that Kademlia has nobody to ask. Who names that part of
+/// the program gets what was asked for.
+fn quiet(filter: &str) -> String {
+    if filter.contains("libp2p_kad") {
+        return filter.to_owned();
+    }
+    // What comes first counts least, but a longer name counts more than a shorter one.
+    format!("libp2p_kad::behaviour=off,{filter}")
 }

@@ -18,18 +18,39 @@ mod kinds;
 mod logging;
 mod nws;
 mod output;
+#[cfg(unix)]
+mod processes;
 mod remote;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::exit::Fault;
 
 fn main() -> ExitCode {
-    match commands::run(cli::Cli::parse()) {
+    let outcome = match cli::Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) if error.kind() == ErrorKind::InvalidUtf8 => Err(not_text()),
+        Err(error) => error.exit(),
+    };
+    match outcome {
         Ok(status) => status.into(),
         Err(fault) => {
             fault.report();
             fault.status.into()
         }
     }
+}
+
+/// Which arguments are no text; clap only says that there are some.
+fn not_text() -> Fault {
+    let args = std::env::args_os().skip(1);
+    let wrong: Vec<_> = args
+        .filter(|arg| arg.to_str().is_none())
+        .map(|arg| format!("`{}`", arg.to_string_lossy().escape_debug()))
+        .collect();
+    Fault::usage(format!("not UTF-8 text: {}", wrong.join(", ")))
+        .next("only names of files may be; `cpe space store WS NAME --file F` stores any bytes")
 }

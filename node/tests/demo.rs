@@ -58,6 +58,9 @@ fn the_demo_ends_well_and_says_so_in_json() {
         report.to_str().unwrap(),
     ]);
     let lines = lines(&output);
+    assert_eq!(lines[0]["event"], "start");
+    let homes = event(&lines, "homes");
+    assert_eq!(homes["done"], homes["of"], "{homes}");
     assert_eq!(event(&lines, "end")["nodes"], 3);
     let result = event(&lines, "result");
     let summary = &result["summary"];

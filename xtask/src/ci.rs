@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::run::{answers, cargo, print, run, say, timed};
-use crate::workspace::Root;
-use crate::{setup, test, tidy};
+use crate::workspace::{Root, WITHOUT_PEERS};
+use crate::{setup, sim, test, tidy};
 
 /// Set by the public workflow, which can reach the database of known vulnerabilities.
 const ADVISORIES: &str = "CPE_CI_ADVISORIES";
@@ -21,13 +21,16 @@ enum Outcome {
 type Step = (&'static str, fn(&Root) -> Result<Outcome>);
 
 /// Cheap ones first, so that a slip is told in seconds.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", format),
     ("tidy", |root| tidy::tidy(root).map(|()| Outcome::Passed)),
     ("setup", |root| setup::setup(root).map(|()| Outcome::Passed)),
     ("clippy", clippy),
     ("docs", docs),
     ("test", |root| test::test(root).map(|()| Outcome::Passed)),
+    ("mutants", |root| {
+        sim::quick_mutants(root).map(|()| Outcome::Passed)
+    }),
     ("deny", deny),
 ];
 
@@ -71,23 +74,18 @@ fn format(root: &Root) -> Result<Outcome> {
 
 /// `--locked` here is the check that Cargo.lock belongs to the manifests.
 fn clippy(root: &Root) -> Result<Outcome> {
-    let args = [
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    run(cargo(root).args(args))?;
+    let mut command = cargo(root);
+    command.args(["clippy", "--locked"]).args(WITHOUT_PEERS);
+    run(command.args(["--all-targets", "--", "-D", "warnings"]))?;
     Ok(Outcome::Passed)
 }
 
 /// Libraries only: the binary `cpe` and the library `cpe` would share one page.
 fn docs(root: &Root) -> Result<Outcome> {
-    let args = ["doc", "--locked", "--workspace", "--lib", "--no-deps"];
-    run(cargo(root).args(args).env("RUSTDOCFLAGS", "-D warnings"))?;
+    let mut command = cargo(root);
+    command.args(["doc", "--locked"]).args(WITHOUT_PEERS);
+    command.args(["--lib", "--no-deps"]);
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(Outcome::Passed)
 }
 

@@ -30,11 +30,11 @@ usage: cargo xtask COMMAND
                           tests, licences; stops at the first failure, ends with a table of times
   bench [NAME] [--quick]  run the benchmarks (or those whose name contains NAME), print a table and
                           write target/bench/NAME.json
-  soak [--seeds FROM..TO] [--jobs N]
+  soak [--seeds FROM..TO] [--profile NAME] [--jobs N]
                           simulate seeds without end, in release; what fails is shrunk and kept in
                           target/soak; Ctrl-C ends it
-  mutants [--quick]       take the guards of the protocol out, one by one: the simulation has to
-                          notice
+  mutants [--quick]       take the guards of the protocol out, one by one: a simulation or a test
+                          has to notice
   tidy                    check the house rules that no compiler knows
   setup                   get libclang, which the CLIPS bindings need; the others do this first
   help                    this page

@@ -1,5 +1,6 @@
 //! `cargo xtask soak` and `cargo xtask mutants`: simulations beyond what the tests run.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
@@ -30,21 +31,36 @@ pub(crate) fn soak(root: &Root, args: &[String]) -> Result<ExitCode> {
     hand_over(command.args(args))
 }
 
-/// Takes out each guard of the protocol in turn and demands that the simulation notices.
+/// Takes out each guard of the protocol in turn and demands that something notices.
 pub(crate) fn mutants(root: &Root, args: &[String]) -> Result<ExitCode> {
-    say("mutants: building the simulator with guards that can be taken out");
-    let select = [
-        "--package",
-        "cpe-sim",
-        "--features",
-        "mutants",
-        "--example",
-        "mutants",
-    ];
-    run(cargo(root).args(["build", "--release"]).args(select))?;
-    let target = root.metadata()?.target_directory;
-    let mut command = Command::new(target.join("release/examples/mutants"));
+    let mut command = Command::new(build_mutants(root, args.iter().any(|arg| arg == QUICK))?);
     hand_over(command.current_dir(root.path()).args(args))
+}
+
+/// Those that show within seconds, from the seed that is known; fails when one is missed.
+pub(crate) fn quick_mutants(root: &Root) -> Result<()> {
+    let mut command = Command::new(build_mutants(root, true)?);
+    run(command.current_dir(root.path()).arg(QUICK))
+}
+
+/// Only what shows soon.
+const QUICK: &str = "--quick";
+
+/// Builds the program: for a quick look with what the tests have built already.
+fn build_mutants(root: &Root, quick: bool) -> Result<PathBuf> {
+    say("mutants: building the simulator with guards that can be taken out");
+    let mut build = cargo(root);
+    build.args(["build", "--locked", "--example", "mutants"]);
+    if quick {
+        // The features that everything else in the workspace asks for, as when tests are built.
+        build.args(["--workspace", "--features", "cpe-sim/mutants"]);
+    } else {
+        build.args(["--release", "--package", "cpe-sim", "--features", "mutants"]);
+    }
+    run(&mut build)?;
+    let profile = if quick { "debug" } else { "release" };
+    let target = root.metadata()?.target_directory;
+    Ok(target.join(profile).join("examples").join("mutants"))
 }
 
 /// The program takes the place of this one: a signal goes to it, its exit status is ours.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::run::{Stream, answers, cargo, colour, print, say, tee};
-use crate::workspace::Root;
+use crate::workspace::{Root, WITHOUT_PEERS};
 use crate::{clients, setup};
 
 /// Tests that cannot run on a machine (no network namespaces, for instance) append a line
@@ -49,20 +49,21 @@ fn run_all(root: &Root, skipped: &Path, client: Option<&Path>, count: &mut Count
     };
     if !answers(cargo(root).args(["nextest", "--version"])) {
         say("test: no cargo-nextest here, so plain `cargo test` runs the same tests, slower");
-        let args = ["test", "--workspace", "--no-fail-fast"];
-        return tee(&mut test(&args), Stream::Out, |line| {
+        let args = ["test", "--no-fail-fast"];
+        return tee(test(&args).args(WITHOUT_PEERS), Stream::Out, |line| {
             count.add_libtest(line)
         });
     }
     // Doc tests first: the last thing on the screen is then the large run's summary.
     say("test: doc tests (cargo test --doc)");
-    let args = ["test", "--workspace", "--doc"];
-    tee(&mut test(&args), Stream::Out, |line| {
-        count.add_libtest(line)
-    })?;
+    tee(
+        test(&["test", "--doc"]).args(WITHOUT_PEERS),
+        Stream::Out,
+        |line| count.add_libtest(line),
+    )?;
     say("test: unit and integration tests (cargo nextest run)");
-    let args = ["nextest", "run", "--workspace", "--no-fail-fast"];
-    tee(&mut test(&args), Stream::Err, |line| {
+    let args = ["nextest", "run", "--no-fail-fast"];
+    tee(test(&args).args(WITHOUT_PEERS), Stream::Err, |line| {
         count.add_nextest(line)
     })
 }

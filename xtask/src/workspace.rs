@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use crate::{run, setup};
 
+/// What is left out wherever the whole workspace is built: crates that exist to be measured beside
+/// others' bring those along, and are built by `cargo xtask bench` alone.
+pub(crate) const WITHOUT_PEERS: [&str; 3] = ["--workspace", "--exclude", "cpe-actors-peers"];
+
 /// The workspace's top folder, and what cargo's configuration in it told this process.
 #[derive(Debug)]
 pub(crate) struct Root {

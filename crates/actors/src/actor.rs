@@ -4,7 +4,7 @@ use std::future::Future;
 
 use cpe_tuple::Value;
 
-use crate::{ActorError, Context, ExitReason, Terminated};
+use crate::{ActorError, Batch, Context, ExitReason, Poisoned, Terminated};
 
 /// A thing with a mailbox that handles one message at a time.
 ///
@@ -24,6 +24,10 @@ pub trait Actor: Send + Sized + 'static {
     /// empty by default. For example `{"add":n} or "get"`.
     const ACCEPTS: &'static str = "";
 
+    /// How many messages [`handle_batch`](Self::handle_batch) may take at a time; with 0 or 1, the
+    /// default, there are no batches and it is not called.
+    const BATCH: usize = 1;
+
     /// Handles one message. The answer goes to the asker; a `tell` ignores it.
     ///
     /// # Errors
@@ -34,6 +38,32 @@ pub trait Actor: Send + Sized + 'static {
         message: Self::Message,
         ctx: &mut Context<Self>,
     ) -> impl Future<Output = Result<Self::Reply, ActorError>> + Send;
+
+    /// Handles the messages that wait, up to [`BATCH`](Self::BATCH) of them, in one go: for work
+    /// that is cheaper together, as one transaction for many rows. Called instead of
+    /// [`handle`](Self::handle) when `BATCH` is more than 1; by itself it calls that for each.
+    ///
+    /// Askers whose message was taken and not answered get
+    /// [`AskError::Unanswered`](crate::AskError::Unanswered).
+    ///
+    /// # Errors
+    /// As in `handle`, for all that was taken and not answered: none of it is tried again.
+    fn handle_batch(
+        &mut self,
+        batch: &mut Batch<'_, Self::Message, Self::Reply>,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        async move {
+            while let Some((item, message)) = batch.next() {
+                match self.handle(message, ctx).await {
+                    Ok(reply) => batch.answer(item, reply),
+                    Err(error) if error.is_refusal() => batch.refuse(item, error),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        }
+    }
 
     /// Runs before the first message, and again after each restart.
     ///
@@ -73,6 +103,20 @@ pub trait Actor: Send + Sized + 'static {
         async { Ok(()) }
     }
 
+    /// A message that this actor sent with [`Context::tell`] failed its receiver twice and comes
+    /// back. By default nothing is done: it is also among the dead letters.
+    ///
+    /// # Errors
+    /// Any error is a failure of this actor.
+    fn returned(
+        &mut self,
+        poisoned: Poisoned,
+        ctx: &mut Context<Self>,
+    ) -> impl Future<Output = Result<(), ActorError>> + Send {
+        let _ = (poisoned, ctx);
+        async { Ok(()) }
+    }
+
     /// The state to keep, or nothing (the default). Taken on request, see
     /// [`Context::save_snapshot`] and [`Options::snapshot_every`](crate::Options::snapshot_every).
     ///
@@ -96,7 +140,8 @@ pub trait Actor: Send + Sized + 'static {
     /// A second copy of the message for one more try after a failure; nothing by default.
     ///
     /// With `Some(message.clone())`, a message that fails is handled once more after the actor was
-    /// resumed or restarted; if it fails again it goes to the dead letters as poisoned.
+    /// resumed or restarted; if it fails again it is [`Poisoned`]: it goes back to its sender and
+    /// to the dead letters. Kept messages are not tried again when they were part of a batch.
     fn keep(message: &Self::Message) -> Option<Self::Message> {
         let _ = message;
         None

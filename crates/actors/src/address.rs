@@ -7,7 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     ActorId, ActorInfo, ActorRef, AsActor, AskError, ReplyTo, TellError, Terminated, TimerId,
     control::Control,
-    mailbox::{Answer, Envelope, Refusal, Shared},
+    envelope::{Answer, Back, Envelope},
+    mailbox::{Refusal, Shared},
     timers::Payload,
 };
 
@@ -74,10 +75,11 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// # Cancel safety
     /// When dropped before it is done, the message was not put in, and is dropped.
     pub async fn tell(&self, message: M) -> Result<(), TellError<M>> {
-        match self.shared.push(Envelope {
-            message,
-            reply: None,
-        }) {
+        self.tell_as(message, Back::Nowhere).await
+    }
+
+    pub(crate) async fn tell_as(&self, message: M, back: Back<R>) -> Result<(), TellError<M>> {
+        match self.shared.push(Envelope { message, back }) {
             Ok(()) => Ok(()),
             Err((envelope, Refusal::Full)) => match self.shared.push_waiting(envelope).await {
                 Ok(()) => Ok(()),
@@ -93,10 +95,7 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// [`TellError::Full`] or [`TellError::Dead`], with the message.
     pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
         self.shared
-            .push(Envelope {
-                message,
-                reply: None,
-            })
+            .push(Envelope::told(message))
             .map_err(|(envelope, refusal)| match refusal {
                 Refusal::Full => TellError::Full {
                     actor: self.label(),
@@ -162,7 +161,7 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
                 deadline,
                 Envelope {
                     message,
-                    reply: Some(reply),
+                    back: Back::Asker(reply),
                 },
             )
             .await?;
@@ -203,7 +202,7 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
         let (reply, mut answer) = oneshot::channel();
         let envelope = Envelope {
             message: message(ReplyTo(to)),
-            reply: Some(reply),
+            back: Back::Asker(reply),
         };
         self.send_within(deadline, envelope).await?;
         match patiently(due, &mut value).await {
@@ -306,7 +305,7 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
 
 /// When an answer is due. Reading the clock is put off until the answer is not there at once.
 #[derive(Clone, Copy)]
-enum Due {
+pub(crate) enum Due {
     In(Duration),
     At(Instant),
 }
@@ -316,7 +315,7 @@ enum Due {
 /// An actor on the same thread answers before this task's next turn. So the first time the answer
 /// is not there this only lets other tasks run, and a timer is set up the second time: most
 /// questions never touch the timer wheel, whose lock all threads share.
-async fn patiently<T>(
+pub(crate) async fn patiently<T>(
     due: Due,
     answer: &mut oneshot::Receiver<T>,
 ) -> Option<Result<T, oneshot::error::RecvError>> {

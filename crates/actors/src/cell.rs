@@ -10,46 +10,17 @@ use std::{
     task::Poll,
 };
 
-use cpe_tuple::Value;
 use futures::FutureExt as _;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 use crate::{
-    Actor, ActorError, ActorState, AskError, Context, DeadReason, ExitReason, OnFailure,
-    Supervision,
+    Actor, ActorError, ActorState, Context, ExitReason,
+    envelope::{Back, Envelope},
     error::bounded,
-    mailbox::{Answer, Envelope, Local, Next, Notice, Shared},
-    supervision::MAX_RESTARTS,
+    mailbox::{Local, Next, Notice, Shared},
     system::Factory,
 };
-
-/// How one call of user code ended.
-enum Outcome<T> {
-    Done(T),
-    Refused(String),
-    Failed(String),
-    /// A stop was asked for and the call was not over in time.
-    Cancelled,
-}
-
-impl<T> Outcome<T> {
-    fn from_panic(panic: &(dyn Any + Send)) -> Self {
-        Self::Failed(panic_text(panic))
-    }
-}
-
-impl<T> From<Result<T, ActorError>> for Outcome<T> {
-    fn from(result: Result<T, ActorError>) -> Self {
-        match result {
-            Ok(value) => Self::Done(value),
-            Err(error) if error.is_refusal() => Self::Refused(error.into_reason()),
-            Err(error) => Self::Failed(error.into_reason()),
-        }
-    }
-}
+use outcome::Outcome;
 
 /// Calls user code: a panic becomes a failure, and a stop cancels it after the grace period.
 ///
@@ -79,6 +50,10 @@ macro_rules! call {
         }
     };
 }
+
+mod batch;
+mod failure;
+mod outcome;
 
 /// An actor whose call panicked is not used again unless its policy says so.
 fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
@@ -146,7 +121,7 @@ impl<A: Actor> Drop for Grave<A> {
         } else {
             ExitReason::RuntimeGone
         };
-        bury_messages::<A>(shared, &reason, &mut Local::default());
+        outcome::bury::<A>(shared, &reason, &mut Local::default());
         shared
             .system
             .leave(shared.id, shared.parent, shared.options.name.as_deref());
@@ -154,31 +129,6 @@ impl<A: Actor> Drop for Grave<A> {
     }
 }
 
-/// Closes the mailbox, answers who still waits, and makes the rest dead letters.
-fn bury_messages<A: Actor>(
-    shared: &Shared<A::Message, A::Reply>,
-    reason: &ExitReason,
-    local: &mut Local<A::Message, A::Reply>,
-) {
-    for Envelope { message, reply } in shared.close(reason, local) {
-        let detail = describe::<A>(&message);
-        let why = DeadReason::ActorEnded(reason.clone());
-        shared.system.dead_letter(shared.label(), why, detail);
-        if let Some(reply) = reply {
-            let dead = AskError::Dead {
-                actor: shared.label(),
-                reason: reason.clone(),
-            };
-            let _ = reply.send(Err(Box::new(dead)));
-        }
-    }
-}
-
-fn describe<A: Actor>(message: &A::Message) -> Option<Value> {
-    caught(|| A::describe(message)).unwrap_or_default()
-}
-
-type Reply<A> = Option<oneshot::Sender<Answer<<A as Actor>::Reply>>>;
 type Peer<A> = Shared<<A as Actor>::Message, <A as Actor>::Reply>;
 type Flow = ControlFlow<ExitReason>;
 
@@ -206,9 +156,18 @@ impl<A: Actor> Cell<A> {
             },
         }
         loop {
+            if self.ctx.stash.is_some() {
+                self.put_stash_back(shared, false);
+            }
             let next = poll_fn(|cx| shared.poll_next(cx, &mut self.local)).await;
-            let (message, reply) = match next {
-                Next::Message(Envelope { message, reply }) => (message, reply),
+            let (message, back) = match next {
+                Next::Message(first) if A::BATCH > 1 => {
+                    match Box::pin(self.batch(shared, first)).await {
+                        Flow::Continue(()) => continue,
+                        Flow::Break(exit) => return exit,
+                    }
+                }
+                Next::Message(Envelope { message, back }) => (message, back),
                 Next::Stop(reason) => return reason,
                 other => match Box::pin(self.other(shared, other)).await {
                     Flow::Continue(()) => continue,
@@ -218,11 +177,11 @@ impl<A: Actor> Cell<A> {
             let kept = caught(|| A::keep(&message)).unwrap_or_default();
             let outcome = call!(self, shared, |actor, ctx| actor.handle(message, ctx));
             let failure = match outcome {
-                Outcome::Done(answer) => match self.done(shared, answer, reply) {
+                Outcome::Done(answer) => match self.done(shared, answer, back) {
                     Ok(()) => continue,
                     Err(reason) => Box::pin(self.recover(shared, reason)),
                 },
-                outcome => match Box::pin(self.not_done(shared, outcome, kept, reply)).await {
+                outcome => match Box::pin(self.not_done(shared, outcome, kept, back)).await {
                     Flow::Continue(()) => continue,
                     Flow::Break(exit) => return exit,
                 },
@@ -237,7 +196,8 @@ impl<A: Actor> Cell<A> {
     async fn other(&mut self, shared: &Peer<A>, next: Next<A::Message, A::Reply>) -> Flow {
         match next {
             Next::Stop(reason) => Flow::Break(reason),
-            Next::Notice(notice) => self.notice(shared, notice).await,
+            Next::Halt(halt) => self.halt(shared, *halt).await,
+            Next::Notice(notice) => self.notice(shared, *notice).await,
             Next::Broken(reason) => self.recover(shared, reason).await,
             // The caller has taken the messages out.
             Next::Message(_) => Flow::Continue(()),
@@ -264,27 +224,35 @@ impl<A: Actor> Cell<A> {
                 Ok(())
             }
             Outcome::Refused(reason) | Outcome::Failed(reason) => Err(reason),
+            Outcome::Stashed => Err("put a message aside before it had one".to_owned()),
             // The loop finds the stop itself.
             Outcome::Cancelled => Ok(()),
         }
     }
 
     /// A message was handled: counts it, answers, and takes a snapshot if one is due.
-    fn done(&mut self, shared: &Peer<A>, answer: A::Reply, reply: Reply<A>) -> Result<(), String> {
-        let handled = shared.count_handled();
-        let every = shared.options.snapshot_every;
-        let due = self.ctx.snapshot_due || every.is_some_and(|every| handled.is_multiple_of(every));
+    fn done(
+        &mut self,
+        shared: &Peer<A>,
+        answer: A::Reply,
+        back: Back<A::Reply>,
+    ) -> Result<(), String> {
         // Before the answer: what an asker was told of survives the next failure.
-        let taken = if due {
+        let taken = self.handled(shared, 1);
+        back.answer(Ok(answer));
+        taken
+    }
+
+    /// Counts messages that were handled, and takes a snapshot if one is due.
+    fn handled(&mut self, shared: &Peer<A>, messages: u64) -> Result<(), String> {
+        let handled = shared.count_handled(messages);
+        let every = shared.options.snapshot_every;
+        let crossed = |every: u64| handled / every != (handled - messages) / every;
+        if self.ctx.snapshot_due || every.is_some_and(crossed) {
             self.take_snapshot(shared)
         } else {
             Ok(())
-        };
-        if let Some(reply) = reply {
-            // The asker may have stopped waiting; that is its own affair.
-            let _ = reply.send(Ok(answer));
         }
-        taken
     }
 
     fn take_snapshot(&mut self, shared: &Peer<A>) -> Result<(), String> {
@@ -305,153 +273,46 @@ impl<A: Actor> Cell<A> {
         Ok(())
     }
 
-    /// A message was not handled: tells its sender and, if the actor failed, applies its policy and
-    /// tries the message once more if there is a copy.
-    async fn not_done(
-        &mut self,
-        shared: &Peer<A>,
-        outcome: Outcome<A::Reply>,
-        kept: Option<A::Message>,
-        reply: Reply<A>,
-    ) -> Flow {
-        let reason = match outcome {
-            Outcome::Failed(reason) => reason,
-            outcome => return settle::<A>(shared, outcome, reply, None),
-        };
-        self.ctx.snapshot_due = false;
-        let Some(message) = kept else {
-            let _ = settle::<A>(shared, Outcome::Failed(reason.clone()), reply, None);
-            return self.recover(shared, reason).await;
-        };
-        if let Flow::Break(exit) = self.recover(shared, reason.clone()).await {
-            let detail = describe::<A>(&message);
-            let _ = settle::<A>(shared, Outcome::Failed(reason), reply, detail);
-            return Flow::Break(exit);
-        }
-        let detail = describe::<A>(&message);
-        match call!(self, shared, |actor, ctx| actor.handle(message, ctx)) {
-            Outcome::Done(answer) => match self.done(shared, answer, reply) {
-                Ok(()) => Flow::Continue(()),
-                Err(reason) => self.recover(shared, reason).await,
-            },
-            Outcome::Failed(reason) => {
-                self.ctx.snapshot_due = false;
-                shared.system.dead_letter(
-                    shared.label(),
-                    DeadReason::Poisoned(reason.clone()),
-                    detail,
-                );
-                if let Some(reply) = reply {
-                    let actor = shared.label();
-                    let poisoned = AskError::Poisoned {
-                        actor,
-                        reason: reason.clone(),
-                    };
-                    let _ = reply.send(Err(Box::new(poisoned)));
-                }
-                self.recover(shared, reason).await
-            }
-            outcome => settle::<A>(shared, outcome, reply, detail),
-        }
-    }
-
     async fn notice(&mut self, shared: &Peer<A>, notice: Notice) -> Flow {
-        let reason = match notice {
-            Notice::ChildFailed { child, reason } => format!("child {child} {reason}"),
+        let outcome = match notice {
+            Notice::ChildFailed { child, reason } => {
+                Outcome::Failed(format!("child {child} {reason}"))
+            }
+            // Both sides of a link end it; only the first of them fails the other.
+            Notice::Linked { id, .. } if !shared.remove_link(id) => Outcome::Done(()),
+            Notice::Linked { actor, reason, .. } => {
+                Outcome::Failed(format!("linked actor {actor} {reason}"))
+            }
+            Notice::Returned(poisoned) => {
+                call!(self, shared, |actor, ctx| actor.returned(poisoned, ctx))
+            }
             Notice::Terminated(other) => {
                 if !self.ctx.rare().watching.remove(&other.id) {
                     return Flow::Continue(());
                 }
-                match call!(self, shared, |actor, ctx| actor.terminated(other, ctx)) {
-                    Outcome::Done(()) => return Flow::Continue(()),
-                    Outcome::Cancelled => return Flow::Break(ExitReason::Killed),
-                    Outcome::Refused(reason) | Outcome::Failed(reason) => reason,
-                }
+                call!(self, shared, |actor, ctx| actor.terminated(other, ctx))
             }
         };
-        self.recover(shared, reason).await
-    }
-
-    /// Applies the policy to a failure: goes on with a sound instance, or says how it ends.
-    async fn recover(&mut self, shared: &Peer<A>, mut reason: String) -> Flow {
-        let policy = &shared.options.supervision;
-        loop {
-            reason = bounded(reason);
-            shared.count_failure(&reason);
-            tracing::warn!(actor = %shared.label(), %reason, "actor failed");
-            match policy.on_failure {
-                OnFailure::Restart if self.factory.is_some() => {}
-                OnFailure::Resume => {}
-                OnFailure::Restart | OnFailure::Stop => {
-                    return Flow::Break(ExitReason::Failed(reason));
-                }
-                OnFailure::Escalate => {
-                    let exit = ExitReason::Failed(reason);
-                    if let Some(parent) = shared.parent.and_then(|id| shared.system.control(id)) {
-                        let (child, reason) = (shared.label(), exit.to_string());
-                        parent.notify(Notice::ChildFailed { child, reason });
-                    }
-                    return Flow::Break(exit);
-                }
+        match outcome {
+            Outcome::Done(()) => Flow::Continue(()),
+            Outcome::Cancelled => self.cancelled(shared),
+            Outcome::Stashed => {
+                self.hold(shared, Back::Nowhere);
+                Flow::Continue(())
             }
-            let Some(attempt) = self.count_failure(policy) else {
-                let (count, within) = (policy.max_restarts, policy.within);
-                let reason = bounded(format!(
-                    "{reason} (gave up: more than {count} failures within {within:?})"
-                ));
-                return Flow::Break(ExitReason::Failed(reason));
-            };
-            if policy.on_failure == OnFailure::Resume {
-                return Flow::Continue(());
-            }
-            match self.restart(shared, attempt).await {
-                Ok(flow) => return flow,
-                Err(next) => reason = next,
+            Outcome::Refused(reason) | Outcome::Failed(reason) => {
+                self.recover(shared, reason).await
             }
         }
     }
 
-    /// Notes a failure; gives the number of those before it within the window, or nothing when
-    /// they are too many.
-    fn count_failure(&mut self, policy: &Supervision) -> Option<u32> {
-        let now = Instant::now();
-        let failures = &mut self.ctx.rare().failures;
-        while failures
-            .front()
-            .is_some_and(|first| now - *first > policy.within)
-        {
-            failures.pop_front();
+    /// After a call was cancelled: ends the actor, unless it is only to begin anew.
+    fn cancelled(&mut self, shared: &Peer<A>) -> Flow {
+        if shared.is_stop_requested() {
+            return Flow::Break(ExitReason::Killed);
         }
-        let before = u32::try_from(failures.len()).unwrap_or(u32::MAX);
-        failures.push_back(now);
-        (before < policy.max_restarts.min(MAX_RESTARTS)).then_some(before)
-    }
-
-    async fn restart(&mut self, shared: &Peer<A>, attempt: u32) -> Result<Flow, String> {
-        shared.set_state(ActorState::Restarting);
-        stop_children(shared, &ExitReason::ParentStopped).await;
-        self.leave_behind(shared);
-        let seed = shared.system.seed() ^ shared.id.as_u64().rotate_left(32);
-        let delay = shared
-            .options
-            .supervision
-            .backoff
-            .delay(attempt, seed ^ u64::from(shared.restarts()));
-        let mut sleep = pin!(tokio::time::sleep(delay));
-        let stopped = poll_fn(|cx| match shared.poll_stop_requested(cx) {
-            Poll::Ready(reason) => Poll::Ready(Some(reason)),
-            Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
-        })
-        .await;
-        if let Some(reason) = stopped {
-            return Ok(Flow::Break(reason));
-        }
-        if let Some(factory) = &mut self.factory {
-            self.actor =
-                build(factory).map_err(|error| format!("cannot make a new instance: {error}"))?;
-        }
-        shared.count_restart();
-        self.begin(shared, false).await.map(Flow::Continue)
+        self.ctx.rare().broken = true;
+        Flow::Continue(())
     }
 
     /// Drops the timers and watches of an instance that is gone.
@@ -467,16 +328,18 @@ impl<A: Actor> Cell<A> {
                 other.remove_watcher(shared.id);
             }
         }
+        self.put_stash_back(shared, true);
     }
 
     /// The orderly end: children first, then the actor's own last word.
     async fn end(&mut self, reason: ExitReason) {
         let shared = Arc::clone(&self.ctx.shared);
         shared.set_state(ActorState::Stopping);
-        bury_messages::<A>(&shared, &reason, &mut self.local);
+        self.put_stash_back(&shared, true);
+        outcome::bury::<A>(&shared, &reason, &mut self.local);
         stop_children(&*shared, &ExitReason::ParentStopped).await;
         self.leave_behind(&shared);
-        if !matches!(reason, ExitReason::Failed(_) | ExitReason::Killed) {
+        if !reason.is_failure() {
             let why = &reason;
             let last = call!(self, &*shared, |actor, ctx| {
                 actor.stopping(why, ctx).map(Ok::<(), ActorError>)
@@ -488,54 +351,35 @@ impl<A: Actor> Cell<A> {
         }
         tracing::debug!(actor = %shared.label(), %reason, "actor ended");
     }
-}
 
-/// Tells the sender of a message that was not handled; only a cancelled call ends the actor.
-fn settle<A: Actor>(
-    shared: &Peer<A>,
-    outcome: Outcome<A::Reply>,
-    reply: Reply<A>,
-    detail: Option<Value>,
-) -> Flow {
-    let actor = shared.label();
-    let (dead, error, flow) = match outcome {
-        Outcome::Done(_) => return Flow::Continue(()),
-        Outcome::Refused(reason) => {
-            // An asker learns of it; a teller can only find it among the dead letters.
-            let dead = reply.is_none().then(|| DeadReason::Refused(reason.clone()));
-            (
-                dead,
-                AskError::Refused {
-                    actor: actor.clone(),
-                    reason,
-                },
-                Flow::Continue(()),
-            )
+    // ---- the stash ----
+
+    /// Puts the present message aside with who waits for it.
+    fn hold(&mut self, shared: &Peer<A>, back: Back<A::Reply>) {
+        let Some(stash) = &mut self.ctx.stash else {
+            return;
+        };
+        let stash = crate::context::stash(stash);
+        let limit = shared.options.mailbox;
+        if let Err(Envelope { message, back }) = stash.hold(back, limit) {
+            let reason = format!("its stash is full: {limit} messages wait in it");
+            let detail = outcome::describe::<A>(&message);
+            outcome::refuse::<A>(shared, reason, back, detail);
         }
-        Outcome::Failed(reason) => (
-            Some(DeadReason::Failed(reason.clone())),
-            AskError::Failed {
-                actor: actor.clone(),
-                reason,
-            },
-            Flow::Continue(()),
-        ),
-        Outcome::Cancelled => (
-            Some(DeadReason::ActorEnded(ExitReason::Killed)),
-            AskError::Dead {
-                actor: actor.clone(),
-                reason: ExitReason::Killed,
-            },
-            Flow::Break(ExitReason::Killed),
-        ),
-    };
-    if let Some(reason) = dead {
-        shared.system.dead_letter(actor, reason, detail);
+        shared.set_stashed(stash.len());
     }
-    if let Some(reply) = reply {
-        let _ = reply.send(Err(Box::new(error)));
+
+    /// Has what was put aside handled next, if the handler asked for it or in `any` case.
+    fn put_stash_back(&mut self, shared: &Peer<A>, any: bool) {
+        let Some(stash) = &mut self.ctx.stash else {
+            return;
+        };
+        let stash = crate::context::stash(stash);
+        if any || stash.back {
+            self.local.put_back(stash.take());
+            shared.set_stashed(0);
+        }
     }
-    flow
 }
 
 /// Stops all children and waits for their end; kills them when this actor is itself out of time.

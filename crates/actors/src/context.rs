@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,11 +13,14 @@ use tokio::time::Instant;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor, ExitReason,
-    Options, SpawnError, System, TimerId, TooManyTimers,
+    Options, Pool, PoolOptions, SpawnError, System, TellError, TimerId, TooManySubscribers,
+    TooManyTimers, Topic,
     address::MAX_DEADLINE,
     cell::panic_text,
     control::Control,
+    envelope::Back,
     mailbox::Shared,
+    stash::Stash,
     timers::{MIN_PERIOD, Payload},
 };
 
@@ -36,7 +39,16 @@ pub struct TooManyWatches {
 pub struct Context<A: Actor> {
     pub(crate) shared: Arc<Shared<A::Message, A::Reply>>,
     pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) stash: Option<Box<Held<A>>>,
     pub(crate) snapshot_due: bool,
+}
+
+/// Behind a lock that nobody contends, so that handlers can share their context between awaits
+/// although messages need not be `Sync`.
+pub(crate) type Held<A> = Mutex<Stash<<A as Actor>::Message, <A as Actor>::Reply>>;
+
+pub(crate) fn stash<M, R>(held: &mut Mutex<Stash<M, R>>) -> &mut Stash<M, R> {
+    held.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Parts that most actors never need.
@@ -46,6 +58,8 @@ pub(crate) struct Rare {
     /// When the last failures were, oldest first; bounded by the intensity limit.
     pub(crate) failures: VecDeque<Instant>,
     pub(crate) snapshot: Option<Value>,
+    /// A call of this instance was cancelled half-way.
+    pub(crate) broken: bool,
 }
 
 impl<A: Actor> fmt::Debug for Context<A> {
@@ -65,6 +79,7 @@ impl<A: Actor> Context<A> {
         Self {
             shared,
             rare: None,
+            stash: None,
             snapshot_due: false,
         }
     }
@@ -106,6 +121,49 @@ impl<A: Actor> Context<A> {
         self.shared.request_stop(ExitReason::Stopped, deadline);
     }
 
+    // ---- messages ----
+
+    /// As [`Address::tell`], naming this actor as the sender: should the message prove poison, it
+    /// comes back by [`Actor::returned`].
+    ///
+    /// # Errors
+    /// As for [`Address::tell`].
+    ///
+    /// # Cancel safety
+    /// As for [`Address::tell`].
+    pub async fn tell<M, R>(&self, to: &Address<M, R>, message: M) -> Result<(), TellError<M>>
+    where
+        M: Send + 'static,
+        R: Send + 'static,
+    {
+        // A number means this actor in its own system only.
+        let known = self.system().is(&to.shared.system);
+        let back = if known {
+            Back::Teller(self.id())
+        } else {
+            Back::Nowhere
+        };
+        to.tell_as(message, back).await
+    }
+
+    /// Puts the present message aside, with whoever waits for its answer, until
+    /// [`unstash`](Self::unstash): `return Err(ctx.stash(message))`.
+    ///
+    /// As many as the mailbox holds can be put aside; beyond that the message is refused. What is
+    /// aside at a restart is handled next by the new instance; at the end it becomes dead letters.
+    #[must_use = "return it as the handler's error, so that the message counts as put aside"]
+    pub fn stash(&mut self, message: A::Message) -> ActorError {
+        stash(self.stash.get_or_insert_default()).put(message);
+        ActorError::stashed()
+    }
+
+    /// Has all that was put aside handled next, in order, ahead of the mailbox.
+    pub fn unstash(&mut self) {
+        if let Some(held) = &mut self.stash {
+            stash(held).back = true;
+        }
+    }
+
     // ---- children ----
 
     /// Starts a child, which is stopped before this actor stops. As [`System::spawn`].
@@ -129,6 +187,19 @@ impl<A: Actor> Context<A> {
     ) -> Result<Address<C::Message, C::Reply>, SpawnError> {
         self.system()
             .start_with(Some(self.parent()?), options, Box::new(factory))
+    }
+
+    /// Starts a pool as a child. As [`System::spawn_pool`].
+    ///
+    /// # Errors
+    /// As for [`System::spawn_pool`], and [`SpawnError::ParentStopping`].
+    pub fn spawn_pool<C: Actor>(
+        &self,
+        options: PoolOptions<C::Message>,
+        factory: impl Fn() -> Result<C, ActorError> + Send + Sync + 'static,
+    ) -> Result<Pool<C::Message, C::Reply>, SpawnError> {
+        let parent = Some(self.parent()?);
+        crate::pool::start(self.system(), parent, options, Arc::new(factory))
     }
 
     /// This actor's living children.
@@ -186,6 +257,65 @@ impl<A: Actor> Context<A> {
         if self.rare().watching.remove(&other.id()) {
             other.0.remove_watcher(self.id());
         }
+    }
+
+    /// Ties this actor to another: when one fails, also when its policy then restarts it, or is
+    /// killed, the other fails too, and its own policy applies. An orderly stop of either only ends
+    /// the link. Nothing happens when the other has stopped in order before.
+    ///
+    /// # Errors
+    /// [`TooManyWatches`] beyond [`MAX_WATCHERS`](crate::MAX_WATCHERS) links on either side.
+    pub fn link(&mut self, other: &impl AsActor) -> Result<(), TooManyWatches> {
+        let other = other.as_actor();
+        let me = Arc::clone(&self.shared) as Arc<dyn Control>;
+        if other.id() == self.id() {
+            return Ok(());
+        }
+        // Mine first: an actor that has failed tells at once, and is only heard by who is linked.
+        if self.shared.add_link(other.id(), &other.0) {
+            if other.0.add_link(self.id(), &me) {
+                return Ok(());
+            }
+            self.shared.remove_link(other.id());
+        }
+        Err(TooManyWatches {
+            watched: other.label(),
+        })
+    }
+
+    /// Ends a link.
+    pub fn unlink(&mut self, other: &impl AsActor) {
+        let other = other.as_actor();
+        self.shared.remove_link(other.id());
+        other.0.remove_link(self.id());
+    }
+
+    // ---- topics ----
+
+    /// Has the events of a topic come to this actor as messages, until it ends or
+    /// [unsubscribes](Self::unsubscribe). A second time replaces the first. Events that find the
+    /// mailbox full are missed, and dead letters.
+    ///
+    /// # Errors
+    /// As for [`System::subscribe`].
+    pub fn subscribe<T>(
+        &self,
+        topic: &Topic<T>,
+        wrap: impl Fn(T) -> A::Message + Send + Sync + 'static,
+    ) -> Result<(), TooManySubscribers>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        let topics = self.system().topics();
+        topics.subscribe(topic, &self.address(), wrap, A::describe)
+    }
+
+    /// Ends a subscription; none is no error.
+    pub fn unsubscribe<T>(&self, topic: &Topic<T>)
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.system().unsubscribe(topic, self);
     }
 
     // ---- timers ----

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    ActorState, ExitReason,
+    ActorState, ExitReason, Strategy, Supervision,
     mailbox::{Notice, Shared},
+    siblings::Halt,
 };
 
 /// The number of an actor, unique in its [`System`](crate::System) and never used again.
@@ -59,6 +60,10 @@ pub struct ActorInfo {
     pub depth: usize,
     /// Messages the mailbox holds at most.
     pub mailbox: usize,
+    /// Messages it has put aside for later.
+    pub stashed: usize,
+    /// Timers running.
+    pub timers: usize,
     /// Messages handled without failure since it was spawned.
     pub handled: u64,
     /// Failures since it was spawned.
@@ -83,6 +88,11 @@ pub(crate) trait Control: Any + Send + Sync {
     fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool;
     fn remove_watcher(&self, id: ActorId);
     fn notify(&self, notice: Notice);
+    fn supervision(&self) -> &Supervision;
+    fn strategy(&self) -> Strategy;
+    fn request_halt(&self, halt: Halt);
+    fn add_link(&self, id: ActorId, other: &Arc<dyn Control>) -> bool;
+    fn remove_link(&self, id: ActorId) -> bool;
 }
 
 impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
@@ -103,6 +113,8 @@ impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
             state: self.state(),
             depth: self.depth(),
             mailbox: self.options.mailbox,
+            stashed: self.stashed(),
+            timers: self.timers(),
             handled: self.handled(),
             failed: self.failed(),
             restarts: self.restarts(),
@@ -140,6 +152,26 @@ impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
 
     fn notify(&self, notice: Notice) {
         Self::notify(self, notice);
+    }
+
+    fn supervision(&self) -> &Supervision {
+        &self.options.supervision
+    }
+
+    fn strategy(&self) -> Strategy {
+        self.options.strategy
+    }
+
+    fn request_halt(&self, halt: Halt) {
+        Self::request_halt(self, halt);
+    }
+
+    fn add_link(&self, id: ActorId, other: &Arc<dyn Control>) -> bool {
+        Self::add_link(self, id, other)
+    }
+
+    fn remove_link(&self, id: ActorId) -> bool {
+        Self::remove_link(self, id)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Mutex, PoisonError},
 };
 
@@ -28,8 +29,22 @@ pub enum DeadReason {
     Refused(String),
     /// The actor failed on it and there was no copy for another try.
     Failed(String),
+    /// It was published, and the subscriber's mailbox was full.
+    MailboxFull,
     /// The actor failed on it twice.
     Poisoned(String),
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ActorEnded(reason) => write!(f, "its actor ended: {reason}"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+            Self::Failed(reason) => write!(f, "its actor failed on it: {reason}"),
+            Self::MailboxFull => f.write_str("the mailbox of a subscriber was full"),
+            Self::Poisoned(reason) => write!(f, "poison, its actor failed on it twice: {reason}"),
+        }
+    }
 }
 
 /// One message that no actor handled.

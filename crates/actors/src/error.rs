@@ -19,8 +19,15 @@ pub const MAX_REASON_BYTES: usize = 1_024;
 /// Any [`std::error::Error`] turns into a failure by `?`. The type itself is deliberately no
 /// `std::error::Error`, which is what makes that conversion possible.
 pub struct ActorError {
-    refused: bool,
+    kind: Fault,
     reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Failed,
+    Refused,
+    Stashed,
 }
 
 impl ActorError {
@@ -28,7 +35,7 @@ impl ActorError {
     /// [`AskError::Failed`].
     pub fn failed(reason: impl Display) -> Self {
         Self {
-            refused: false,
+            kind: Fault::Failed,
             reason: bounded(reason.to_string()),
         }
     }
@@ -37,7 +44,7 @@ impl ActorError {
     /// [`AskError::Refused`], no supervision takes place.
     pub fn refused(reason: impl Display) -> Self {
         Self {
-            refused: true,
+            kind: Fault::Refused,
             reason: bounded(reason.to_string()),
         }
     }
@@ -45,7 +52,18 @@ impl ActorError {
     /// Whether only the message was at fault.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        self.refused
+        matches!(self.kind, Fault::Refused)
+    }
+
+    pub(crate) const fn stashed() -> Self {
+        Self {
+            kind: Fault::Stashed,
+            reason: String::new(),
+        }
+    }
+
+    pub(crate) const fn is_stashed(&self) -> bool {
+        matches!(self.kind, Fault::Stashed)
     }
 
     /// The reason, at most [`MAX_REASON_BYTES`] long.
@@ -83,8 +101,7 @@ impl Display for ActorError {
 
 impl Debug for ActorError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let kind = if self.refused { "Refused" } else { "Failed" };
-        f.debug_tuple(kind).field(&self.reason).finish()
+        write!(f, "{:?}({:?})", self.kind, self.reason)
     }
 }
 
@@ -113,6 +130,19 @@ pub enum ExitReason {
     Failed(String),
     /// The runtime it ran on went away beneath it.
     RuntimeGone,
+    /// It had to begin anew together with this sibling, which failed, and has no factory.
+    SiblingFailed(String),
+}
+
+impl ExitReason {
+    /// Whether it ended otherwise than because somebody stopped it in order.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed(_) | Self::Killed | Self::RuntimeGone | Self::SiblingFailed(_)
+        )
+    }
 }
 
 impl Display for ExitReason {
@@ -124,6 +154,7 @@ impl Display for ExitReason {
             Self::Killed => f.write_str("killed"),
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::RuntimeGone => f.write_str("its runtime went away"),
+            Self::SiblingFailed(sibling) => write!(f, "its sibling {sibling} failed"),
         }
     }
 }

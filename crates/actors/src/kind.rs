@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Actor, ActorError, AnyAddress, Context, ExitReason, Options, SpawnError, System, Terminated,
-    builtin,
+    Actor, ActorError, AnyAddress, Context, ExitReason, Options, Poisoned, SpawnError, System,
+    Terminated, builtin,
 };
 
 /// The context of a [`DynActor`].
@@ -86,6 +86,19 @@ pub trait DynActor: Send + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// As [`Actor::returned`].
+    ///
+    /// # Errors
+    /// Any error is a failure of the actor.
+    fn returned<'a>(
+        &'a mut self,
+        poisoned: Poisoned,
+        ctx: &'a mut DynContext,
+    ) -> BoxFuture<'a, Result<(), ActorError>> {
+        let _ = (poisoned, ctx);
+        Box::pin(async { Ok(()) })
+    }
+
     /// As [`Actor::snapshot`].
     ///
     /// # Errors
@@ -139,6 +152,14 @@ impl Actor for Dyn {
         ctx: &mut DynContext,
     ) -> Result<(), ActorError> {
         self.0.terminated(other, ctx).await
+    }
+
+    async fn returned(
+        &mut self,
+        poisoned: Poisoned,
+        ctx: &mut DynContext,
+    ) -> Result<(), ActorError> {
+        self.0.returned(poisoned, ctx).await
     }
 
     fn snapshot(&self) -> Result<Option<Value>, ActorError> {

@@ -49,13 +49,20 @@
 //! restart (after a growing, jittered wait; with the last snapshot if there is one), stop, or fail
 //! the parent; too many failures in a while end the actor. [`ActorError::refused`] is no failure:
 //! only the message was at fault. A message that [`Actor::keep`] copies is tried twice, then it is
-//! poisoned. A restart needs a factory, so [`System::spawn_with`] takes one.
+//! poisoned. A restart needs a factory, so [`System::spawn_with`] takes one. A parent's
+//! [`Strategy`] has children begin anew together; [linked](Context::link) actors fail together.
 //!
 //! # Ending
 //!
 //! [`Address::stop`] overtakes what waits in the mailbox; children ([`Context::spawn`]) end before
 //! their parent. A handler that is blocked, be it on a full mailbox, is cancelled after a grace
 //! period. Who [watches](Context::watch) an actor is told of its end once, with the reason.
+//!
+//! # Working together
+//!
+//! A [`Pool`] shares work among workers that it starts and replaces. A [`Topic`] carries events to
+//! whoever subscribed. [`Context::stash`] puts a message aside, [`Actor::handle_batch`] takes
+//! several at a time, [`Context::tell_after`] and [`Context::tell_every`] are timers.
 //!
 //! # Kinds
 //!
@@ -75,31 +82,43 @@ pub mod bridge;
 mod actor;
 mod address;
 mod any;
+mod batch;
 mod builtin;
 mod cell;
 mod context;
 mod control;
 mod dead_letters;
+mod envelope;
 mod error;
 mod kind;
 mod mailbox;
 mod options;
+mod pool;
 mod reply;
+mod siblings;
+mod stash;
 mod supervision;
 mod system;
 mod timers;
+mod topic;
+mod tree;
 
 pub use actor::Actor;
 pub use address::{Address, DEFAULT_DEADLINE, MAX_DEADLINE};
 pub use any::AnyAddress;
+pub use batch::{Batch, BatchItem};
 pub use context::{Context, MAX_WATCHED, TooManyWatches};
 pub use control::{ActorId, ActorInfo, ActorRef, AsActor, Terminated};
 pub use dead_letters::{DEAD_LETTERS_BEHIND, DEAD_LETTERS_KEPT, DeadLetter, DeadReason};
+pub use envelope::Poisoned;
 pub use error::{ActorError, AskError, ExitReason, MAX_REASON_BYTES, SpawnError, TellError};
 pub use kind::{Dyn, DynActor, DynContext, KEPT_MESSAGE_BYTES, KindContext, KindRegistry};
-pub use mailbox::{ActorState, MAX_WATCHERS};
+pub use mailbox::{ActorState, MAX_RETURNED, MAX_WATCHERS};
 pub use options::{DEFAULT_GRACE, DEFAULT_MAILBOX, MAX_MAILBOX, Options, SnapshotSink};
+pub use pool::{MAX_WORKERS, Pool, PoolKey, PoolOptions, Routing};
 pub use reply::ReplyTo;
-pub use supervision::{Backoff, MAX_RESTARTS, OnFailure, Supervision};
+pub use supervision::{Backoff, MAX_RESTARTS, OnFailure, Strategy, Supervision};
 pub use system::{DEFAULT_MAX_ACTORS, MAX_NAME_BYTES, ShutdownReport, System, SystemBuilder};
 pub use timers::{MAX_TIMERS, MIN_PERIOD, TimerId, TooManyTimers};
+pub use topic::{MAX_SUBSCRIBERS, MAX_TOPICS, Published, TooManySubscribers, Topic};
+pub use tree::ActorTree;

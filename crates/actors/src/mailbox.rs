@@ -9,6 +9,10 @@
 //! own and are looked at before every user message. They are bounded by what caused them: one stop,
 //! one notice per watch, one per child, [`MAX_TIMERS`](crate::MAX_TIMERS) timers.
 
+mod counters;
+mod orders;
+mod ties;
+
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,13 +25,15 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::Notify,
     time::{Instant, Sleep},
 };
 
 use crate::{
-    ActorId, AskError, ExitReason, Options, System, Terminated, TimerId,
+    ActorId, ExitReason, Options, Poisoned, System, Terminated,
     control::Control,
+    envelope::Envelope,
+    siblings::Halt,
     timers::{Due, Payload, Timers},
 };
 
@@ -41,23 +47,32 @@ const KEPT_SLOTS: usize = 64;
 /// The most actors that may watch one actor.
 pub const MAX_WATCHERS: usize = 65_536;
 
-pub(crate) type Answer<R> = Result<R, Box<AskError>>;
-
-pub(crate) struct Envelope<M, R> {
-    pub(crate) message: M,
-    pub(crate) reply: Option<oneshot::Sender<Answer<R>>>,
-}
+/// Poisoned messages that wait to be given back to one actor, at most; more are dead letters only.
+pub const MAX_RETURNED: usize = 1_024;
 
 /// A system message that the actor is told in order.
 pub(crate) enum Notice {
     Terminated(Terminated),
-    ChildFailed { child: String, reason: String },
+    ChildFailed {
+        child: String,
+        reason: String,
+    },
+    /// A linked actor failed.
+    Linked {
+        id: ActorId,
+        actor: String,
+        reason: String,
+    },
+    /// A message it sent was poison.
+    Returned(Poisoned),
 }
 
 /// What the actor does next.
 pub(crate) enum Next<M, R> {
     Stop(ExitReason),
-    Notice(Notice),
+    /// Begin anew together with a sibling that failed.
+    Halt(Box<Halt>),
+    Notice(Box<Notice>),
     Message(Envelope<M, R>),
     /// A timer's function panicked.
     Broken(String),
@@ -78,6 +93,11 @@ struct Stop {
 /// Parts that an ordinary actor never needs.
 struct Extra<M> {
     notices: VecDeque<Notice>,
+    /// Those of `notices` that give a message back.
+    returned: usize,
+    links: Vec<(ActorId, Weak<dyn Control>)>,
+    halt: Option<Box<Halt>>,
+    stashed: usize,
     watchers: Vec<(ActorId, Weak<dyn Control>)>,
     timers: Timers<M>,
     last_error: Option<String>,
@@ -93,6 +113,10 @@ impl<M> Default for Extra<M> {
     fn default() -> Self {
         Self {
             notices: VecDeque::new(),
+            returned: 0,
+            links: Vec::new(),
+            halt: None,
+            stashed: 0,
             watchers: Vec::new(),
             timers: Timers::default(),
             last_error: None,
@@ -175,16 +199,41 @@ pub(crate) struct Shared<M, R> {
 /// The actor's own side of its mailbox.
 pub(crate) struct Local<M, R> {
     batch: VecDeque<Envelope<M, R>>,
+    /// Messages that come first, as they were taken before.
+    again: Option<Box<Again<M, R>>>,
     taken: u64,
     next_due: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
     turn: u32,
 }
 
+struct Again<M, R>(VecDeque<Envelope<M, R>>);
+
+impl<M, R> Local<M, R> {
+    /// Has these handled next.
+    pub(crate) fn put_back(&mut self, mut messages: VecDeque<Envelope<M, R>>) {
+        if let Some(again) = &mut self.again {
+            messages.append(&mut again.0);
+        }
+        if !messages.is_empty() {
+            self.again = Some(Box::new(Again(messages)));
+        }
+    }
+
+    fn pop_again(&mut self) -> Option<Envelope<M, R>> {
+        let envelope = self.again.as_mut()?.0.pop_front();
+        if envelope.is_none() {
+            self.again = None;
+        }
+        envelope
+    }
+}
+
 impl<M, R> Default for Local<M, R> {
     fn default() -> Self {
         Self {
             batch: VecDeque::new(),
+            again: None,
             taken: 0,
             next_due: None,
             sleep: None,
@@ -300,130 +349,6 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         }
     }
 
-    // ---- system messages ----
-
-    /// Runs `change` on the parts for system messages and wakes the actor.
-    fn urge<T>(&self, change: impl FnOnce(&mut Extra<M>) -> T) -> T {
-        let mut queue = self.lock();
-        let result = change(queue.extra());
-        self.urgent.store(true, Ordering::Release);
-        queue.idle = false;
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        result
-    }
-
-    /// Asks for a stop by `deadline`; an earlier deadline replaces a later one.
-    pub(crate) fn request_stop(&self, reason: ExitReason, deadline: Instant) {
-        self.urge(|extra| match &mut extra.stop {
-            Some(stop) if stop.deadline <= deadline => {}
-            stop => *stop = Some(Stop { reason, deadline }),
-        });
-    }
-
-    pub(crate) fn notify(&self, notice: Notice) {
-        if self.lock().ended {
-            return;
-        }
-        self.urge(|extra| extra.notices.push_back(notice));
-    }
-
-    pub(crate) fn drain(&self) {
-        self.lock().draining = true;
-        self.urge(|_| ());
-        self.room.notify_waiters();
-    }
-
-    pub(crate) fn set_timer(
-        &self,
-        at: Instant,
-        payload: Payload<M>,
-    ) -> Result<TimerId, Refused<M>> {
-        if let Some(reason) = self.exit_reason() {
-            return Err(Refused {
-                payload,
-                dead: Some(reason),
-            });
-        }
-        self.urge(|extra| extra.timers.set(at, payload))
-            .map_err(|payload| Refused {
-                payload,
-                dead: None,
-            })
-    }
-
-    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
-        self.urge(|extra| extra.timers.cancel(id))
-    }
-
-    pub(crate) fn clear_timers(&self) {
-        self.urge(|extra| extra.timers.clear());
-    }
-
-    // ---- watching ----
-
-    /// Adds a watcher; an actor that has ended tells it at once. False when there are too many.
-    pub(crate) fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool {
-        let mut queue = self.lock();
-        if queue.ended {
-            let terminated = self.terminated(&queue);
-            drop(queue);
-            watcher.notify(Notice::Terminated(terminated));
-            return true;
-        }
-        let watchers = &mut queue.extra().watchers;
-        if watchers.iter().any(|(other, _)| *other == id) {
-            return true;
-        }
-        if watchers.len() == watchers.capacity() {
-            watchers.retain(|(_, watcher)| watcher.strong_count() > 0);
-        }
-        if watchers.len() >= MAX_WATCHERS {
-            return false;
-        }
-        watchers.push((id, Arc::downgrade(watcher)));
-        true
-    }
-
-    pub(crate) fn remove_watcher(&self, id: ActorId) {
-        if let Some(extra) = &mut self.lock().extra {
-            extra.watchers.retain(|(other, _)| *other != id);
-        }
-    }
-
-    fn terminated(&self, queue: &Queue<M, R>) -> Terminated {
-        Terminated {
-            id: self.id,
-            actor: self.label(),
-            reason: queue.exit().unwrap_or(ExitReason::RuntimeGone),
-        }
-    }
-
-    /// Waits until the actor is gone.
-    pub(crate) async fn wait_ended(&self) -> Terminated {
-        let notify = {
-            let mut queue = self.lock();
-            if queue.ended {
-                return self.terminated(&queue);
-            }
-            Arc::clone(queue.extra().ended.get_or_insert_default())
-        };
-        loop {
-            let mut ended = pin!(notify.notified());
-            ended.as_mut().enable();
-            {
-                let queue = self.lock();
-                if queue.ended {
-                    return self.terminated(&queue);
-                }
-            }
-            ended.await;
-        }
-    }
-
     // ---- the actor's own side ----
 
     pub(crate) fn poll_next(
@@ -446,6 +371,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             && let Some(next) = self.take_due(due, local)
         {
             return Poll::Ready(next);
+        }
+        if let Some(envelope) = local.pop_again() {
+            return Poll::Ready(Next::Message(envelope));
         }
         if local.batch.is_empty() {
             let mut queue = self.lock();
@@ -475,17 +403,31 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             }
             std::mem::swap(&mut queue.user, &mut local.batch);
         }
-        match local.batch.pop_front() {
-            Some(envelope) => {
-                local.taken += 1;
-                self.taken.store(local.taken, Ordering::SeqCst);
-                if self.waiting.load(Ordering::SeqCst) > 0 {
-                    self.room.notify_one();
-                }
-                Poll::Ready(Next::Message(envelope))
-            }
+        match self.pop(local) {
+            Some(envelope) => Poll::Ready(Next::Message(envelope)),
             None => Poll::Pending,
         }
+    }
+
+    fn pop(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        let envelope = local.batch.pop_front()?;
+        local.taken += 1;
+        self.taken.store(local.taken, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.room.notify_one();
+        }
+        Some(envelope)
+    }
+
+    /// The next message that waits, for a handler that takes several.
+    pub(crate) fn pop_batch(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        if let Some(envelope) = local.pop_again() {
+            return Some(envelope);
+        }
+        if local.batch.is_empty() {
+            std::mem::swap(&mut self.lock().user, &mut local.batch);
+        }
+        self.pop(local)
     }
 
     fn take_urgent(&self, local: &mut Local<M, R>) -> Option<Next<M, R>> {
@@ -495,11 +437,17 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         if let Some(stop) = &extra.stop {
             return Some(Next::Stop(stop.reason.clone()));
         }
+        if let Some(halt) = extra.halt.take() {
+            return Some(Next::Halt(halt));
+        }
         let notice = extra.notices.pop_front();
+        if matches!(notice, Some(Notice::Returned(_))) {
+            extra.returned -= 1;
+        }
         if extra.notices.is_empty() {
             self.urgent.store(false, Ordering::Release);
         }
-        notice.map(Next::Notice)
+        notice.map(|notice| Next::Notice(Box::new(notice)))
     }
 
     fn take_due(&self, due: Instant, local: &mut Local<M, R>) -> Option<Next<M, R>> {
@@ -521,10 +469,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
                 Err(panic) => return Some(Next::Broken(crate::cell::panic_text(&*panic))),
             },
         };
-        Some(Next::Message(Envelope {
-            message,
-            reply: None,
-        }))
+        Some(Next::Message(Envelope::told(message)))
     }
 
     fn poll_sleep(&self, cx: &mut TaskContext<'_>, local: &mut Local<M, R>) -> Poll<Next<M, R>> {
@@ -544,7 +489,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         Poll::Pending
     }
 
-    /// While a handler waits: ready once a stop was asked for and its grace period is over.
+    /// While a handler waits: ready once a stop or a halt was asked for and its grace is over.
     pub(crate) fn poll_interrupt(
         &self,
         cx: &mut TaskContext<'_>,
@@ -554,11 +499,11 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             let mut queue = self.lock();
             register(&mut queue.waker, cx);
             queue.idle = false;
-            queue
-                .extra
-                .as_ref()
-                .and_then(|extra| extra.stop.as_ref())
-                .map(|stop| stop.deadline)
+            queue.extra.as_ref().and_then(|extra| {
+                let stop = extra.stop.as_ref().map(|stop| stop.deadline);
+                let halt = extra.halt.as_ref().map(|halt| halt.deadline);
+                stop.into_iter().chain(halt).min()
+            })
         };
         let Some(deadline) = deadline else {
             return Poll::Pending;
@@ -570,24 +515,14 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         sleep.as_mut().poll(cx)
     }
 
-    /// Ready as soon as a stop was asked for, whatever its deadline.
-    pub(crate) fn poll_stop_requested(&self, cx: &mut TaskContext<'_>) -> Poll<ExitReason> {
-        let mut queue = self.lock();
-        if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
-            return Poll::Ready(stop.reason.clone());
-        }
-        register(&mut queue.waker, cx);
-        queue.idle = false;
-        Poll::Pending
-    }
-
     /// Takes no more messages; gives back those that were not handled.
     pub(crate) fn close(
         &self,
         reason: &ExitReason,
         local: &mut Local<M, R>,
     ) -> VecDeque<Envelope<M, R>> {
-        let mut rest = std::mem::take(&mut local.batch);
+        let mut rest: VecDeque<_> = std::iter::from_fn(|| local.pop_again()).collect();
+        rest.append(&mut local.batch);
         {
             let mut queue = self.lock();
             if !queue.closed {
@@ -616,6 +551,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             let terminated = self.terminated(&queue);
             let extra = queue.extra();
             extra.notices.clear();
+            extra.halt = None;
             (
                 std::mem::take(&mut extra.watchers),
                 extra.ended.clone(),
@@ -623,6 +559,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             )
         };
         self.set_state(ActorState::Ended);
+        let reason = &terminated.reason;
+        let failure = reason.is_failure().then(|| reason.to_string());
+        self.end_links(failure.as_deref());
         if let Some(notify) = notify {
             notify.notify_waiters();
         }
@@ -630,90 +569,6 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.notify(Notice::Terminated(terminated.clone()));
             }
-        }
-    }
-
-    // ---- counters ----
-
-    pub(crate) fn set_state(&self, state: ActorState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    pub(crate) fn state(&self) -> ActorState {
-        match self.state.load(Ordering::Relaxed) {
-            0 => ActorState::Starting,
-            1 => ActorState::Running,
-            2 => ActorState::Restarting,
-            3 => ActorState::Stopping,
-            _ => ActorState::Ended,
-        }
-    }
-
-    pub(crate) fn count_handled(&self) -> u64 {
-        let handled = self.handled.load(Ordering::Relaxed) + 1;
-        self.handled.store(handled, Ordering::Relaxed);
-        handled
-    }
-
-    pub(crate) fn handled(&self) -> u64 {
-        self.handled.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_failure(&self, reason: &str) {
-        let mut queue = self.lock();
-        let extra = queue.extra();
-        extra.failed = extra.failed.saturating_add(1);
-        extra.last_error = Some(reason.to_owned());
-    }
-
-    pub(crate) fn failed(&self) -> u32 {
-        self.lock().extra.as_ref().map_or(0, |extra| extra.failed)
-    }
-
-    pub(crate) fn count_restart(&self) {
-        let mut queue = self.lock();
-        let extra = queue.extra();
-        extra.restarts = extra.restarts.saturating_add(1);
-    }
-
-    pub(crate) fn restarts(&self) -> u32 {
-        self.lock().extra.as_ref().map_or(0, |extra| extra.restarts)
-    }
-
-    pub(crate) fn last_error(&self) -> Option<String> {
-        self.lock()
-            .extra
-            .as_ref()
-            .and_then(|extra| extra.last_error.clone())
-    }
-
-    /// User messages that wait.
-    pub(crate) fn depth(&self) -> usize {
-        let queue = self.lock();
-        usize::try_from(
-            queue
-                .pushed
-                .saturating_sub(self.taken.load(Ordering::SeqCst)),
-        )
-        .unwrap_or(usize::MAX)
-    }
-
-    pub(crate) fn exit_reason(&self) -> Option<ExitReason> {
-        self.lock().exit()
-    }
-
-    pub(crate) fn kind(&self) -> &str {
-        self.options
-            .kind
-            .as_deref()
-            .unwrap_or_else(|| (self.type_name)())
-    }
-
-    /// Name, or kind and number, for messages to people.
-    pub(crate) fn label(&self) -> String {
-        match &self.options.name {
-            Some(name) => name.to_string(),
-            None => format!("{}#{}", self.kind(), self.id),
         }
     }
 }

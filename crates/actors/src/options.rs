@@ -1,10 +1,10 @@
 //! Settings of one actor.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{any::Any, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use cpe_tuple::Value;
 
-use crate::{ActorId, Supervision};
+use crate::{ActorId, Strategy, Supervision};
 
 /// Messages a mailbox holds unless set otherwise.
 pub const DEFAULT_MAILBOX: usize = 1_024;
@@ -25,6 +25,9 @@ pub struct Options {
     pub(crate) kind: Option<Arc<str>>,
     pub(crate) mailbox: usize,
     pub(crate) supervision: Supervision,
+    pub(crate) strategy: Strategy,
+    /// Who gets the messages that the actor leaves behind, as a `pool::Heir` of its types.
+    pub(crate) heir: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) grace: Duration,
     pub(crate) snapshot_every: Option<u64>,
     pub(crate) snapshot: Option<Value>,
@@ -38,6 +41,8 @@ impl Default for Options {
             kind: None,
             mailbox: DEFAULT_MAILBOX,
             supervision: Supervision::default(),
+            strategy: Strategy::default(),
+            heir: None,
             grace: DEFAULT_GRACE,
             snapshot_every: None,
             snapshot: None,
@@ -72,6 +77,13 @@ impl Options {
     #[must_use]
     pub const fn supervision(mut self, supervision: Supervision) -> Self {
         self.supervision = supervision;
+        self
+    }
+
+    /// Which of the actor's children begin anew when one fails. The one that failed by default.
+    #[must_use]
+    pub const fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
         self
     }
 
@@ -113,6 +125,7 @@ impl std::fmt::Debug for Options {
             .field("kind", &self.kind)
             .field("mailbox", &self.mailbox)
             .field("supervision", &self.supervision)
+            .field("strategy", &self.strategy)
             .field("grace", &self.grace)
             .field("snapshot_every", &self.snapshot_every)
             .field("restores", &self.snapshot.is_some())

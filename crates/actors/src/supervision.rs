@@ -23,6 +23,23 @@ pub enum OnFailure {
     Escalate,
 }
 
+/// Which children of an actor begin anew when one of them is restarted after a failure.
+///
+/// Set with [`Options::strategy`](crate::Options::strategy) of the parent. The children keep their
+/// addresses and mailboxes. The parent's own [`Supervision`] limits how often the children begin
+/// anew together, and gives the wait before; beyond the limit the parent fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// The one that failed. The default.
+    #[default]
+    OneForOne,
+    /// All of them: the others halt, the youngest first, then all start again, the eldest first.
+    OneForAll,
+    /// The one that failed and those that were started after it, in the order of `OneForAll`.
+    RestForOne,
+}
+
 /// The waiting time before a restart: doubles from `first` to `max`, each less a random part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
@@ -82,6 +99,8 @@ pub struct Supervision {
     pub within: Duration,
     /// The wait before a restart.
     pub backoff: Backoff,
+    /// Whether the parent fails in turn when the limit is exceeded. False by default.
+    pub escalate_at_limit: bool,
     /// Whether a restarted instance gets the last snapshot. True by default.
     pub from_snapshot: bool,
 }
@@ -93,6 +112,7 @@ impl Default for Supervision {
             max_restarts: 5,
             within: Duration::from_secs(60),
             backoff: Backoff::default(),
+            escalate_at_limit: false,
             from_snapshot: true,
         }
     }
@@ -137,6 +157,13 @@ impl Supervision {
     pub const fn limit(mut self, count: u32, within: Duration) -> Self {
         self.max_restarts = count;
         self.within = within;
+        self
+    }
+
+    /// Has the parent fail in turn when the limit is exceeded.
+    #[must_use]
+    pub const fn escalate_at_limit(mut self) -> Self {
+        self.escalate_at_limit = true;
         self
     }
 

@@ -13,11 +13,13 @@ use std::{
 };
 
 use tokio::{runtime::Handle, sync::broadcast, time::Instant};
+use tracing::Instrument as _;
 
 use crate::{
-    Actor, ActorError, ActorId, ActorInfo, ActorRef, Address, AnyAddress, DeadLetter, DeadReason,
-    ExitReason, Options, SpawnError, cell, control::Control, dead_letters::DeadLetters,
-    error::bounded, mailbox::Shared,
+    Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorTree, Address, AnyAddress, AsActor,
+    DeadLetter, DeadReason, ExitReason, Options, Pool, PoolOptions, Published, SpawnError,
+    Strategy, TooManySubscribers, Topic, cell, control::Control, dead_letters::DeadLetters,
+    error::bounded, mailbox::Shared, siblings::Family, topic::Topics,
 };
 
 /// Actors a system holds unless set otherwise.
@@ -42,6 +44,7 @@ struct Inner {
     max_actors: usize,
     defaults: Arc<Options>,
     dead_letters: DeadLetters,
+    topics: Topics,
 }
 
 #[derive(Default)]
@@ -49,6 +52,8 @@ struct Registry {
     actors: BTreeMap<ActorId, Arc<dyn Control>>,
     children: BTreeSet<(ActorId, ActorId)>,
     names: BTreeMap<Arc<str>, Named>,
+    /// Parents whose children have failed together.
+    families: BTreeMap<ActorId, Arc<Family>>,
     closed: bool,
 }
 
@@ -104,6 +109,7 @@ impl SystemBuilder {
             max_actors: self.max_actors,
             defaults: Arc::new(self.defaults),
             dead_letters: DeadLetters::default(),
+            topics: Topics::default(),
         }))
     }
 }
@@ -177,6 +183,18 @@ impl System {
         self.start_with(None, options, Box::new(factory))
     }
 
+    /// Starts a pool of workers that the factory makes; see [`PoolOptions`].
+    ///
+    /// # Errors
+    /// As for [`spawn_with`](Self::spawn_with), for the pool and each of its first workers.
+    pub fn spawn_pool<A: Actor>(
+        &self,
+        options: PoolOptions<A::Message>,
+        factory: impl Fn() -> Result<A, ActorError> + Send + Sync + 'static,
+    ) -> Result<Pool<A::Message, A::Reply>, SpawnError> {
+        crate::pool::start(self, None, options, Arc::new(factory))
+    }
+
     /// The living actor of this name, if its messages and replies are of these types.
     #[must_use]
     pub fn find<M: Send + 'static, R: Send + 'static>(&self, name: &str) -> Option<Address<M, R>> {
@@ -226,6 +244,55 @@ impl System {
     pub fn list(&self) -> Vec<ActorInfo> {
         let all: Vec<_> = self.registry().actors.values().cloned().collect();
         all.iter().map(|control| control.info()).collect()
+    }
+
+    /// All living actors as trees, the oldest first.
+    #[must_use]
+    pub fn tree(&self) -> Vec<ActorTree> {
+        ActorTree::from_list(self.list())
+    }
+
+    /// Gives a copy of an event to all subscribers of a topic. Does not wait: one whose mailbox is
+    /// full misses it, which is counted and a dead letter.
+    pub fn publish<T>(&self, topic: &Topic<T>, event: &T) -> Published
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.0.topics.publish(self, topic, event)
+    }
+
+    /// Has an actor get the events of a topic as messages, until it ends or is unsubscribed. A
+    /// second time replaces the first. An actor subscribes itself with
+    /// [`Context::subscribe`](crate::Context::subscribe).
+    ///
+    /// # Errors
+    /// [`TooManySubscribers`] beyond [`MAX_SUBSCRIBERS`](crate::MAX_SUBSCRIBERS) or
+    /// [`MAX_TOPICS`](crate::MAX_TOPICS).
+    pub fn subscribe<T, M, R>(
+        &self,
+        topic: &Topic<T>,
+        address: &Address<M, R>,
+        wrap: impl Fn(T) -> M + Send + Sync + 'static,
+    ) -> Result<(), TooManySubscribers>
+    where
+        T: Clone + Send + Sync + 'static,
+        M: Send + 'static,
+        R: Send + 'static,
+    {
+        self.0.topics.subscribe(topic, address, wrap, |_| None)
+    }
+
+    /// Ends an actor's subscription; none is no error.
+    pub fn unsubscribe<T>(&self, topic: &Topic<T>, actor: &impl AsActor)
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        let gone = actor.as_actor().id();
+        self.0.topics.unsubscribe(topic, |id| id == gone);
+    }
+
+    pub(crate) fn topics(&self) -> &Topics {
+        &self.0.topics
     }
 
     /// The number of living actors.
@@ -327,9 +394,14 @@ impl System {
         let type_name = short_name::<A>;
         let shared = Arc::new(Shared::new(id, parent, type_name, options, self.clone()));
         self.enter(id, parent, name, &shared)?;
-        self.0
-            .runtime
-            .spawn(cell::run(Arc::clone(&shared), actor, factory));
+        let life = cell::run(Arc::clone(&shared), actor, factory);
+        let span = tracing::debug_span!("actor", %id, actor = %shared.label());
+        // Without a listener the span costs nothing, not even its place in the task.
+        if span.is_disabled() {
+            self.0.runtime.spawn(life);
+        } else {
+            self.0.runtime.spawn(life.instrument(span));
+        }
         Ok(Address { shared })
     }
 
@@ -398,6 +470,7 @@ impl System {
             if let Some(parent) = parent {
                 registry.children.remove(&(parent, id));
             }
+            registry.families.remove(&id);
             let named = name.and_then(|name| registry.names.remove(name));
             (registry.actors.remove(&id), named)
         };
@@ -416,6 +489,26 @@ impl System {
 
     pub(crate) fn control(&self, id: ActorId) -> Option<Arc<dyn Control>> {
         self.registry().actors.get(&id).cloned()
+    }
+
+    /// The parent and its family, if its children begin anew together.
+    pub(crate) fn family(&self, parent: ActorId) -> Option<(Arc<dyn Control>, Arc<Family>)> {
+        let mut registry = self.registry();
+        let parent = Arc::clone(registry.actors.get(&parent)?);
+        if parent.strategy() == Strategy::OneForOne {
+            return None;
+        }
+        let family = registry.families.entry(parent.id()).or_default();
+        let family = Arc::clone(family);
+        Some((parent, family))
+    }
+
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.runtime.spawn(task);
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(crate) fn defaults(&self) -> &Arc<Options> {

@@ -64,6 +64,10 @@ impl<M> Timers<M> {
         self.entries.len() < before
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }

@@ -348,6 +348,11 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         out.push(Output::Decided(index));
     }
 
+    /// Gives up the lead: it is known that this epoch is over.
+    pub fn resign(&mut self, out: &mut Vec<Output<N, E>>) {
+        self.step_down(out);
+    }
+
     /// Ends the role of candidate or leader, if it is one.
     pub(crate) fn step_down(&mut self, out: &mut Vec<Output<N, E>>) {
         self.role = Role::Follower;

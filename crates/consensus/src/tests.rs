@@ -12,6 +12,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{Ballot, Entry, Group, Heartbeat, Mark, Message, Output};
 
+/// The guard that `CPE_WITHOUT` names: a test that shows what it is for must fail then, and
+/// `cargo xtask mutants` looks that it does.
+#[cfg(feature = "mutants")]
+pub(crate) fn left_out() -> Option<crate::Guard> {
+    let name = std::env::var("CPE_WITHOUT").ok()?;
+    let all = crate::Guard::ALL;
+    all.into_iter().find(|guard| format!("{guard:?}") == name)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Put(u32),

@@ -8,9 +8,11 @@
 //! Messages go from node to node on their own lane, past the peer: [`post`] receives, [`host`]
 //! runs the actors that live here.
 
+mod address;
 mod envelope;
 mod error;
 mod host;
+mod inspect;
 pub(crate) mod place;
 pub(crate) mod post;
 
@@ -28,7 +30,9 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+pub use address::Address;
 pub use error::ActorsError;
+pub use inspect::{Found, Inspected};
 
 use crate::desk::Desk;
 use crate::kinds::NodeHandle;

@@ -85,6 +85,7 @@ mod node;
 pub mod prelude;
 mod space;
 mod state;
+mod subscription;
 mod tasks;
 mod watch;
 
@@ -102,7 +103,9 @@ pub use cpe_space::{
 };
 pub use cpe_tuple::{Field, Kind, LimitError, Mark, Template, Tuple, Value, json};
 
-pub use actors::{Actors, ActorsError, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE};
+pub use actors::{
+    Actors, ActorsError, Address, Found, Inspected, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
+};
 pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
@@ -111,4 +114,5 @@ pub use lease::Leased;
 pub use mesh::Mesh;
 pub use node::Node;
 pub use space::{STORE_DEADLINE, Space, Stored};
+pub use subscription::{Subscription, SubscriptionEnd};
 pub use watch::Watch;

@@ -103,6 +103,22 @@ impl Space {
         found.ok_or(SpaceError::Unexpected)
     }
 
+    /// As [`rd`](Self::rd), but only what the home has counts: it is asked at first, and again
+    /// whenever this node's replica shows a match, which may be gone by then.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] when the home has nothing, [`Failure::Unavailable`] when it does not
+    /// answer.
+    pub async fn rd_fresh(
+        &self,
+        ws: &str,
+        template: Template,
+        deadline: Duration,
+    ) -> Result<Tuple, SpaceError> {
+        let found = self.read(ws, template, true, true, deadline).await?;
+        found.ok_or(SpaceError::Unexpected)
+    }
+
     /// A matching tuple if there is one: in this node's replica, or, with `fresh`, at the home,
     /// which is waited for that long.
     ///

@@ -6,6 +6,9 @@ use crate::desk::WatchReceiver;
 
 /// Matching tuples as a node learns of them; dropping it ends the watch.
 ///
+/// A tuple comes at least once: again when its store, seen while it was pending, is admitted, and
+/// when the node catches up after an absence.
+///
 /// At most 65,536 tuples and 64 MiB wait to be looked at. A watch further behind ends after those
 /// it holds, and [`fell_behind`](Self::fell_behind) says so: start another, which begins with
 /// what is there then.

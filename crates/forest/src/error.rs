@@ -55,7 +55,7 @@ pub enum DataError {
     /// Numbers and texts in one column.
     #[error(
         "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has \
-         {other}; correct the cell, or name the column as text"
+         {other}; correct the cell, or take the column as text (`--text`)"
     )]
     Mixed {
         /// Line of the offending cell.

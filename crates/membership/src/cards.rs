@@ -83,8 +83,13 @@ impl Cards {
     pub(crate) fn take_hot(&mut self) -> Vec<Offer> {
         // The least offered first, so that a burst of old news does not hold up the new.
         let mut order: Vec<(u8, NodeId)> = self.hot.iter().map(|(node, n)| (*n, *node)).collect();
-        order.sort_unstable_by(|a, b| b.cmp(a));
-        order.truncate(DIGEST_ENTRIES_MAX);
+        let least_offered = |a: &(u8, NodeId), b: &(u8, NodeId)| b.cmp(a);
+        if order.len() > DIGEST_ENTRIES_MAX {
+            // While a large mesh forms nearly all cards are new, and few are offered at a time.
+            order.select_nth_unstable_by(DIGEST_ENTRIES_MAX, least_offered);
+            order.truncate(DIGEST_ENTRIES_MAX);
+        }
+        order.sort_unstable_by(least_offered);
         let mut offers = Vec::with_capacity(order.len());
         for (left, node) in order {
             match left {

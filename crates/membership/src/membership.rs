@@ -39,6 +39,9 @@ const JOIN_ATTEMPTS: u8 = 30;
 /// Cards pushed in answer to one digest; the rest follows with the next.
 const PUSHES_MAX: usize = 16;
 
+/// How long a member's card may fail to come before others are asked for it, and how often.
+const CARD_RETRY: Duration = Duration::from_secs(1);
+
 /// Up to this many members, a new member is asked for its card directly; in larger meshes that
 /// would be a stampede, and gossip brings it within a second or two.
 const DIRECT_WANTS_MAX: usize = 64;
@@ -303,6 +306,7 @@ impl Membership {
             Due::Cards => self.offer_cards(),
             Due::Heal => self.heal(),
             Due::Join => self.repeat_joins(),
+            Due::Missing => self.ask_for_cards(),
         }
     }
 
@@ -320,11 +324,13 @@ impl Membership {
     }
 
     /// Joins the mesh that `to`, a node we have a link to, belongs to. Repeated every second, at
-    /// most 30 times, until it answers.
+    /// most 30 times, until it answers. In a large mesh a member that is up is not greeted: with a
+    /// link to everybody each would be answered with the list of all.
     pub fn announce(&mut self, now: Duration, to: NodeId) {
         self.now = self.now.max(now);
         let room = self.joins.len() < JOINS_MAX || self.joins.contains_key(&to);
-        if self.phase != Phase::Running || to == self.node() || !room {
+        let is_known = self.told.len() > DIRECT_WANTS_MAX && self.is_up(to);
+        if self.phase != Phase::Running || to == self.node() || !room || is_known {
             return;
         }
         self.joins.insert(to, JOIN_ATTEMPTS);

@@ -18,6 +18,8 @@ pub(crate) enum Due {
     Heal,
     /// Repeat announcements nobody answered.
     Join,
+    /// Ask for cards that did not come.
+    Missing,
 }
 
 /// One deadline is kept per key: foca starts a chain anew under a fresh token without ending the
@@ -34,9 +36,10 @@ enum Key {
     Cards,
     Heal,
     Join,
+    Missing,
 }
 
-/// Deadlines by time, then by the order they were set. Holds at most two per member and eight.
+/// Deadlines by time, then by the order they were set. Holds at most two per member and nine.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     queue: BTreeMap<(Duration, u64), (Key, Due)>,
@@ -70,6 +73,10 @@ impl Timers {
 
     pub(crate) fn is_set_for_join(&self) -> bool {
         self.places.contains_key(&Key::Join)
+    }
+
+    pub(crate) fn is_set_for_missing(&self) -> bool {
+        self.places.contains_key(&Key::Missing)
     }
 
     pub(crate) fn next(&self) -> Option<Duration> {
@@ -121,6 +128,7 @@ fn key(due: &Due) -> Key {
         Due::Cards => Key::Cards,
         Due::Heal => Key::Heal,
         Due::Join => Key::Join,
+        Due::Missing => Key::Missing,
     }
 }
 

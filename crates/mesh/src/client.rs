@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_consensus::MAX_TAIL;
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_of};
+use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in};
 use cpe_tuple::Tuple;
 
 use crate::boot;
@@ -23,8 +23,12 @@ pub(crate) const MAX_OUTBOX: usize = 65_536;
 /// Bytes of stores sent to a home at once.
 const STORE_BYTES: usize = 256 * 1024;
 
-/// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame.
-const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES / 2;
+/// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame, with what
+/// stands around them. Nobody but its own node sees a larger one before it is admitted.
+const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES * 3 / 4;
+
+/// Bytes that a shown store takes besides its tuple and the name of its workspace, at most.
+const ITEM_BYTES: usize = 16;
 
 /// Acknowledgements sent along with one operation.
 const ACKS_PER_MESSAGE: usize = 64;
@@ -54,6 +58,8 @@ pub(crate) struct ShardClient {
     admitted: u64,
     /// Stores sent at least once: the last one.
     sent: u64,
+    /// The last store shown to everybody before its admission.
+    shown: u64,
     store_tries: u32,
     next_seq: u64,
     ops: BTreeMap<u64, ClientOp>,
@@ -149,7 +155,7 @@ impl Peer {
 
     /// Adds a tuple: the outbox first, then the home (rule R16).
     pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
-        let shard = self.shard_for(&workspace, &variable_of(&tuple));
+        let shard = self.shard_for(&workspace, variable_in(&tuple));
         let origin = self.me;
         let item = Item { workspace, tuple };
         let Some(slot) = self.slot(shard) else { return };
@@ -272,9 +278,6 @@ impl Peer {
         let mut left = STORE_BYTES;
         let mut items = Vec::new();
         let mut first = 0;
-        // A direct store may still lose its number to a crash: nobody else must hear of it.
-        let mut shown = SHOWN_BYTES;
-        let mut to_show = Vec::new();
         for (n, out) in slot.client.outbox.range(from..) {
             let size = out.item.tuple.size();
             let secret = out.direct && !own;
@@ -285,12 +288,6 @@ impl Peer {
                 first = *n;
             }
             left = left.saturating_sub(size);
-            if !out.direct && size <= shown {
-                shown -= size;
-                to_show.push(out.item.clone());
-            } else {
-                shown = 0;
-            }
             items.push(out.item.clone());
         }
         if items.is_empty() {
@@ -309,14 +306,8 @@ impl Peer {
             self.timers.set_if_none(Timer::Stores(shard), at);
         }
         let is_time = tries % SHOW_EVERY_TRIES == SHOW_EVERY_TRIES - 1;
-        if again && is_time && !to_show.is_empty() {
-            let shown = Message::Pending {
-                shard,
-                origin,
-                first,
-                items: to_show,
-            };
-            self.broadcast(shard, &shown);
+        if again && is_time {
+            self.show_stores(shard);
         }
         if let Some(home) = home {
             self.send_if(
@@ -329,6 +320,44 @@ impl Peer {
                 },
             );
         }
+    }
+
+    /// Shows everybody the next stores that wait to be admitted, beginning anew after the last.
+    fn show_stores(&mut self, shard: ShardId) {
+        let origin = self.me;
+        let Some(slot) = self.slot(shard) else { return };
+        let client = &mut slot.client;
+        // A direct store may still lose its number to a crash: nobody else must hear of it.
+        let fits = |out: &Out| {
+            let size = out.item.tuple.size() + out.item.workspace.as_str().len() + ITEM_BYTES;
+            (out.durable && !out.direct && size <= SHOWN_BYTES).then_some(size)
+        };
+        let first_after = |client: &ShardClient, shown: u64| {
+            let mut later = client.outbox.range(shown + 1..);
+            later.find(|(_, out)| fits(out).is_some()).map(|(n, _)| *n)
+        };
+        let next = first_after(client, client.shown.max(client.admitted));
+        let Some(first) = next.or_else(|| first_after(client, client.admitted)) else {
+            return;
+        };
+        let (mut left, mut items) = (SHOWN_BYTES, Vec::new());
+        for (n, out) in client.outbox.range(first..) {
+            match fits(out) {
+                Some(size) if size <= left && *n == first + items.len() as u64 => {
+                    left -= size;
+                    items.push(out.item.clone());
+                }
+                _ => break,
+            }
+        }
+        client.shown = first + items.len() as u64 - 1;
+        let shown = Message::Pending {
+            shard,
+            origin,
+            first,
+            items,
+        };
+        self.broadcast(shard, &shown);
     }
 
     /// Stores up to `upto` are decided.

@@ -355,6 +355,24 @@ impl Peer {
         self.wake_clients(shard);
     }
 
+    /// True while this node leads a shard's group and has nothing to learn from others: a leader is
+    /// ahead of all that is decided in its epoch, or will step down and ask.
+    ///
+    /// `epoch` is one that exists, as others say. If a later one than the group's does, the seal is
+    /// decided; a leader that has not seen it decides nothing any more, and steps down to learn.
+    pub(crate) fn leads(&mut self, shard: ShardId, epoch: u64) -> bool {
+        let Some(slot) = self.slot_ref(shard).filter(|slot| slot.home.is_some()) else {
+            return false;
+        };
+        let own = slot.shard.version().epoch;
+        if epoch.max(slot.map.epoch) <= own {
+            return true;
+        }
+        self.with_group(shard, Group::resign);
+        self.follow(shard);
+        false
+    }
+
     /// It no longer does. Whoever asked it asks the next leader, under the same numbers.
     pub(crate) fn follow(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };

@@ -31,6 +31,9 @@ pub enum Guard {
     OutboxFirst,
     /// R16: the outbox is sent until the store is admitted.
     SendAgain,
+    /// R16: a home admits a store only as the next of its origin. Both lines of defence are out
+    /// then: the leading home's and the state machine's, each of which suffices.
+    NextOfOrigin,
     /// R17: a waiting take that found nothing is parked again.
     ParkAgain,
     /// R18: a cancellation is logged even when the operation never came.
@@ -48,7 +51,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -59,6 +62,7 @@ impl Guard {
         Self::DecidedFirst,
         Self::OutboxFirst,
         Self::SendAgain,
+        Self::NextOfOrigin,
         Self::ParkAgain,
         Self::LogCancel,
         Self::LateOutcome,
@@ -81,6 +85,17 @@ pub enum Mutant {
 }
 
 #[cfg(feature = "mutants")]
+impl Mutant {
+    /// The guard of a peer with this name: what tests are told to leave out.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = Guard::ALL.into_iter();
+        let guard = all.find(|guard| format!("{guard:?}") == name)?;
+        Some(Self::Mesh(guard))
+    }
+}
+
+#[cfg(feature = "mutants")]
 thread_local! {
     static OFF: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
@@ -91,6 +106,7 @@ pub fn without(mutant: Option<Mutant>) {
     OFF.set(mutant);
     cpe_space::without(match mutant {
         Some(Mutant::Space(guard)) => Some(guard),
+        Some(Mutant::Mesh(Guard::NextOfOrigin)) => Some(cpe_space::Guard::NextOfOrigin),
         _ => None,
     });
 }

@@ -38,7 +38,8 @@ pub(crate) struct Heartbeats {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown {
     epoch: u64,
-    heartbeat: Heartbeat<Member>,
+    /// None once it takes no part any more.
+    heartbeat: Option<Heartbeat<Member>>,
     /// The change that brought it.
     change: u64,
 }
@@ -90,11 +91,13 @@ impl Peer {
         let mut groups = Vec::new();
         let mut changes = self.heartbeats.changes;
         for slot in &mut self.slots {
-            let Some(group) = slot.seat.group() else {
-                slot.shown = None;
+            let group = slot.seat.group();
+            if group.is_none() && slot.shown.is_none() {
                 continue;
-            };
-            let (epoch, heartbeat) = (group.epoch(), group.heartbeat());
+            }
+            let over = slot.shard.version().epoch;
+            let epoch = group.map_or(over, Group::epoch);
+            let heartbeat = group.map(Group::heartbeat);
             let same = slot
                 .shown
                 .filter(|shown| shown.epoch == epoch && shown.heartbeat == heartbeat);
@@ -110,8 +113,9 @@ impl Peer {
                 heartbeat,
                 change,
             });
-            let shared = group.members().iter().any(|member| member.node == from);
-            if shared && start + change > since {
+            // The next group may be without the one who asks, or without this node: whoever counts
+            // on it in the last one must hear that it is gone, or leads there for ever.
+            if start + change > since {
                 groups.push((slot.shard.id(), epoch, heartbeat));
             }
         }
@@ -133,7 +137,7 @@ impl Peer {
         from: NodeId,
         round: u64,
         (since, version): (u64, u64),
-        groups: Vec<(ShardId, u64, Heartbeat<Member>)>,
+        groups: Vec<(ShardId, u64, Option<Heartbeat<Member>>)>,
     ) {
         let Some(known) = self.heartbeats.known.get_mut(&from) else {
             return;
@@ -150,7 +154,10 @@ impl Peer {
         // What did not change was dealt with when it came.
         let epochs: Vec<(ShardId, u64)> = groups.iter().map(|(s, epoch, _)| (*s, *epoch)).collect();
         for (shard, epoch, heartbeat) in groups {
-            known.groups.insert(shard, (epoch, heartbeat));
+            match heartbeat {
+                Some(heartbeat) => known.groups.insert(shard, (epoch, heartbeat)),
+                None => known.groups.remove(&shard),
+            };
         }
         if round == self.heartbeats.round {
             self.heartbeats.answered.insert(from);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Bound, Command, Dot, Item, Name, OpId, Sm, Terms, variable_of};
+use cpe_space::{
+    Applied, Bound, Command, Dot, Item, Name, OpId, Sm, Terms, variable_in, variable_of,
+};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::group::Proposal;
@@ -217,7 +219,8 @@ pub(crate) struct Home {
     asked: BTreeMap<OpId, (NodeId, Option<Waiter>)>,
     /// The last store of each origin that is proposed and undecided.
     admits: BTreeMap<Member, u64>,
-    inflight: BTreeMap<Place, Inflight>,
+    /// By workspace and variable.
+    inflight: BTreeMap<Name, BTreeMap<Value, Inflight>>,
     waiters: BTreeMap<Place, VecDeque<Waiter>>,
     /// Those of the parked who want a copy: they come before any who take.
     finders: BTreeMap<Place, VecDeque<Waiter>>,
@@ -241,35 +244,48 @@ impl Home {
             *last = dot.n.max(*last);
         }
         if let Some((workspace, tuple)) = command.adds() {
-            let place = (workspace.clone(), Some(variable_of(tuple)));
-            let inflight = self.inflight.entry(place).or_default();
+            let inflight = self.inflight_of(workspace, variable_of(tuple));
             inflight.admits.push_back(tuple.clone());
         } else if let Some((workspace, key)) = command.removes() {
-            let place = (workspace.clone(), Some(key.clone()));
-            self.inflight.entry(place).or_default().takes += 1;
+            self.inflight_of(workspace, key.clone()).takes += 1;
         }
+    }
+
+    fn inflight_of(&mut self, workspace: &Name, variable: Value) -> &mut Inflight {
+        let variables = self.inflight.entry(workspace.clone()).or_default();
+        variables.entry(variable).or_default()
+    }
+
+    /// What is under way for a variable, if anything is.
+    fn is_inflight(&self, workspace: &Name, variable: &Value) -> Option<&Inflight> {
+        self.inflight.get(workspace)?.get(variable)
     }
 
     /// A counted proposal is decided.
     fn settle(&mut self, command: &Command) {
         if let Some((workspace, tuple)) = command.adds() {
-            self.uncount(workspace, variable_of(tuple), |inflight| {
+            self.uncount(workspace, variable_in(tuple), |inflight| {
                 inflight.admits.pop_front();
             });
         } else if let Some((workspace, key)) = command.removes() {
-            self.uncount(workspace, key.clone(), |inflight| {
+            self.uncount(workspace, key, |inflight| {
                 inflight.takes = inflight.takes.saturating_sub(1);
             });
         }
     }
 
-    fn uncount(&mut self, workspace: &Name, variable: Value, change: impl FnOnce(&mut Inflight)) {
-        let place = (workspace.clone(), Some(variable));
-        if let Some(inflight) = self.inflight.get_mut(&place) {
+    fn uncount(&mut self, workspace: &Name, variable: &Value, change: impl FnOnce(&mut Inflight)) {
+        let Some(variables) = self.inflight.get_mut(workspace) else {
+            return;
+        };
+        if let Some(inflight) = variables.get_mut(variable) {
             change(inflight);
             if inflight.admits.is_empty() && inflight.takes == 0 {
-                self.inflight.remove(&place);
+                variables.remove(variable);
             }
+        }
+        if variables.is_empty() {
+            self.inflight.remove(workspace);
         }
     }
 
@@ -322,17 +338,16 @@ impl Home {
         let decided = sm.admitted(origin);
         let mut last = self.admits.get(&origin).copied().unwrap_or(0).max(decided);
         for (n, Item { workspace, tuple }) in (first..).zip(items) {
-            if n != last + 1 {
+            if n != last + 1 && holds(Guard::NextOfOrigin) {
                 if n > last {
                     break;
                 }
                 continue;
             }
-            let variable = variable_of(&tuple);
             let command = Command::Admit {
                 dot: Dot { origin, n },
                 workspace: workspace.clone(),
-                tuple,
+                tuple: tuple.clone(),
             };
             if !log.propose(command.clone()) {
                 break;
@@ -340,7 +355,7 @@ impl Home {
             last = n;
             self.count(&command);
             // Rule R20: whoever waits for it takes it in the same round.
-            self.pump(sm, &workspace, &variable, log);
+            self.pump(sm, &workspace, variable_in(&tuple), log);
         }
         last
     }
@@ -418,7 +433,7 @@ impl Home {
     fn may_match(&self, sm: &Sm, waiter: &Waiter) -> bool {
         let (workspace, wanted) = (&waiter.workspace, &waiter.wanted);
         let Some(key) = wanted.key() else {
-            let mut coming = self.inflight.iter().filter(|((at, _), _)| at == workspace);
+            let mut coming = self.inflight.get(workspace).into_iter().flatten();
             return wanted.is_there(sm, workspace)
                 || coming.any(|(_, i)| i.admits.iter().any(|tuple| wanted.may_be(tuple)));
         };
@@ -428,8 +443,7 @@ impl Home {
         let live = sm
             .variable(workspace, key)
             .map_or(0, cpe_space::Variable::len);
-        let place = (workspace.clone(), Some(key.clone()));
-        let Some(inflight) = self.inflight.get(&place) else {
+        let Some(inflight) = self.is_inflight(workspace, key) else {
             return live > 0 && wanted.is_there(sm, workspace);
         };
         let spare = live + inflight.admits.len() > inflight.takes || wanted.leaves();
@@ -447,14 +461,16 @@ impl Home {
         let live = sm
             .variable(workspace, variable)
             .map_or(0, cpe_space::Variable::len);
-        let place = (workspace.clone(), key.clone());
-        let inflight = self.inflight.get(&place);
+        let inflight = self.is_inflight(workspace, variable);
         inflight.map_or(live, |i| live + i.admits.len()) > inflight.map_or(0, |i| i.takes)
     }
 
     /// Proposes takes for those who wait for this variable: first those who want a copy, then the
     /// others in order of arrival.
     fn pump(&mut self, sm: &Sm, workspace: &Name, variable: &Value, log: &mut Proposer<'_>) {
+        if self.parked.is_empty() {
+            return;
+        }
         let named = (workspace.clone(), Some(variable.clone()));
         if let Some(finders) = self.finders.remove(&named) {
             let left = self.propose_if(finders, log, |home, waiter| home.may_match(sm, waiter));
@@ -618,7 +634,7 @@ impl Home {
                 tuple,
                 ..
             } => {
-                self.pump(sm, workspace, &variable_of(tuple), log);
+                self.pump(sm, workspace, variable_in(tuple), log);
                 if let Some(dot) = dot {
                     self.admitted(dot.origin, dot.n);
                 }
@@ -636,8 +652,7 @@ impl Home {
             {
                 self.concluded(*op, true);
             }
-            let variable = variable.cloned().unwrap_or(Value::Null);
-            self.pump(sm, workspace, &variable, log);
+            self.pump(sm, workspace, variable.unwrap_or(&Value::Null), log);
         }
         match command {
             Command::Drop {

@@ -745,9 +745,9 @@ impl Peer {
                 Reply::Failed(Failure::Busy("not joined yet".to_owned())),
             );
         } else {
-            if let Some(deadline) = command.deadline() {
+            if let Some(patience) = command.patience() {
                 self.timers
-                    .set(Timer::Deadline(request), self.now + deadline);
+                    .set(Timer::Deadline(request), self.now + patience);
             }
             self.early.push_back((request, command));
         }

@@ -215,19 +215,16 @@ impl Peer {
         if kept.len() == current.len() && size == current.len() {
             return None;
         }
-        // Who is silent may be gone for good: a group that shrinks keeps those that are here, or it
-        // could end as one dead member.
-        let (mut next, silent): (Vec<Member>, Vec<Member>) = ranked(shard, kept)
+        // Who is silent may be gone for good: it stays, but never as most of the next group while
+        // there are others, or that could end as one dead member.
+        let (here, silent): (Vec<Member>, Vec<Member>) = ranked(shard, kept)
             .into_iter()
             .partition(|member| eligible.contains(member));
-        next.extend(silent);
-        next.truncate(size);
         let others = eligible.into_iter().filter(|m| !current.contains(m));
-        for member in ranked(shard, others) {
-            if next.len() < size {
-                next.push(member);
-            }
-        }
+        let (few, most) = silent.split_at(silent.len().min(size.saturating_sub(1) / 2));
+        let order = here.iter().chain(few).copied();
+        let order = order.chain(ranked(shard, others));
+        let mut next: Vec<Member> = order.chain(most.iter().copied()).take(size).collect();
         if next.len() < size {
             if !leaving {
                 return None;

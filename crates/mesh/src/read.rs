@@ -75,20 +75,19 @@ impl Peer {
         within: Duration,
     ) {
         if fresh {
-            let shards = match template.key() {
-                Some(variable) => vec![self.shard_for(&workspace, variable)],
-                None => self.all_shards(),
-            };
-            let query = self.ask(request, shards, &workspace, Some(template.clone()));
+            if wait {
+                self.register(request, &workspace, &template);
+            }
             let state = Request::Fresh {
-                query,
+                query: None,
+                again: false,
                 workspace,
                 template,
                 wait,
                 within,
             };
             self.requests.insert(request, state);
-            return;
+            return self.ask_fresh(request);
         }
         let found = self.find(&workspace, &template);
         if found.is_some() || !wait {
@@ -130,25 +129,67 @@ impl Peer {
 
     /// A tuple has come into the local replica: whoever waits for it looks again.
     pub(crate) fn wake_readers(&mut self, workspace: &Name, tuple: &Tuple) {
+        if self.readers.is_empty() {
+            return;
+        }
         let variable = cpe_space::variable_of(tuple);
         for key in [Some(variable), None] {
             let Some(readers) = self.readers.get(&(workspace.clone(), key)) else {
                 continue;
             };
             for request in readers.clone() {
-                match self.requests.get(&request) {
-                    Some(Request::Read { template, .. }) if template.matches(tuple) => {
-                        self.finish(request, Reply::Tuple(Some(tuple.clone())));
-                    }
-                    Some(Request::Watch { template, .. }) if template.matches(tuple) => {
-                        self.reply(request, Reply::Tuple(Some(tuple.clone())));
-                    }
-                    Some(Request::Scan(scan)) if scan.template.matches(tuple) => {
-                        self.scan_step(request);
-                    }
-                    _ => {}
+                self.wake(request, tuple);
+            }
+        }
+    }
+
+    /// The local replica shows a tuple: whoever waits looks at it.
+    pub(crate) fn wake(&mut self, request: RequestId, tuple: &Tuple) {
+        match self.requests.get_mut(&request) {
+            Some(Request::Read { template, .. }) if template.matches(tuple) => {
+                self.finish(request, Reply::Tuple(Some(tuple.clone())));
+            }
+            Some(Request::Watch { template, .. }) if template.matches(tuple) => {
+                self.reply(request, Reply::Tuple(Some(tuple.clone())));
+            }
+            // Only its home knows whether it is still there.
+            Some(Request::Fresh {
+                template,
+                query,
+                again,
+                ..
+            }) if template.matches(tuple) => {
+                if query.is_some() {
+                    *again = true;
+                } else {
+                    self.ask_fresh(request);
                 }
             }
+            Some(Request::Scan(scan)) if scan.template.matches(tuple) => {
+                self.scan_step(request);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the homes on behalf of a fresh read.
+    fn ask_fresh(&mut self, request: RequestId) {
+        let Some(Request::Fresh {
+            workspace,
+            template,
+            ..
+        }) = self.requests.get(&request)
+        else {
+            return;
+        };
+        let (workspace, template) = (workspace.clone(), template.clone());
+        let shards = match template.key() {
+            Some(variable) => vec![self.shard_for(&workspace, variable)],
+            None => self.all_shards(),
+        };
+        let asked = self.ask(request, shards, &workspace, Some(template));
+        if let Some(Request::Fresh { query, again, .. }) = self.requests.get_mut(&request) {
+            (*query, *again) = (Some(asked), false);
         }
     }
 
@@ -251,10 +292,9 @@ impl Peer {
         }
         match self.requests.get_mut(&request) {
             Some(Request::Fresh {
-                workspace,
-                template,
+                query: asked,
+                again,
                 wait,
-                within,
                 ..
             }) => {
                 if let Some((_, Some(tuple))) = first {
@@ -263,10 +303,12 @@ impl Peer {
                     self.finish(request, Reply::Tuple(None));
                 } else if done {
                     // Nothing yet: what is decided from now on will come by feed.
-                    let (workspace, template) = (workspace.clone(), template.clone());
-                    let within = *within;
+                    let again = *again;
+                    *asked = None;
                     self.drop_query(query);
-                    self.read(request, workspace, template, true, false, within);
+                    if again {
+                        self.ask_fresh(request);
+                    }
                 }
             }
             Some(Request::Scan(scan)) => {

@@ -17,6 +17,10 @@ use crate::{
 /// Workspace that names registry records: a named actor lives in the shard of its name here.
 const ACTORS: &str = "#actor";
 
+/// How long a command that waits for nothing is kept until the mesh is known. A node that finds its
+/// mesh at all mostly does so sooner; whoever asks learns that it has not.
+const JOINS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Where a request stands.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -28,9 +32,13 @@ pub(crate) enum Request {
         template: Template,
         within: Duration,
     },
-    /// A read asked of the home; afterwards it may wait locally.
+    /// A read asked of the home. If it may wait, it is asked again whenever the local replica
+    /// shows a match.
     Fresh {
-        query: u64,
+        /// The question, while it is under way.
+        query: Option<u64>,
+        /// True when a match came while the home was asked.
+        again: bool,
         workspace: Name,
         template: Template,
         wait: bool,
@@ -93,6 +101,19 @@ pub(crate) enum Stage {
     Taking(ShardId, u64),
 }
 
+impl Request {
+    /// What a request that waits in the local replica looks for.
+    pub(crate) const fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Read { template, .. }
+            | Self::Fresh { template, .. }
+            | Self::Watch { template, .. } => Some(template),
+            Self::Scan(scan) => Some(&scan.template),
+            _ => None,
+        }
+    }
+}
+
 impl Command {
     /// How long the command may take.
     #[must_use]
@@ -123,6 +144,25 @@ impl Command {
     }
 }
 
+impl Command {
+    /// How long the command may wait for the mesh to be known: what does not wait for anything
+    /// else should not wait long for that either.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Read {
+                wait: false,
+                fresh: false,
+                ..
+            }
+            | Self::List { .. }
+            | Self::Where { .. }
+            | Self::Actors
+            | Self::Shards => Some(JOINS_WITHIN),
+            other => other.deadline(),
+        }
+    }
+}
+
 impl Peer {
     /// Begins a command.
     pub(crate) fn begin(&mut self, request: RequestId, command: Command) {
@@ -131,7 +171,17 @@ impl Peer {
             self.reply(request, Reply::Failed(Failure::Busy(why)));
             return;
         }
-        if let Some(deadline) = command.deadline() {
+        let at_once = matches!(
+            command,
+            Command::Read {
+                wait: false,
+                fresh: false,
+                ..
+            }
+        );
+        if let Some(deadline) = command.deadline()
+            && !at_once
+        {
             self.timers
                 .set_if_none(Timer::Deadline(request), self.now + deadline);
         }
@@ -363,8 +413,16 @@ impl Peer {
                     self.drop_query(query);
                 }
             }
-            Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
-                self.drop_query(*query);
+            Request::Fresh {
+                query,
+                workspace,
+                template,
+                ..
+            } => {
+                self.unregister(request, workspace, template);
+                if let Some(query) = query {
+                    self.drop_query(*query);
+                }
             }
             Request::Sync { query, .. } => {
                 self.syncing.remove(&request);
@@ -372,6 +430,7 @@ impl Peer {
                     self.drop_query(*query);
                 }
             }
+            Request::DropAll { query, .. } => self.drop_query(*query),
             Request::Recover { query } => {
                 self.recoveries.remove(query);
                 self.timers.clear(&Timer::Survey(*query));
@@ -396,7 +455,12 @@ impl Peer {
         };
         match state {
             Request::Store => self.finish(request, Reply::Pending),
-            Request::Read { within, .. } => {
+            Request::Read { within, .. }
+            | Request::Fresh {
+                query: None,
+                within,
+                ..
+            } => {
                 let failure = Failure::TimedOut(*within);
                 self.finish(request, Reply::Failed(failure));
             }
@@ -408,7 +472,10 @@ impl Peer {
                 let query = *query;
                 self.recovery_over(query);
             }
-            Request::Fresh { query, .. } | Request::DropAll { query, .. } => {
+            Request::Fresh {
+                query: Some(query), ..
+            }
+            | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
                 self.finish(request, Reply::Failed(failure));
             }

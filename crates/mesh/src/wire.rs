@@ -308,8 +308,9 @@ pub enum Message {
         since: u64,
         /// The version it has then.
         version: u64,
-        /// Groups that changed in between, with their epochs.
-        groups: Vec<(ShardId, u64, Heartbeat<Member>)>,
+        /// Groups that changed in between, with their epochs, shared with the receiver or not;
+        /// without a heartbeat where the sender takes no part any more.
+        groups: Vec<(ShardId, u64, Option<Heartbeat<Member>>)>,
     },
     /// Asks a home what it has, decided and current.
     Query {

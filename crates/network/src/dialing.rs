@@ -158,22 +158,30 @@ impl Dialer {
             .min()
     }
 
-    /// A dial came to nothing. `jitter` is any random number.
-    pub(crate) fn failed(&mut self, target: &Target, refused: bool, now: Duration, jitter: u32) {
+    /// A dial came to nothing. `jitter` is any random number. Gives how many have in a row.
+    pub(crate) fn failed(
+        &mut self,
+        target: &Target,
+        refused: bool,
+        now: Duration,
+        jitter: u32,
+    ) -> u32 {
         let (min, max) = (self.pause_min, self.pause_max);
-        if let Some(entry) = self.wanted.get_mut(target) {
-            entry.failures = entry.failures.saturating_add(1);
-            entry.refused = refused;
-            if refused {
-                entry.failures = entry.failures.max(REFUSAL_FAILURES);
-            }
-            let max = if refused {
-                max * REFUSED_PAUSE_FACTOR
-            } else {
-                max
-            };
-            entry.due = Some(now + pause(min, max, entry.failures, jitter));
+        let Some(entry) = self.wanted.get_mut(target) else {
+            return 0;
+        };
+        entry.failures = entry.failures.saturating_add(1);
+        entry.refused = refused;
+        if refused {
+            entry.failures = entry.failures.max(REFUSAL_FAILURES);
         }
+        let max = if refused {
+            max * REFUSED_PAUSE_FACTOR
+        } else {
+            max
+        };
+        entry.due = Some(now + pause(min, max, entry.failures, jitter));
+        entry.failures
     }
 
     /// The address leads to this node itself: never dial it again.

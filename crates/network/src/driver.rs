@@ -376,8 +376,16 @@ impl Driver {
             DialError::Transport(errors) => errors.iter().find_map(|(_, error)| refused(error)),
             _ => None,
         };
-        tracing::debug!(?target, error = %chain(error), "a dial failed");
-        dialer().failed(&target, refused.is_some(), now, rand::random());
+        let error = chain(error);
+        let failures = dialer().failed(&target, refused.is_some(), now, rand::random());
+        match &target {
+            // Who cannot join wants to know why, and not every second.
+            Target::Bootstrap(address) if refused.is_none() && failures.is_power_of_two() => {
+                let what = "no node answers at a bootstrap address";
+                tracing::warn!(%address, %error, failures, "{what}");
+            }
+            _ => tracing::debug!(?target, %error, failures, "a dial failed"),
+        }
         if let Some(refused) = refused {
             self.tell_refused(refused);
         }

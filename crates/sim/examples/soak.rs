@@ -1,6 +1,6 @@
 //! Seeds without end: `cargo xtask soak` runs this in release.
 //!
-//! Each seed is a scenario of its own ([`cpe_sim::swarm`]). One that fails is shrunk and written to
+//! Each seed is a scenario of its own ([`cpe_sim::Profile`]). One that fails is shrunk and written to
 //! the folder with what happened in it. Ctrl-C ends it, after the seeds under way.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cpe_sim::{Schedule, World, shrink, swarm};
+use cpe_sim::{Profile, Schedule, World, shrink};
 
 const HELP: &str = "\
-usage: soak [--seeds FROM..TO | FROM..] [--jobs N] [--folder DIR] [--keep N,N,...]
+usage: soak [--seeds FROM..TO | FROM..] [--profile NAME] [--jobs N] [--folder DIR]
+            [--keep N,N,...]
 
   --seeds   which seeds; without an end it runs until Ctrl-C (0..)
+  --profile what the scenarios have in common: mixed, elections, handovers or restarts (mixed)
   --jobs    how many at a time (one per core)
   --folder  where what failed is written (target/soak)
   --keep    only these faults of each seed's schedule: replays what was shrunk
@@ -33,6 +35,7 @@ const DRAW_EVERY: Duration = Duration::from_secs(1);
 
 struct Args {
     seeds: (u64, u64),
+    profile: Profile,
     jobs: usize,
     folder: PathBuf,
     keep: Option<Vec<usize>>,
@@ -67,6 +70,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut parsed = Args {
         seeds: (0, u64::MAX),
+        profile: Profile::Mixed,
         jobs: cores,
         folder: PathBuf::from("target/soak"),
         keep: None,
@@ -93,6 +97,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Args>, String>
                 if parsed.jobs == 0 {
                     return Err(wrong());
                 }
+            }
+            "--profile" => {
+                let named = |profile: &Profile| profile.to_string() == value;
+                parsed.profile = Profile::ALL.into_iter().find(named).ok_or_else(wrong)?;
             }
             "--folder" => parsed.folder = PathBuf::from(&value),
             "--keep" => {
@@ -188,7 +196,8 @@ impl Soak {
     fn line(&self, more: &str) -> String {
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         format!(
-            "soak: {} seeds from {}, {} failed, {} takes, {} messages{more}",
+            "soak, {}: {} seeds from {}, {} failed, {} takes, {} messages{more}",
+            self.args.profile,
             count(&self.done),
             self.args.seeds.0,
             count(&self.failed),
@@ -209,7 +218,7 @@ impl Soak {
     }
 
     fn seed(&self, seed: u64) {
-        let scenario = swarm(seed);
+        let scenario = self.args.profile.scenario(seed);
         let mut schedule = Schedule::draw(&scenario, seed);
         if let Some(keep) = &self.args.keep {
             schedule = schedule.keep(keep);
@@ -221,9 +230,10 @@ impl Soak {
             }
             Err((violation, _)) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                let file = self.args.folder.join(format!("seed-{seed}.txt"));
+                let profile = self.args.profile;
+                let file = self.args.folder.join(format!("{profile}-{seed}.txt"));
                 eprintln!("\nseed {seed}: {violation}; see {}", file.display());
-                if let Err(error) = write(&file, seed, &schedule) {
+                if let Err(error) = write(&file, profile, seed, &schedule) {
                     eprintln!("error: cannot write {}: {error}", file.display());
                 }
             }
@@ -232,8 +242,8 @@ impl Soak {
 }
 
 /// Writes what a failing seed came to: shrunk, with how to run it again and a line per event.
-fn write(file: &Path, seed: u64, schedule: &Schedule) -> std::io::Result<()> {
-    let scenario = swarm(seed);
+fn write(file: &Path, profile: Profile, seed: u64, schedule: &Schedule) -> std::io::Result<()> {
+    let scenario = profile.scenario(seed);
     let shrunk = shrink(&scenario, seed, schedule, SHRINK_RUNS_MAX);
     let mut text = String::new();
     let mut least = schedule.clone();
@@ -243,7 +253,7 @@ fn write(file: &Path, seed: u64, schedule: &Schedule) -> std::io::Result<()> {
     }
     let numbers: Vec<String> = least.numbers().iter().map(ToString::to_string).collect();
     text.push_str(&format!(
-        "\nto run it again:\n  CPE_SIM_SEED={seed} CPE_SIM_KEEP={} \
+        "\nto run it again:\n  CPE_SIM_PROFILE={profile} CPE_SIM_SEED={seed} CPE_SIM_KEEP={} \
          cargo nextest run -p cpe-sim one_seed --no-capture\n\n{scenario:#?}\n\n",
         numbers.join(",")
     ));

@@ -50,6 +50,8 @@ pub struct Report {
     pub bad_links: u64,
     /// Pauses.
     pub pauses: u64,
+    /// Turns in which a node took in more than one input before it finished any.
+    pub turns: u64,
     /// Slow disks and failed writes.
     pub bad_disks: u64,
     /// Disks lost.
@@ -137,6 +139,20 @@ pub enum Violation {
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),
+    /// Takes that were given up hold what they may have taken.
+    #[error("{0} takes that were given up were not settled after all was healed")]
+    Unsettled(usize),
+    /// Real nodes did not come to rest.
+    #[error("the mesh was not at rest {seconds} s after the faults' end: {last}")]
+    NotAtRest {
+        /// The bound.
+        seconds: u64,
+        /// What kept it.
+        last: String,
+    },
+    /// A real node said what none may say.
+    #[error("{0}")]
+    Strange(String),
     /// A peer reported that histories differ.
     #[error("two histories of shard {0} differ")]
     Diverged(u16),

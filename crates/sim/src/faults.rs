@@ -66,6 +66,12 @@ pub struct Faults {
     pub pauses: f64,
     /// Process: longest pause, in milliseconds.
     pub pause_ms: f64,
+    /// Process: probability that a node which takes an input leaves open what follows from it, to
+    /// take in more first: a *turn*, as the driver of a real node makes them of what waits in its
+    /// channels. What was taken in has no effect on others or the disk until the turn ends.
+    pub turns: f64,
+    /// Process: longest turn, in milliseconds.
+    pub turn_ms: f64,
     /// Clock: how much faster or slower a node's clock runs at most: 0.05 is 5 %. Each node draws
     /// its own rate.
     pub drift: f64,
@@ -118,6 +124,8 @@ impl Default for Faults {
             down_ms: 5_000.0,
             pauses: 0.0,
             pause_ms: 3_000.0,
+            turns: 0.0,
+            turn_ms: 5.0,
             drift: 0.0,
             offset_ms: 0.0,
             disk_ms: 4.0,
@@ -131,10 +139,12 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// The same network and disks without anything that goes wrong.
+    /// The same network, disks and turns without anything that goes wrong.
     #[must_use]
     pub fn healed(&self) -> Self {
         Self {
+            turns: self.turns,
+            turn_ms: self.turn_ms,
             delay_min_ms: self.delay_min_ms,
             delay_mean_ms: self.delay_mean_ms,
             disk_ms: self.disk_ms,
@@ -149,6 +159,7 @@ impl Faults {
             ("faults.straggle", self.straggle),
             ("faults.gossip_loss", self.gossip_loss),
             ("faults.mass_share", self.mass_share),
+            ("faults.turns", self.turns),
         ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
@@ -182,6 +193,7 @@ impl Faults {
             ("faults.down_ms", self.down_ms),
             ("faults.pauses", self.pauses),
             ("faults.pause_ms", self.pause_ms),
+            ("faults.turn_ms", self.turn_ms),
             ("faults.offset_ms", self.offset_ms),
             ("faults.disk_ms", self.disk_ms),
             ("faults.slow_disks", self.slow_disks),

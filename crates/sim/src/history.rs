@@ -44,6 +44,7 @@
 mod account;
 mod conflict;
 mod empties;
+mod judge;
 mod lane;
 mod lines;
 mod operation;
@@ -58,6 +59,7 @@ use cpe_space::Mode;
 
 pub use account::Account;
 pub use conflict::{Conflict, Rule};
+pub use judge::{Sound, Unsound};
 pub use lines::{LineError, MAX_LINE_BYTES};
 pub use operation::{Did, Operation, Stored, Taken};
 

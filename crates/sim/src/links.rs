@@ -23,8 +23,8 @@ const LINK_UP: Duration = Duration::from_millis(5);
 /// The state of the network.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// Per node, whom it is linked with.
-    up: Vec<BTreeSet<usize>>,
+    /// Per node, whether it is linked with each other.
+    up: Vec<Vec<bool>>,
     /// Per node, whom it keeps dialling: the founder from the start, others as its peer asks.
     dialling: Vec<BTreeSet<usize>>,
     /// Partitions under way: which side each node is on.
@@ -52,14 +52,33 @@ fn release(map: &mut BTreeMap<(usize, usize), u32>, key: (usize, usize)) {
 impl Links {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
-            up: vec![BTreeSet::new(); nodes],
+            up: vec![vec![false; nodes]; nodes],
             dialling: vec![BTreeSet::new(); nodes],
             ..Self::default()
         }
     }
 
     pub(crate) fn linked(&self, a: usize, b: usize) -> bool {
-        self.up.get(a).is_some_and(|links| links.contains(&b))
+        let links = self.up.get(a);
+        links.and_then(|links| links.get(b)).copied() == Some(true)
+    }
+
+    fn set_linked(&mut self, a: usize, b: usize, linked: bool) {
+        for (here, there) in [(a, b), (b, a)] {
+            let links = self.up.get_mut(here);
+            if let Some(link) = links.and_then(|links| links.get_mut(there)) {
+                *link = linked;
+            }
+        }
+    }
+
+    /// Whom a node is linked with, in order.
+    fn of(&self, n: usize) -> Vec<usize> {
+        let links = self.up.get(n).into_iter().flatten().enumerate();
+        links
+            .filter(|(_, up)| **up)
+            .map(|(other, _)| other)
+            .collect()
     }
 
     /// True when a dial by either end is wanted.
@@ -140,11 +159,7 @@ impl World {
         if self.links.linked(a, b) || !self.links.wanted(a, b) || !self.can_hear(a, b) {
             return;
         }
-        for (here, there) in [(a, b), (b, a)] {
-            if let Some(links) = self.links.up.get_mut(here) {
-                links.insert(there);
-            }
-        }
+        self.links.set_linked(a, b, true);
         for (here, there) in [(a, b), (b, a)] {
             self.input(here, Input::LinkUp(NodeId(there as u64 + 1)));
         }
@@ -154,11 +169,7 @@ impl World {
         if !self.links.linked(a, b) {
             return;
         }
-        for (here, there) in [(a, b), (b, a)] {
-            if let Some(links) = self.links.up.get_mut(here) {
-                links.remove(&there);
-            }
-        }
+        self.links.set_linked(a, b, false);
         for (here, there) in [(a, b), (b, a)] {
             if self.is_up(here) {
                 self.input(here, Input::LinkDown(NodeId(there as u64 + 1)));
@@ -168,16 +179,14 @@ impl World {
 
     /// A node is gone: so are its links.
     pub(crate) fn links_end(&mut self, n: usize) {
-        let links = self.links.up.get(n).cloned().unwrap_or_default();
-        for other in links {
+        for other in self.links.of(n) {
             self.link_down(n, other);
         }
     }
 
     fn drop_closed_links(&mut self) {
         for a in 0..self.nodes.len() {
-            let links = self.links.up.get(a).cloned().unwrap_or_default();
-            for b in links {
+            for b in self.links.of(a) {
                 if a < b && !self.links.is_open(a, b) {
                     self.link_down(a, b);
                 }

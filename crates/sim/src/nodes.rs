@@ -26,6 +26,7 @@ pub(crate) struct SimNode {
     pub(crate) clock: Clock,
     /// Counts its starts: what was under way for an earlier one is void.
     pub(crate) boot: u32,
+    /// When it will be woken next.
     waking: Option<Duration>,
     /// Writes take up to the second while it is not yet the first.
     pub(crate) slow_disk: (Duration, Duration),
@@ -34,6 +35,8 @@ pub(crate) struct SimNode {
     draining: Option<(RequestId, Duration)>,
     /// What waits for it, while it stands still.
     held: Option<Vec<Input>>,
+    /// It has taken in something and not finished it.
+    in_turn: bool,
     /// How long it is down after its next write, which fails.
     fails: Option<Duration>,
 }
@@ -54,6 +57,7 @@ impl SimNode {
             open: BTreeMap::new(),
             draining: None,
             held: None,
+            in_turn: false,
             fails: None,
         }
     }
@@ -110,6 +114,7 @@ impl World {
         node.draining = None;
         node.waking = None;
         node.held = None;
+        node.in_turn = false;
         node.fails = None;
         let now = node.clock.shows(self.now);
         match Peer::new(config, node.disk.image(), seed, now) {
@@ -241,6 +246,7 @@ impl World {
         self.note(n, || "stop".to_owned());
         self.farewell = Some(Vec::new());
         self.input(n, Input::Leave);
+        self.settle(n);
         let from = NodeId(n as u64 + 1);
         for (to, bytes) in self.farewell.take().unwrap_or_default() {
             self.report.messages += 1;
@@ -274,6 +280,7 @@ impl World {
             return;
         };
         self.note(n, || format!("goes on, {} things waited", held.len()));
+        self.settle(n);
         // Its timers and its mail are ready together: either may come first.
         if self.rng.random() {
             self.input(n, Input::Tick);
@@ -285,13 +292,18 @@ impl World {
     }
 
     pub(crate) fn wake(&mut self, n: usize) {
-        if let Some(node) = self.nodes.get_mut(n) {
-            node.waking = None;
-            if node.held.is_some() {
-                return;
-            }
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        // One that was put off, by an earlier one, would set off another for ever.
+        if node.waking != Some(now) {
+            return;
         }
-        self.input(n, Input::Tick);
+        node.waking = None;
+        if node.held.is_none() {
+            self.input(n, Input::Tick);
+        }
     }
 
     pub(crate) fn input(&mut self, n: usize, input: Input) {
@@ -303,8 +315,40 @@ impl World {
             return;
         }
         let now = node.clock.shows(self.now);
-        if let Some(peer) = node.peer.as_mut() {
+        let Some(peer) = node.peer.as_mut() else {
+            return;
+        };
+        if node.in_turn {
+            peer.take_in(now, input);
+            return;
+        }
+        let (turns, turn_ms) = (self.scenario.faults.turns, self.scenario.faults.turn_ms);
+        if turns > 0.0 && self.turns.random_bool(turns) {
+            peer.take_in(now, input);
+            node.in_turn = true;
+            let boot = node.boot;
+            let at = self.now + up_to(&mut self.turns, turn_ms);
+            self.report.turns += 1;
+            self.at(at, Happening::Settle { node: n, boot });
+        } else {
             peer.handle(now, input);
+            self.drain_outputs(n);
+        }
+    }
+
+    /// Finishes what a node has taken in.
+    pub(crate) fn settle(&mut self, n: usize) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        // A node that stands still in the middle of a turn ends it when it goes on.
+        if node.held.is_some() {
+            return;
+        }
+        if std::mem::take(&mut node.in_turn)
+            && let Some(peer) = node.peer.as_mut()
+        {
+            peer.settle();
             self.drain_outputs(n);
         }
     }
@@ -324,10 +368,9 @@ impl World {
         };
         let boot = node.boot;
         if let Some(wake) = node.peer.as_ref().and_then(Peer::next_wake) {
-            let wake = node.clock.reaches(wake);
-            if node.waking.is_none_or(|at| wake < at) {
-                node.waking = Some(wake);
-                let at = wake.max(self.now);
+            let at = node.clock.reaches(wake).max(self.now);
+            if node.waking.is_none_or(|waking| at < waking) {
+                node.waking = Some(at);
                 self.at(at, Happening::Wake { node: n, boot });
             }
         }

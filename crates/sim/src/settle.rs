@@ -105,6 +105,10 @@ impl World {
         if open > 0 {
             return Err(Violation::Unanswered(open));
         }
+        let unsettled = self.peers().map(Peer::unsettled_takes).sum();
+        if unsettled > 0 {
+            return Err(Violation::Unsettled(unsettled));
+        }
         let leases = self.leases_left();
         if leases > 0 {
             return Err(Violation::NotExpired(leases));

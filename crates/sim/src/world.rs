@@ -24,6 +24,9 @@ use crate::schedule::{Fault, Schedule, poisson};
 const NODES_STREAM: u64 = 2;
 const NETWORK_STREAM: u64 = 3;
 
+/// Keeps turns apart from the rest: a world without any draws nothing for them.
+const TURNS_STREAM: u64 = 4;
+
 /// How often the end looks whether all is settled.
 const SETTLE_POLL: Duration = Duration::from_millis(500);
 
@@ -50,6 +53,11 @@ pub(crate) enum Happening {
         boot: u32,
         token: u64,
         sync: bool,
+    },
+    /// A turn ends.
+    Settle {
+        node: usize,
+        boot: u32,
     },
     LinkUp {
         a: usize,
@@ -106,6 +114,7 @@ pub struct World {
     pub(crate) rng: ChaCha8Rng,
     /// The network.
     pub(crate) net: ChaCha8Rng,
+    pub(crate) turns: ChaCha8Rng,
     queue: EventQueue<Happening>,
     pub(crate) nodes: Vec<SimNode>,
     pub(crate) links: Links,
@@ -150,6 +159,7 @@ impl World {
             now: Duration::ZERO,
             rng: stream(NODES_STREAM),
             net: stream(NETWORK_STREAM),
+            turns: stream(TURNS_STREAM),
             queue: EventQueue::default(),
             calm: false,
             progress: None,
@@ -288,6 +298,11 @@ impl World {
             } => {
                 if self.is_boot(node, boot) {
                     self.written(node, token, sync);
+                }
+            }
+            Happening::Settle { node, boot } => {
+                if self.is_boot(node, boot) {
+                    self.settle(node);
                 }
             }
             Happening::LinkUp { a, b } => self.link_up(a, b),

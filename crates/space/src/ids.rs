@@ -132,8 +132,14 @@ impl Config {
 
 /// The variable a tuple belongs to within its workspace: its first field, or null if it has none.
 #[must_use]
+pub fn variable_in(tuple: &Tuple) -> &Value {
+    tuple.first().unwrap_or(&Value::Null)
+}
+
+/// The same, to keep.
+#[must_use]
 pub fn variable_of(tuple: &Tuple) -> Value {
-    tuple.first().cloned().unwrap_or(Value::Null)
+    variable_in(tuple).clone()
 }
 
 /// The shard that owns a variable: `BLAKE3(workspace, 0, CBOR of the variable) mod shards`.

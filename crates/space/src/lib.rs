@@ -60,7 +60,9 @@ pub use command::{ActorRecord, Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, without};
-pub use ids::{Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_of};
+pub use ids::{
+    Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_in, variable_of,
+};
 pub use lease::{
     LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES, MAX_LEASES,
 };

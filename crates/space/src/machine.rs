@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::guard::{Guard, holds};
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
-    Session, lease::Leases, variable::Variable, variable_of,
+    Session, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod parts;
@@ -422,11 +422,8 @@ impl Sm {
     }
 
     pub(crate) fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
-        self.workspaces
-            .entry(workspace.clone())
-            .or_default()
-            .entry(variable.clone())
-            .or_default()
+        let variables = self.workspaces.entry(workspace.clone()).or_default();
+        variables.entry(variable.clone()).or_default()
     }
 
     fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
@@ -437,7 +434,7 @@ impl Sm {
         *count = dot.n.max(*count);
         let index = self.index;
         let tuple = self
-            .enter(workspace, &variable_of(tuple))
+            .enter(workspace, variable_in(tuple))
             .insert(index, tuple.clone());
         Applied::Added {
             index,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use cpe::SpawnOptions;
+use cpe::local::{ActorTree, DeadLetter};
+use cpe::{Inspected, SpawnOptions};
 use cpe_tuple::json::value_to_json;
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
@@ -14,6 +15,18 @@ use super::App;
 use super::error::ApiError;
 use super::forms::{Answer, Body, TimeoutMs, actor, done, value};
 use super::space::WaitQuery;
+
+/// Query of what looks at nodes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InspectQuery {
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    timeout_ms: TimeoutMs,
+}
+
+type Inspect = Result<Query<InspectQuery>, QueryRejection>;
 
 type Name = Result<Path<String>, PathRejection>;
 
@@ -105,4 +118,48 @@ pub(crate) async fn ask(
         .ask(&name?.0, value(&body.message)?, deadline)
         .await?;
     Ok(Json(json!({"answer": value_to_json(&answer)})))
+}
+
+/// The living actors of one node or all, as trees.
+pub(crate) async fn tree(State(app): State<App>, query: Inspect) -> Answer {
+    let Query(InspectQuery { node, timeout_ms }) = query?;
+    let deadline = timeout_ms.deadline()?;
+    let all = app.actors.tree(node.as_deref(), deadline).await?;
+    let actors = |tree: &ActorTree| json!(tree);
+    Ok(Json(
+        all.iter()
+            .map(|it| inspected(it, "actors", actors))
+            .collect(),
+    ))
+}
+
+/// The newest dead letters of one node or all.
+pub(crate) async fn dead_letters(State(app): State<App>, query: Inspect) -> Answer {
+    let Query(InspectQuery { node, timeout_ms }) = query?;
+    let deadline = timeout_ms.deadline()?;
+    let all = app.actors.dead_letters(node.as_deref(), deadline).await?;
+    let letters = |letter: &DeadLetter| {
+        json!({
+            "number": letter.number,
+            "actor": letter.actor,
+            "reason": letter.reason.to_string(),
+            "message": letter.message.as_ref().map(value_to_json),
+        })
+    };
+    Ok(Json(
+        all.iter()
+            .map(|it| inspected(it, "letters", letters))
+            .collect(),
+    ))
+}
+
+fn inspected<T>(it: &Inspected<T>, what: &str, show: impl Fn(&T) -> JsonValue) -> JsonValue {
+    let (node, name) = (it.node.to_string(), &it.name);
+    match &it.found {
+        Ok(found) => {
+            let items: Vec<_> = found.items.iter().map(show).collect();
+            json!({"node": node, "name": name, "total": found.total, what: items})
+        }
+        Err(error) => json!({"node": node, "name": name, "error": error.to_string()}),
+    }
 }

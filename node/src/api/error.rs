@@ -109,7 +109,9 @@ impl From<ActorsError> for ApiError {
     fn from(error: ActorsError) -> Self {
         let (status, kind) = match error {
             ActorsError::Space(error) => return error.into(),
-            ActorsError::NoSuchActor(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ActorsError::NoSuchActor(_) | ActorsError::UnknownNode(_) => {
+                (StatusCode::NOT_FOUND, "not_found")
+            }
             ActorsError::NameTaken { .. }
             | ActorsError::NoSuchNode { .. }
             | ActorsError::NotStarted { .. }

@@ -98,6 +98,9 @@ pub(crate) fn plain(value: &impl Serialize) -> Answer {
     Ok(Json(json))
 }
 
+/// Fields that hold a node id.
+const NAMES_A_NODE: [&str; 2] = ["node", "leader"];
+
 /// Writes node ids in hexadecimal. As numbers they would lose digits in every reader whose
 /// numbers are floats, JavaScript's among them.
 fn name_nodes(json: &mut JsonValue) {
@@ -105,7 +108,10 @@ fn name_nodes(json: &mut JsonValue) {
         JsonValue::Array(items) => items.iter_mut().for_each(name_nodes),
         JsonValue::Object(map) => {
             for (key, value) in map {
-                match value.as_u64().filter(|_| key == "node") {
+                match value
+                    .as_u64()
+                    .filter(|_| NAMES_A_NODE.contains(&key.as_str()))
+                {
                     Some(node) => *value = JsonValue::from(format!("{node:016x}")),
                     None => name_nodes(value),
                 }

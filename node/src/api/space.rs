@@ -161,18 +161,12 @@ pub(crate) async fn rd(
 ) -> Answer {
     let Path(workspace) = workspace?;
     let (template, deadline) = (template(&body.template)?, body.timeout_ms.deadline()?);
-    if body.fresh {
-        let fresh = app
-            .space
-            .rdp(&workspace, template.clone(), Some(deadline))
-            .await?;
-        if let Some(tuple) = fresh {
-            return Ok(found(Some(&tuple)));
-        }
-    }
-    Ok(found(Some(
-        &app.space.rd(&workspace, template, deadline).await?,
-    )))
+    let tuple = if body.fresh {
+        app.space.rd_fresh(&workspace, template, deadline).await?
+    } else {
+        app.space.rd(&workspace, template, deadline).await?
+    };
+    Ok(found(Some(&tuple)))
 }
 
 /// Reads a matching tuple if there is one.

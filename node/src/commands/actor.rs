@@ -45,6 +45,18 @@ pub(crate) enum ActorCommand {
     },
     /// List the named actors
     List,
+    /// Show all actors of all nodes, children below their parents
+    Tree {
+        /// Only this node: its name, node id or peer id
+        #[arg(long, value_name = "N")]
+        node: Option<String>,
+    },
+    /// Show the newest messages that no actor handled
+    DeadLetters {
+        /// Only this node: its name, node id or peer id
+        #[arg(long, value_name = "N")]
+        node: Option<String>,
+    },
     /// Say where an actor lives
     Where {
         /// The actor
@@ -105,6 +117,14 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
         }
         ActorCommand::Crowd { file } => start(file, &client, within).await?,
         ActorCommand::List => client.get("/v1/actors", within).await?,
+        ActorCommand::Tree { node } => {
+            let path = inspect("actor-tree", node.as_deref(), within);
+            client.get(&path, within).await?
+        }
+        ActorCommand::DeadLetters { node } => {
+            let path = inspect("dead-letters", node.as_deref(), within);
+            client.get(&path, within).await?
+        }
         ActorCommand::Where { name } => client.get(&at(name, ""), within).await?,
         ActorCommand::Tell { name, message } => {
             let body = json!({"message": value("MSG", message)?});
@@ -167,9 +187,100 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
             let columns = ["name", "host", "token", "spec"];
             output::table(&columns, output::rows(answer, &columns), "no actors yet")
         }
+        ActorCommand::Tree { .. } => tree(answer),
+        ActorCommand::DeadLetters { .. } => dead_letters(answer),
         ActorCommand::Ask { .. } => output::line(format_args!("{}", output::plain(answer))),
         ActorCommand::Tell { .. } | ActorCommand::Stop { .. } => Ok(()),
     }
+}
+
+fn inspect(what: &str, node: Option<&str>, within: Duration) -> String {
+    let path = format!("/v1/{what}?timeout_ms={}", millis(within));
+    match node {
+        Some(node) => format!("{path}&node={}", segment(node)),
+        None => path,
+    }
+}
+
+/// The items of a JSON list.
+fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    let list = value.get(field).and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value, field: &str) -> String {
+    match value.get(field) {
+        None | Some(Value::Null) => String::new(),
+        Some(value) => clean(&output::plain(value)),
+    }
+}
+
+/// Control characters would let an actor's name move the cursor of whoever looks.
+fn clean(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(clean).collect()
+}
+
+fn tree(answer: &Value) -> Result<(), Fault> {
+    for node in answer.as_array().map(Vec::as_slice).unwrap_or_default() {
+        let name = text(node, "name");
+        if node.get("error").is_some() {
+            output::line(format_args!("{name}: {}", text(node, "error")))?;
+            continue;
+        }
+        output::line(format_args!("{name}: {} actors", text(node, "total")))?;
+        branches(items(node, "actors"), 1)?;
+    }
+    Ok(())
+}
+
+fn branches(actors: &[Value], level: usize) -> Result<(), Fault> {
+    for actor in actors {
+        let named = text(actor, "name");
+        let label = if named.is_empty() {
+            format!("{}#{}", text(actor, "kind"), text(actor, "id"))
+        } else {
+            format!("{named} ({})", text(actor, "kind"))
+        };
+        let mut line = format!(
+            "{:indent$}{label} {}, {} handled, {} of {} waiting",
+            "",
+            text(actor, "state"),
+            text(actor, "handled"),
+            text(actor, "depth"),
+            text(actor, "mailbox"),
+            indent = level * 2,
+        );
+        if actor.get("failed").and_then(Value::as_u64) > Some(0) {
+            line = format!(
+                "{line}, {} failed, {} restarts: {}",
+                text(actor, "failed"),
+                text(actor, "restarts"),
+                text(actor, "last_error")
+            );
+        }
+        output::line(format_args!("{line}"))?;
+        branches(items(actor, "children"), level + 1)?;
+    }
+    Ok(())
+}
+
+fn dead_letters(answer: &Value) -> Result<(), Fault> {
+    let columns = ["number", "actor", "reason", "message"];
+    let mut rows = Vec::new();
+    for node in answer.as_array().map(Vec::as_slice).unwrap_or_default() {
+        let name = text(node, "name");
+        if node.get("error").is_some() {
+            output::warn(format_args!("{name}: {}", text(node, "error")));
+        }
+        let letters = node.get("letters").unwrap_or(&Value::Null);
+        for mut row in output::rows(letters, &columns) {
+            row.insert(0, name.clone());
+            rows.push(row);
+        }
+    }
+    let head = ["node", "number", "actor", "reason", "message"];
+    output::table(&head, rows, "no dead letters")
 }
 
 fn millis(within: Duration) -> u64 {

@@ -83,6 +83,9 @@ pub(crate) struct TrainArgs {
     /// Column to leave out (again for more)
     #[arg(long, value_name = "COLUMN")]
     ignore: Vec<String>,
+    /// Column to take as text although its cells are or look like numbers (again for more)
+    #[arg(long, value_name = "COLUMN")]
+    text: Vec<String>,
 }
 
 /// What a target column holds.
@@ -182,6 +185,7 @@ fn read(args: &TrainArgs) -> Result<Dataset, Fault> {
     };
     let options = CsvOptions {
         ignore: args.ignore.clone(),
+        text: args.text.clone(),
         ..CsvOptions::default()
     };
     let data = Dataset::from_csv(open(&args.csv)?, &args.target, kind, &options);

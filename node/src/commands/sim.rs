@@ -1,5 +1,6 @@
 //! `cpe sim`: meshes with faults, in virtual time.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,10 +96,13 @@ pub(crate) struct RunArgs {
 }
 
 /// What runs the nodes.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Engine {
     /// One process in virtual time: the same seed, the same run
     Virtual,
+    /// Real nodes on loopback, killed, stopped and paused: as long as the scenario says, and what
+    /// processes cannot have is left out by name
+    Processes,
 }
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -130,13 +134,18 @@ pub(crate) fn run(command: SimCommand, common: &Common) -> Result<Status, Fault>
     }
 }
 
+/// The runs of one scenario, by seed.
+type Ended = Vec<(u64, Result<Report, Violation>)>;
+
 /// What the runs of one scenario came to.
 #[derive(Debug)]
 struct Ran<'a> {
     file: &'a Path,
     scenario: Scenario,
     /// In order of seeds; ends early when one failed.
-    ended: Vec<(u64, Result<Report, Violation>)>,
+    ended: Ended,
+    /// What the engine could not do of what the scenario asks for, in any of the runs.
+    left_out: BTreeSet<String>,
 }
 
 impl Ran<'_> {
@@ -163,7 +172,6 @@ impl Ran<'_> {
 }
 
 fn run_scenarios(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
-    let Engine::Virtual = args.engine;
     let scenarios: Vec<Scenario> = args
         .files
         .iter()
@@ -176,32 +184,50 @@ fn run_scenarios(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     let mut all = Vec::new();
     for (file, scenario) in args.files.iter().zip(scenarios) {
         bar.set_message(scenario.name.clone());
-        let ended = run_seeds(&scenario, seeds, args.keep.as_deref(), &bar);
+        let keep = args.keep.as_deref();
+        let mut left_out = BTreeSet::new();
+        let ended = match args.engine {
+            Engine::Virtual => run_seeds(&scenario, seeds, keep, &bar),
+            Engine::Processes => {
+                let report = args.report.as_deref();
+                run_processes(file, &scenario, seeds, keep, report, &mut left_out, &bar)?
+            }
+        };
         all.push(Ran {
             file,
             scenario,
             ended,
+            left_out,
         });
     }
     bar.finish_and_clear();
     if let Some(folder) = &args.report {
-        write_report(folder, &all, args.keep.as_deref())?;
+        write_report(folder, &all, args.engine, args.keep.as_deref())?;
     }
     if common.json {
         output::json(&document(&all))?;
     } else {
         show(&all)?;
     }
+    for ran in &all {
+        for what in &ran.left_out {
+            output::warn(format_args!("left out of {}: {what}", ran.scenario.name));
+        }
+    }
     let broken = all.iter().find_map(|ran| Some((ran, ran.broken()?)));
     let Some((ran, (seed, violation))) = broken else {
         return Ok(Status::Done);
     };
     let (name, file) = (&ran.scenario.name, ran.file.display());
+    let engine = match args.engine {
+        Engine::Virtual => "",
+        Engine::Processes => " --engine processes",
+    };
     Err(Fault::failed(format!(
         "seed {seed} of `{name}` broke a promise: {violation}"
     ))
     .next(format!(
-        "run it again: cpe sim run {file} --seed {seed} --report DIR"
+        "run it again: cpe sim run {file} --seed {seed}{engine} --report DIR"
     )))
 }
 
@@ -226,7 +252,7 @@ fn run_seeds(
     (low, high): (u64, u64),
     keep: Option<&[usize]>,
     bar: &ProgressBar,
-) -> Vec<(u64, Result<Report, Violation>)> {
+) -> Ended {
     let next = AtomicU64::new(low);
     let broken = AtomicBool::new(false);
     let ended = Mutex::new(Vec::new());
@@ -258,6 +284,56 @@ fn run_seeds(
     ended
 }
 
+/// Runs each seed on real processes, one after the other; stops early when one fails. What they
+/// keep goes to the report's folder, if there is to be one.
+#[cfg(unix)]
+fn run_processes(
+    file: &Path,
+    scenario: &Scenario,
+    (low, high): (u64, u64),
+    keep: Option<&[usize]>,
+    report: Option<&Path>,
+    left_out: &mut BTreeSet<String>,
+    bar: &ProgressBar,
+) -> Result<Ended, Fault> {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let own = tempfile::tempdir().about("cannot make a folder for the nodes")?;
+    let mut ended = Vec::new();
+    for seed in low..high {
+        let schedule = schedule(scenario, seed, keep);
+        left_out.extend(crate::processes::left_out(scenario, &schedule));
+        let folder = report
+            .unwrap_or_else(|| own.path())
+            .join(format!("{stem}-{seed}"));
+        if folder.exists() {
+            let what = format!("{} is there already", folder.display());
+            return Err(Fault::failed(what).next("name another folder with --report"));
+        }
+        let result = crate::processes::run(scenario, &schedule, seed, &folder)?;
+        let broken = result.is_err();
+        ended.push((seed, result));
+        bar.inc(1);
+        if broken {
+            break;
+        }
+    }
+    Ok(ended)
+}
+
+#[cfg(not(unix))]
+fn run_processes(
+    _: &Path,
+    _: &Scenario,
+    _: (u64, u64),
+    _: Option<&[usize]>,
+    _: Option<&Path>,
+    _: &mut BTreeSet<String>,
+    _: &ProgressBar,
+) -> Result<Ended, Fault> {
+    let what = "processes cannot be killed, stopped and paused by signals on this system";
+    Err(Fault::failed(what).next("run it with --engine virtual"))
+}
+
 fn document(all: &[Ran<'_>]) -> Value {
     let scenarios = all.iter().map(|ran| {
         let runs = ran.ended.iter().map(|(seed, result)| match result {
@@ -268,7 +344,8 @@ fn document(all: &[Ran<'_>]) -> Value {
         });
         let runs: Vec<Value> = runs.collect();
         let ok = ran.broken().is_none();
-        json!({"scenario": ran.scenario.name, "ok": ok, "runs": runs})
+        let left_out = &ran.left_out;
+        json!({"scenario": ran.scenario.name, "ok": ok, "runs": runs, "left_out": left_out})
     });
     let scenarios: Vec<Value> = scenarios.collect();
     let ok = all.iter().all(|ran| ran.broken().is_none());
@@ -312,7 +389,7 @@ fn show_one(ran: &Ran<'_>) -> Result<(), Fault> {
     ))?;
     let seconds = ran.reports().map(|report| report.seconds).sum::<f64>() as u64;
     let rows = [
-        ("virtual seconds", seconds),
+        ("seconds", seconds),
         ("messages", ran.sum(|report| report.messages)),
         ("stores", ran.sum(|report| report.stores)),
         ("acknowledged", ran.sum(|report| report.acknowledged)),
@@ -338,7 +415,12 @@ fn show_one(ran: &Ran<'_>) -> Result<(), Fault> {
     output::table(&["what", "count"], rows.collect(), "")
 }
 
-fn write_report(folder: &Path, all: &[Ran<'_>], keep: Option<&[usize]>) -> Result<(), Fault> {
+fn write_report(
+    folder: &Path,
+    all: &[Ran<'_>],
+    engine: Engine,
+    keep: Option<&[usize]>,
+) -> Result<(), Fault> {
     std::fs::create_dir_all(folder).about(format!("cannot make {}", folder.display()))?;
     let write = |name: String, text: String| {
         let path = folder.join(name);
@@ -347,7 +429,8 @@ fn write_report(folder: &Path, all: &[Ran<'_>], keep: Option<&[usize]>) -> Resul
     write("report.json".to_owned(), format!("{:#}\n", document(all)))?;
     for ran in all {
         for (seed, result) in &ran.ended {
-            if result.is_err() {
+            // Real processes have written their own.
+            if result.is_err() && engine == Engine::Virtual {
                 let name = format!("{}-{seed}.txt", ran.stem());
                 write(name, explain(ran, *seed, keep))?;
             }

@@ -1,5 +1,6 @@
 //! The node processes of the demo, and their end, whatever becomes of it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::voice::Voice;
 use crate::client::Client;
 use crate::exit::{About, Fault};
 
@@ -150,14 +152,16 @@ impl Crowd {
     }
 
     /// Waits until every shard has a home group of three, where there are as many nodes: from then
-    /// on the mesh can do without any one of them.
+    /// on the mesh can do without any one of them. It takes some ten seconds and shows how far it
+    /// is.
     ///
     /// # Errors
     /// As [`meet`](Self::meet).
-    pub(crate) async fn spread(&self) -> Result<(), NoMesh> {
+    pub(crate) async fn spread(&self, voice: &Voice) -> Result<(), NoMesh> {
         if (self.members.len() as u64) < GROUP {
             return Ok(());
         }
+        let shown = RefCell::new(None);
         let spread = async || {
             let (mut homes, mut shards) = (0, 0);
             for member in &self.members {
@@ -166,7 +170,12 @@ impl Crowd {
                 homes += number("homes");
                 shards = number("shards");
             }
-            Ok(homes >= GROUP * shards)
+            let wanted = GROUP * shards;
+            shown
+                .borrow_mut()
+                .get_or_insert_with(|| voice.progress("homes", wanted))
+                .at(homes.min(wanted), "three for each shard")?;
+            Ok(homes >= wanted)
         };
         let what = "the home groups did not all grow to three members";
         self.until(what, spread).await

@@ -241,15 +241,13 @@ impl Summary {
         }
 
         lines.push(rule("proof"));
-        lines.push(format!(
-            "  grown by {} nodes   {}",
-            self.nodes.len(),
-            short(&self.hash, 32)
-        ));
-        lines.push(format!(
-            "  grown in one      {}",
-            short(&self.local_hash, 32)
-        ));
+        let by = format!("grown by {} nodes", self.nodes.len());
+        for (how, hash) in [
+            (by.as_str(), &self.hash),
+            ("grown in one", &self.local_hash),
+        ] {
+            lines.push(format!("  {how:<26}{}", short(hash, 32)));
+        }
         let equal = self.hash == self.local_hash;
         lines.push(format!(
             "  {}",

@@ -20,6 +20,54 @@ fn echo_answers_what_it_gets() {
 }
 
 #[test]
+fn the_tree_and_the_dead_letters_are_shown() {
+    let node = Node::alone();
+    node.cpe(&["actor", "spawn", "counter", "visits"]).code(0);
+    node.cpe(&["actor", "ask", "visits", "{\"add\":2}"]).code(0);
+    // A told message that is refused has nobody else to go to.
+    node.cpe(&["actor", "ask", "visits", "{\"add\":9223372036854775807}"])
+        .code(1);
+    node.cpe(&["actor", "tell", "visits", "{\"add\":9223372036854775807}"])
+        .code(0);
+    until("the letter is dead", || {
+        let answer = node.cpe(&["actor", "dead-letters", "--json"]).json();
+        answer[0]["total"] == 1
+    });
+    let answer = node.cpe(&["actor", "dead-letters", "--json"]).json();
+    let letter = &answer[0]["letters"][0];
+    assert_eq!(letter["actor"], "visits");
+    let reason = letter["reason"].as_str().unwrap();
+    assert!(reason.contains("beyond 64 bits"), "{reason}");
+    let shown = node.cpe(&["actor", "dead-letters"]);
+    assert!(
+        shown.out.contains("visits") && shown.out.contains("64"),
+        "{}",
+        shown.out
+    );
+
+    let answer = node.cpe(&["actor", "tree", "--json"]).json();
+    let actor = &answer[0]["actors"][0];
+    assert_eq!(answer[0]["total"], 1);
+    assert_eq!(
+        (&actor["name"], &actor["kind"]),
+        (&json!("visits"), &json!("counter"))
+    );
+    assert_eq!(
+        (&actor["handled"], &actor["state"]),
+        (&json!(1), &json!("running"))
+    );
+    assert_eq!(actor["children"], json!([]));
+    let shown = node.cpe(&["actor", "tree"]).out;
+    assert!(
+        shown.contains("  visits (counter) running, 1 handled"),
+        "{shown}"
+    );
+    node.cpe(&["actor", "tree", "--node", "nowhere"])
+        .code(1)
+        .says("nowhere");
+}
+
+#[test]
 fn errors_of_actors_are_told() {
     let node = Node::alone();
     node.cpe(&["actor", "spawn", "nonsense", "x"])

@@ -14,9 +14,12 @@
 //! A seed repeats what is done and asked, not what the machine makes of it. A failure leaves the
 //! logs, the faults and the history in a folder that it names.
 
+#[path = "../../src/processes/client.rs"]
 mod client;
 mod five;
 mod judge;
+#[path = "../../src/processes/record.rs"]
+mod record;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -25,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 use cpe::Mode;
-use cpe_sim::history::{Did, Operation, Stored, Taken};
+use cpe_sim::history::{Did, Operation, Sound, Stored, Taken};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -33,7 +36,7 @@ use serde_json::{Value, json};
 use super::namespaces::{Hosts, in_namespaces, skipped};
 use client::{Ask, Clock, get};
 use five::{Fault, Five, NAMES, Places};
-use judge::{Recorded, at_rest, history, judge};
+use record::{Recorded, at_rest, history};
 
 /// Unless `CPE_CHAOS_SECONDS` says otherwise.
 const SECONDS: u64 = 30;
@@ -109,9 +112,8 @@ impl Drop for Evidence {
         if let Ok(recorded) = self.recorded.lock() {
             let mut lines = Vec::new();
             let operations = recorded.iter().map(|one| one.asked.operation.clone());
-            history(MODES, &operations.collect::<Vec<_>>())
-                .write(&mut lines)
-                .ok();
+            let history = history(MODES.iter().copied(), &operations.collect::<Vec<_>>());
+            history.unwrap_or_default().write(&mut lines).ok();
             std::fs::write(self.folder.join("history.jsonl"), lines).ok();
         }
         println!(
@@ -162,7 +164,7 @@ fn run(hosts: Option<Hosts>) {
     settle(&places, "every node shows an empty space", empty);
 
     let operations = at_rest(&evidence.recorded.lock().unwrap(), rest, &lives);
-    let sound = judge(&history(MODES, &operations)).unwrap_or_else(|why| panic!("{why}"));
+    let sound = judge(&operations).unwrap_or_else(|why| panic!("{why}"));
     let account = &sound.account;
     println!(
         "seed {}: {} operations, {} takes without an end\n{account}",
@@ -175,9 +177,14 @@ fn run(hosts: Option<Hosts>) {
     tampered_is_refused(&operations, sound.excuses);
 }
 
+fn judge(operations: &[Operation]) -> Result<Sound, String> {
+    let history = history(MODES.iter().copied(), operations).unwrap();
+    history.judge().map_err(|why| why.to_string())
+}
+
 /// Shows that this very history would not have been accepted had more gone wrong than did.
 fn tampered_is_refused(operations: &[Operation], excuses: u64) {
-    let refused = |operations: &[Operation]| judge(&history(MODES, operations)).unwrap_err();
+    let refused = |operations: &[Operation]| judge(operations).unwrap_err();
     let last = operations.iter().filter_map(|one| one.to_us).max().unwrap();
     let booked = |one: &&Operation| one.variable.as_deref() != Some("single");
     let takes = operations
@@ -262,6 +269,7 @@ impl Client<'_> {
             let by = (node, self.places.lives()[node]);
             let api = self.places.api(node);
             let asked = ask.of(api, self.n, (WORKSPACE, variable), within, self.clock);
+            let asked = asked.unwrap_or_else(|why| panic!("{why}"));
             let recorded = asked.map(|asked| Recorded { asked, by });
             all.lock().unwrap().extend(recorded);
             // A user thinks. It also leaves the machine some time for the nodes.
@@ -314,6 +322,7 @@ fn drain(places: &Places, clock: Clock, all: &Mutex<Vec<Recorded>>) {
             node = (node + 1) % NAMES.len();
             let api = places.api(node);
             let asked = Ask::FetchTry.of(api, 0, (WORKSPACE, variable), within, clock);
+            let asked = asked.unwrap_or_else(|why| panic!("{why}"));
             let asked = asked.expect("all nodes are up");
             let did = asked.operation.did;
             let by = (node, 0);

@@ -71,6 +71,25 @@ fn wrong_data_is_refused_with_what_is_wrong() {
 }
 
 #[test]
+fn a_column_that_is_mixed_can_be_taken_as_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, out) = (folder.path().join("d.csv"), folder.path().join("m.forest"));
+    fs::write(&csv, "zip,kind\n1,x\n2a,y\n1,x\n2a,y\n1,x\n2a,y\n").unwrap();
+    let (csv, out) = (csv.to_str().unwrap(), out.to_str().unwrap());
+    let train = [
+        "forest", "train", csv, "--target", "kind", "--out", out, "--local", "--trees", "10",
+    ];
+    run(&train).code(1).says("take the column as text");
+    run(&[&train[..], &["--text", "zip"]].concat()).code(0);
+    let told = run(&["forest", "predict", out, csv]).code(0);
+    let classes: Vec<_> = told.out.lines().skip(1).map(|line| &line[..1]).collect();
+    assert_eq!(classes, ["x", "y", "x", "y", "x", "y"]);
+    let mut wrong = train.to_vec();
+    wrong.extend(["--text", "zap"]);
+    run(&wrong).code(1).says("there is no column \"zap\"");
+}
+
+#[test]
 fn three_nodes_grow_the_forest_that_one_machine_grows_alone() {
     let nodes = Node::three();
     let csv = csv(nodes[0].folder());

@@ -18,6 +18,21 @@ pub(crate) fn groups_of_three(node: &Node) {
 }
 
 #[test]
+fn each_shard_is_shown_with_the_member_that_leads_it() {
+    let node = Node::alone();
+    let name = node.cpe(&["mesh", "status", "--json"]).json()["name"].clone();
+    let shard = &node.cpe(&["mesh", "shards", "--json"]).json()[0];
+    assert_eq!(shard["leader"], shard["members"][0]["node"]);
+    let shown = node.cpe(&["mesh", "shards"]).code(0);
+    let marked = format!("{}*", name.as_str().unwrap());
+    assert!(
+        shown.out.lines().skip(1).all(|line| line.contains(&marked)),
+        "{}",
+        shown.out
+    );
+}
+
+#[test]
 fn a_mesh_outlives_its_founder_killed_at_once() {
     let [a, b, c] = Node::three();
     for n in 1..=20 {

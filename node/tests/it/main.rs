@@ -22,6 +22,7 @@ mod mesh;
 mod namespaces;
 mod node;
 mod nws;
+mod processes;
 mod rules;
 mod space;
 mod usage;

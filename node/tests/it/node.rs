@@ -233,3 +233,29 @@ fn a_second_node_on_the_same_folder_is_refused() {
         .says("in use by another process")
         .says(node.data().to_str().unwrap());
 }
+
+#[test]
+fn a_node_that_cannot_join_says_why_and_leaves_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().to_str().unwrap();
+    super::harness::run(&["mesh", "init", key]).code(0);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let address = format!("/ip4/127.0.0.1/tcp/{port}");
+    let key = folder.path().join("mesh.key");
+    let key = key.to_str().unwrap();
+    let node = Node::start(&["--mesh-key", key, "--bootstrap", &address]);
+    node.logs("no node answers at a bootstrap address");
+    node.logs(&address);
+    for asked in [
+        &["space", "find-try", "w", "x"][..],
+        &["space", "list"],
+        &["actor", "list"],
+        &["mesh", "shards"],
+    ] {
+        node.cpe(asked).code(4).says("has not joined its mesh yet");
+    }
+    let (_, log) = node.end_by(Signal::TERM);
+    assert!(!log.contains("libp2p_kad"), "{log}");
+}

@@ -61,6 +61,14 @@ fn a_wrong_value_template_or_time_is_refused() {
     run(&["space", "find", "w", "x", "--timeout", "25h"])
         .code(2)
         .says("at most 24h");
+    let ran = run(&["space", "store", "w", "x", "{\"a\":"]).code(2);
+    let said = "error: VALUE: not JSON at line 1, column 5: EOF while parsing a value\n";
+    assert_eq!(ran.err, said);
+    for address in ["here", "here:", ":1", "here:port", "http://here"] {
+        run(&["space", "list", "--api", address])
+            .code(2)
+            .says("write it as HOST:PORT");
+    }
     run(&["space", "declare", "w", "x", "filo"])
         .code(2)
         .says("fifo, lifo, multi or single");
@@ -85,7 +93,10 @@ fn an_argument_that_is_no_text_is_refused() {
         .arg(value)
         .output()
         .unwrap();
-    Ran::of(output).code(2).says("UTF-8");
+    Ran::of(output)
+        .code(2)
+        .says("not UTF-8 text: `caf\u{fffd}`")
+        .says("--file");
 }
 
 #[test]

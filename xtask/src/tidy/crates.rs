@@ -9,12 +9,13 @@ use super::Report;
 use crate::workspace::{Metadata, Package, Root};
 
 /// The code map of ARCHITECTURE.md from the ground up: a crate uses only crates before it.
-const CODE_MAP: [&str; 16] = [
+const CODE_MAP: [&str; 17] = [
     "cpe-tuple",
     "cpe-consensus",
     "cpe-membership",
     "cpe-space",
     "cpe-actors",
+    "cpe-actors-peers",
     "cpe-mesh",
     "cpe-storage",
     "cpe-network",

@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod ask;
+mod links;
 mod mailbox;
+mod pools;
+mod siblings;
+mod stash;
 mod supervision;
 mod system;
 mod timers;
+mod topics;
 mod tree;
 mod watching;
 
@@ -49,6 +54,8 @@ enum Do {
     Kids(Vec<(&'static str, Supervision)>),
     Watch(Address<Self, i64>),
     Unwatch(Address<Self, i64>),
+    Link(Address<Self, i64>),
+    Unlink(Address<Self, i64>),
     After(Duration, &'static str),
     Every(Duration, &'static str),
     Later(Duration, ReplyTo<u8>),
@@ -98,6 +105,8 @@ impl Actor for Puppet {
             }
             Do::Watch(other) => ctx.watch(&other)?,
             Do::Unwatch(other) => ctx.unwatch(&other),
+            Do::Link(other) => ctx.link(&other)?,
+            Do::Unlink(other) => ctx.unlink(&other),
             Do::After(delay, text) => {
                 let _ = ctx.tell_after(delay, Do::Note(text))?;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::replica::{Config, Id, State};
+use super::replica::{Config, Id, State};
 
 #[derive(Debug, Default)]
 pub(crate) struct Checks {

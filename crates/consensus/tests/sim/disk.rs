@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use cpe_consensus::{Hard, Mark, Message};
 
-use crate::replica::{Id, Proposal, State};
-use crate::rng::Rng;
+use super::replica::{Id, Proposal, State};
+use super::rng::Rng;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Write {

@@ -71,7 +71,7 @@ impl State {
     /// True when the entry had an effect.
     pub(crate) fn apply(&mut self, entry: &Proposal) -> bool {
         self.index += 1;
-        self.hash = crate::rng::mix(self.hash.rotate_left(7) ^ entry.uid);
+        self.hash = super::rng::mix(self.hash.rotate_left(7) ^ entry.uid);
         match &entry.command {
             Command::Noop => false,
             Command::Put { origin, n } => {

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use cpe_consensus::{Heartbeat, Held, Message, Output, Refused, Seat};
 
-use crate::checks::Checks;
-use crate::disk::{Disk, Item, Write};
-use crate::replica::{Command, Config, Id, Proposal, State};
-use crate::rng::{Rng, mix};
+use super::checks::Checks;
+use super::disk::{Disk, Item, Write};
+use super::replica::{Command, Config, Id, Proposal, State};
+use super::rng::{Rng, mix};
 
 pub(crate) const NODES: Id = 7;
 

@@ -3,10 +3,12 @@
 //! Each request carries a number of the asking node's; the answer carries it back. New variants
 //! and fields go to the end (see [`cpe_tuple::codec`]).
 
-use cpe_actors::AskError;
+use cpe_actors::{ActorInfo, AskError, DeadLetter};
 use cpe_tuple::Value;
 use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
+
+use super::inspect::Inspection;
 
 /// Bytes of a frame: what the message lane carries.
 pub(crate) const FRAME_BYTES_MAX: usize = cpe_network::Lane::Message.limits().message_bytes;
@@ -46,6 +48,8 @@ pub(crate) enum Envelope {
     },
     /// What a request came to.
     Answer { id: u64, answer: Answer },
+    /// Say what runs there.
+    Inspect { id: u64, what: Inspection },
 }
 
 /// What a request came to.
@@ -67,6 +71,13 @@ pub(crate) enum Answer {
     Asked(AskError),
     /// Not stopped in time.
     NotStopped(String),
+    /// Living actors, parents before their children, and how many there are.
+    Actors { actors: Vec<ActorInfo>, total: u64 },
+    /// Dead letters, the newest first, and how many there were.
+    DeadLetters {
+        letters: Vec<DeadLetter>,
+        total: u64,
+    },
 }
 
 /// Why an actor was not started.
@@ -97,6 +108,35 @@ mod tests {
     use cpe_actors::ExitReason;
 
     use super::*;
+
+    /// What a real runtime says of an actor that lives and one that failed.
+    fn inspected() -> [Answer; 2] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let (actors, letters) = runtime.block_on(async {
+            let system = cpe_actors::System::default();
+            let kinds = cpe_actors::KindRegistry::with_builtin();
+            let options = || cpe_actors::Options::default().name("n");
+            let actor = kinds
+                .spawn(&system, "counter", options(), Value::Null)
+                .unwrap();
+            actor.tell(Value::from("get")).await.unwrap();
+            actor.stop();
+            cpe_actors::AsActor::as_actor(&actor).ended().await;
+            kinds
+                .spawn(&system, "counter", options(), Value::Null)
+                .unwrap();
+            (system.list(), system.dead_letters())
+        });
+        assert_eq!((actors.len(), letters.len()), (1, 1));
+        let total = 17;
+        [
+            Answer::Actors { actors, total },
+            Answer::DeadLetters { letters, total },
+        ]
+    }
 
     /// One answer of every variant, and every variant of what they carry.
     fn answers() -> Vec<Answer> {
@@ -146,6 +186,7 @@ mod tests {
             Answer::NotStopped(reason),
         ];
         answers.extend(asked.map(Answer::Asked));
+        answers.extend(inspected());
         answers
     }
 
@@ -182,6 +223,9 @@ mod tests {
                 within_ms,
             },
         ];
+        for what in [Inspection::Actors, Inspection::DeadLetters] {
+            all.push(Envelope::Inspect { id, what });
+        }
         all.extend(
             answers()
                 .into_iter()
@@ -199,6 +243,7 @@ mod tests {
             Envelope::Spawn { .. } => return vec![('e', 2)],
             Envelope::Stop { .. } => return vec![('e', 3)],
             Envelope::Answer { answer, .. } => answer,
+            Envelope::Inspect { .. } => return vec![('e', 5)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -216,6 +261,8 @@ mod tests {
             Answer::Busy => 5,
             Answer::Asked(_) => 6,
             Answer::NotStopped(_) => 7,
+            Answer::Actors { .. } => 8,
+            Answer::DeadLetters { .. } => 9,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -224,8 +271,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 5)
-            .chain(numbers('a', 8))
+        let wanted = numbers('e', 6)
+            .chain(numbers('a', 10))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

@@ -27,6 +27,17 @@ pub enum ActorsError {
         /// What was looked for, and what there is.
         why: String,
     },
+    /// No member is meant by this, or it is not alive.
+    #[error("no such node: {0}")]
+    UnknownNode(String),
+    /// A message or an answer has not the form of its type.
+    #[error("actor `{actor}`: a message or answer of another type: {reason}")]
+    NotTyped {
+        /// The actor.
+        actor: String,
+        /// What does not go together.
+        reason: String,
+    },
     /// The actor could not be started.
     #[error("actor `{actor}` cannot start on node {node}: {reason}")]
     NotStarted {

@@ -24,16 +24,16 @@ pub(crate) fn choose(
     require: &BTreeMap<String, String>,
 ) -> Result<Member, ActorsError> {
     match node {
-        Some(node) => named(peers, actor, node),
+        Some(node) => named(peers, node).map_err(|why| ActorsError::NoSuchNode {
+            actor: actor.to_owned(),
+            why,
+        }),
         None => placed(peers, actor, kind, require),
     }
 }
 
-fn named(peers: &[PeerInfo], actor: &str, node: &str) -> Result<Member, ActorsError> {
-    let no = |why: String| ActorsError::NoSuchNode {
-        actor: actor.to_owned(),
-        why,
-    };
+/// The live node that is meant, or why there is none.
+pub(super) fn named(peers: &[PeerInfo], node: &str) -> Result<Member, String> {
     let is_meant = |peer: &&PeerInfo| {
         peer.name == node || peer.peer == node || node.parse::<NodeId>() == Ok(peer.node)
     };
@@ -41,22 +41,22 @@ fn named(peers: &[PeerInfo], actor: &str, node: &str) -> Result<Member, ActorsEr
     let alive: Vec<_> = meant.iter().filter(|peer| is_alive(peer)).collect();
     match (alive.as_slice(), meant.first()) {
         ([one], _) => Ok(member(one)),
-        ([], Some(gone)) => Err(no(format!("`{node}` is {}", gone.state))),
+        ([], Some(gone)) => Err(format!("`{node}` is {}", gone.state)),
         ([], None) => {
             let known: Vec<_> = peers
                 .iter()
                 .take(8)
                 .map(|peer| peer.name.as_str())
                 .collect();
-            Err(no(format!(
+            Err(format!(
                 "none has the name, node id or peer id `{node}`; there are {}",
                 known.join(", ")
-            )))
+            ))
         }
-        _ => Err(no(format!(
+        _ => Err(format!(
             "{} nodes are called `{node}`; give a node id",
             alive.len()
-        ))),
+        )),
     }
 }
 
@@ -93,7 +93,7 @@ fn placed(
     })
 }
 
-fn is_alive(peer: &PeerInfo) -> bool {
+pub(super) fn is_alive(peer: &PeerInfo) -> bool {
     peer.state == "alive" || peer.state == "suspect"
 }
 

@@ -130,7 +130,8 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Tell { id, .. }
         | Envelope::Ask { id, .. }
         | Envelope::Spawn { id, .. }
-        | Envelope::Stop { id, .. } => *id,
+        | Envelope::Stop { id, .. }
+        | Envelope::Inspect { id, .. } => *id,
     };
     if let Envelope::Answer { answer, .. } = envelope {
         return deliver(inner, from, id, answer);
@@ -203,6 +204,10 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             answer_later(inner, from, id, permit, async move {
                 host::stop(&host, &name, token, until).await
             });
+        }
+        Envelope::Inspect { what, .. } => {
+            let answer = inner.look(what);
+            reply(inner, from, id, answer, permit);
         }
         Envelope::Answer { .. } => {}
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe::{ActorError, ActorsError, DynActor, DynContext, KindStart, SpawnOptions, Value};
+use cpe::{
+    ActorError, ActorsError, Address, DynActor, DynContext, KindStart, SpawnOptions,
+    SubscriptionEnd, Value,
+};
 use futures::future::BoxFuture;
 
 use crate::harness::{Ground, LONG, all_linked, join};
@@ -245,4 +248,120 @@ async fn an_actor_that_ends_frees_its_name_and_shutdown_frees_all() {
         .unwrap();
     assert_eq!(a.actors().ask("y", add(0), LONG).await, Ok(Value::from(7)));
     assert_eq!(a.actors().list().await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_is_looked_at_from_any_node() {
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let spawn = a.actors();
+    spawn
+        .spawn("counter", "n", Value::Null, on("b"))
+        .await
+        .unwrap();
+    b.actors().ask("n", add(1), LONG).await.unwrap();
+    b.actors().tell("n", add(i64::MAX)).await.unwrap();
+    b.actors().ask("n", Value::from("get"), LONG).await.unwrap();
+    for node in [&a, &b, &c] {
+        let trees = node.actors().tree(None, LONG).await.unwrap();
+        assert_eq!(trees.len(), 3);
+        for tree in trees {
+            let found = tree.found.unwrap();
+            let handled: Vec<_> = found.items.iter().map(|it| it.info.handled).collect();
+            let wanted: &[u64] = if tree.name == "b" { &[2] } else { &[] };
+            assert_eq!(
+                (tree.name.as_str(), handled.as_slice()),
+                (&*tree.name, wanted)
+            );
+            assert_eq!(found.total, wanted.len() as u64);
+        }
+        let letters = node.actors().dead_letters(Some("b"), LONG).await.unwrap();
+        let found = letters[0].found.as_ref().unwrap();
+        assert_eq!((letters.len(), found.total), (1, 1));
+        assert_eq!(found.items[0].actor, "n");
+        let nowhere = node.actors().tree(Some("nowhere"), LONG).await;
+        assert!(
+            matches!(nowhere, Err(ActorsError::UnknownNode(_))),
+            "{nowhere:?}"
+        );
+    }
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Count {
+    Add(i64),
+    Get,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_typed_address_travels_and_works_from_anywhere() {
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let visits = Address::<Count, i64>::new("visits");
+    a.actors()
+        .spawn("counter", visits.name(), Value::Null, on("a"))
+        .await
+        .unwrap();
+    assert_eq!(visits.ask(&b.actors(), &Count::Add(3), LONG).await, Ok(3));
+    // As part of a tuple, and out of it on another node.
+    let text = serde_json::to_string(&visits).unwrap();
+    a.space().store("w", "to", Value::from(text)).await.unwrap();
+    let found = c.space().fetch("w", "to", LONG).await.unwrap();
+    let again: Address<Count, i64> = serde_json::from_str(found.as_str().unwrap()).unwrap();
+    assert_eq!(again, visits);
+    again.tell(&c.actors(), &Count::Add(4)).await.unwrap();
+    assert_eq!(again.ask(&c.actors(), &Count::Get, LONG).await, Ok(7));
+    let wrong = Address::<String, String>::new("visits");
+    let refused = wrong.tell(&c.actors(), &"reset".to_owned()).await;
+    assert!(
+        matches!(refused, Err(ActorsError::Refused { .. })),
+        "{refused:?}"
+    );
+    let wrong = Address::<Count, String>::new("visits");
+    let other = wrong.ask(&c.actors(), &Count::Get, LONG).await;
+    assert!(
+        matches!(other, Err(ActorsError::NotTyped { .. })),
+        "{other:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_ends_with_its_actor_or_its_node() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let system = node.actors().system().clone();
+    let kinds = cpe::local::KindRegistry::with_builtin();
+    let options = || cpe::local::Options::default().name("e");
+    let template = || cpe::json::parse_template(r#"["job", {"?":"any"}]"#).unwrap();
+    kinds
+        .spawn(&system, "echo", options(), Value::Null)
+        .unwrap();
+    let echo = system.find::<Value, Option<Value>>("e").unwrap();
+    let wrap = |tuple: cpe::Tuple| tuple.fields()[1].clone();
+    let space = node.space();
+    space.store("w", "job", Value::from(1)).await.unwrap();
+    let mut first = space.subscribe("w", template(), &echo, wrap).await.unwrap();
+    space.store("w", "job", Value::from(2)).await.unwrap();
+    while echo.info().handled < 2 {
+        tokio::task::yield_now().await;
+    }
+    echo.stop();
+    assert_eq!(first.ended().await, SubscriptionEnd::ActorEnded);
+    assert_eq!(first.ended().await, SubscriptionEnd::ActorEnded);
+    kinds
+        .spawn(&system, "echo", options(), Value::Null)
+        .unwrap();
+    let echo = system.find::<Value, Option<Value>>("e").unwrap();
+    let mut second = space.subscribe("w", template(), &echo, wrap).await.unwrap();
+    node.kill().await;
+    let end = second.ended().await;
+    // Whichever of the two the node takes down first.
+    assert!(
+        matches!(
+            end,
+            SubscriptionEnd::ActorEnded | SubscriptionEnd::NodeStopped
+        ),
+        "{end:?}"
+    );
 }

@@ -13,6 +13,9 @@ mod leases;
 mod one_node;
 mod three_nodes;
 
+#[path = "../../examples/chat.rs"]
+#[expect(dead_code, reason = "its `main`")]
+mod chat;
 #[path = "../../examples/own_kinds.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod own_kinds;
@@ -21,4 +24,18 @@ mod own_kinds;
 async fn the_example_runs() {
     let answer = own_kinds::run().await.unwrap();
     assert_eq!(answer, "ahoy Ada, from node here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_reaches_the_listeners_of_its_room_on_every_node() {
+    assert_eq!(
+        chat::run().await.unwrap(),
+        [
+            "ann in tea, ann: anyone there?",
+            "ann in tea, bob: on my way",
+            "bob in code, ann: it builds",
+            "bob in tea, ann: anyone there?",
+            "bob in tea, bob: on my way",
+        ]
+    );
 }

@@ -65,13 +65,13 @@ fn bad_csv_is_refused_with_line_and_column() {
     check(b"a,,c\n1,2,3\n", "column 2 of the CSV header has no name");
     check(
         b"a,b\n1,2\n1,\n1,two\n",
-        "line 4, column \"b\": \"two\" is text, but line 2 has a number; correct the cell, or name \
-         the column as text",
+        "line 4, column \"b\": \"two\" is text, but line 2 has a number; correct the cell, or take \
+         the column as text (`--text`)",
     );
     check(
         b"a,b\n1,two\n1,2\n",
-        "line 3, column \"b\": \"2\" is a number, but line 2 has text; correct the cell, or name \
-         the column as text",
+        "line 3, column \"b\": \"2\" is a number, but line 2 has text; correct the cell, or take \
+         the column as text (`--text`)",
     );
     check(
         b"a\n1e999\n",

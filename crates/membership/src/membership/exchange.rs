@@ -73,16 +73,53 @@ impl Membership {
     }
 
     pub(super) fn offer_cards(&mut self) {
-        let active: Vec<NodeId> = self.swim.iter_members().map(|m| m.id().node).collect();
-        if active.is_empty() {
+        let active = self.swim.num_members();
+        if active == 0 {
             // Nobody to tell: the next one to come up sets this off again.
             return;
         }
         let frame = wire::digest_frame(&self.cards.take_hot());
-        for to in self.pick(&active, self.config.gossip_fanout) {
+        let fanout = self.config.gossip_fanout.min(active);
+        let chosen = index::sample(&mut self.rng, active, fanout);
+        let nth = |at| self.swim.iter_members().nth(at).map(|m| m.id().node);
+        let chosen: Vec<NodeId> = chosen.into_iter().filter_map(nth).collect();
+        for to in chosen {
             self.send(to, frame.clone());
         }
         self.wake_for_cards();
+    }
+
+    pub(super) fn has_card(&self, node: NodeId, inc: Incarnation) -> bool {
+        self.cards.get(node).is_some_and(|card| card.inc == inc)
+    }
+
+    pub(super) fn wake_for_missing(&mut self) {
+        if !self.timers.is_set_for_missing() {
+            self.timers
+                .set(self.now.saturating_add(CARD_RETRY), Due::Missing);
+        }
+    }
+
+    /// Asks others for the cards of members whose own did not come. Offers are passed on a few
+    /// times only, and without its card a member has no address: it could never be asked itself.
+    pub(super) fn ask_for_cards(&mut self) {
+        let is_missing = |(node, inc): &(&NodeId, &Incarnation)| !self.has_card(**node, **inc);
+        let (missing, known): (Vec<_>, Vec<_>) = self.told.iter().partition(is_missing);
+        if missing.is_empty() {
+            return;
+        }
+        let missing: Vec<NodeId> = missing.into_iter().map(|(node, _)| *node).collect();
+        let known: Vec<NodeId> = known.into_iter().map(|(node, _)| *node).collect();
+        // Another choice each time: who is asked may not have them all, and answers some.
+        let wanted = self.pick(&missing, PUSHES_MAX);
+        for to in self.pick(&known, self.config.gossip_fanout) {
+            self.send(to, wire::want_frame(&wanted));
+        }
+        // It may have a link to us that we do not know of.
+        for to in self.pick(&missing, self.config.gossip_fanout) {
+            self.send(to, wire::want_frame(&[to]));
+        }
+        self.wake_for_missing();
     }
 
     pub(super) fn offer_all(&mut self, to: NodeId) {

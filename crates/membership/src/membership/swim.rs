@@ -196,9 +196,11 @@ impl Membership {
             self.told.insert(node, inc);
             self.joins.remove(&node);
             self.events.push_back(Output::Up(Member { node, inc }));
-            let has_card = self.cards.get(node).is_some_and(|card| card.inc == inc);
-            if !has_card && self.told.len() <= DIRECT_WANTS_MAX {
-                self.send(node, wire::want_frame(&[node]));
+            if !self.has_card(node, inc) {
+                if self.told.len() <= DIRECT_WANTS_MAX {
+                    self.send(node, wire::want_frame(&[node]));
+                }
+                self.wake_for_missing();
             }
             self.wake_for_cards();
         }

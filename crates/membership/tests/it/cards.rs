@@ -95,3 +95,23 @@ fn seventy_nodes_hold_every_card_within_twenty_seconds() {
         assert_eq!(complete.count(), 70, "as node {n} sees it");
     }
 }
+
+/// Whoever has no address of a member cannot ask the member itself: node 2 has a link to node 1
+/// alone, and all that node 1 offered was lost.
+#[test]
+fn a_card_whose_offers_were_lost_is_asked_for() {
+    let mut net = Net {
+        lose_offers: true,
+        ..Net::default()
+    };
+    net.split(&[2], &[3, 4]);
+    for n in 1..=4 {
+        net.start(n, 1, n);
+        net.announce(n, 1);
+    }
+    net.run(8 * SECOND);
+    for (n, of) in [(2, 3), (2, 4), (3, 2), (4, 2)] {
+        let node = &net.nodes[&id(n)];
+        assert!(node.card(id(of)).is_some(), "node {n} has no card of {of}");
+    }
+}

@@ -13,6 +13,9 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// One way. Longer than a LAN's, so that order and loss matter.
 const LATENCY: Duration = Duration::from_millis(2);
 
+/// The first byte of a frame that offers cards.
+const OFFER: u8 = 2;
+
 type Packet = (NodeId, NodeId, Vec<u8>);
 
 #[derive(Default)]
@@ -29,6 +32,8 @@ pub(crate) struct Net {
     pub(crate) config: MembershipConfig,
     /// Every n-th packet is lost; 0 loses none.
     pub(crate) lose_every: u64,
+    /// Offers of cards are lost, all of them.
+    pub(crate) lose_offers: bool,
     /// All packets sent so far, when kept.
     pub(crate) trace: Option<Vec<(Duration, Packet)>>,
     pub(crate) flight: BTreeMap<(Duration, u64), Packet>,
@@ -177,6 +182,7 @@ impl Net {
             trace.push((self.now, (from, to, bytes.clone())));
         }
         let lost = self.lose_every > 0 && self.seq.is_multiple_of(self.lose_every);
+        let lost = lost || (self.lose_offers && bytes.first() == Some(&OFFER));
         if !lost && !self.cuts.contains(&(from, to)) {
             self.flight
                 .insert((self.now + LATENCY, self.seq), (from, to, bytes));

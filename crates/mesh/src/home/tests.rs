@@ -24,6 +24,12 @@ struct Leader {
 
 impl Leader {
     fn new() -> Self {
+        #[cfg(feature = "mutants")]
+        crate::without(
+            std::env::var("CPE_WITHOUT")
+                .ok()
+                .and_then(|name| crate::Mutant::named(&name)),
+        );
         let config = Config {
             epoch: 1,
             members: vec![member()],
@@ -142,4 +148,21 @@ fn a_parked_take_that_its_former_leader_had_decided_waits_no_longer() {
     assert_eq!(leader.take(1), Asked::Parked);
     leader.decide(&take(1));
     assert_eq!(leader.home.waiting(), 0);
+}
+
+/// Without rule R17 it would wait for its client to ask again, behind the others.
+#[test]
+fn a_waiting_take_that_missed_is_parked_again_before_those_that_came_later() {
+    let mut leader = Leader::new();
+    let store = leader.store();
+    leader.decide(&store);
+    assert_eq!(leader.take(1), Asked::Proposed);
+    assert_eq!(leader.take(2), Asked::Parked);
+    // One that nobody here has counted is decided first.
+    leader.decide(&take(3));
+    assert_eq!(leader.decide(&take(1)), Applied::Missed(op(1)));
+    assert_eq!(leader.home.waiting(), 2);
+    let store = leader.store();
+    leader.decide(&store);
+    assert!(leader.home.is_asked(op(1)) && !leader.home.is_asked(op(2)));
 }

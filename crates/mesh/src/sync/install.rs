@@ -1,7 +1,9 @@
 //! A fetched state becomes the replica's, and states become snapshots on disk.
 
 use cpe_space::{ShardId, Sm};
+use cpe_tuple::Tuple;
 
+use crate::RequestId;
 use crate::boot;
 use crate::peer::Peer;
 use crate::persist::Table;
@@ -29,23 +31,18 @@ impl Peer {
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
-        let tuples: Vec<_> = self
+        let found: Vec<(RequestId, Tuple)> = self
             .readers
-            .keys()
-            .filter_map(|(workspace, variable)| {
-                let variable = variable.as_ref()?;
-                let found = slot.shard.sm().variable(workspace, variable)?;
-                Some((
-                    workspace.clone(),
-                    found.tuples().map(|(_, t)| t.clone()).collect(),
-                ))
+            .iter()
+            .flat_map(|((workspace, _), waiting)| waiting.iter().map(move |id| (workspace, id)))
+            .filter_map(|(workspace, id)| Some((workspace, id, self.requests.get(id)?.template()?)))
+            .flat_map(|(workspace, id, template)| {
+                let matches = slot.shard.sm().matches(workspace, template);
+                matches.map(|(_, tuple)| (*id, tuple.clone()))
             })
             .collect();
-        for (workspace, found) in tuples {
-            let found: Vec<cpe_tuple::Tuple> = found;
-            for tuple in found {
-                self.wake_readers(&workspace, &tuple);
-            }
+        for (request, tuple) in found {
+            self.wake(request, &tuple);
         }
     }
 

@@ -193,6 +193,9 @@ impl Peer {
         index: u64,
         parts: Vec<Part>,
     ) {
+        if self.leads(shard, 0) {
+            return;
+        }
         let Some(slot) = self.slots.get_mut(usize::from(shard.0)) else {
             return;
         };
@@ -200,7 +203,7 @@ impl Peer {
         let Some(pull) = slot.pull.as_mut() else {
             return;
         };
-        if slot.home.is_some() || index <= own || index > MAX_INDEX || !pull.begun {
+        if index <= own || index > MAX_INDEX || !pull.begun {
             return;
         }
         let mut any = false;

@@ -99,11 +99,10 @@ impl Peer {
         if from > MAX_INDEX || version.index > MAX_INDEX {
             return self.malformed(source, "a feed beyond all indices".to_owned());
         }
-        let Some(slot) = self.slot(shard) else { return };
-        // A leader is ahead of all feeds, or will step down and ask.
-        if slot.home.is_some() {
+        if self.leads(shard, version.epoch) {
             return;
         }
+        let Some(slot) = self.slot(shard) else { return };
         let first = slot.shard.version().index + 1;
         let mut applied: Vec<(u64, Entry, Applied)> = Vec::new();
         let result = slot.shard.feed(from, entries, |index, entry, what| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cpe_membership::NodeId;
 use cpe_mesh::{Ack, Command, Failure, Input, Part, Reply, RequestId, Want};
-use cpe_tuple::{Field, Kind, Template, Value};
+use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
 use crate::{Net, SECOND, pair};
 
@@ -151,6 +151,74 @@ fn a_store_while_the_home_is_away_is_pending_readable_and_admitted_once() {
     assert_eq!(net.reply(second), Some(&Reply::Tuple(None)));
 }
 
+/// A tuple of the variable `v` with so many bytes.
+fn large(n: i64, bytes: usize) -> Tuple {
+    let bytes = Value::Bytes(vec![7; bytes]);
+    Tuple::new(vec![Value::from("v"), Value::from(n), bytes]).unwrap()
+}
+
+/// What node `n` shows of those tuples at once.
+fn shows(net: &mut Net, n: u64, number: i64) -> bool {
+    let fields = vec![
+        Field::Actual(Value::from("v")),
+        Field::Actual(Value::from(number)),
+        Field::Any,
+    ];
+    let read = net.ask(
+        n,
+        Command::Read {
+            workspace: "w".to_owned(),
+            template: Template::new(fields).unwrap(),
+            wait: false,
+            fresh: false,
+            deadline: SECOND,
+        },
+    );
+    matches!(net.reply(read), Some(Reply::Tuple(Some(_))))
+}
+
+fn out_large(net: &mut Net, n: u64, number: i64, bytes: usize) {
+    let command = Command::Out {
+        workspace: "w".to_owned(),
+        tuple: large(number, bytes),
+        ack: Ack::Home,
+        deadline: SECOND,
+    };
+    net.ask(n, command);
+}
+
+#[test]
+fn a_long_backlog_is_shown_piece_by_piece_before_it_is_admitted() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    net.kill(1);
+    // One that no frame of gossip can hold must not hide those behind it.
+    out_large(&mut net, 2, 0, 60_000);
+    for number in 1..=6 {
+        out_large(&mut net, 2, number, 20_000);
+    }
+    net.pass(60 * SECOND);
+    for number in 1..=6 {
+        assert!(shows(&mut net, 3, number), "{number}");
+    }
+    assert!(!shows(&mut net, 3, 0), "too large to be shown");
+    net.start(1);
+    net.link_all();
+    net.pass(10 * SECOND);
+    assert!(shows(&mut net, 3, 0), "admitted, and then it is everywhere");
+}
+
+#[test]
+fn an_entry_too_large_for_gossip_reaches_every_replica() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    out_large(&mut net, 2, 1, 200_000);
+    net.pass(SECOND);
+    for n in 1..=3 {
+        assert!(shows(&mut net, n, 1), "{n}");
+    }
+}
+
 #[test]
 fn a_store_acknowledged_locally_survives_a_restart_of_its_node() {
     let mut net = Net::of(2, true);
@@ -231,10 +299,22 @@ fn a_node_that_joins_late_is_brought_up_by_snapshot() {
     }
     net.out(1, "v", 9_999);
     net.start(3);
+    // Whoever waits there already gets it too, though the template names no variable.
+    let waits = net.ask(
+        3,
+        Command::Read {
+            workspace: "w".to_owned(),
+            template: Template::new(vec![Field::Any, Field::Any]).unwrap(),
+            wait: true,
+            fresh: false,
+            deadline: 20 * SECOND,
+        },
+    );
     net.link_all();
     net.pass(10 * SECOND);
     let read = net.read(3, "v");
     assert_eq!(tuple(&net, read), Some(9_999));
+    assert_eq!(tuple(&net, waits), Some(9_999));
     let status = net.ask(3, Command::Status);
     let installed = match net.reply(status) {
         Some(Reply::Status(status)) => status.counters.get("snapshots_installed").copied(),
@@ -363,6 +443,74 @@ fn commands_before_the_mesh_is_known_wait_for_it() {
         net.reply(never),
         Some(Reply::Failed(Failure::Unavailable { .. }))
     ));
+}
+
+#[test]
+fn a_node_that_has_not_joined_says_so_to_who_does_not_wait() {
+    let mut net = Net::of(1, true);
+    net.start(2);
+    let read = net.read(2, "v");
+    let list = net.ask(2, Command::List { workspace: None });
+    net.pass(3 * SECOND);
+    for request in [read, list] {
+        let reply = net.reply(request);
+        let said = matches!(reply, Some(Reply::Failed(Failure::Unavailable { .. })));
+        assert!(said, "{reply:?}");
+    }
+}
+
+/// A read that waits and counts only what the home has.
+fn wait_fresh(net: &mut Net, n: u64, variable: Option<&str>) -> RequestId {
+    let template = match variable {
+        Some(variable) => Template::named(variable).unwrap(),
+        None => Template::new(vec![Field::Any, Field::Any]).unwrap(),
+    };
+    let (workspace, deadline) = ("w".to_owned(), 10 * SECOND);
+    let (wait, fresh) = (true, true);
+    net.ask(
+        n,
+        Command::Read {
+            workspace,
+            template,
+            wait,
+            fresh,
+            deadline,
+        },
+    )
+}
+
+#[test]
+fn a_fresh_find_that_waits_never_shows_what_is_gone() {
+    for variable in [Some("v"), None] {
+        let mut net = Net::of(2, true);
+        let waits = wait_fresh(&mut net, 2, variable);
+        net.pass(SECOND);
+        // The feed brings both at once, when the tuple is long taken.
+        net.out(1, "v", 1);
+        let taken = net.take(1, "v", false);
+        assert_eq!(tuple(&net, taken), Some(1));
+        net.pass(SECOND);
+        assert_eq!(net.reply(waits), None);
+        net.out(1, "v", 2);
+        net.pass(SECOND);
+        assert_eq!(tuple(&net, waits), Some(2));
+    }
+}
+
+#[test]
+fn a_fresh_find_that_waits_in_vain_says_so_or_why() {
+    let mut net = Net::of(2, true);
+    let in_vain = wait_fresh(&mut net, 2, Some("v"));
+    net.pass(11 * SECOND);
+    let reply = net.reply(in_vain);
+    let said = matches!(reply, Some(Reply::Failed(Failure::TimedOut(_))));
+    assert!(said, "{reply:?}");
+    net.kill(1);
+    let cut_off = wait_fresh(&mut net, 2, Some("v"));
+    net.pass(11 * SECOND);
+    let reply = net.reply(cut_off);
+    let said = matches!(reply, Some(Reply::Failed(Failure::Unavailable { .. })));
+    assert!(said, "{reply:?}");
 }
 
 #[test]

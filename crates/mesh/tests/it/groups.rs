@@ -195,6 +195,89 @@ fn a_drained_member_leaves_every_group() {
     assert_eq!(value(&net, taken), Some(1));
 }
 
+/// It hears one member's heartbeats and nothing else, as on a link that works one way; meanwhile
+/// the group is led by another, and ends. What it last heard of that member must not count for
+/// ever.
+#[test]
+fn a_leader_that_missed_the_end_of_its_epoch_steps_down_and_learns() {
+    let variables = ["a", "b", "c", "d", "e", "f"];
+    let mut net = grown();
+    for variable in variables {
+        net.out(1, variable, 0);
+    }
+    net.pass(SECOND);
+    let deaf = leader_of(&mut net, "a");
+    let others: Vec<u64> = (1..=3).filter(|n| *n != deaf).collect();
+    let (next, between) = (others[0], others[1]);
+    net.wire = Some(Box::new(move |from, to, bytes| {
+        let heartbeats = matches!(
+            Message::decode(&bytes),
+            Ok(Message::HbReq { .. } | Message::HbRep { .. } | Message::Swim(_))
+        );
+        let cut = (from, to) == (deaf, next) || (from, to) == (next, deaf);
+        let lost = cut || ((from, to) == (between, deaf) && !heartbeats);
+        (!lost).then_some(bytes)
+    }));
+    net.pass(3 * SECOND);
+    let deadline = Duration::from_secs(5);
+    net.ask(next, Command::Drain { deadline });
+    net.pass(deadline);
+    net.kill(next);
+    net.wire = None;
+    net.pass(Duration::from_secs(4));
+    for variable in variables {
+        for n in [deaf, between] {
+            let stored = net.out(n, variable, 1);
+            let taken = net.take(n, variable, false);
+            net.pass(Duration::from_millis(900));
+            let (stored, taken) = (net.reply(stored), net.reply(taken));
+            assert!(
+                matches!(stored, Some(Reply::Stored { .. })),
+                "{variable} through {n}: {stored:?}"
+            );
+            assert!(
+                matches!(taken, Some(Reply::Tuple(Some(_)))),
+                "{variable} through {n}: {taken:?}"
+            );
+        }
+    }
+    let (a, b) = (shards(&mut net, deaf), shards(&mut net, between));
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!((a.epoch, &a.members), (b.epoch, &b.members));
+    }
+}
+
+/// Two members leave at once when the third has just died: with two nodes left the next group is of
+/// one, and that must not be the dead one.
+#[test]
+fn a_group_whose_other_members_leave_does_not_end_as_the_silent_one() {
+    let mut net = Net::of(5, true);
+    net.out(1, "a", 1);
+    net.pass(Duration::from_secs(6));
+    let all = shards(&mut net, 1);
+    let leader = leader_of(&mut net, "a");
+    let info = all.iter().find(|info| info.leader == Some(NodeId(leader)));
+    let members: Vec<u64> = info.unwrap().members.iter().map(|m| m.node.0).collect();
+    let silent = *members.iter().find(|n| **n != leader).unwrap();
+    net.kill(silent);
+    let deadline = Duration::from_secs(5);
+    let leaving: Vec<u64> = members.into_iter().filter(|n| *n != silent).collect();
+    for n in &leaving {
+        net.ask(*n, Command::Drain { deadline });
+    }
+    net.pass(deadline);
+    for n in &leaving {
+        net.kill(*n);
+    }
+    net.pass(Duration::from_secs(3));
+    let left: Vec<u64> = net.peers.keys().map(|node| node.0).collect();
+    assert_eq!(left.len(), 2);
+    for info in shards(&mut net, left[0]) {
+        let there = |member: &cpe_membership::Member| left.contains(&member.node.0);
+        assert!(info.members.iter().any(there), "{info:?}");
+    }
+}
+
 #[test]
 fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
     let mut net = Net::of(4, true);
@@ -239,4 +322,26 @@ fn an_idle_mesh_whose_groups_have_moved_is_quiet() {
     // membership and digests.
     let quiet = sent(&mut net) - before;
     assert!(quiet < 4_000, "{quiet} messages");
+}
+
+/// Rule R11: the seal is published by gossip too, but that may be lost, and takes its time.
+#[test]
+fn a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped() {
+    let mut net = Net::of(0, true);
+    for n in 1..=2 {
+        net.start_with(n, |config| {
+            config.group_size = 1;
+            config.feed_interval = Duration::from_secs(60);
+            config.digest_interval = Duration::from_secs(60);
+        });
+    }
+    net.link_all();
+    net.pass(Duration::from_secs(5));
+    let deadline = Duration::from_secs(10);
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(Duration::from_secs(5));
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    for info in shards(&mut net, 2) {
+        assert_eq!(info.leader, Some(NodeId(2)), "{info:?}");
+    }
 }

@@ -31,6 +31,13 @@ fn member(n: u64) -> Member {
     }
 }
 
+/// The guard that `CPE_WITHOUT` names: a test that shows what it is for must fail then, and
+/// `cargo xtask mutants` looks that it does.
+#[cfg(feature = "mutants")]
+fn left_out() -> Option<cpe_mesh::Mutant> {
+    cpe_mesh::Mutant::named(&std::env::var("CPE_WITHOUT").ok()?)
+}
+
 /// Sees each message on its way: who sends it, to whom, and what; gives back what arrives.
 type Wire = Box<dyn FnMut(u64, u64, Vec<u8>) -> Option<Vec<u8>>>;
 
@@ -74,6 +81,8 @@ impl Net {
     }
 
     fn start_with(&mut self, n: u64, set: impl FnOnce(&mut PeerConfig)) {
+        #[cfg(feature = "mutants")]
+        cpe_mesh::without(left_out());
         let mut config = PeerConfig::new(NodeCard::new(member(n), format!("n{n}")));
         config.durable = self.durable;
         config.log_entries_max = 32;

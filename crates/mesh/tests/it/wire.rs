@@ -621,7 +621,7 @@ fn all() -> Vec<Message> {
         round: 1,
         since: 0,
         version: u64::MAX,
-        groups: vec![(shard, 2, heartbeat)],
+        groups: vec![(shard, 2, Some(heartbeat)), (shard, 3, None)],
     });
     all.push(Message::Survey {
         query: 1,

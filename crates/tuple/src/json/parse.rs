@@ -54,10 +54,16 @@ pub fn parse_cli_value(text: &str) -> Result<Value, JsonError> {
 }
 
 fn parse(text: &str) -> Result<Json, JsonError> {
-    let json = serde_json::from_str(text).map_err(|error| JsonError::Syntax {
-        line: error.line(),
-        column: error.column(),
-        reason: error.to_string(),
+    let json = serde_json::from_str(text).map_err(|error| {
+        let (line, column, said) = (error.line(), error.column(), error.to_string());
+        // The parser ends its message with the place, which stands in ours already.
+        let place = format!(" at line {line} column {column}");
+        let reason = said.strip_suffix(&place).unwrap_or(&said).to_owned();
+        JsonError::Syntax {
+            line,
+            column,
+            reason,
+        }
     })?;
     // The parser turns an integer beyond 64 bits into a float without a word.
     match large_integer(text) {

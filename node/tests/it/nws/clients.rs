@@ -1,9 +1,10 @@
 //! The original Python client, unmodified, with its own tests: `cargo xtask test` gets both it and
 //! Jython, which runs Python 2.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Write as _, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -30,11 +31,21 @@ fn client(test: &str) -> Option<PathBuf> {
     None
 }
 
-/// Runs one of the client's test programs against an address.
-fn run(client: &Path, program: &str, address: &str) -> String {
+/// Runs one of the client's test programs, or some of its tests, against an address.
+fn run(client: &Path, program: &[&str], address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap();
+    // A sleigh starts its workers by a script of the client, and that one `python`.
+    let folder = tempfile::tempdir().unwrap();
+    let python = folder.path().join("python");
+    fs::write(&python, "#!/bin/sh\nexec jython \"$@\"\n").unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    let found = std::env::var_os("PATH").unwrap_or_default();
+    let ours = [folder.path().to_owned(), client.join("scripts")];
+    let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&found)));
     let output = Command::new("jython")
-        .arg(program)
+        .args(program)
+        .env("PATH", path.unwrap())
+        .env("PYTHONPATH", client)
         .current_dir(client.join("test"))
         .env("JYTHONPATH", client)
         .env("NWS_HOST", host)
@@ -44,7 +55,7 @@ fn run(client: &Path, program: &str, address: &str) -> String {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{program}: {said}\n{out}");
+    assert!(output.status.success(), "{program:?}: {said}\n{out}");
     said
 }
 
@@ -89,8 +100,8 @@ fn the_client_s_own_tests_pass_at_one_node() {
     };
     // The tests store and fetch hundreds of values one by one: each would be a sync of the disk.
     let node = Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"]);
-    all_passed(&run(&client, "test_nws.py", door(&node)), 26);
-    all_passed(&run(&client, "test_file.py", door(&node)), 9);
+    all_passed(&run(&client, &["test_nws.py"], door(&node)), 26);
+    all_passed(&run(&client, &["test_file.py"], door(&node)), 9);
 }
 
 #[test]
@@ -99,12 +110,30 @@ fn the_client_s_own_tests_pass_when_each_connection_is_to_another_node() {
     let Some(client) = client(name) else {
         return;
     };
+    let [a, b] = two();
+    let address = spread(&[&a, &b]);
+    all_passed(&run(&client, &["test_nws.py"], &address), 26);
+    all_passed(&run(&client, &["test_file.py"], &address), 9);
+}
+
+/// Two nodes that keep their state in memory.
+fn two() -> [Node; 2] {
     let memory = ["--nws", "127.0.0.1:0", "--ephemeral"];
     let a = Node::start(&memory);
     let b = a.join(&memory);
     a.sees(2);
     b.sees(2);
-    let address = spread(&[&a, &b]);
-    all_passed(&run(&client, "test_nws.py", &address), 26);
-    all_passed(&run(&client, "test_file.py", &address), 9);
+    [a, b]
+}
+
+/// Each worker is two Java machines: of the client's sleigh tests two are enough.
+#[test]
+fn a_sleigh_rides_whose_connections_are_each_to_another_node() {
+    let Some(client) = client("a_sleigh_rides_whose_connections_are_each_to_another_node") else {
+        return;
+    };
+    let [a, b] = two();
+    let tests = ["SleighTest.testString", "SleighTest.testIterables"];
+    let program = [&["test_sleigh2.py"][..], &tests].concat();
+    all_passed(&run(&client, &program, &spread(&[&a, &b])), 2);
 }

@@ -2,8 +2,8 @@
 
 use cpe_consensus::{Held, Seat};
 
+use super::super::replica::Id;
 use super::{Event, NODES, World};
-use crate::replica::Id;
 
 impl World {
     pub(super) fn fault(&mut self) {

@@ -1,7 +1,7 @@
 //! What happens by itself: rounds, wishes for other members, reads, clients.
 
+use super::super::replica::{Command, Config, Id};
 use super::{CALM_MS, Event, Letter, NODES, PUTS, ROUND_MS, World};
-use crate::replica::{Command, Config, Id};
 
 impl World {
     pub(super) fn round(&mut self, id: Id) {

@@ -1,7 +1,7 @@
 //! What a node does with a letter.
 
+use super::super::replica::{Command, Id, Proposal};
 use super::{Letter, NODES, World};
-use crate::replica::{Command, Id, Proposal};
 
 impl World {
     pub(super) fn deliver(&mut self, from: Id, to: Id, letter: Letter) {

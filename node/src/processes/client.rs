@@ -2,6 +2,10 @@
 //!
 //! Each request has a connection of its own, so that it is known whether it was sent. What was not
 //! answered counts as something that may have happened.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a JSON value gives null for what it has not; it does not panic"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -86,7 +90,7 @@ impl Clock {
     }
 
     pub(crate) fn micros(self) -> u64 {
-        u64::try_from(self.elapsed().as_micros()).unwrap()
+        u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -111,15 +115,10 @@ pub(crate) enum Ask {
 impl Ask {
     /// The path within a workspace, and the request's body.
     fn form(self, variable: &str, within: Duration) -> (&'static str, Value) {
-        let timeout_ms = u64::try_from(within.as_millis()).unwrap();
+        let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let template = json!([variable, {"?": "int"}]);
-        let matching = |fresh: bool| {
-            let mut body = json!({"template": template, "timeout_ms": timeout_ms});
-            if fresh {
-                body["fresh"] = Value::Bool(true);
-            }
-            body
-        };
+        let matching =
+            |fresh: bool| json!({"template": template, "timeout_ms": timeout_ms, "fresh": fresh});
         match self {
             Self::Store { value, ack } => {
                 let tuple = json!([variable, value]);
@@ -136,7 +135,7 @@ impl Ask {
     /// Asks a node. What is to be recorded, if anything: a request that nobody heard leaves no
     /// trace, nor does a find that failed.
     ///
-    /// # Panics
+    /// # Errors
     /// When a node gives an answer that no node may give.
     pub(crate) fn of(
         self,
@@ -145,49 +144,51 @@ impl Ask {
         (workspace, variable): (&str, &str),
         within: Duration,
         clock: Clock,
-    ) -> Option<Asked> {
+    ) -> Result<Option<Asked>, String> {
         let (what, body) = self.form(variable, within);
         let path = format!("/v1/spaces/{workspace}/{what}");
         let from = clock.micros();
         let answer = request(api, "POST", &path, Some(&body), within);
         let to = clock.micros();
-        let (did, ended) = self.did(&answer)?;
+        let Some((did, ended)) = self.did(&answer)? else {
+            return Ok(None);
+        };
         let to = ended.then_some(to);
-        Some(Asked {
+        Ok(Some(Asked {
             operation: Operation::new(client, variable, from, to, did),
             promised: matches!(&answer, Ok((_, body)) if body["error"]["kind"] == "unknown"),
-        })
+        }))
     }
 
     /// What an answer says was done, and whether it ended with the answer.
-    fn did(self, answer: &Result<(u16, Value), Silence>) -> Option<(Did, bool)> {
+    fn did(self, answer: &Result<(u16, Value), Silence>) -> Result<Option<(Did, bool)>, String> {
         let (status, body) = match answer {
             Ok((status, body)) => (*status, body),
-            Err(Silence::NotAsked) => return None,
+            Err(Silence::NotAsked) => return Ok(None),
             Err(Silence::Lost) => (0, &Value::Null),
         };
-        assert!(
-            !(400..500).contains(&status),
-            "it was asked wrongly: {body}"
-        );
+        if (400..500).contains(&status) {
+            return Err(format!("a node says that it was asked wrongly: {body}"));
+        }
         let kind = body["error"]["kind"].as_str().unwrap_or_default();
-        let found = || match &body["tuple"] {
+        let strange = || format!("a node gave an answer that none may give: {body}");
+        let found = match &body["tuple"] {
             Value::Null => None,
-            tuple => Some(tuple[1].as_i64().unwrap()),
+            tuple => Some(tuple[1].as_i64().ok_or_else(strange)?),
         };
-        Some(match (self, status, kind) {
+        Ok(Some(match (self, status, kind) {
             (Self::Store { value, .. }, ..) => {
                 let outcome = match (status, body["stored"].as_str()) {
                     (200, Some("home")) => Stored::Acknowledged,
                     (200, Some("pending")) => Stored::Pending,
-                    (200, _) => panic!("a store was answered with {body}"),
+                    (200, _) => return Err(strange()),
                     _ => Stored::Unknown,
                 };
                 let ended = outcome == Stored::Acknowledged;
                 (Did::Store { value, outcome }, ended)
             }
             (Self::Fetch | Self::FetchTry, 200, _) => {
-                (Did::Take(found().map_or(Taken::Empty, Taken::Value)), true)
+                (Did::Take(found.map_or(Taken::Empty, Taken::Value)), true)
             }
             // What it took, if anything, was put back before the answer was given.
             (Self::Fetch | Self::FetchTry, _, "timed_out") => (Did::Take(Taken::Cancelled), true),
@@ -196,9 +197,9 @@ impl Ask {
             }
             // It is put back when the home answers again, unless the node dies before.
             (Self::Fetch | Self::FetchTry, ..) => (Did::Take(Taken::Cancelled), false),
-            (Self::Find, 200, _) => (Did::Find(found()), true),
-            (Self::LocalFind, 200, _) => (Did::LocalFind(found()), true),
-            (Self::Find | Self::LocalFind, ..) => return None,
-        })
+            (Self::Find, 200, _) => (Did::Find(found), true),
+            (Self::LocalFind, 200, _) => (Did::LocalFind(found), true),
+            (Self::Find | Self::LocalFind, ..) => return Ok(None),
+        }))
     }
 }

@@ -1,0 +1,99 @@
+//! A message on its way, and where its outcome goes.
+
+use std::{any::Any, fmt};
+
+use tokio::sync::oneshot;
+
+use crate::{ActorId, AskError};
+
+/// What an asker gets.
+pub(crate) type Answer<R> = Result<R, Box<AskError>>;
+
+pub(crate) struct Envelope<M, R> {
+    pub(crate) message: M,
+    pub(crate) back: Back<R>,
+}
+
+impl<M, R> Envelope<M, R> {
+    pub(crate) const fn told(message: M) -> Self {
+        Self {
+            message,
+            back: Back::Nowhere,
+        }
+    }
+}
+
+/// Who waits for the outcome of a message.
+pub(crate) enum Back<R> {
+    Nowhere,
+    Asker(oneshot::Sender<Answer<R>>),
+    /// The actor that told it, which gets it back if it is poison.
+    Teller(ActorId),
+    /// As inside; the message has failed an actor before, which is gone.
+    Again(Box<Self>),
+}
+
+impl<R> Back<R> {
+    /// Without the mark of a failure.
+    pub(crate) fn plain(self) -> Self {
+        match self {
+            Self::Again(inner) => inner.plain(),
+            plain => plain,
+        }
+    }
+
+    pub(crate) const fn has_failed_before(&self) -> bool {
+        matches!(self, Self::Again(_))
+    }
+
+    /// Answers the asker if there is one; whether there was.
+    pub(crate) fn answer(self, answer: Answer<R>) -> bool {
+        let Self::Asker(asker) = self.plain() else {
+            return false;
+        };
+        // The asker may have stopped waiting; that is its own affair.
+        let _ = asker.send(answer);
+        true
+    }
+}
+
+/// A message that failed an actor twice, given back to the actor that sent it with
+/// [`Context::tell`](crate::Context::tell).
+pub struct Poisoned {
+    /// The actor that failed on it: name, or kind and number.
+    pub actor: String,
+    /// The second error or panic message.
+    pub reason: String,
+    pub(crate) message: Box<dyn Any + Send>,
+}
+
+impl Poisoned {
+    /// The message, if it is of this type; otherwise all of it again.
+    ///
+    /// # Errors
+    /// The whole, unchanged, when the message is of another type.
+    pub fn into_message<M: 'static>(self) -> Result<M, Self> {
+        let Self {
+            actor,
+            reason,
+            message,
+        } = self;
+        message
+            .downcast()
+            .map(|message| *message)
+            .map_err(|message| Self {
+                actor,
+                reason,
+                message,
+            })
+    }
+}
+
+impl fmt::Debug for Poisoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poisoned")
+            .field("actor", &self.actor)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}

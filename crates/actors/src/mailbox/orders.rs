@@ -1,0 +1,124 @@
+//! System messages: stops, halts, notices and timers.
+
+use std::{
+    sync::{MutexGuard, atomic::Ordering},
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::time::Instant;
+
+use super::{Extra, MAX_RETURNED, Next, Notice, Queue, Refused, Shared, Stop, register};
+use crate::{ExitReason, TimerId, siblings::Halt, timers::Payload};
+
+impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
+    /// Runs `change` on the parts for system messages and wakes the actor.
+    pub(super) fn urge<T>(&self, change: impl FnOnce(&mut Extra<M>) -> T) -> T {
+        self.urge_locked(self.lock(), change)
+    }
+
+    /// As [`urge`](Self::urge), but an actor that has ended is left alone.
+    pub(super) fn urge_living(&self, change: impl FnOnce(&mut Extra<M>)) {
+        let queue = self.lock();
+        if !queue.ended {
+            self.urge_locked(queue, change);
+        }
+    }
+
+    pub(super) fn urge_locked<T>(
+        &self,
+        mut queue: MutexGuard<'_, Queue<M, R>>,
+        change: impl FnOnce(&mut Extra<M>) -> T,
+    ) -> T {
+        let result = change(queue.extra());
+        self.urgent.store(true, Ordering::Release);
+        queue.idle = false;
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Asks for a stop by `deadline`; an earlier deadline replaces a later one.
+    pub(crate) fn request_stop(&self, reason: ExitReason, deadline: Instant) {
+        self.urge(|extra| match &mut extra.stop {
+            Some(stop) if stop.deadline <= deadline => {}
+            stop => *stop = Some(Stop { reason, deadline }),
+        });
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        self.urge_living(|extra| {
+            if matches!(notice, Notice::Returned(_)) {
+                if extra.returned >= MAX_RETURNED {
+                    return;
+                }
+                extra.returned += 1;
+            }
+            extra.notices.push_back(notice);
+        });
+    }
+
+    /// Asks the actor to begin anew in its turn; dropping the request tells that it cannot.
+    pub(crate) fn request_halt(&self, halt: Halt) {
+        self.urge_living(|extra| extra.halt = Some(Box::new(halt)));
+    }
+
+    /// Whether a stop was asked for, rather than a halt.
+    pub(crate) fn is_stop_requested(&self) -> bool {
+        let queue = self.lock();
+        queue
+            .extra
+            .as_ref()
+            .is_some_and(|extra| extra.stop.is_some())
+    }
+
+    /// Ready with a stop or a halt, whatever its deadline.
+    pub(crate) fn poll_order(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
+        let mut queue = self.lock();
+        if let Some(extra) = &mut queue.extra {
+            if let Some(stop) = &extra.stop {
+                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            }
+            if let Some(halt) = extra.halt.take() {
+                return Poll::Ready(Next::Halt(halt));
+            }
+        }
+        register(&mut queue.waker, cx);
+        queue.idle = false;
+        Poll::Pending
+    }
+
+    pub(crate) fn drain(&self) {
+        self.lock().draining = true;
+        self.urge(|_| ());
+        self.room.notify_waiters();
+    }
+
+    pub(crate) fn set_timer(
+        &self,
+        at: Instant,
+        payload: Payload<M>,
+    ) -> Result<TimerId, Refused<M>> {
+        if let Some(reason) = self.exit_reason() {
+            return Err(Refused {
+                payload,
+                dead: Some(reason),
+            });
+        }
+        self.urge(|extra| extra.timers.set(at, payload))
+            .map_err(|payload| Refused {
+                payload,
+                dead: None,
+            })
+    }
+
+    pub(crate) fn cancel_timer(&self, id: TimerId) -> bool {
+        self.urge(|extra| extra.timers.cancel(id))
+    }
+
+    pub(crate) fn clear_timers(&self) {
+        self.urge(|extra| extra.timers.clear());
+    }
+}
