@@ -2,9 +2,9 @@
 //! its own tests, and Jython, which runs Python 2.
 //!
 //! The client is downloaded as it stands in Python's package index, checked against its hash, and
-//! unpacked into `.tools`; nothing of it becomes part of this project. Jython comes from the system:
-//! where it is missing, and this is root on a system with `apt-get`, it is installed. A machine
-//! that can have neither skips those tests, and their names are told at the end.
+//! unpacked into `.tools`; nothing of it becomes part of this project. Jython comes from the
+//! system: where it is missing, and this is root on a system with `apt-get`, it is installed. A
+//! machine that can have neither skips those tests, and their names are told at the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};

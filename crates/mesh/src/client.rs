@@ -824,7 +824,7 @@ impl Peer {
         let take = op.operation.is_cancelled();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
-        // What such a copy takes is put back. What it adds is not, so a put waits for the home's word.
+        // What such a copy takes is put back. What it adds is not: a put waits for the home's word.
         let put = op.operation.puts();
         let refused =
             sent && take && !put && op.state == OpState::Asking && op.open_tries.is_empty();
