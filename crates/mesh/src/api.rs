@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::{Fate, LeaseAct, LeaseEnd, Mode};
+use cpe_space::{Bound, Fate, LeaseAct, LeaseEnd, Mode, Terms};
 use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
@@ -111,6 +111,22 @@ pub enum Command {
         workspace: String,
         /// The variable; all of them when `None`.
         variable: Option<Value>,
+        /// How long to wait for the homes.
+        deadline: Duration,
+    },
+    /// An operation bound to an instance of the workspace, see [`Bound`].
+    Bound {
+        /// Workspace.
+        workspace: String,
+        /// Under which terms.
+        terms: Terms,
+        /// What.
+        act: Bound,
+        /// How long to wait for the home, and for a tuple.
+        deadline: Duration,
+    },
+    /// Waits until the local replica shows all that was decided before this command.
+    Sync {
         /// How long to wait for the homes.
         deadline: Duration,
     },
@@ -221,6 +237,10 @@ pub enum Reply {
     },
     /// What became of an operation.
     Fate(Fate),
+    /// Exchanged, decided at this index.
+    Exchanged(u64),
+    /// Not exchanged: this is there.
+    Differs(Option<Tuple>),
     /// Done: declared, deleted, released, drained, renewed, committed, returned.
     Done,
     /// The workspaces.
@@ -287,6 +307,9 @@ pub enum Failure {
         /// The shard.
         shard: u16,
     },
+    /// The variable is not in the instance of the workspace that was meant. Nothing was done.
+    #[error("the variable is not there, or the workspace was deleted since it was opened")]
+    Absent,
     /// Refused, now and always, for a reason in the request.
     #[error("{0}")]
     Refused(String),
@@ -324,6 +347,13 @@ pub struct VariableInfo {
     pub name: Value,
     /// Its mode.
     pub mode: Mode,
+    /// True when that was declared or settled by a store; else it is what an undeclared variable
+    /// is taken for.
+    #[serde(skip)]
+    pub declared: bool,
+    /// The instance of the workspace it was declared in, if it was declared in one.
+    #[serde(skip)]
+    pub instance: Option<u64>,
     /// Tuples decided and not yet taken.
     pub tuples: usize,
     /// Tuples stored but not yet admitted, as far as this node knows.

@@ -96,6 +96,8 @@ struct About {
     lease: Option<LeaseId>,
     /// The time to live of the lease it took.
     ttl_ms: u64,
+    /// It was to add a tuple.
+    put: bool,
 }
 
 /// True for outcomes that hand out a tuple.
@@ -595,8 +597,10 @@ impl Peer {
     #[must_use]
     pub fn unsettled_takes(&self) -> usize {
         let ops = self.slots.iter().flat_map(|slot| slot.client.ops.values());
-        ops.filter(|op| matches!(op.operation, Operation::Take { .. }))
-            .count()
+        ops.filter(|op| {
+            op.operation.takes() && !matches!(op.operation, Operation::TakeLeased { .. })
+        })
+        .count()
     }
 
     pub(crate) fn open_ops(&self, shard: ShardId) -> Vec<u64> {
@@ -628,7 +632,7 @@ impl Peer {
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
                 // Only a leader makes use of them, and logs them with a take.
-                let few = if leader && op.operation.takes() {
+                let few = if leader && op.operation.carries_acks() {
                     slot.client.acks.len().min(ACKS_PER_MESSAGE)
                 } else {
                     0
@@ -740,11 +744,13 @@ impl Peer {
             Operation::TakeLeased { ttl_ms, .. } => *ttl_ms,
             _ => 0,
         };
+        let put = op.operation.puts();
         let about = About {
             shard,
             id,
             lease,
             ttl_ms,
+            put,
         };
         if is_tuple(&outcome)
             && let Some(request) = request
@@ -818,6 +824,21 @@ impl Peer {
             }
             Outcome::Fate(fate) => Reply::Fate(fate),
             Outcome::Empty => Reply::Tuple(None),
+            Outcome::Found { tuple } => Reply::Tuple(Some(tuple)),
+            Outcome::Absent => Reply::Failed(Failure::Absent),
+            Outcome::NoIteration => {
+                let why = "an iteration needs a fifo or single variable, and ends with its life";
+                Reply::Failed(Failure::Refused(why.to_owned()))
+            }
+            Outcome::Exchanged { index } => Reply::Exchanged(index),
+            Outcome::Differs(there) => Reply::Differs(there),
+            Outcome::Cancelled if about.put => {
+                let why = format!("not decided within {within:?}, and never will be");
+                Reply::Failed(Failure::Unavailable {
+                    shard: shard.0,
+                    why,
+                })
+            }
             Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
             Outcome::Done => Reply::Done,
             Outcome::ModeIs(mode) => {
@@ -913,10 +934,13 @@ impl Peer {
             return self.finish(request, Reply::Failed(Failure::TimedOut(within)));
         };
         let sent = op.sent;
-        let take = op.operation.takes();
+        let take = op.operation.is_cancelled();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
-        let refused = sent && take && op.state == OpState::Asking && op.open_tries.is_empty();
+        // What such a copy takes is put back. What it adds is not: a put waits for the home's word.
+        let put = op.operation.puts();
+        let refused =
+            sent && take && !put && op.state == OpState::Asking && op.open_tries.is_empty();
         if !sent || refused {
             op.request = None;
             let why = if sent {
@@ -985,7 +1009,7 @@ impl Peer {
         op.request = None;
         if !op.sent {
             self.end_op(shard, seq);
-        } else if op.operation.takes() {
+        } else if op.operation.is_cancelled() {
             op.state = OpState::Cancelling;
             op.tries = 0;
             self.send_op(shard, seq);

@@ -326,6 +326,7 @@ impl Peer {
         }
         self.compact(shard);
         self.serve_confirmed(shard);
+        self.synced(shard);
     }
 
     /// True for the leader of the epoch that a seal has just ended: the seal is its to publish.

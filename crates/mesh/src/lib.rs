@@ -70,6 +70,7 @@ mod route;
 mod scan;
 mod serve;
 mod sync;
+mod synced;
 mod timers;
 mod volatile;
 mod wire;

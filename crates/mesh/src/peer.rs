@@ -267,6 +267,8 @@ pub struct Peer {
     pub(crate) delivered: BTreeMap<RequestId, (ShardId, u64)>,
     pub(crate) readers: BTreeMap<Place, BTreeSet<RequestId>>,
     pub(crate) queries: BTreeMap<u64, QueryState>,
+    /// Requests that wait for the replica to be current: among `requests`.
+    pub(crate) syncing: BTreeSet<RequestId>,
     pub(crate) next_query: u64,
     /// Recoveries that this node was asked for.
     pub(crate) recoveries: BTreeMap<u64, Recovery>,
@@ -360,6 +362,7 @@ impl Peer {
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             queries: BTreeMap::new(),
+            syncing: BTreeSet::new(),
             // A home may answer what an earlier start of this node asked.
             next_query: u64::from(life.boot) << 32,
             recoveries: BTreeMap::new(),
@@ -712,7 +715,9 @@ impl Peer {
                 found,
                 more,
                 elsewhere,
+                reached,
             } => {
+                self.reached(from, query, &reached);
                 self.answered(from, query, &nothing, found, more, elsewhere);
             }
             Message::Feed {

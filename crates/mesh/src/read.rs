@@ -219,6 +219,11 @@ impl Peer {
         query
     }
 
+    /// Whose question it is.
+    pub(crate) fn asker(&self, query: u64) -> Option<RequestId> {
+        self.queries.get(&query).map(|state| state.request)
+    }
+
     pub(crate) fn drop_query(&mut self, query: u64) {
         self.queries.remove(&query);
         self.timers.clear(&Timer::Query(query));
@@ -328,7 +333,8 @@ impl Peer {
                 self.drop_query(query);
                 self.drop_from(request, &workspace, &shards);
             }
-            Some(Request::DropAll { .. }) => {}
+            Some(Request::Sync { .. }) if done => self.all_reached(request),
+            Some(Request::DropAll { .. } | Request::Sync { .. }) => {}
             _ => self.drop_query(query),
         }
     }

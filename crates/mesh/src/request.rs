@@ -59,6 +59,14 @@ pub(crate) enum Request {
         workspace: Name,
         left: BTreeSet<(ShardId, u64)>,
     },
+    /// Waiting for the replica to show what was decided before.
+    Sync {
+        /// The question to the homes, until all have answered.
+        query: Option<u64>,
+        /// Shards whose replica is not there yet, and where it must be.
+        left: BTreeMap<ShardId, u64>,
+        within: Duration,
+    },
     /// A watch: ends only when cancelled.
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
@@ -136,6 +144,8 @@ impl Command {
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
             | Self::Drain { deadline }
+            | Self::Bound { deadline, .. }
+            | Self::Sync { deadline }
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
@@ -291,6 +301,22 @@ impl Peer {
                     },
                 );
             }
+            Command::Bound {
+                workspace,
+                terms,
+                act,
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let shard = self.shard_for(&workspace, &act.variable());
+                let operation = Operation::Bound {
+                    workspace,
+                    terms,
+                    act,
+                };
+                self.operate(request, shard, operation, deadline);
+            }
+            Command::Sync { deadline } => self.sync(request, deadline)?,
             Command::Watch {
                 workspace,
                 template,
@@ -424,6 +450,12 @@ impl Peer {
                     self.drop_query(*query);
                 }
             }
+            Request::Sync { query, .. } => {
+                self.syncing.remove(&request);
+                if let Some(query) = query {
+                    self.drop_query(*query);
+                }
+            }
             Request::DropAll { query, .. } => self.drop_query(*query),
             Request::Recover { query } => {
                 self.recoveries.remove(query);
@@ -485,6 +517,21 @@ impl Peer {
             }
             | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::Sync {
+                query,
+                left,
+                within,
+            } => {
+                let failure = match (query, left.first_key_value()) {
+                    (Some(query), _) => self.unanswered(*query),
+                    (None, Some((shard, index))) => Failure::Unavailable {
+                        shard: shard.0,
+                        why: format!("its history up to {index} has not come"),
+                    },
+                    (None, None) => Failure::TimedOut(*within),
+                };
                 self.finish(request, Reply::Failed(failure));
             }
             Request::Op { shard, seq, within } => {
@@ -561,6 +608,8 @@ impl Peer {
             let blank = |name: &Value| VariableInfo {
                 name: name.clone(),
                 mode: cpe_space::Mode::default(),
+                declared: false,
+                instance: None,
                 tuples: 0,
                 pending: 0,
                 shard,
@@ -568,6 +617,8 @@ impl Peer {
             for (name, variable) in slot.shard.sm().variables(workspace) {
                 let info = all.entry(name.clone()).or_insert_with(|| blank(name));
                 info.mode = variable.mode();
+                info.declared = variable.is_declared();
+                info.instance = variable.life().map(|life| life.instance);
                 info.tuples = variable.len();
             }
             for item in slot

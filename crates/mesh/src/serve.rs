@@ -1,11 +1,11 @@
 //! The answering side: requests to this node as a shard's home, and what decisions set off.
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Item, Name, OpId, Outcome, Session, ShardId, Sm};
+use cpe_space::{Applied, Bound, Command, Item, Name, OpId, Outcome, Session, ShardId, Sm};
 use cpe_tuple::Template;
 
 use crate::guard::{Guard, holds};
-use crate::home::{Asked, Waiter};
+use crate::home::{Asked, Waiter, Wanted};
 use crate::peer::{Event, Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
@@ -115,7 +115,6 @@ impl Peer {
         }
         self.count("operations_served", 1);
         let now = self.now;
-        let lease = self.config.park_lease;
         let Some(Slot {
             shard: replica,
             home: Some(home),
@@ -171,19 +170,48 @@ impl Peer {
                     op,
                     from,
                     workspace,
-                    template,
-                    lease: lease_ms,
+                    wanted: Wanted::Match {
+                        template,
+                        lease: lease_ms,
+                    },
                     seen: now,
                 };
-                let asked = self.with_home(shard, |home, sm, log| {
-                    home.take(sm, waiter, acks, wait, log)
-                });
-                if asked == Some(Asked::Parked) {
-                    self.timers.set_if_none(Timer::Park(shard), now + lease);
-                    self.send_if(from, Message::Parked { shard, op });
-                }
-                return;
+                return self.take_at_home(shard, waiter, acks, wait);
             }
+            Operation::Bound {
+                workspace,
+                terms,
+                act:
+                    Bound::Take {
+                        variable,
+                        wait,
+                        leave,
+                    },
+            } => {
+                let waiter = Waiter {
+                    op,
+                    from,
+                    workspace,
+                    wanted: Wanted::Bound {
+                        variable,
+                        terms,
+                        leave,
+                    },
+                    seen: now,
+                };
+                return self.take_at_home(shard, waiter, acks, wait);
+            }
+            Operation::Bound {
+                workspace,
+                terms,
+                act,
+            } => Command::Bound {
+                op,
+                acks,
+                workspace,
+                terms,
+                act,
+            },
             Operation::Declare {
                 workspace,
                 variable,
@@ -219,9 +247,21 @@ impl Peer {
             Operation::Inquire { about } => Command::Inquire { op, about },
             Operation::Resume { n } => Command::Resume { op, n },
         };
-        self.with_home(shard, |home, _, log| {
-            home.propose_op(op, from, command, log)
+        self.with_home(shard, |home, sm, log| {
+            home.propose_op(sm, op, from, command, log)
         });
+    }
+
+    fn take_at_home(&mut self, shard: ShardId, waiter: Waiter, acks: Vec<u64>, wait: bool) {
+        let (op, from) = (waiter.op, waiter.from);
+        let asked = self.with_home(shard, |home, sm, log| {
+            home.take(sm, waiter, acks, wait, log)
+        });
+        if asked == Some(Asked::Parked) {
+            let at = self.now + self.config.park_lease;
+            self.timers.set_if_none(Timer::Park(shard), at);
+            self.send_if(from, Message::Parked { shard, op });
+        }
     }
 
     /// Rule R18: whatever became of the operation, it ends cancelled.
@@ -233,7 +273,13 @@ impl Peer {
         let Some(slot) = self.slot(shard) else { return };
         let sm = slot.shard.sm();
         match sm.outcome(op) {
-            Some(outcome @ (Outcome::Cancelled | Outcome::Stale | Outcome::Empty)) => {
+            Some(outcome)
+                if outcome.stays()
+                    || matches!(
+                        outcome,
+                        Outcome::Cancelled | Outcome::Stale | Outcome::Empty
+                    ) =>
+            {
                 let index = sm.index();
                 self.send_if(
                     from,
@@ -260,11 +306,11 @@ impl Peer {
                 );
             }
             _ => {
-                self.with_home(shard, |home, _, log| {
+                self.with_home(shard, |home, sm, log| {
                     home.unpark(op);
                     // Logged even for a take that never arrived: the message that carries it may
                     // still be on its way.
-                    home.propose_op(op, from, Command::Untake { op }, log);
+                    home.propose_op(sm, op, from, Command::Untake { op }, log);
                 });
             }
         }
@@ -313,7 +359,15 @@ impl Peer {
         let (op, outcome) = match (command, applied) {
             // An undone take and a returned lease show as an added tuple.
             (Command::Untake { op }, Applied::Added { .. }) => (*op, Outcome::Cancelled),
-            (Command::ActOnLease { op, .. }, Applied::Added { .. }) => (*op, Outcome::Done),
+            (
+                Command::ActOnLease { op, .. }
+                | Command::Bound {
+                    op,
+                    act: Bound::Put { .. },
+                    ..
+                },
+                Applied::Added { .. },
+            ) => (*op, Outcome::Done),
             (_, Applied::Done(op, outcome)) => (*op, outcome.clone()),
             _ => return,
         };

@@ -4,8 +4,8 @@
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId, Version,
-    shard_of,
+    Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId,
+    Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -165,12 +165,56 @@ pub enum Operation {
         /// How many.
         n: u64,
     },
+    /// Something of a client that knows one instance of the workspace.
+    Bound {
+        /// Workspace.
+        workspace: Name,
+        /// Under which terms.
+        terms: Terms,
+        /// What.
+        act: Bound,
+    },
 }
 
 impl Operation {
-    /// A take, leased or not.
+    /// One that is undone, or never done, once nobody waits for it (rule R18).
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Take { .. }
+                | Self::TakeLeased { .. }
+                | Self::Bound {
+                    act: Bound::Take { .. } | Bound::Put { .. },
+                    ..
+                }
+        )
+    }
+
+    /// One that adds a tuple.
+    pub(crate) fn puts(&self) -> bool {
+        matches!(
+            self,
+            Self::Bound {
+                act: Bound::Put { .. },
+                ..
+            }
+        )
+    }
+
+    /// One whose decision also forgets what the client has received.
+    pub(crate) fn carries_acks(&self) -> bool {
+        matches!(
+            self,
+            Self::Take { .. } | Self::TakeLeased { .. } | Self::Bound { .. }
+        )
+    }
+
+    /// One that may hand out a tuple to keep.
     pub(crate) fn takes(&self) -> bool {
-        matches!(self, Self::Take { .. } | Self::TakeLeased { .. })
+        match self {
+            Self::Bound { act, .. } => matches!(act, Bound::Take { leave: false, .. }),
+            _ => self.is_cancelled(),
+        }
     }
 }
 
@@ -326,6 +370,10 @@ pub enum Message {
         /// Shards the sender does not lead: their home groups, and who leads them, as far as it
         /// knows.
         elsewhere: Vec<(ShardId, Config, Option<NodeId>)>,
+        /// How far the shards were, if no template was given: a replica that is there shows all
+        /// that was decided before the query.
+        #[serde(default)]
+        reached: Vec<(ShardId, u64)>,
     },
     /// Decided entries `from + 1 ..` of a shard.
     Feed {

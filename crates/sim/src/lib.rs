@@ -28,6 +28,7 @@
 //! ```
 
 mod bodies;
+mod bound;
 mod check;
 mod clock;
 mod disk;

@@ -41,6 +41,9 @@ pub struct Workload {
     pub modes: Vec<Mode>,
     /// How long a request may take, in milliseconds.
     pub deadline_ms: f64,
+    /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
+    /// it, and each read is decided.
+    pub bound: bool,
 }
 
 impl Workload {
@@ -97,6 +100,7 @@ impl Default for Workload {
             variables: 5,
             modes: Vec::new(),
             deadline_ms: 2_000.0,
+            bound: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::bound;
 use crate::check::Violation;
 use crate::leases::Acting;
 use crate::record::{What, value_of};
@@ -52,7 +53,7 @@ impl World {
         let number = rng.random_range(0..work.variables);
         let variable = format!("v{number}");
         let mode = work.mode(number);
-        if mode != Mode::Fifo && !self.declared.contains(&number) {
+        if (mode != Mode::Fifo || work.bound) && !self.declared.contains(&number) {
             return self.declare(n, number, mode, deadline);
         }
         let workspace = self.workspace_of(number).to_owned();
@@ -175,6 +176,11 @@ impl World {
                 },
             )
         };
+        let command = if work.bound {
+            bound::under_terms(command)
+        } else {
+            command
+        };
         let boot = self.nodes.get(n).map_or(0, |node| node.boot);
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, open);
@@ -189,7 +195,8 @@ impl World {
                     fresh: true,
                     wait: false,
                     ..
-                },
+                }
+                | Command::Bound { .. },
             ) => What::Find,
             (_, _) => What::LocalFind,
         };
@@ -215,12 +222,15 @@ impl World {
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, Open::Declare(number));
         }
-        let command = Command::Declare {
+        let mut command = Command::Declare {
             workspace: self.workspace_of(number).to_owned(),
             variable: Value::from(format!("v{number}")),
             mode,
             deadline,
         };
+        if self.scenario.workload.bound {
+            command = bound::under_terms(command);
+        }
         self.note(n, || format!("ask {} {command:?}", request.0));
         self.input(n, Input::Command(request, command));
     }
@@ -254,6 +264,19 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
+        let reply = match bound::told(open, reply) {
+            Ok(reply) => reply,
+            Err(violation) => {
+                self.violation = Some(violation);
+                return;
+            }
+        };
+        if let (Open::Store(value), Reply::Failed(Failure::Unavailable { .. }), true) =
+            (open, &reply, self.scenario.workload.bound)
+        {
+            // It never happens: nobody may be handed it.
+            self.books.stored.remove(&value);
+        }
         match open {
             Open::Act(acting) => return self.acted(n, acting, &reply),
             Open::Adopt => return self.adopted(n, request, &reply),

@@ -367,6 +367,16 @@ impl Sm {
                 };
                 self.conclude(*op, outcome, None)
             }
+            Command::Bound {
+                op,
+                acks,
+                workspace,
+                terms,
+                act,
+            } => {
+                self.forget(op.session, acks);
+                self.act_bound(*op, workspace, terms, act)
+            }
             Command::Seal { config } => {
                 self.next_epoch(config);
                 Applied::Sealed(config.clone())
@@ -440,7 +450,7 @@ impl Sm {
         }
     }
 
-    fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
+    pub(crate) fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
         let variables = self.workspaces.entry(workspace.clone()).or_default();
         variables.entry(variable.clone()).or_default()
     }
@@ -452,13 +462,13 @@ impl Sm {
         }
         *count = dot.n.max(*count);
         let index = self.index;
-        self.enter(workspace, variable_in(tuple))
+        let tuple = self
+            .enter(workspace, variable_in(tuple))
             .insert(index, tuple.clone());
-        let (workspace, tuple) = (workspace.clone(), tuple.clone());
         Applied::Added {
             index,
             dot: Some(dot),
-            workspace,
+            workspace: workspace.clone(),
             tuple,
         }
     }
@@ -492,7 +502,7 @@ impl Sm {
         }
     }
 
-    fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
+    pub(crate) fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
         let Some(variables) = self.workspaces.get_mut(workspace) else {
             return;
         };
@@ -511,7 +521,11 @@ impl Sm {
         let Some(record) = self.record(op.session) else {
             return Applied::Done(op, Outcome::Stale);
         };
-        if record.done.contains(op.seq) && !record.results.contains_key(&op.seq) {
+        let kept = record.results.get(&op.seq).map(|kept| &kept.outcome);
+        if let Some(outcome) = kept.filter(|outcome| outcome.stays()) {
+            return Applied::Done(op, outcome.clone());
+        }
+        if record.done.contains(op.seq) && kept.is_none() {
             return Applied::Done(op, Outcome::Stale);
         }
         let kept = record.results.remove(&op.seq);
@@ -569,7 +583,7 @@ impl Sm {
         self.conclude(op, Outcome::Fate(fate), None)
     }
 
-    fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
+    pub(crate) fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
         match key {
             None => {
                 self.workspaces.remove(workspace);

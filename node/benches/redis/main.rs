@@ -11,6 +11,9 @@
 //! connection a task, one command in flight: `LPUSH` beside a store, `RPOP` beside a fetch-try,
 //! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
+//! The NetWorkSpaces gateway beside the same: as many connections to our nodes, in turn, with one
+//! request in flight each.
+//!
 //! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
 //! runs with `appendfsync always`. Redis is one process, also beside our three.
@@ -33,6 +36,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gateway;
 mod ours;
 mod outage;
 mod server;
@@ -42,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, asked};
 use cpe::Space;
+use gateway::Gateway;
 use ours::{Mesh, SCRATCH, WORKSPACE, store, store_in};
 use serde_json::json;
 use server::{Connection, Redis};
@@ -115,6 +120,11 @@ fn main() {
                 let each = (operations / share / clients).max(2);
                 runtime.block_on(bench.store_and_fetch(clients, each));
             }
+            for (clients, operations) in [(1, 2_000), (50, 40_000), (100, 40_000), (500, 40_000)] {
+                let operations = if durable { operations / 4 } else { operations };
+                let each = (operations / share / clients).max(2);
+                runtime.block_on(bench.gateway(clients, each));
+            }
             runtime.block_on(bench.hand_over(2_000 / share));
             if durable {
                 for (clients, operations) in [(1, 500), (50, 10_000)] {
@@ -182,6 +192,32 @@ impl Bench<'_> {
         report_beside("on disk", &case, "1/s", (&volatile, &durable), Sample::rate);
     }
 
+    /// The same through the gateway.
+    async fn gateway(&self, clients: usize, each: usize) {
+        let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let cpu = || self.mesh.cpu();
+        for _ in 0..self.rounds {
+            let (mut stores, mut fetches) = (Vec::new(), Vec::new());
+            for (task, node) in (0..clients).zip(self.mesh.nodes.iter().cycle()) {
+                let connect = async || Gateway::connect(&node.nws).await;
+                stores.push(Operation::NwsStore(connect().await, key(task)));
+                fetches.push(Operation::NwsFetch(connect().await, key(task)));
+            }
+            ours[0].push(times(stores, each, &cpu).await);
+            ours[1].push(times(fetches, each, &cpu).await);
+            if let Some(redis) = self.redis {
+                for (all, sample) in theirs.iter_mut().zip(of_redis(redis, clients, each).await) {
+                    all.push(sample);
+                }
+            }
+        }
+        let plural = if clients == 1 { "" } else { "s" };
+        for (what, (ours, theirs)) in ["store", "fetchTry"].iter().zip(ours.iter().zip(&theirs)) {
+            let case = format!("gateway: {what}, {clients} client{plural}, {}", self.kept);
+            report(&case, "1/s", (ours, theirs), Sample::rate);
+        }
+    }
+
     /// From the moment a value is stored to the moment it is with who waited for it elsewhere.
     async fn hand_over(&self, hops: usize) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -242,6 +278,8 @@ enum Operation {
     Fetch(Space, String),
     Push(Connection, String),
     Pop(Connection, String),
+    NwsStore(Gateway, String),
+    NwsFetch(Gateway, String),
 }
 
 impl Operation {
@@ -258,6 +296,8 @@ impl Operation {
             Self::Push(connection, key) => {
                 connection.command(&["LPUSH", key, value]).await;
             }
+            Self::NwsStore(gateway, variable) => gateway.store(variable, value).await,
+            Self::NwsFetch(gateway, variable) => assert!(gateway.fetch_try(variable).await),
             Self::Pop(connection, key) => {
                 assert!(connection.command(&["RPOP", key]).await.is_some());
             }

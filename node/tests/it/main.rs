@@ -21,6 +21,7 @@ mod leases;
 mod mesh;
 mod namespaces;
 mod node;
+mod nws;
 mod processes;
 mod rules;
 mod space;

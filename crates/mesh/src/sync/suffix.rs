@@ -138,6 +138,7 @@ impl Peer {
         slot.log_end = slot.log_end.max(slot.shard.version().index);
         self.mark_later(shard);
         self.hold(shard);
+        self.synced(shard);
     }
 
     fn feed_error(&mut self, from: Option<NodeId>, error: &FeedError) {

@@ -8,6 +8,7 @@
 )]
 
 mod bodies;
+mod bound;
 mod catch_up;
 mod facts;
 mod groups;

@@ -284,6 +284,24 @@ fn a_perfect_world_loses_nothing_and_has_no_excuses() {
     assert_eq!(report.taken + report.left, report.stores);
 }
 
+/// Under every fault, operations that are bound to an instance keep the same promises, reads are
+/// part of the one order, and a put that was refused never happens.
+#[test]
+fn bound_operations_keep_the_promises_under_every_fault() {
+    let mut acknowledged = 0;
+    for seed in 0..300 {
+        let mut scenario = swarm(seed);
+        scenario.workload.bound = true;
+        // What is demanded here is safety.
+        scenario.progress_seconds = 0.0;
+        match World::new(scenario, seed).run() {
+            Ok(report) => acknowledged += report.acknowledged,
+            Err((violation, _)) => panic!("seed {seed}: {violation}"),
+        }
+    }
+    assert!(acknowledged > 10_000, "{acknowledged}");
+}
+
 #[test]
 fn a_scenario_with_an_unknown_key_is_refused_by_name() {
     let error = Scenario::parse("name='x'\nnodes=3\nseconds=1.0\n[faults]\nlos=0.1").unwrap_err();
