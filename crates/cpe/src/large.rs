@@ -333,10 +333,11 @@ pub(crate) fn by_reference(template: Template) -> Result<Template, SpaceError> {
     let fields = template.fields().iter().enumerate();
     let fields = fields.map(|(n, field)| match field {
         Field::Actual(Value::String(s)) if n > 0 && s.len() > MAX_INLINE_BYTES => {
-            Blob::of(true, s.as_bytes()).map_or(field.clone(), |blob| Field::Actual(blob.into()))
+            Blob::of(true, s.as_bytes())
+                .map_or_else(|_| field.clone(), |blob| Field::Actual(blob.into()))
         }
         Field::Actual(Value::Bytes(b)) if n > 0 && b.len() > MAX_INLINE_BYTES => {
-            Blob::of(false, b).map_or(field.clone(), |blob| Field::Actual(blob.into()))
+            Blob::of(false, b).map_or_else(|_| field.clone(), |blob| Field::Actual(blob.into()))
         }
         other => other.clone(),
     });

@@ -194,7 +194,7 @@ impl Peer {
                 MemberState::Left => Standing::Gone,
             };
             all.push((view.member, standing));
-            let start = view.card.and_then(|card| start_of(card));
+            let start = view.card.and_then(start_of);
             starts.extend(start.map(|start| (start, standing)));
         }
         let slots = &self.slots;

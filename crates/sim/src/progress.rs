@@ -66,7 +66,7 @@ fn variables(scenario: &Scenario) -> BTreeMap<u16, (&'static str, String)> {
             };
             let shard = genesis.shard_of(&workspace, &Value::from(variable.clone()));
             let place = variables.entry(shard.0);
-            place.or_insert((*text, variable.clone()));
+            place.or_insert_with(|| (*text, variable.clone()));
         }
         number += 1;
     }

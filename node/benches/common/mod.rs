@@ -44,6 +44,7 @@ pub(crate) struct Process {
     folder: TempDir,
     pub(crate) api: String,
     /// Where clients of its NetWorkSpaces gateway connect.
+    #[allow(dead_code, reason = "not every benchmark asks")]
     pub(crate) nws: String,
     pub(crate) address: String,
 }
