@@ -1,8 +1,9 @@
 //! Volatile shards: the same groups, feeds and placement as durable ones, and nothing on disk.
 //!
 //! A member of a volatile group that restarts has forgotten what it promised. So a node is a member
-//! in one *start* of its program only (rule R10), and a majority of starts that are over is lost for
-//! ever. What the group decided is gone then, and the shard begins its next *generation*, empty.
+//! in one *start* of its program only (rule R10), and a majority of starts that are over is lost
+//! for ever. What the group decided is gone then, and the shard begins its next *generation*,
+//! empty.
 //!
 //! Who says so must know the last home group. Therefore each volatile shard has a durable one that
 //! keeps its register: a group serves nobody before it is registered, and the register begins a

@@ -1,8 +1,8 @@
 //! Volatile workspaces in a run: which variables they have, and what may be gone from them.
 //!
-//! Nothing excuses a tuple that is handed out twice. A tuple that is gone is excused if, and only if,
-//! it was acknowledged in a generation of its shard that is over, and a generation may be over only
-//! once the majority of its home group has ended.
+//! Nothing excuses a tuple that is handed out twice. A tuple that is gone is excused if, and only
+//! if, it was acknowledged in a generation of its shard that is over, and a generation may be over
+//! only once the majority of its home group has ended.
 
 use std::collections::BTreeSet;
 

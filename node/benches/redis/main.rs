@@ -18,8 +18,8 @@
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
 //! runs with `appendfsync always`. Redis is one process, also beside our three.
 //!
-//! *In memory* on durable nodes: stores to a workspace whose name begins with `tmp:`, beside the same
-//! to a durable one.
+//! *In memory* on durable nodes: stores to a workspace whose name begins with `tmp:`, beside the
+//! same to a durable one.
 //!
 //! Each measure runs both sides alternately, and reports medians. Processor time per operation is
 //! that of the servers alone: node processes, redis-server. Without `redis-server` our figures

@@ -175,8 +175,8 @@ fn r9965_a_group_does_not_shrink_onto_a_silent_member() {
     run(9965);
 }
 
-/// The new members of a volatile shard's growing group crashed before it served. Whoever had decided
-/// them was there, with all that the shard held, and waited for them for ever.
+/// The new members of a volatile shard's growing group crashed before it served. Whoever had
+/// decided them was there, with all that the shard held, and waited for them for ever.
 #[test]
 fn r0638_a_successor_that_never_serves_is_passed_over() {
     for seed in [448, 497, 638] {

@@ -1,10 +1,10 @@
 //! The register of volatile shards' home groups, kept by durable shards.
 //!
 //! A volatile shard cannot tell by itself that its majority is lost, for whoever knew its last home
-//! group may be gone. So each has a durable shard that keeps a register of it: its groups serve only
-//! once they are registered, and only the register begins the next generation. (Lamport, Malkhi and
-//! Zhou, "Vertical Paxos and primary-backup replication", PODC 2009: here the register is the
-//! configuration master.)
+//! group may be gone. So each has a durable shard that keeps a register of it: its groups serve
+//! only once they are registered, and only the register begins the next generation. (Lamport,
+//! Malkhi and Zhou, "Vertical Paxos and primary-backup replication", PODC 2009: here the register
+//! is the configuration master.)
 
 use std::collections::BTreeMap;
 
