@@ -86,7 +86,7 @@ pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};
 pub use handle::{HandleError, LeaseHandle, OpHandle};
-pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
+pub use peer::{Event, GroupView, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use recover::{FORK_EPOCHS, Standing};
 pub use wire::{

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cpe_consensus::{Mark, Seat};
+use cpe_consensus::{Hard, Heartbeat, Mark, Seat};
 use cpe_membership::{Incarnation, Member, Membership, NodeId};
 use cpe_space::{Config, Name, Session, Shard, ShardId};
 use cpe_tuple::BlobHash;
@@ -239,6 +239,9 @@ pub(crate) struct Slot {
     pub(crate) shown: Option<Shown>,
 }
 
+/// A node's part in a home group: record, heartbeat, decided index and length of its log.
+pub type GroupView = (Hard<Member>, Heartbeat<Member>, u64, u64);
+
 /// One node of the mesh, as a state machine.
 ///
 /// *Input*: [`handle`](Self::handle), with the time, a monotonic `Duration` since an arbitrary
@@ -424,6 +427,19 @@ impl Peer {
     /// The replicas, by shard.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.slots.iter().map(|slot| &slot.shard)
+    }
+
+    /// This node's part in the home group of a shard, for whoever looks why it does nothing: its
+    /// durable record, its heartbeat, and how far its log is decided and reaches.
+    #[must_use]
+    pub fn group_of(&self, shard: ShardId) -> Option<GroupView> {
+        let group = self.slot_ref(shard)?.seat.group()?;
+        Some((
+            group.hard(),
+            group.heartbeat(),
+            group.decided(),
+            group.len(),
+        ))
     }
 
     /// How often something happened, by the name it has in [`Status`](crate::Status).

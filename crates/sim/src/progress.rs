@@ -32,6 +32,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long the mesh has to itself before nodes are taken away.
 const REST: Duration = Duration::from_secs(1);
 
+/// How much longer at most, until all nodes are linked. A node that starts knows only the
+/// founder's address, as real ones know only those they are given: with the founder taken away
+/// before it has told of the others, they could not find each other.
+const MEETING: Duration = Duration::from_secs(10);
+
 /// The nodes still to ask about each shard, and what is being asked.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -82,6 +87,10 @@ impl World {
         }
         let began = self.now;
         self.run_until(began + REST)?;
+        while self.now < began + MEETING && !self.have_met() {
+            let next = self.now + POLL;
+            self.run_until(next)?;
+        }
         self.keep_a_core();
         let limit = self.now + bound;
         self.begin_progress();
@@ -96,6 +105,7 @@ impl World {
             if let Some(node) = chain.nodes.last()
                 && self.must_serve(shard)
             {
+                self.note_shard(shard);
                 return Err(Violation::NoProgress {
                     node: node + 1,
                     shard,
@@ -106,6 +116,14 @@ impl World {
         }
         self.report.progress_seconds = (self.now - began).as_secs_f64();
         Ok(())
+    }
+
+    fn have_met(&self) -> bool {
+        let nodes = 0..self.nodes.len();
+        let mut pairs = nodes
+            .clone()
+            .flat_map(|a| nodes.clone().map(move |b| (a, b)));
+        pairs.all(|(a, b)| a >= b || self.links.linked(a, b))
     }
 
     fn is_progress_made(&self) -> bool {

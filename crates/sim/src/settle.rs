@@ -74,6 +74,26 @@ impl World {
         }
     }
 
+    /// Keeps a line of each node that is up for how it stands in a shard.
+    pub(crate) fn note_shard(&mut self, shard: u16) {
+        let mut lines = Vec::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            let peer = node.peer.as_ref();
+            if let Some(replica) = peer.and_then(|peer| peer.shards().nth(usize::from(shard))) {
+                let (version, sm) = (replica.version(), replica.sm());
+                let (config, before) = (sm.config(), sm.previous());
+                let standing = peer.and_then(|peer| peer.group_of(replica.id()));
+                let what = format!(
+                    "in {shard}: {version:?} {config:?}, before {before:?}, group {standing:?}"
+                );
+                lines.push((n, what));
+            }
+        }
+        for (n, what) in lines {
+            self.note(n, || what);
+        }
+    }
+
     /// A shard whose replicas differ.
     fn difference(&self) -> Option<u16> {
         let mut peers = self.peers();
