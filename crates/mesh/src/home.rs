@@ -488,7 +488,7 @@ impl Home {
                     break;
                 };
                 if self.may_match(sm, &waiter) {
-                    if let Err(waiter) = self.propose_parked(waiter, log) {
+                    if let Some(waiter) = self.propose_parked(waiter, log) {
                         left.push_back(waiter);
                         break;
                     }
@@ -559,7 +559,7 @@ impl Home {
         for waiter in queue {
             if !passes(self, &waiter) {
                 left.push_back(waiter);
-            } else if let Err(waiter) = self.propose_parked(waiter, log) {
+            } else if let Some(waiter) = self.propose_parked(waiter, log) {
                 left.push_back(waiter);
             }
         }
@@ -567,13 +567,13 @@ impl Home {
     }
 
     /// Proposes the take of one who was parked; back when there is no room.
-    fn propose_parked(&mut self, waiter: Waiter, log: &mut Proposer<'_>) -> Result<(), Waiter> {
+    fn propose_parked(&mut self, waiter: Waiter, log: &mut Proposer<'_>) -> Option<Waiter> {
         let again = waiter.clone();
         if self.propose_take(waiter, Vec::new(), true, log) != Asked::Proposed {
-            return Err(again);
+            return Some(again);
         }
         self.parked.remove(&again.op);
-        Ok(())
+        None
     }
 
     /// Who gets the outcome of a decided operation. A take that missed is parked again, first.
