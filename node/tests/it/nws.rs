@@ -116,7 +116,7 @@ impl Client {
 
     /// Demands that the other side closes.
     #[track_caller]
-    fn is_closed(mut self) {
+    fn demand_closed(mut self) {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Ok(_) => assert_eq!(rest.escape_ascii().to_string(), ""),
@@ -375,14 +375,14 @@ fn garbage_closes_its_connection_and_disturbs_nobody() {
     ] {
         let mut client = Client::at(&node);
         client.send(garbage);
-        client.is_closed();
+        client.demand_closed();
     }
     // A request while another one waits.
     let mut client = Client::at(&node);
     client.status(&["use ws", "w", "", "no"], "0000");
     client.ask(&[b"fetch", b"w", b"other"]);
     client.ask(&[b"list wss"]);
-    client.is_closed();
+    client.demand_closed();
     // Half a request, and gone.
     Client::at(&node).send(b"0002000000000000");
     let mut client = Client::at(&node);
@@ -508,7 +508,7 @@ fn a_node_that_stops_in_order_purges_what_its_clients_owned() {
     let mut owner = Client::at(&b);
     owner.status(&["open ws", "mine", "1", "no"], "0000");
     let stopping = thread::spawn(move || b.stop());
-    owner.is_closed();
+    owner.demand_closed();
     let mut lister = Client::at(&a);
     until("it is purged", || {
         // Starting a process paces the loop.
