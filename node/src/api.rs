@@ -14,6 +14,7 @@ mod server;
 mod space;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::sync::Arc;
 
@@ -87,6 +88,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         (
             "/v1/spaces/{workspace}/variables/{name}",
             delete(space::delete_variable),
+        ),
+        (
+            "/v1/spaces/{workspace}/values/{name}",
+            get(values::read).post(values::store),
+        ),
+        (
+            "/v1/spaces/{workspace}/values/{name}/take",
+            post(values::take),
         ),
         ("/v1/spaces/{workspace}/watch", get(space::watch)),
         ("/v1/leases/{lease}/renew", post(lease::renew)),

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use futures::TryStreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use tokio::io::AsyncRead;
+use tokio_util::io::ReaderStream;
 
 use crate::cli::{API_DEFAULT, Common};
 use crate::exit::Fault;
@@ -24,14 +28,24 @@ const LINE_BYTES_MAX: usize = 32 << 20;
 /// How long a node may take to accept a connection. Nodes are near: mostly on this machine.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// Bytes of a value read and sent at once.
+const PART_BYTES: usize = 64 << 10;
+
+/// How long a node may send nothing of a value: it may have to fetch it first, which it gives up
+/// after less.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
 /// How much longer than the operation itself its answer may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What a request carries.
+type Sent = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Talks to one node. Connections are kept and used again.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: String,
-    http: Http<HttpConnector, Full<Bytes>>,
+    http: Http<HttpConnector, Sent>,
 }
 
 /// Why a node did not do it.
@@ -207,8 +221,16 @@ impl Client {
             .uri(format!("http://{}{path}", self.address))
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
-            .body(Full::new(body))
+            .body(
+                Full::new(body)
+                    .map_err(|never| match never {})
+                    .boxed_unsync(),
+            )
             .map_err(|error| self.foreign(error))?;
+        self.request(request).await
+    }
+
+    async fn request(&self, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
         self.http.request(request).await.map_err(|error| {
             if error.is_connect() {
                 ClientError::NoNode(self.address.clone())
@@ -216,6 +238,74 @@ impl Client {
                 self.lost(error)
             }
         })
+    }
+
+    /// Sends bytes as they are read, and waits `within` for the answer, reading included.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        source: impl AsyncRead + Send + 'static,
+        within: Duration,
+    ) -> Result<Value, ClientError> {
+        let chunks = ReaderStream::with_capacity(source, PART_BYTES);
+        let body = StreamBody::new(chunks.map_ok(Frame::data));
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}{path}", self.address))
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(body.boxed_unsync())
+            .map_err(|error| self.foreign(error))?;
+        let exchange = async {
+            let response = self.request(request).await?;
+            if !response.status().is_success() {
+                return Err(self.refused(response).await);
+            }
+            let bytes = self.collect(response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| self.foreign(error))
+        };
+        let within = within.saturating_add(GRACE);
+        match tokio::time::timeout(within, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.timed_out(within)),
+        }
+    }
+
+    /// Asks for bytes, which come within `within` and then steadily; `None` when the node has none.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn download(
+        &self,
+        method: Method,
+        path: &str,
+        within: Duration,
+    ) -> Result<Option<Parts>, ClientError> {
+        let within = within.saturating_add(BODY_WITHIN);
+        let asking = self.send(method, path, None);
+        let response = match tokio::time::timeout(within, asking).await {
+            Ok(response) => response?,
+            Err(_) => return Err(self.timed_out(within)),
+        };
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if !response.status().is_success() {
+            return Err(self.refused(response).await);
+        }
+        Ok(Some(Parts {
+            client: self.clone(),
+            body: response.into_body(),
+        }))
+    }
+
+    fn timed_out(&self, within: Duration) -> ClientError {
+        ClientError::TimedOut {
+            address: self.address.clone(),
+            within,
+        }
     }
 
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -261,6 +351,35 @@ impl Client {
         ClientError::Foreign {
             address: self.address.clone(),
             why: error.to_string(),
+        }
+    }
+}
+
+/// Bytes of an answer as they come.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    client: Client,
+    body: Incoming,
+}
+
+impl Parts {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks, or nothing comes for too long.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let next = tokio::time::timeout(BODY_WITHIN, self.body.frame());
+            match next.await {
+                Err(_) => return Err(self.client.timed_out(BODY_WITHIN)),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(self.client.lost(error)),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpe_mesh::{Command, Failure, Reply, RequestId};
+use cpe_space::Bound;
+use cpe_storage::Bodies;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::SpaceError;
@@ -75,6 +77,8 @@ pub(crate) struct Desk {
     notes: Mutex<Vec<Note>>,
     noted: Notify,
     next: AtomicU64,
+    /// Bodies of large values: handles read and write them without the peer.
+    pub(crate) bodies: Bodies,
 }
 
 impl std::fmt::Debug for Note {
@@ -84,7 +88,7 @@ impl std::fmt::Debug for Note {
 }
 
 impl Desk {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<Order>) {
+    pub(crate) fn new(bodies: Bodies) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, queue) = mpsc::channel(COMMANDS_MAX);
         let desk = Self {
             orders,
@@ -92,6 +96,7 @@ impl Desk {
             notes: Mutex::default(),
             noted: Notify::new(),
             next: AtomicU64::new(1),
+            bodies,
         };
         (Arc::new(desk), queue)
     }
@@ -102,7 +107,28 @@ impl Desk {
     /// # Cancel safety
     /// Dropped before it is ready, the request is cancelled, and a tuple it took goes back.
     pub(crate) async fn ask(self: &Arc<Self>, command: Command) -> Result<Reply, SpaceError> {
-        let takes = matches!(command, Command::Take { .. } | Command::TakeLeased { .. });
+        let (reply, receipt) = self.ask_held(command).await?;
+        if let Some(receipt) = receipt {
+            receipt.confirm();
+        }
+        Ok(reply)
+    }
+
+    /// As [`ask`](Self::ask); but a tuple that was taken goes back unless the receipt that comes
+    /// with it is confirmed.
+    pub(crate) async fn ask_held(
+        self: &Arc<Self>,
+        command: Command,
+    ) -> Result<(Reply, Option<Receipt>), SpaceError> {
+        let takes = matches!(
+            command,
+            Command::Take { .. }
+                | Command::TakeLeased { .. }
+                | Command::Bound {
+                    act: Bound::Take { leave: false, .. },
+                    ..
+                }
+        );
         let (sender, mut receiver) = oneshot::channel();
         let ticket = self.ticket()?;
         let place = self.orders.reserve().await;
@@ -124,11 +150,9 @@ impl Desk {
                 Err(SpaceError::Failed(failure))
             }
             Ok(reply) => {
-                open.done(matches!(
-                    reply,
-                    Reply::Tuple(Some(_)) | Reply::Leased { .. }
-                ));
-                Ok(reply)
+                let tuple = matches!(reply, Reply::Tuple(Some(_)) | Reply::Leased { .. });
+                let receipt = open.done(tuple);
+                Ok((reply, receipt))
             }
             Err(_) => {
                 open.done(false);
@@ -218,7 +242,7 @@ struct OpenRequest<'a> {
     /// `None` once the answer was taken out.
     ticket: Option<Ticket>,
     receiver: &'a mut oneshot::Receiver<Reply>,
-    desk: &'a Desk,
+    desk: &'a Arc<Desk>,
     takes: bool,
 }
 
@@ -229,14 +253,44 @@ impl OpenRequest<'_> {
             .map_or(RequestId(0), |ticket| ticket.request)
     }
 
-    /// The answer was taken out.
-    fn done(&mut self, tuple: bool) {
-        if let Some(ticket) = self.ticket.take()
-            && tuple
-            && self.takes
-        {
+    /// The answer was taken out; the receipt for the tuple if it took one.
+    fn done(&mut self, tuple: bool) -> Option<Receipt> {
+        let ticket = self.ticket.take()?;
+        (tuple && self.takes).then(|| Receipt {
+            ticket: Some(ticket),
+            desk: Arc::clone(self.desk),
+        })
+    }
+}
+
+/// A tuple that was taken and is to be confirmed. Dropped before, the tuple goes back.
+pub(crate) struct Receipt {
+    ticket: Option<Ticket>,
+    desk: Arc<Desk>,
+}
+
+impl Receipt {
+    pub(crate) fn confirm(mut self) {
+        if let Some(ticket) = self.ticket.take() {
             self.desk.note(ticket, true);
         }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.desk.note(ticket, false);
+        }
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let request = self.ticket.as_ref().map(|ticket| ticket.request);
+        f.debug_struct("Receipt")
+            .field("request", &request)
+            .finish()
     }
 }
 
@@ -326,6 +380,10 @@ fn bounded(mut command: Command) -> Command {
         | Command::Claim { deadline, .. }
         | Command::Release { deadline, .. }
         | Command::Recover { deadline, .. }
+        | Command::Adopt { deadline, .. }
+        | Command::Gather { deadline, .. }
+        | Command::Bound { deadline, .. }
+        | Command::Sync { deadline }
         | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }

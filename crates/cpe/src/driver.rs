@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cpe_membership::{NodeCard, NodeId};
-use cpe_mesh::{Batch, Event, Input, Output, Peer, RequestId};
+use cpe_mesh::{Batch, BodyDone, BodyWork, Event, Input, Output, Peer, RequestId};
 use cpe_network::{Events, MessageKey, Multiaddr, Network, PeerId, TOPICS};
-use cpe_storage::{Completion, Failed, Storage, WriteError};
+use cpe_storage::{BodyQueueFull, BodyWorker, Completion, Failed, Storage, WriteError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,10 @@ pub(crate) struct Driver {
     pub(crate) answers: BTreeMap<RequestId, Answer>,
     /// Batches the storage had no room for. While there are any, nothing else is taken in.
     pub(crate) unwritten: VecDeque<(u64, Batch, bool)>,
+    pub(crate) bodies: BodyWorker,
+    pub(crate) bodies_done: mpsc::Receiver<BodyDone>,
+    /// What the bodies' thread had no room for. The same holds.
+    pub(crate) unworked: VecDeque<BodyWork>,
 }
 
 impl Driver {
@@ -79,7 +83,7 @@ impl Driver {
 
     /// Waits for something and takes in what is there; false when the network has ended.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<bool, Failed> {
-        let open = self.unwritten.is_empty();
+        let open = self.unwritten.is_empty() && self.unworked.is_empty();
         let wake = self.peer.next_wake().map(|at| self.clock.at(at));
         let sleep = async {
             match wake {
@@ -90,6 +94,10 @@ impl Driver {
         tokio::select! {
             () = stop.cancelled() => return Ok(true),
             Some(done) = self.completions.recv() => self.completed(done)?,
+            done = self.bodies_done.recv() => match done {
+                Some(done) => self.body_done(done),
+                None => return Err(Failed { cause: "the bodies' thread has ended".into() }),
+            },
             event = self.events.recv(), if open => match event {
                 Some(event) => self.network_says(event).await,
                 None => return Ok(false),
@@ -104,6 +112,13 @@ impl Driver {
             };
             self.completed(done)?;
         }
+        for _ in 0..TURN_MAX {
+            let Ok(done) = self.bodies_done.try_recv() else {
+                break;
+            };
+            self.body_done(done);
+        }
+        self.work_on();
         if open {
             for _ in 0..TURN_MAX {
                 let Some(event) = self.events.try_recv() else {
@@ -137,6 +152,20 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn body_done(&mut self, done: BodyDone) {
+        self.input(Input::Body(done));
+    }
+
+    /// Hands the bodies' thread what it has room for.
+    fn work_on(&mut self) {
+        while let Some(work) = self.unworked.pop_front() {
+            if let Err(BodyQueueFull(work)) = self.bodies.submit(work) {
+                self.unworked.push_front(work);
+                break;
+            }
+        }
     }
 
     async fn network_says(&mut self, event: cpe_network::Event) {
@@ -252,7 +281,10 @@ impl Driver {
                     peer, addresses, ..
                 } => self.connect(&peer, &addresses),
                 Output::Event(event) => self.happened(event),
-                // Outputs of a newer peer that this shell does not know: none today.
+                Output::Body(work) => {
+                    self.unworked.push_back(work);
+                    self.work_on();
+                } // Outputs of a newer peer that this shell does not know: none today.
             }
         }
         Ok(())
@@ -340,6 +372,12 @@ impl Driver {
                 "shard forked: it goes on without its majority, which an operator called lost; \
                  what was acknowledged before may be gone, and be taken twice"
             ),
+            Event::Begun { shard, generation } if generation > 1 => tracing::warn!(
+                %shard,
+                generation,
+                "volatile shard begins anew, empty: it lost the majority of its home"
+            ),
+            Event::Begun { shard, .. } => tracing::debug!(%shard, "volatile shard begins"),
             Event::Overruled { shard, by } => tracing::warn!(
                 %shard,
                 %by,
@@ -368,13 +406,20 @@ impl Driver {
             mail,
             state,
             stop,
+            bodies,
+            bodies_done,
             ..
         } = self;
         stop.cancel();
-        drop((orders, answers, mail));
+        // The thread may wait to report.
+        drop((orders, answers, mail, bodies_done));
         network.shutdown().await;
         // Closing waits for the disk.
-        let closed = tokio::task::spawn_blocking(move || storage.close()).await;
+        let close = move || {
+            drop(bodies);
+            storage.close()
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         let failed = match closed {
             Ok(Err(late)) => failed.or(Some(late)),
             _ => failed,

@@ -101,6 +101,9 @@ pub enum SpaceError {
         /// For how long.
         after: Duration,
     },
+    /// A large value could not be read or written.
+    #[error("a large value: {0}")]
+    Body(String),
     /// The node has stopped.
     #[error("the node has stopped")]
     Closed,

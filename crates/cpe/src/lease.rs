@@ -6,6 +6,7 @@ use cpe_mesh::{Command, LeaseHandle, OpHandle, Reply};
 use cpe_space::{Fate, LeaseAct};
 use cpe_tuple::{Template, Tuple, Value};
 
+use crate::large::by_reference;
 use crate::space::{done, value_of};
 use crate::{Space, SpaceError};
 
@@ -178,19 +179,23 @@ impl Space {
     ) -> Result<Option<Leased>, SpaceError> {
         let command = Command::TakeLeased {
             workspace: ws.to_owned(),
-            template,
+            template: by_reference(template)?,
             wait,
             ttl,
             deadline,
         };
-        match self.desk.ask(command).await? {
-            Reply::Leased { tuple, lease, ttl } => Ok(Some(Leased {
-                tuple,
-                handle: lease,
-                ttl,
-                space: self.clone(),
-            })),
-            Reply::Tuple(None) => Ok(None),
+        match self.desk.ask_held(command).await? {
+            (Reply::Leased { tuple, lease, ttl }, Some(receipt)) => {
+                let tuple = self.tuple_whole(ws, tuple).await?;
+                receipt.confirm();
+                Ok(Some(Leased {
+                    tuple,
+                    handle: lease,
+                    ttl,
+                    space: self.clone(),
+                }))
+            }
+            (Reply::Tuple(None), _) => Ok(None),
             _ => Err(SpaceError::Unexpected),
         }
     }

@@ -71,12 +71,14 @@
 mod actors;
 mod admission;
 mod borrowed;
+mod bound;
 mod builder;
 mod clock;
 mod desk;
 mod driver;
 mod error;
 mod kinds;
+mod large;
 mod lease;
 mod life;
 mod mesh;
@@ -97,15 +99,19 @@ pub use cpe_mesh::{
 };
 pub use cpe_network::{Identity, MeshKey};
 pub use cpe_sleigh as sleigh;
-pub use cpe_space::{Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Mode};
-pub use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, json};
+pub use cpe_space::{
+    After, Bound, Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Life, Mode, Terms,
+};
+pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Mark, Template, Tuple, Value, json};
 
 pub use actors::{
     Actors, ActorsError, Address, Found, Inspected, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
 };
+pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};
+pub use large::{LargeValue, Receipt, TakenValue, WHOLE_BYTES_MAX};
 pub use lease::Leased;
 pub use mesh::Mesh;
 pub use node::Node;

@@ -1,6 +1,6 @@
 //! A running node: how its parts are put together, and how they end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use cpe_membership::{Incarnation, Member, NodeCard};
 use cpe_mesh::{Genesis, Peer, PeerConfig};
 use cpe_network::{Identity, NetworkConfig};
-use cpe_storage::{Opened, Storage};
+use cpe_storage::{Bodies, BodyWorker, Opened, Storage};
+use cpe_tuple::BlobHash;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -74,13 +75,20 @@ impl Node {
             admission,
             borrowed,
             life,
+            bodies,
+            bodies_there,
         } = open(&builder, !bootstrap.is_empty()).await?;
         let Opened {
             storage,
             completions,
-            image,
+            mut image,
             lost,
         } = opened;
+        image.bodies = bodies_there;
+        let (body_worker, bodies_done) = BodyWorker::start(bodies.clone()).map_err(|error| {
+            let folder = builder.data_dir.clone().unwrap_or_default();
+            admission::file("work on large values in", &folder)(error)
+        })?;
 
         let mut network = NetworkConfig::new(
             admission.identity.clone(),
@@ -117,6 +125,7 @@ impl Node {
         config.genesis = founds.then(|| Genesis {
             mesh: mesh.clone(),
             shards: builder.shards,
+            volatile: volatile_of(builder.shards),
             founder: card.member(),
         });
         let peer = Peer::new(config, &image, rand::random(), clock.now())?;
@@ -134,7 +143,7 @@ impl Node {
             .genesis()
             .is_some_and(|genesis| genesis.founder.node == me.node);
 
-        let (desk, orders) = Desk::new();
+        let (desk, orders) = Desk::new(bodies);
         let state = Arc::new(State::new(peer.genesis().is_some()));
         let name: Arc<str> = admission.name.into();
         let actors = Inner::new(Parts {
@@ -166,6 +175,9 @@ impl Node {
             stop: stop.clone(),
             answers: BTreeMap::new(),
             unwritten: VecDeque::new(),
+            bodies: body_worker,
+            bodies_done,
+            unworked: VecDeque::new(),
         };
         let office = actors::post::run(Arc::clone(&actors), letters);
         let system = actors.system.clone();
@@ -316,6 +328,8 @@ struct Ground {
     borrowed: Option<Borrowed>,
     /// The number of this life, where a folder remembers the earlier ones and it is a new one.
     life: Option<u32>,
+    bodies: Bodies,
+    bodies_there: BTreeSet<BlobHash>,
 }
 
 /// Opens the state of a folder. One that is damaged is moved out of the way: votes it may have
@@ -362,6 +376,21 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
             }
             None => (Storage::ephemeral(), None, None),
         };
+        let (bodies, bodies_there) = match &folder {
+            Some(folder) if !ephemeral => {
+                let opened = Bodies::open(folder);
+                opened.map_err(admission::file(
+                    "read the bodies of large values in",
+                    folder,
+                ))?
+            }
+            _ => {
+                let bodies = Bodies::temporary();
+                let folder = std::env::temp_dir();
+                let bodies = bodies.map_err(admission::file("make a folder in", &folder))?;
+                (bodies, BTreeSet::new())
+            }
+        };
         let admission = admission::admit(&Wish {
             folder: folder.as_deref(),
             mesh_key: mesh_key.as_deref(),
@@ -374,6 +403,8 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
             admission,
             borrowed,
             life,
+            bodies,
+            bodies_there,
         })
     };
     match tokio::task::spawn_blocking(opening).await {
@@ -384,6 +415,12 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
             why: panicked.to_string(),
         }),
     }
+}
+
+/// Volatile shards beside so many durable ones: a quarter, for what is in memory is decided without
+/// waiting for a disk, and each costs heartbeats.
+fn volatile_of(shards: u16) -> u16 {
+    shards.div_ceil(4)
 }
 
 /// What the node tells others about itself, but for its addresses.

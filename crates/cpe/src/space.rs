@@ -8,7 +8,8 @@ use cpe_space::{Mode, Name};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::SpaceError;
-use crate::desk::Desk;
+use crate::desk::{Desk, Receipt};
+use crate::large::{by_reference, store_within};
 use crate::watch::Watch;
 
 /// How long [`Space::out`] and [`Space::store`] wait for the home before they answer
@@ -51,6 +52,7 @@ impl Space {
     /// # Errors
     /// As for [`out_with`](Self::out_with), and [`SpaceError::Limit`].
     pub async fn store(&self, ws: &str, name: &str, value: Value) -> Result<Stored, SpaceError> {
+        let value = self.apart(value).await?;
         let tuple = Tuple::new(vec![Value::from(name), value])?;
         self.out(ws, tuple).await
     }
@@ -75,6 +77,8 @@ impl Space {
         ack: Ack,
         deadline: Duration,
     ) -> Result<Stored, SpaceError> {
+        let tuple = self.tuple_apart(tuple).await?;
+        let deadline = store_within(&tuple, deadline);
         let command = Command::Out {
             workspace: ws.to_owned(),
             tuple,
@@ -100,7 +104,8 @@ impl Space {
         deadline: Duration,
     ) -> Result<Tuple, SpaceError> {
         let found = self.read(ws, template, true, false, deadline).await?;
-        found.ok_or(SpaceError::Unexpected)
+        let found = found.ok_or(SpaceError::Unexpected)?;
+        self.tuple_whole(ws, found).await
     }
 
     /// As [`rd`](Self::rd), but only what the home has counts: it is asked at first, and again
@@ -132,11 +137,15 @@ impl Space {
         fresh: Option<Duration>,
     ) -> Result<Option<Tuple>, SpaceError> {
         let deadline = fresh.unwrap_or(STORE_DEADLINE);
-        self.read(ws, template, false, fresh.is_some(), deadline)
-            .await
+        let found = self.read(ws, template, false, fresh.is_some(), deadline);
+        match found.await? {
+            Some(tuple) => self.tuple_whole(ws, tuple).await.map(Some),
+            None => Ok(None),
+        }
     }
 
-    async fn read(
+    /// Reads a tuple; what lies apart stays apart.
+    pub(crate) async fn read(
         &self,
         ws: &str,
         template: Template,
@@ -146,7 +155,7 @@ impl Space {
     ) -> Result<Option<Tuple>, SpaceError> {
         let command = Command::Read {
             workspace: ws.to_owned(),
-            template,
+            template: by_reference(template)?,
             wait,
             fresh,
             deadline,
@@ -192,13 +201,53 @@ impl Space {
         wait: bool,
         deadline: Duration,
     ) -> Result<Option<Tuple>, SpaceError> {
+        let taken = self.take_held(ws, template, wait, deadline).await?;
+        let Some((tuple, receipt)) = taken else {
+            return Ok(None);
+        };
+        let tuple = self.tuple_whole(ws, tuple).await?;
+        receipt.confirm();
+        Ok(Some(tuple))
+    }
+
+    /// Takes a tuple; what lies apart stays apart, and all goes back unless it is confirmed.
+    async fn take_held(
+        &self,
+        ws: &str,
+        template: Template,
+        wait: bool,
+        deadline: Duration,
+    ) -> Result<Option<(Tuple, Receipt)>, SpaceError> {
         let command = Command::Take {
             workspace: ws.to_owned(),
-            template,
+            template: by_reference(template)?,
             wait,
             deadline,
         };
-        self.tuple(command).await
+        match self.desk.ask_held(command).await? {
+            (Reply::Tuple(Some(tuple)), Some(receipt)) => Ok(Some((tuple, receipt))),
+            (Reply::Tuple(None), _) => Ok(None),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
+    /// The same, of a value of a variable.
+    async fn take_value(
+        &self,
+        ws: &str,
+        name: &str,
+        wait: bool,
+        deadline: Duration,
+    ) -> Result<Option<Value>, SpaceError> {
+        let taken = self
+            .take_held(ws, Template::named(name)?, wait, deadline)
+            .await?;
+        let Some((tuple, receipt)) = taken else {
+            return Ok(None);
+        };
+        let value = self.named_whole(ws, tuple).await?;
+        receipt.confirm();
+        Ok(Some(value))
     }
 
     async fn tuple(&self, command: Command) -> Result<Option<Tuple>, SpaceError> {
@@ -218,8 +267,10 @@ impl Space {
         name: &str,
         deadline: Duration,
     ) -> Result<Value, SpaceError> {
-        let tuple = self.rd(ws, Template::named(name)?, deadline).await?;
-        value_of(tuple)
+        let template = Template::named(name)?;
+        let tuple = self.read(ws, template, true, false, deadline).await?;
+        let tuple = tuple.ok_or(SpaceError::Unexpected)?;
+        self.named_whole(ws, tuple).await
     }
 
     /// A value of a variable if there is one, asked of its home.
@@ -232,8 +283,11 @@ impl Space {
         name: &str,
         deadline: Duration,
     ) -> Result<Option<Value>, SpaceError> {
-        let tuple = self.rdp(ws, Template::named(name)?, Some(deadline)).await?;
-        tuple.map(value_of).transpose()
+        let template = Template::named(name)?;
+        match self.read(ws, template, false, true, deadline).await? {
+            Some(tuple) => self.named_whole(ws, tuple).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Waits for a value of a variable and takes it.
@@ -246,8 +300,8 @@ impl Space {
         name: &str,
         deadline: Duration,
     ) -> Result<Value, SpaceError> {
-        let tuple = self.take(ws, Template::named(name)?, deadline).await?;
-        value_of(tuple)
+        let taken = self.take_value(ws, name, true, deadline).await?;
+        taken.ok_or(SpaceError::Unexpected)
     }
 
     /// Takes a value of a variable if there is one.
@@ -260,8 +314,7 @@ impl Space {
         name: &str,
         deadline: Duration,
     ) -> Result<Option<Value>, SpaceError> {
-        let tuple = self.try_take(ws, Template::named(name)?, deadline).await?;
-        tuple.map(value_of).transpose()
+        self.take_value(ws, name, false, deadline).await
     }
 
     /// Sets the mode of a variable that has none yet: which of its tuples a read or take picks.
@@ -336,9 +389,10 @@ impl Space {
         Name::new(ws).map_err(|error| Failure::Refused(error.to_string()))?;
         let command = Command::Watch {
             workspace: ws.to_owned(),
-            template,
+            template: by_reference(template)?,
         };
-        Ok(Watch::new(self.desk.watch(command).await?))
+        let receiver = self.desk.watch(command).await?;
+        Ok(Watch::new(receiver, self.clone(), ws))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use cpe_tuple::Tuple;
 
+use crate::Space;
 use crate::desk::WatchReceiver;
 
 /// Matching tuples as a node learns of them; dropping it ends the watch.
@@ -14,6 +15,10 @@ use crate::desk::WatchReceiver;
 /// what is there then.
 pub struct Watch {
     receiver: WatchReceiver,
+    space: Space,
+    workspace: String,
+    /// Taken out, while its large values are fetched.
+    next: Option<Tuple>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -25,16 +30,30 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(receiver: WatchReceiver) -> Self {
-        Self { receiver }
+    pub(crate) fn new(receiver: WatchReceiver, space: Space, workspace: &str) -> Self {
+        let workspace = workspace.to_owned();
+        Self {
+            receiver,
+            space,
+            workspace,
+            next: None,
+        }
     }
 
-    /// The next matching tuple; `None` when the node has stopped or the watch fell behind.
+    /// The next matching tuple, its large values put together as far as they fit in a tuple and are
+    /// still there; `None` when the node has stopped or the watch fell behind.
     ///
     /// # Cancel safety
     /// No tuple is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Tuple> {
-        self.receiver.next().await
+        if self.next.is_none() {
+            self.next = self.receiver.next().await;
+        }
+        let tuple = self.next.clone()?;
+        // One that was taken meanwhile may be gone: its reference tells what it was.
+        let whole = self.space.tuple_whole(&self.workspace, tuple.clone()).await;
+        self.next = None;
+        Some(whole.unwrap_or(tuple))
     }
 
     /// Whether tuples were missed because too many waited to be looked at.

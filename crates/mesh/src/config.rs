@@ -31,6 +31,10 @@ pub struct PeerConfig {
     /// How long a member has to be gone before another takes its place, and to be there before it
     /// is preferred to one that works. 30 s (space.md, 2.6).
     pub replace_after: Duration,
+    /// How long the majority of a volatile shard's home has to be silent before it is given up, with
+    /// what it holds. Members that came back as another start are given up at once. 60 s: twice
+    /// the time after which one member is replaced.
+    pub forget_after: Duration,
     /// How long decided entries are gathered before they are gossiped. 20 ms: below what a person
     /// notices, and at most 50 frames a second (space.md, 1.3).
     pub feed_interval: Duration,
@@ -47,6 +51,16 @@ pub struct PeerConfig {
     /// A parked take whose client is silent for this long is dropped by the home. 10 s: ten of
     /// the client's longest pauses.
     pub park_lease: Duration,
+    /// How long a node takes to look through all shards for bodies that it lacks or that nothing
+    /// refers to any more. 30 s.
+    pub sweep_interval: Duration,
+    /// How long a body is kept after a round has found that nothing refers to it. 60 s: it must outlast the way
+    /// from the writing of a body to the store of its tuple, and from a read to the reading of the
+    /// body.
+    pub body_grace: Duration,
+    /// How long a body is kept for a take that its taker has not acknowledged, once nothing else
+    /// refers to it. 24 h: a taker that died for good must not keep it for ever.
+    pub body_taken_max: Duration,
     /// Entries a log may have beyond the last snapshot before a new one is written. 4,096.
     pub log_entries_max: u64,
     /// Bytes, the same. 4 MiB.
@@ -70,6 +84,7 @@ impl PeerConfig {
             heartbeat: Duration::from_millis(200),
             eligible_after: Duration::from_secs(3),
             replace_after: Duration::from_secs(30),
+            forget_after: Duration::from_secs(60),
             feed_interval: Duration::from_millis(20),
             digest_interval: Duration::from_secs(1),
             pull_delay: Duration::from_millis(200),
@@ -77,6 +92,9 @@ impl PeerConfig {
             retry_max: Duration::from_secs(1),
             cancel_grace: Duration::from_secs(1),
             park_lease: Duration::from_secs(10),
+            sweep_interval: Duration::from_secs(30),
+            body_grace: Duration::from_secs(60),
+            body_taken_max: Duration::from_secs(24 * 60 * 60),
             log_entries_max: 4_096,
             log_bytes_max: 4 * 1024 * 1024,
             log_kept: 4_096,

@@ -22,7 +22,7 @@
 //! let founder = Member { node: NodeId(1), inc: Incarnation(1) };
 //! let mut config = PeerConfig::new(NodeCard::new(founder, "a"));
 //! config.durable = false;
-//! config.genesis = Some(Genesis { mesh: "demo".into(), shards: 16, founder });
+//! config.genesis = Some(Genesis { mesh: "demo".into(), shards: 16, volatile: 4, founder });
 //! let mut peer = Peer::new(config, &Image::default(), 42, Duration::ZERO)?;
 //!
 //! let second = Duration::from_secs(1);
@@ -48,6 +48,7 @@
 //! ```
 
 mod api;
+mod body;
 mod boot;
 mod client;
 mod config;
@@ -69,13 +70,16 @@ mod route;
 mod scan;
 mod serve;
 mod sync;
+mod synced;
 mod timers;
+mod volatile;
 mod wire;
 
 pub use api::{
     Ack, ActorInfo, Command, Failure, PeerInfo, Recovered, Reply, RequestId, ShardInfo, Status,
     VariableInfo, WorkspaceInfo,
 };
+pub use body::{BodyDone, BodyMessage, BodyPart, BodyWork, MAX_BODIES};
 pub use boot::BootError;
 pub use config::PeerConfig;
 pub use group::Proposal;

@@ -1,6 +1,8 @@
 //! What a peer asks its storage to keep: ordered byte keys in a few tables, written in batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use cpe_tuple::BlobHash;
 
 /// The tables of a peer's durable state. The discriminant is part of the file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +100,8 @@ impl Batch {
 pub struct Image {
     /// Values by table and key.
     pub entries: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    /// The bodies of large values that are there, whole.
+    pub bodies: BTreeSet<BlobHash>,
 }
 
 impl Image {

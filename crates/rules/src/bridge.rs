@@ -108,7 +108,7 @@ fn scalar_to_clips(datum: &Datum) -> Result<Value, BridgeError> {
         Datum::Float(x) => Value::Float(*x),
         Datum::String(text) => Value::String(text_to_clips(text, false)?),
         Datum::Symbol(text) => Value::Symbol(text_to_clips(text, true)?),
-        Datum::Bytes(_) => return Err(BridgeError::Bytes),
+        Datum::Bytes(_) | Datum::Blob(_) => return Err(BridgeError::Bytes),
         Datum::List(_) | Datum::Map(_) => return Err(BridgeError::Unbalanced),
     })
 }

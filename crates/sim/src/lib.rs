@@ -27,6 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bodies;
+mod bound;
 mod check;
 mod clock;
 mod disk;
@@ -44,6 +46,7 @@ mod settle;
 mod shrink;
 mod spread;
 mod swarm;
+mod volatile;
 mod work;
 mod world;
 

@@ -1,12 +1,14 @@
 //! Nodes: how they start, stop, stand still and lose what they had.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
-use cpe_mesh::{Command, Event, Genesis, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use cpe_mesh::{Command, Event, Input, Output, Peer, PeerConfig, Reply, RequestId};
 use rand::RngExt;
 
+use crate::bodies::Shelf;
 use crate::check::Violation;
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -23,6 +25,7 @@ pub(crate) struct SimNode {
     pub(crate) member: Member,
     pub(crate) peer: Option<Peer>,
     pub(crate) disk: Disk,
+    pub(crate) shelf: Shelf,
     pub(crate) clock: Clock,
     /// Counts its starts: what was under way for an earlier one is void.
     pub(crate) boot: u32,
@@ -50,6 +53,7 @@ impl SimNode {
             },
             peer: None,
             disk: Disk::default(),
+            shelf: Shelf::default(),
             clock: Clock::default(),
             boot: 0,
             waking: None,
@@ -94,6 +98,11 @@ impl World {
         // Small, so that snapshots happen.
         config.log_entries_max = 64;
         config.log_kept = 16;
+        if self.scenario.workload.bodies > 0.0 {
+            config.sweep_interval = Duration::from_secs(2);
+        }
+        config.body_grace = Duration::from_secs(5);
+        config.body_taken_max = Duration::from_secs(20);
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
         config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);
@@ -102,13 +111,7 @@ impl World {
         // mesh.
         let founds = n == 0 && member.inc == Incarnation(1);
         if founds {
-            let shards = self.scenario.shards;
-            let mesh = "simulated".to_owned();
-            config.genesis = Some(Genesis {
-                mesh,
-                shards,
-                founder: member,
-            });
+            config.genesis = Some(self.scenario.genesis(member));
         }
         node.boot += 1;
         node.draining = None;
@@ -117,7 +120,12 @@ impl World {
         node.in_turn = false;
         node.fails = None;
         let now = node.clock.shows(self.now);
-        match Peer::new(config, node.disk.image(), seed, now) {
+        let mut image = Cow::Borrowed(node.disk.image());
+        let bodies = node.shelf.there();
+        if !bodies.is_empty() {
+            image.to_mut().bodies = bodies;
+        }
+        match Peer::new(config, &image, seed, now) {
             Ok(peer) => node.peer = Some(peer),
             Err(error) => {
                 self.violation = Some(Violation::Boot(error.to_string()));
@@ -147,6 +155,7 @@ impl World {
     fn end_at_once(&mut self, n: usize, down: Option<Duration>) {
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk.crash(&mut self.rng);
+            node.shelf.crash(&mut self.rng);
         }
         self.end(n, down);
     }
@@ -161,6 +170,7 @@ impl World {
         self.books.excused += unsettled as u64;
         node.peer = None;
         node.held = None;
+        self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
         self.links_end(n);
@@ -180,7 +190,9 @@ impl World {
         self.end(n, Some(down));
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk = Disk::default();
-            node.member.inc.0 += 1;
+            // As a clock would: above the number of any start before.
+            node.member.inc.0 = node.boot + 1;
+            node.shelf = Shelf::default();
         }
     }
 
@@ -198,7 +210,7 @@ impl World {
                 let decided = sm.previous().is_none_or(|(_, sealed)| sm.index() > *sealed);
                 members.len() >= 3 && members.iter().all(current) && decided
             })
-        })
+        }) && self.bodies_outlive(n)
     }
 
     pub(crate) fn fail_write(&mut self, n: usize, down: Duration) {
@@ -426,10 +438,14 @@ impl World {
                 self.violation = Some(Violation::Malformed(reason));
             }
             Output::Event(Event::Moved(..)) => self.report.moves += 1,
+            Output::Event(Event::Begun { shard, generation }) => {
+                self.begun(n, shard, generation);
+            }
             Output::Connect { node, .. } => {
                 let to = usize::try_from(node.0 - 1).unwrap_or(usize::MAX);
                 self.dial(n, to);
             }
+            Output::Body(work) => self.body_work(n, work),
             Output::Event(_) => {}
         }
     }

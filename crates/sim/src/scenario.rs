@@ -33,12 +33,17 @@ pub struct Workload {
     pub finds: f64,
     /// Probability that the asker goes away before the answer, or does not receive it.
     pub abandon: f64,
+    /// Share of the stores whose value is large: its body lies apart from the tuple.
+    pub bodies: f64,
     /// How many variables the requests are spread over.
     pub variables: u32,
     /// Modes of the variables, in turn; without any, all are fifo.
     pub modes: Vec<Mode>,
     /// How long a request may take, in milliseconds.
     pub deadline_ms: f64,
+    /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
+    /// it, and each read is decided.
+    pub bound: bool,
 }
 
 impl Workload {
@@ -58,6 +63,7 @@ impl Workload {
             ("workload.leases", self.leases),
             ("workload.finds", self.finds),
             ("workload.abandon", self.abandon),
+            ("workload.bodies", self.bodies),
         ];
         for (key, value) in shares {
             if !(0.0..=1.0).contains(&value) {
@@ -90,9 +96,11 @@ impl Default for Workload {
             leases: 0.05,
             finds: 0.05,
             abandon: 0.05,
+            bodies: 0.0,
             variables: 5,
             modes: Vec::new(),
             deadline_ms: 2_000.0,
+            bound: false,
         }
     }
 }
@@ -111,6 +119,9 @@ pub struct Scenario {
     /// Shards of the mesh.
     #[serde(default = "default_shards")]
     pub shards: u16,
+    /// Volatile shards beside them. With any, every other variable is kept in a volatile workspace.
+    #[serde(default)]
+    pub volatile: u16,
     /// Members a home group should have: 1, 3 or 5.
     #[serde(default = "default_homes")]
     pub homes: usize,
@@ -206,6 +217,9 @@ impl Scenario {
         }
         if self.shards == 0 || self.shards > cpe_mesh::Genesis::MAX_SHARDS {
             return bounds("shards", self.shards, "1 to 4096");
+        }
+        if self.volatile > cpe_mesh::Genesis::MAX_VOLATILE {
+            return bounds("volatile", self.volatile, "0 to 1024");
         }
         if ![1, 3, 5].contains(&self.homes) {
             return bounds("homes", self.homes, "1, 3 or 5");

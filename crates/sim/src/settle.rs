@@ -7,6 +7,7 @@ use cpe_space::Sm;
 
 use crate::check::{Report, Violation};
 use crate::record::value_of;
+use crate::volatile::SCRATCH;
 use crate::work::WORKSPACE;
 use crate::world::World;
 
@@ -36,17 +37,20 @@ impl World {
                     .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
             && self.leases_left() == 0
+            && self.lost_body().is_none()
+            && self.stray_bodies() == 0
             && self.difference().is_none()
     }
 
     /// Stores still on their way, anywhere. What a node knew only on a disk that was lost is not.
     fn unadmitted(&self) -> usize {
-        let pending = self
-            .peers()
-            .flat_map(Peer::shards)
-            .flat_map(|shard| shard.pending().keys());
-        let lives = |origin| self.nodes.iter().any(|node| node.member == origin);
-        pending.filter(|dot| lives(dot.origin)).count()
+        let pending = self.peers().flat_map(Peer::shards).flat_map(|shard| {
+            let pending = shard.pending().keys();
+            pending.map(move |dot| (shard.id().0, dot.origin))
+        });
+        pending
+            .filter(|(shard, origin)| self.is_current(*shard, *origin))
+            .count()
     }
 
     /// Keeps a line for each shard that has stores on their way, and what each node knows of it.
@@ -133,6 +137,14 @@ impl World {
         if leases > 0 {
             return Err(Violation::NotExpired(leases));
         }
+        self.forget_generations();
+        if let Some(hash) = self.lost_body() {
+            return Err(Violation::BodyLost(hash.to_string()));
+        }
+        let strays = self.stray_bodies();
+        if strays > 0 {
+            return Err(Violation::BodiesLeft(strays));
+        }
         let left = self.variables_left();
         let there: BTreeSet<i64> = left.values().flatten().copied().collect();
         self.report.lost_with_taker = self.books.close(&there)?;
@@ -161,7 +173,8 @@ impl World {
         let mut left: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for shard in self.peers().next().into_iter().flat_map(Peer::shards) {
             let workspaces = shard.sm().workspaces();
-            for (_, variables) in workspaces.filter(|(name, _)| name.as_str() == WORKSPACE) {
+            let ours = |name: &cpe_space::Name| [WORKSPACE, SCRATCH].contains(&name.as_str());
+            for (_, variables) in workspaces.filter(|(name, _)| ours(name)) {
                 for (name, variable) in variables {
                     let values = variable.tuples().map(|(_, tuple)| value_of(tuple));
                     let name = name.as_str().unwrap_or_default().to_owned();

@@ -8,6 +8,7 @@ use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::bound;
 use crate::check::Violation;
 use crate::leases::Acting;
 use crate::record::{What, value_of};
@@ -30,6 +31,10 @@ pub(crate) enum Open {
     /// A holder acts on its lease.
     Act(Acting),
     Find,
+    /// Has a body written, before its tuple is stored.
+    Adopt,
+    /// Fetches the body of a tuple that was answered.
+    Gather,
     /// Sets the mode of a variable, by its number.
     Declare(u32),
 }
@@ -48,10 +53,10 @@ impl World {
         let number = rng.random_range(0..work.variables);
         let variable = format!("v{number}");
         let mode = work.mode(number);
-        if mode != Mode::Fifo && !self.declared.contains(&number) {
+        if (mode != Mode::Fifo || work.bound) && !self.declared.contains(&number) {
             return self.declare(n, number, mode, deadline);
         }
-        let workspace = WORKSPACE.to_owned();
+        let workspace = self.workspace_of(number).to_owned();
         // Names made here are short.
         let Ok(template) = Template::named(variable.clone()) else {
             return;
@@ -63,10 +68,21 @@ impl World {
         let (open, command) = if draw < below {
             self.next_value += 1;
             let value = self.next_value;
+            // Drawn only where there are any: other runs stay as they were.
+            if mode != Mode::Single && work.bodies > 0.0 && rng.random_bool(work.bodies) {
+                let ack = if rng.random_bool(0.2) {
+                    Ack::Local
+                } else {
+                    Ack::Home
+                };
+                let what = (variable, value);
+                return self.store_large(n, &mut rng, what, ack, deadline);
+            }
             let Ok(tuple) = Tuple::new(vec![Value::from(variable), Value::Int(value)]) else {
                 return;
             };
             self.books.stored.insert(value);
+            self.storing_in(&workspace, &format!("v{number}"), value);
             if mode == Mode::Single {
                 self.books.replaceable.insert(value);
             }
@@ -115,11 +131,12 @@ impl World {
             below += work.scans;
             below
         } {
-            let fields = vec![Field::Typed(Kind::String), Field::Typed(Kind::Int)];
+            let fields = vec![Field::Typed(Kind::String), Field::Any];
             let Ok(template) = Template::new(fields) else {
                 return;
             };
             named = None;
+            let workspace = WORKSPACE.to_owned();
             let wait = rng.random();
             (
                 Open::Take,
@@ -133,7 +150,8 @@ impl World {
         } else if draw < {
             below += work.leases;
             below
-        } {
+        } && workspace == WORKSPACE
+        {
             let (wait, ttl) = (self.rng.random(), self.draw_ttl());
             (
                 Open::Lease(self.now),
@@ -158,6 +176,11 @@ impl World {
                 },
             )
         };
+        let command = if work.bound {
+            bound::under_terms(command)
+        } else {
+            command
+        };
         let boot = self.nodes.get(n).map_or(0, |node| node.boot);
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, open);
@@ -172,9 +195,10 @@ impl World {
                     fresh: true,
                     wait: false,
                     ..
-                },
+                }
+                | Command::Bound { .. },
             ) => What::Find,
-            (Open::Find | Open::Declare(_) | Open::Act(_), _) => What::LocalFind,
+            (_, _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
         if !matches!(open, Open::Store(_)) && rng.random_bool(work.abandon) {
@@ -198,12 +222,15 @@ impl World {
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, Open::Declare(number));
         }
-        let command = Command::Declare {
-            workspace: WORKSPACE.to_owned(),
+        let mut command = Command::Declare {
+            workspace: self.workspace_of(number).to_owned(),
             variable: Value::from(format!("v{number}")),
             mode,
             deadline,
         };
+        if self.scenario.workload.bound {
+            command = bound::under_terms(command);
+        }
         self.note(n, || format!("ask {} {command:?}", request.0));
         self.input(n, Input::Command(request, command));
     }
@@ -229,7 +256,6 @@ impl World {
         if self.progressed(n, request, &reply) {
             return;
         }
-        let abandon = self.scenario.workload.abandon;
         let Some(open) = self
             .nodes
             .get_mut(n)
@@ -238,18 +264,49 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
-        if let Open::Act(acting) = open {
-            return self.acted(n, acting, &reply);
+        let reply = match bound::told(open, reply) {
+            Ok(reply) => reply,
+            Err(violation) => {
+                self.violation = Some(violation);
+                return;
+            }
+        };
+        if let (Open::Store(value), Reply::Failed(Failure::Unavailable { .. }), true) =
+            (open, &reply, self.scenario.workload.bound)
+        {
+            // It never happens: nobody may be handed it.
+            self.books.stored.remove(&value);
         }
+        match open {
+            Open::Act(acting) => return self.acted(n, acting, &reply),
+            Open::Adopt => return self.adopted(n, request, &reply),
+            Open::Gather => return self.gathered(n, request, &reply),
+            _ => {}
+        }
+        if !self.gather_first(n, request, open, &reply) {
+            self.settle_reply(n, request, open, reply, true);
+        }
+    }
+
+    /// An answer is whole, or, if not `here`, its body could not be had.
+    pub(crate) fn settle_reply(
+        &mut self,
+        n: usize,
+        request: RequestId,
+        open: Open,
+        reply: Reply,
+        here: bool,
+    ) {
+        let abandon = self.scenario.workload.abandon;
         // It arrived, and nobody was there any more.
         let tuple = matches!(reply, Reply::Tuple(Some(_)) | Reply::Leased { .. });
         let received = !(matches!(open, Open::Take | Open::Lease(_))
             && tuple
-            && !self.calm
-            && self.rng.random_bool(abandon));
+            && (!here || (!self.calm && self.rng.random_bool(abandon))));
         self.record.answered(request, self.now, &reply, received);
         match (open, reply) {
-            (Open::Store(value), Reply::Stored { .. }) => {
+            (Open::Store(value), Reply::Stored { index }) => {
+                self.acknowledged_in(value, index);
                 self.books.acknowledged.insert(value);
                 self.report.acknowledged += 1;
             }

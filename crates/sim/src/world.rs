@@ -1,14 +1,15 @@
 //! The world: time, what happens next, and the phases of a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Input, RequestId};
+use cpe_mesh::{BodyDone, Input, RequestId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
 use crate::links::Links;
@@ -53,6 +54,11 @@ pub(crate) enum Happening {
         boot: u32,
         token: u64,
         sync: bool,
+    },
+    Worked {
+        node: usize,
+        boot: u32,
+        done: BodyDone,
     },
     /// A turn ends.
     Settle {
@@ -122,7 +128,10 @@ pub struct World {
     pub(crate) calm: bool,
     pub(crate) progress: Option<Progress>,
     pub(crate) books: Books,
+    pub(crate) bodies: Bodies,
     pub(crate) record: Record,
+    /// The generation of each volatile shard, as far as any node was seen to know.
+    pub(crate) generations: BTreeMap<u16, u64>,
     /// Variables whose mode is known to be set, by number.
     pub(crate) declared: BTreeSet<u32>,
     pub(crate) next_value: i64,
@@ -164,7 +173,9 @@ impl World {
             calm: false,
             progress: None,
             books: Books::default(),
+            bodies: Bodies::default(),
             record: Record::default(),
+            generations: BTreeMap::new(),
             declared: BTreeSet::new(),
             next_value: 0,
             next_request: 0,
@@ -298,6 +309,11 @@ impl World {
             } => {
                 if self.is_boot(node, boot) {
                     self.written(node, token, sync);
+                }
+            }
+            Happening::Worked { node, boot, done } => {
+                if self.is_boot(node, boot) {
+                    self.worked(node, done);
                 }
             }
             Happening::Settle { node, boot } => {

@@ -6,6 +6,7 @@
 //! state.redb    the database
 //! log-NNNNNNNN  segments of the log in front of it
 //! synced        how far the log had been synced
+//! bodies/       the bodies of large values, each a file
 //! damaged-N/    these files of a state that could not be trusted, for whoever wants to look
 //! ```
 //!

@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod bodies;
 mod engine;
 mod error;
 mod files;
@@ -44,6 +45,9 @@ mod record;
 mod storage;
 mod writer;
 
+pub use bodies::{
+    BODY_QUEUE_MAX, Bodies, BodyQueueFull, BodyReader, BodyWorker, BodyWriter, NewBody,
+};
 pub use error::{Failed, OpenError, Place, WriteError};
 pub use files::{Files, LogFile};
 pub use folder::write_atomically;

@@ -17,7 +17,7 @@ pub enum Field {
     Typed(Kind),
     /// Any value.
     Any,
-    /// Values of the bounds' kind that lie between them. A template refuses bounds of two kinds,
+    /// Values of the bounds' kind that lie between them; none that lies apart does. A template refuses bounds of two kinds,
     /// no bounds, and a range that can hold nothing.
     Range {
         /// The lower bound.
@@ -25,7 +25,7 @@ pub enum Field {
         /// The upper bound.
         high: Bound<Value>,
     },
-    /// A string, symbol or byte string that starts with this.
+    /// A string, symbol or byte string that starts with this. None that lies apart does.
     Prefix(String),
 }
 
@@ -87,6 +87,10 @@ const fn bound_value(bound: &Bound<Value>) -> Option<&Value> {
 }
 
 fn in_range(low: &Bound<Value>, high: &Bound<Value>, value: &Value) -> bool {
+    // Nothing is known of the order of bodies.
+    if value.as_blob().is_some() {
+        return false;
+    }
     let same_kind = |bound: &Value| bound.kind() == value.kind();
     let above = match low {
         Bound::Included(bound) => same_kind(bound) && value >= bound,

@@ -19,6 +19,7 @@ impl PartialEq for Value {
             (Self::Bytes(a), Self::Bytes(b)) => a == b,
             (Self::List(a), Self::List(b)) => a == b,
             (Self::Map(a), Self::Map(b)) => a == b,
+            (Self::Blob(a), Self::Blob(b)) => a == b,
             _ => false,
         }
     }
@@ -36,7 +37,12 @@ impl Ord for Value {
             (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
             (Self::List(a), Self::List(b)) => a.cmp(b),
             (Self::Map(a), Self::Map(b)) => a.cmp(b),
-            _ => self.kind().cmp(&other.kind()),
+            (Self::Blob(a), Self::Blob(b)) => (a.kind(), a).cmp(&(b.kind(), b)),
+            // Of one kind, what is there comes before what lies apart.
+            _ => {
+                let place = |value: &Self| (value.kind(), value.as_blob().is_some());
+                place(self).cmp(&place(other))
+            }
         }
     }
 }
@@ -59,6 +65,7 @@ impl Hash for Value {
             Self::Bytes(b) => b.hash(state),
             Self::List(list) => list.hash(state),
             Self::Map(map) => map.hash(state),
+            Self::Blob(blob) => blob.hash(state),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use proptest::{collection, prelude::*, sample::select};
 
-use crate::{Field, Kind, Template, Tuple, Value};
+use crate::{Blob, BlobHash, Field, Kind, Template, Tuple, Value, blob::MAX_BLOB_BYTES};
 
 /// Short text of any characters.
 pub fn text() -> impl Strategy<Value = String> {
@@ -18,7 +18,7 @@ pub fn text() -> impl Strategy<Value = String> {
 /// Keys of maps, often such as the JSON forms use.
 pub fn key() -> impl Strategy<Value = String> {
     let special = vec![
-        "sym", "bytes", "float", "map", "?", "prefix", ">=", ">", "<=", "<", "", "a",
+        "sym", "bytes", "float", "map", "blob", "?", "prefix", ">=", ">", "<=", "<", "", "a",
     ];
     prop_oneof![select(special).prop_map(str::to_owned), text()]
 }
@@ -53,6 +53,13 @@ pub fn int() -> impl Strategy<Value = i64> {
     ]
 }
 
+/// References to bodies, which nobody has.
+pub fn blob() -> impl Strategy<Value = Value> {
+    (any::<bool>(), 1..=MAX_BLOB_BYTES, any::<[u8; 32]>()).prop_map(|(text, len, hash)| {
+        Blob::new(text, len, BlobHash(hash)).map_or(Value::Null, Value::from)
+    })
+}
+
 /// Values that hold no others.
 pub fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -63,6 +70,7 @@ pub fn scalar() -> impl Strategy<Value = Value> {
         text().prop_map(Value::String),
         text().prop_map(Value::Symbol),
         collection::vec(any::<u8>(), 0..24).prop_map(Value::Bytes),
+        blob(),
     ]
 }
 
@@ -129,6 +137,8 @@ pub fn matching() -> impl Strategy<Value = (Tuple, Template)> {
         0 => Field::Actual(value.clone()),
         1 => Field::Typed(value.kind()),
         2 => Field::Any,
+        // No range has what lies apart.
+        _ if value.as_blob().is_some() => Field::Any,
         _ => Field::Range {
             low: Bound::Included(value.clone()),
             high: Bound::Included(value.clone()),

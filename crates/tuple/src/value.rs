@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    Kind, json,
+    Blob, Kind, json,
     limits::{LimitError, MAX_DEPTH, MAX_MAP_ENTRIES},
 };
 
@@ -38,6 +38,9 @@ pub enum Value {
     List(Vec<Self>),
     /// Values by text key. At most [`MAX_MAP_ENTRIES`] in a tuple.
     Map(BTreeMap<String, Self>),
+    /// A string or byte string that lies apart, and is of that kind; never equal to one that does
+    /// not. See [`blob`](crate::blob).
+    Blob(Box<Blob>),
 }
 
 impl Value {
@@ -58,6 +61,7 @@ impl Value {
             Self::Bytes(_) => Kind::Bytes,
             Self::List(_) => Kind::List,
             Self::Map(_) => Kind::Map,
+            Self::Blob(blob) => blob.kind(),
         }
     }
 
@@ -136,6 +140,22 @@ impl Value {
         } else {
             None
         }
+    }
+
+    /// The reference, if the value lies apart.
+    pub const fn as_blob(&self) -> Option<&Blob> {
+        if let Self::Blob(blob) = self {
+            Some(blob)
+        } else {
+            None
+        }
+    }
+
+    /// References to everything in it that lies apart, in order. Safe for values of any depth.
+    pub fn blobs(&self) -> Vec<Blob> {
+        let mut blobs = Vec::new();
+        for_each_part(self, |value, _| blobs.extend(value.as_blob().copied()));
+        blobs
     }
 
     /// About how many bytes the value takes when encoded; never less than it really takes.
@@ -227,6 +247,8 @@ impl Value {
             Self::Symbol(s) => 2 + HEAD + s.len(),
             Self::Bytes(b) => HEAD + b.len(),
             Self::List(_) => HEAD,
+            // A tag of two bytes, an array of four: name, flag, length and hash.
+            Self::Blob(_) => 2 + 1 + 5 + 1 + 9 + 34,
             Self::Map(map) => HEAD + map.keys().map(|key| HEAD + key.len()).sum::<usize>(),
         }
     }

@@ -9,6 +9,7 @@
 //! | NaN other than the plain one | tag 82 (array of doubles, RFC 8746) around its 8 bytes |
 //! | symbol | tag 39 (identifier) around text |
 //! | map | map with text keys |
+//! | reference to a body | tag 27 (object) around `["blob", is text, length, hash]` |
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -19,7 +20,7 @@ use serde::{
 };
 
 use crate::{
-    Value, codec, json,
+    Blob, Value, codec, json,
     limits::{LimitError, MAX_DEPTH, MAX_FIELDS, MAX_MAP_ENTRIES},
 };
 
@@ -27,6 +28,9 @@ use crate::{
 const SYMBOL_TAG: u64 = 39;
 /// The tag of a NaN's bits: an array of big-endian doubles, here of one.
 const NAN_TAG: u64 = 82;
+/// The tag of a reference to a body: "serialised object" in the registry of CBOR tags, an array of
+/// a name and what belongs to it.
+const BLOB_TAG: u64 = 27;
 /// The NaN that CBOR floats carry through any width.
 pub(crate) const PLAIN_NAN: u64 = 0x7ff8_0000_0000_0000;
 /// How many elements a list reserves on the word of its sender.
@@ -71,6 +75,7 @@ impl Serialize for Nested<'_> {
             Value::String(s) => serializer.serialize_str(s),
             Value::Symbol(s) => codec::serialize_tagged(SYMBOL_TAG, s.as_str(), serializer),
             Value::Bytes(b) => serializer.serialize_bytes(b),
+            Value::Blob(blob) => codec::serialize_tagged(BLOB_TAG, &**blob, serializer),
             Value::List(list) => {
                 let mut seq = serializer.serialize_seq(Some(list.len()))?;
                 for value in list {
@@ -256,6 +261,7 @@ impl<'de> Visitor<'de> for ValueAt {
                 }
                 Ok(Value::Float(x))
             }
+            Some(BLOB_TAG) => Blob::deserialize(inner).map(Value::from),
             Some(tag) => Err(de::Error::custom(format_args!(
                 "tag {tag} is not one of a value's"
             ))),
@@ -282,21 +288,30 @@ where
             f.write_str("a list of fields")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut fields = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_FIELDS));
-            while let Some(field) = seq.next_element()? {
-                if fields.len() == MAX_FIELDS {
-                    let error = LimitError::Fields {
-                        fields: MAX_FIELDS + 1,
-                        limit: MAX_FIELDS,
-                    };
-                    return Err(de::Error::custom(error));
-                }
-                fields.push(field);
-            }
-            Ok(fields)
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
+            fields_of(seq)
         }
     }
 
     deserializer.deserialize_seq(Fields(PhantomData))
+}
+
+/// The elements of a sequence, refused as soon as there are more than [`MAX_FIELDS`].
+pub(crate) fn fields_of<'de, T, A>(mut seq: A) -> Result<Vec<T>, A::Error>
+where
+    T: Deserialize<'de>,
+    A: SeqAccess<'de>,
+{
+    let mut fields = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_FIELDS));
+    while let Some(field) = seq.next_element()? {
+        if fields.len() == MAX_FIELDS {
+            let error = LimitError::Fields {
+                fields: MAX_FIELDS + 1,
+                limit: MAX_FIELDS,
+            };
+            return Err(de::Error::custom(error));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
 }

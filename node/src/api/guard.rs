@@ -78,11 +78,15 @@ fn verdict(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(),
     }
     let sends = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
     let kind = text(header::CONTENT_TYPE).unwrap_or("");
-    if sends && kind.split(';').next().map(str::trim) != Some("application/json") {
+    // Neither can be sent by a page of another origin without asking first.
+    let kind = kind.split(';').next().map(str::trim);
+    let kinds = [Some("application/json"), Some("application/octet-stream")];
+    if sends && !kinds.contains(&kind) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "bad_request",
-            "send JSON, with the header Content-Type: application/json",
+            "send JSON, with the header Content-Type: application/json, or a value's bytes with \
+             application/octet-stream",
         ));
     }
     Ok(())

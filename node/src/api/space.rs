@@ -147,10 +147,15 @@ async fn add(
         .space
         .out_with(workspace, tuple, ack, timeout_ms.deadline()?)
         .await?;
-    Ok(Json(match stored {
+    Ok(self::stored(stored))
+}
+
+/// What a store came to.
+pub(super) fn stored(stored: Stored) -> Json<JsonValue> {
+    Json(match stored {
         Stored::Home { index } => json!({"stored": "home", "index": index}),
         Stored::Pending => json!({"stored": "pending"}),
-    }))
+    })
 }
 
 /// Waits for a matching tuple and leaves it.

@@ -1,6 +1,5 @@
 //! `cpe space`: the tuple space of a mesh, through one of its nodes.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use cpe_tuple::json::{
     parse_cli_value, parse_template, parse_tuple, template_to_json, tuple_to_json, value_to_json,
 };
+use hyper::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::cli::Common;
 use crate::client::{Client, segment};
@@ -18,8 +19,11 @@ use crate::config::parse_span;
 use crate::exit::{About, Fault, Status};
 use crate::output;
 
-/// Bytes of a file that becomes a value at most: a tuple holds 4 MiB with its name.
-const FILE_BYTES_MAX: u64 = cpe_tuple::limits::MAX_TUPLE_BYTES as u64;
+/// Bytes a second at which a file of known length is stored, at least.
+const SLOWEST: u64 = 1 << 20;
+
+/// How long storing from a pipe may take.
+const PIPE_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// Commands of the tuple space.
 #[derive(Debug, Subcommand)]
@@ -120,6 +124,16 @@ pub(crate) enum AckArg {
     Home,
     /// Durable on the node asked; it is admitted exactly once, later
     Local,
+}
+
+impl AckArg {
+    /// As the HTTP API has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Home => "home",
+            Self::Local => "local",
+        }
+    }
 }
 
 /// Arguments of the forms that name a variable.
@@ -225,6 +239,12 @@ struct How {
     waits: bool,
 }
 
+impl How {
+    fn takes(self) -> bool {
+        matches!(self.path, "in" | "inp")
+    }
+}
+
 const RD: How = How {
     path: "rd",
     waits: true,
@@ -289,7 +309,7 @@ impl Remote {
     async fn store(&self, args: StoreArgs) -> Result<Status, Fault> {
         let name = value("NAME", &args.name)?;
         let value = match (&args.file, &args.value) {
-            (Some(file), _) => json!({"bytes": STANDARD.encode(read_file(file)?)}),
+            (Some(file), _) => return self.store_file(&args, name, file).await,
             (None, Some(text)) => value("VALUE", text)?,
             (None, None) => return Err(Fault::usage("neither VALUE nor --file was given")),
         };
@@ -310,15 +330,74 @@ impl Remote {
         ack: AckArg,
     ) -> Result<Status, Fault> {
         if let Value::Object(body) = &mut body {
-            let ack = match ack {
-                AckArg::Home => "home",
-                AckArg::Local => "local",
-            };
-            body.insert("ack".to_owned(), Value::from(ack));
+            body.insert("ack".to_owned(), Value::from(ack.word()));
         }
         let stored = self.post(workspace, path, body).await?;
+        self.show_stored(&stored)
+    }
+
+    /// Sends a file as it is read.
+    async fn store_file(
+        &self,
+        args: &StoreArgs,
+        name: Value,
+        file: &Path,
+    ) -> Result<Status, Fault> {
+        let query = format!(
+            "ack={}&timeout_ms={}",
+            args.ack.word(),
+            self.within.as_millis()
+        );
+        let path = format!("{}?{query}", self.value_path(&args.workspace, &name));
+        let about = || format!("cannot read {}", file.display());
+        let stored = if file == Path::new("-") {
+            self.client
+                .upload(&path, tokio::io::stdin(), PIPE_WITHIN)
+                .await?
+        } else {
+            let file = tokio::fs::File::open(file).await.about(about())?;
+            let bytes = file.metadata().await.about(about())?.len();
+            if bytes > cpe_tuple::blob::MAX_BLOB_BYTES {
+                let most = cpe_tuple::blob::MAX_BLOB_BYTES;
+                let why = format!("{bytes} bytes are more than a value may have ({most})");
+                return Err(Fault::failed(why).next("store it in parts"));
+            }
+            let within = self.within + Duration::from_secs(bytes / SLOWEST);
+            self.client.upload(&path, file, within).await?
+        };
+        self.show_stored(&stored)
+    }
+
+    /// Writes a value to a file as it comes.
+    async fn find_file(&self, how: How, args: &NameArgs, out: &Path) -> Result<Status, Fault> {
+        let name = value("NAME", &args.name)?;
+        let query = format!("wait={}&timeout_ms={}", how.waits, self.within.as_millis());
+        let path = self.value_path(&args.workspace, &name);
+        let (method, path) = if how.takes() {
+            (Method::POST, format!("{path}/take?{query}"))
+        } else {
+            (Method::GET, format!("{path}?{query}"))
+        };
+        let Some(mut parts) = self.client.download(method, &path, self.within).await? else {
+            return self.nothing();
+        };
+        let about = || format!("cannot write {}", out.display());
+        let mut file = tokio::fs::File::create(out).await.about(about())?;
+        while let Some(bytes) = parts.next().await? {
+            file.write_all(&bytes).await.about(about())?;
+        }
+        file.flush().await.about(about())?;
+        Ok(Status::Done)
+    }
+
+    fn value_path(&self, workspace: &str, name: &Value) -> String {
+        let name = segment(&name.to_string());
+        format!("/v1/spaces/{}/values/{name}", segment(workspace))
+    }
+
+    fn show_stored(&self, stored: &Value) -> Result<Status, Fault> {
         if self.common.json {
-            output::json(&stored)?;
+            output::json(stored)?;
         } else if stored.get("stored") == Some(&Value::from("pending")) {
             output::line(format_args!("pending: kept here until its home admits it"))?;
         }
@@ -331,6 +410,12 @@ impl Remote {
         args: NameArgs,
         lease: Option<Duration>,
     ) -> Result<Status, Fault> {
+        // What is to be fresh and may wait asks twice, which only the other form does.
+        let twice = args.read.fresh && how.waits && !how.takes();
+        if let (Some(out), None, false) = (&args.read.out, lease, twice) {
+            let out = out.clone();
+            return self.find_file(how, &args, &out).await;
+        }
         let template = json!([value("NAME", &args.name)?, {"?": "any"}]);
         let found = self
             .find(how, &args.workspace, template, args.read.fresh, lease)
@@ -485,7 +570,7 @@ impl Remote {
         }
         let columns: &[&str] = match workspace {
             Some(_) => &["name", "mode", "tuples", "pending", "shard"],
-            None => &["name", "variables", "tuples"],
+            None => &["name", "variables", "tuples", "volatile"],
         };
         let empty = match workspace {
             Some(name) => format!("workspace `{name}` holds nothing"),
@@ -576,31 +661,6 @@ fn workspace(text: &str) -> Result<String, String> {
         return Err("a workspace needs a name".to_owned());
     }
     Ok(text.to_owned())
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
-    let about = format!("cannot read {}", path.display());
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large from one that just fits.
-    let limit = FILE_BYTES_MAX + 1;
-    if path == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .about(about)?;
-    } else {
-        let file = std::fs::File::open(path).about(&about)?;
-        file.take(limit).read_to_end(&mut bytes).about(about)?;
-    }
-    if bytes.len() as u64 == limit {
-        return Err(Fault::failed(format!(
-            "{} is larger than a tuple may be ({FILE_BYTES_MAX} bytes)",
-            path.display()
-        ))
-        .next("store it in parts"));
-    }
-    Ok(bytes)
 }
 
 /// What `--out` writes.

@@ -9,6 +9,7 @@ mod actors;
 mod admission;
 mod harness;
 mod homes;
+mod large;
 mod leases;
 mod one_node;
 mod three_nodes;

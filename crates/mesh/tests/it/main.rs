@@ -7,11 +7,14 @@
     reason = "tests"
 )]
 
+mod bodies;
+mod bound;
 mod catch_up;
 mod facts;
 mod groups;
 mod leases;
 mod recover;
+mod volatile;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -44,6 +47,7 @@ type Wire = Box<dyn FnMut(u64, u64, Vec<u8>) -> Option<Vec<u8>>>;
 struct Net {
     peers: BTreeMap<NodeId, Peer>,
     disks: BTreeMap<NodeId, Image>,
+    shelves: BTreeMap<NodeId, bodies::Shelf>,
     replies: BTreeMap<RequestId, Vec<Reply>>,
     /// What was sent to nodes that are not there, for tests that answer in their place.
     unheard: Vec<(NodeId, Vec<u8>)>,
@@ -60,6 +64,7 @@ impl Net {
         let mut net = Self {
             peers: BTreeMap::new(),
             disks: BTreeMap::new(),
+            shelves: BTreeMap::new(),
             replies: BTreeMap::new(),
             unheard: Vec::new(),
             now: Duration::ZERO,
@@ -90,11 +95,13 @@ impl Net {
             config.genesis = Some(Genesis {
                 mesh,
                 shards: 4,
+                volatile: 2,
                 founder: member(1),
             });
         }
         set(&mut config);
         let image = self.disks.entry(NodeId(n)).or_default();
+        image.bodies = self.shelves.entry(NodeId(n)).or_default().there();
         let peer = Peer::new(config, image, n, self.now).unwrap();
         self.peers.insert(NodeId(n), peer);
         self.settle();
@@ -169,6 +176,12 @@ impl Net {
             }
             Output::Reply(request, reply) => self.replies.entry(request).or_default().push(reply),
             Output::Event(Event::Malformed { .. }) => self.malformed += 1,
+            Output::Body(work) => {
+                let done = self.shelves.entry(node).or_default().work(work);
+                if let (Some(done), Some(peer)) = (done, self.peers.get_mut(&node)) {
+                    peer.handle(now, Input::Body(done));
+                }
+            }
             Output::Connect { .. } | Output::Event(_) => {}
         }
     }

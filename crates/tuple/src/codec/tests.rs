@@ -100,6 +100,15 @@ fn natural(value: &Value) -> Plain {
         Value::String(s) => Plain::Text(s.clone()),
         Value::Symbol(s) => Plain::Tag(39, Box::new(Plain::Text(s.clone()))),
         Value::Bytes(b) => Plain::Bytes(b.clone()),
+        Value::Blob(blob) => {
+            let parts = vec![
+                Plain::Text("blob".to_owned()),
+                Plain::Bool(blob.is_text()),
+                Plain::Integer(Integer::from(blob.len())),
+                Plain::Bytes(blob.hash().0.to_vec()),
+            ];
+            Plain::Tag(27, Box::new(Plain::Array(parts)))
+        }
         Value::List(list) => Plain::Array(list.iter().map(natural).collect()),
         Value::Map(map) => Plain::Map(
             map.iter()

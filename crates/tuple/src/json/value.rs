@@ -7,7 +7,7 @@ use base64::{
 use serde_json::{Map, Value as Json};
 
 use super::JsonError;
-use crate::{Tuple, Value, limits::MAX_DEPTH, wire::PLAIN_NAN};
+use crate::{Blob, Kind, Tuple, Value, blob::BlobError, limits::MAX_DEPTH, wire::PLAIN_NAN};
 
 /// Writes padding, and reads with or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -16,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The key of an object with a single entry that stands for something else than a map.
-const ESCAPES: [&str; 4] = ["sym", "bytes", "float", "map"];
+const ESCAPES: [&str; 5] = ["sym", "bytes", "float", "map", "blob"];
 
 /// A value as JSON.
 ///
@@ -35,6 +35,7 @@ fn value_below(value: &Value, depth: usize) -> Json {
         Value::String(s) => Json::String(s.clone()),
         Value::Symbol(s) => escape("sym", Json::String(s.clone())),
         Value::Bytes(b) => escape("bytes", Json::String(BASE64.encode(b))),
+        Value::Blob(blob) => escape("blob", blob_to_json(blob)),
         Value::List(list) => list
             .iter()
             .map(|value| value_below(value, depth + 1))
@@ -64,6 +65,37 @@ fn escape(key: &str, inner: Json) -> Json {
 
 fn is_escape(object: &Map<String, Json>) -> bool {
     object.len() == 1 && object.keys().all(|key| ESCAPES.contains(&key.as_str()))
+}
+
+fn blob_to_json(blob: &Blob) -> Json {
+    serde_json::json!({
+        "blake3": blob.hash().to_string(),
+        "bytes": blob.len(),
+        "kind": blob.kind().name(),
+    })
+}
+
+fn read_blob(inner: &Json) -> Result<Value, JsonError> {
+    let part = |name| inner.get(name);
+    let kind = part("kind").and_then(Json::as_str);
+    let text = match kind.and_then(|kind| kind.parse().ok()) {
+        Some(Kind::String) => true,
+        Some(Kind::Bytes) => false,
+        _ => {
+            let why = "\"blob\" takes an object with \"kind\" (\"string\" or \"bytes\"), \"bytes\" (its \
+                       length) and \"blake3\" (its hash)";
+            return Err(JsonError::form(why));
+        }
+    };
+    let len = part("bytes").and_then(Json::as_u64).unwrap_or(0);
+    let hash = part("blake3").and_then(Json::as_str).unwrap_or_default();
+    let hash = hash.parse().map_err(|error| wrong_blob(&error))?;
+    let blob = Blob::new(text, len, hash).map_err(|error| wrong_blob(&error))?;
+    Ok(Value::from(blob))
+}
+
+fn wrong_blob(error: &BlobError) -> JsonError {
+    JsonError::form(format!("\"blob\": {error}"))
 }
 
 fn float_to_json(x: f64) -> Json {
@@ -143,6 +175,7 @@ fn read_object(object: &Map<String, Json>, depth: usize) -> Result<Value, JsonEr
         match key.as_str() {
             "sym" => return read_text(key, inner).map(|s| Value::Symbol(s.to_owned())),
             "bytes" => return read_bytes(read_text(key, inner)?),
+            "blob" => return read_blob(inner),
             "float" => return read_float(read_text(key, inner)?),
             "map" => {
                 return match inner {

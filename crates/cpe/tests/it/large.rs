@@ -1,0 +1,149 @@
+//! Large values, through nodes on loopback.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use cpe::{Ack, Field, SpaceError, Template, Tuple, Value};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+
+use crate::harness::{Ground, LONG};
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i % 251) as u8).collect()
+}
+
+fn named(name: &str) -> Template {
+    Template::named(name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_value_is_whole_at_every_node() {
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let (large, text) = (bytes(5 << 20), "ä".repeat(100_000));
+    a.space()
+        .store("w", "film", Value::from(large.clone()))
+        .await
+        .unwrap();
+    a.space()
+        .store("w", "text", Value::from(text.clone()))
+        .await
+        .unwrap();
+    let found = b.space().find("w", "film", LONG).await.unwrap();
+    assert_eq!(found, Value::from(large.clone()));
+    assert_eq!(
+        c.space().fetch("w", "text", LONG).await.unwrap(),
+        Value::from(text)
+    );
+    assert_eq!(
+        c.space().fetch("w", "film", LONG).await.unwrap(),
+        Value::from(large)
+    );
+    assert_eq!(a.space().fetch_try("w", "film", LONG).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_value_in_a_tuple_is_matched_by_kind_and_equality() {
+    let ground = Ground::new();
+    let [a, b, _c] = ground.three().await;
+    let large = Value::from(bytes(100_000));
+    let tuple = Tuple::new(vec!["job".into(), 1.into(), large.clone()]).unwrap();
+    a.space().out("w", tuple.clone()).await.unwrap();
+    let with = |field| {
+        let fields = vec![Field::Actual("job".into()), Field::Any, field];
+        Template::new(fields).unwrap()
+    };
+    let kind = with(Field::Typed(cpe::Kind::Bytes));
+    assert_eq!(b.space().rd("w", kind, LONG).await.unwrap(), tuple);
+    let other = with(Field::Actual(Value::from(bytes(100_001))));
+    assert_eq!(b.space().try_take("w", other, LONG).await.unwrap(), None);
+    let same = with(Field::Actual(large));
+    assert_eq!(b.space().take("w", same, LONG).await.unwrap(), tuple);
+}
+
+/// Takes so many bytes and then breaks.
+struct Breaks(usize);
+
+impl AsyncWrite for Breaks {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let taken = self.0.min(bytes.len());
+        self.0 -= taken;
+        if taken == 0 {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_taken_and_not_read_to_its_end_goes_back() {
+    const LEN: u64 = (20 << 20) + 3;
+    let ground = Ground::new();
+    let [a, b, _c] = ground.three().await;
+    let source = tokio::io::repeat(7).take(LEN);
+    let name = Value::from("film");
+    let stored = a
+        .space()
+        .store_from("w", name, source, false, Ack::Home, LONG)
+        .await;
+    stored.unwrap();
+    let broken = b
+        .space()
+        .fetch_into("w", named("film"), Breaks(1 << 20), LONG)
+        .await;
+    assert!(matches!(broken, Err(SpaceError::Body(_))), "{broken:?}");
+    let mut copy = Vec::new();
+    let written = b
+        .space()
+        .fetch_into("w", named("film"), &mut copy, LONG)
+        .await
+        .unwrap();
+    assert_eq!(written, LEN);
+    assert!(copy.len() as u64 == LEN && copy.iter().all(|byte| *byte == 7));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_is_checked_as_it_comes() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let mut text = "ä".repeat(400_000);
+    text.insert(0, 'x');
+    let put = space.put(text.as_bytes(), true).await.unwrap();
+    assert_eq!(put.as_blob().unwrap().len(), text.len() as u64);
+    let cut = space.put(&text.as_bytes()[..text.len() - 1], true).await;
+    assert!(matches!(cut, Err(SpaceError::Body(_))), "{cut:?}");
+    // What is small stays in its tuple.
+    assert_eq!(
+        space.put("ä".as_bytes(), true).await.unwrap(),
+        Value::from("ä")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_value_outlives_a_restart() {
+    let ground = Ground::new();
+    let node = ground.durable("a").start().await.unwrap();
+    let large = Value::from(bytes(1 << 20));
+    node.space()
+        .store("w", "film", large.clone())
+        .await
+        .unwrap();
+    node.shutdown(LONG).await.unwrap();
+    let node = ground.durable("a").start().await.unwrap();
+    assert_eq!(node.space().fetch("w", "film", LONG).await.unwrap(), large);
+    node.shutdown(LONG).await.unwrap();
+}
