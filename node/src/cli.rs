@@ -11,6 +11,9 @@ use crate::demo;
 /// Where a node's HTTP API listens, and where commands look for it, when nobody says.
 pub(crate) const API_DEFAULT: &str = "127.0.0.1:8766";
 
+/// Where a node's `NetWorkSpaces` gateway listens when nobody says: that server's own port.
+pub(crate) const NWS_DEFAULT: &str = "127.0.0.1:8765";
+
 /// How long a command waits when nobody says.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) mesh: MeshConfig,
     /// Its HTTP API.
     pub(crate) api: ApiConfig,
+    /// Its `NetWorkSpaces` gateway.
+    pub(crate) nws: NwsConfig,
     /// What it does for forests.
     pub(crate) forest: ForestConfig,
     /// Its log.
@@ -86,6 +88,17 @@ pub(crate) struct ApiConfig {
     pub(crate) body_bytes_max: usize,
 }
 
+/// Section `[nws]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NwsConfig {
+    /// Address and port to listen on, or `off`.
+    pub(crate) listen: String,
+    /// Nobody asked for that address.
+    #[serde(skip)]
+    pub(crate) is_default: bool,
+}
+
 /// Section `[forest]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,6 +147,7 @@ impl Config {
         let mut config: Self = serde_json::from_value(settings.nested()).map_err(|error| {
             Fault::failed(format!("the settings table is inconsistent: {error}"))
         })?;
+        config.nws.is_default = settings.is_default("nws.listen");
         // Nobody asked for a folder: an ephemeral node leaves none behind.
         if config.node.ephemeral && settings.is_default("node.data") {
             config.node.data = None;

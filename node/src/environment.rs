@@ -7,6 +7,7 @@ use crate::config::variables;
 const OTHERS: &[&str] = &[
     "CPE_CONFIG",
     "CPE_CI_ADVISORIES",
+    "CPE_NWSCLIENT",
     "CPE_SEEDS",
     "CPE_SIM_EFFORT",
     "CPE_SIM_SEED",

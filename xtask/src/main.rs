@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod demo;
 mod run;
 mod setup;

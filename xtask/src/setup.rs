@@ -283,7 +283,7 @@ fn requirement_line() -> String {
 }
 
 /// A Python that can run pip: the system's, or a private environment if only that can.
-fn python_with_pip(work: &Path) -> Result<OsString> {
+pub(crate) fn python_with_pip(work: &Path) -> Result<OsString> {
     let python = ["python3", "python"]
         .into_iter()
         .find(|python| answers(Command::new(python).args(["-c", "import zipfile"])))

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use crate::run::{Stream, answers, cargo, colour, print, say, tee};
-use crate::setup;
 use crate::workspace::{Root, WITHOUT_PEERS};
+use crate::{clients, setup};
 
 /// Tests that cannot run on a machine (no network namespaces, for instance) append a line
 /// `name: reason` to the file this variable names, so that skipping is never silent.
@@ -29,17 +29,21 @@ pub(crate) fn test(root: &Root) -> Result<()> {
         fs::remove_file(&skipped)
             .with_context(|| format!("cannot remove {}", skipped.display()))?;
     }
+    let client = clients::get(root);
     let mut count = Count::default();
-    let result = run_all(root, &skipped, &mut count);
+    let result = run_all(root, &skipped, client.as_deref(), &mut count);
     report_skipped(&skipped);
     print(&format!("tests: {}\n", count.shown()));
     result
 }
 
-fn run_all(root: &Root, skipped: &Path, count: &mut Count) -> Result<()> {
+fn run_all(root: &Root, skipped: &Path, client: Option<&Path>, count: &mut Count) -> Result<()> {
     let test = |args: &[&str]| {
         let mut command = cargo(root);
         command.args(args).env(SKIPPED_VARIABLE, skipped);
+        if let Some(client) = client {
+            command.env(clients::VARIABLE, client);
+        }
         colour(&mut command);
         command
     };

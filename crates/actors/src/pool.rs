@@ -26,6 +26,33 @@ pub(crate) use router::{Heir, Router};
 /// A handle to a pool of workers, cheap to clone. Made by
 /// [`System::spawn_pool`](crate::System::spawn_pool).
 ///
+/// ```
+/// # use cpe_actors::{Actor, ActorError, Context, PoolKey, PoolOptions, Routing, System};
+/// # use std::num::NonZeroUsize;
+/// struct Length;
+///
+/// impl Actor for Length {
+///     type Message = String;
+///     type Reply = usize;
+///
+///     async fn handle(&mut self, it: String, _: &mut Context<Self>) -> Result<usize, ActorError> {
+///         Ok(it.len())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let system = System::default();
+/// let two = NonZeroUsize::MIN.saturating_add(1);
+/// let options = PoolOptions::fixed(two)
+///     .routing(Routing::by_key(|word: &String| PoolKey::of(word)))
+///     .name("lengths");
+/// let pool = system.spawn_pool(options, || Ok(Length))?;
+/// assert_eq!(pool.ask("word".to_owned()).await?, 4);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// As an actor (for watching, linking and stopping) it stands for the parent of its workers.
 pub struct Pool<M, R = ()> {
     router: Arc<Router<M, R>>,

@@ -109,7 +109,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Shards of the mesh when this node founds it; [`SHARDS_DEFAULT`] by default, at most 4,096.
+    /// Durable shards of the mesh when this node founds it; [`SHARDS_DEFAULT`] by default, at most
+    /// 4,096. It has a quarter as many volatile shards, for workspaces whose names begin with
+    /// `tmp:`.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = shards;
         self

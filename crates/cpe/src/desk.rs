@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpe_mesh::{Command, Failure, Reply, RequestId};
+use cpe_space::Bound;
 use cpe_storage::Bodies;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -119,7 +120,15 @@ impl Desk {
         self: &Arc<Self>,
         command: Command,
     ) -> Result<(Reply, Option<Receipt>), SpaceError> {
-        let takes = matches!(command, Command::Take { .. } | Command::TakeLeased { .. });
+        let takes = matches!(
+            command,
+            Command::Take { .. }
+                | Command::TakeLeased { .. }
+                | Command::Bound {
+                    act: Bound::Take { leave: false, .. },
+                    ..
+                }
+        );
         let (sender, mut receiver) = oneshot::channel();
         let ticket = self.ticket()?;
         let place = self.orders.reserve().await;
@@ -373,6 +382,8 @@ fn bounded(mut command: Command) -> Command {
         | Command::Recover { deadline, .. }
         | Command::Adopt { deadline, .. }
         | Command::Gather { deadline, .. }
+        | Command::Bound { deadline, .. }
+        | Command::Sync { deadline }
         | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }

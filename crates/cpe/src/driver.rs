@@ -372,6 +372,12 @@ impl Driver {
                 "shard forked: it goes on without its majority, which an operator called lost; \
                  what was acknowledged before may be gone, and be taken twice"
             ),
+            Event::Begun { shard, generation } if generation > 1 => tracing::warn!(
+                %shard,
+                generation,
+                "volatile shard begins anew, empty: it lost the majority of its home"
+            ),
+            Event::Begun { shard, .. } => tracing::debug!(%shard, "volatile shard begins"),
             Event::Overruled { shard, by } => tracing::warn!(
                 %shard,
                 %by,

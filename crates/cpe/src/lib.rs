@@ -71,6 +71,7 @@
 mod actors;
 mod admission;
 mod borrowed;
+mod bound;
 mod builder;
 mod clock;
 mod desk;
@@ -98,12 +99,15 @@ pub use cpe_mesh::{
 };
 pub use cpe_network::{Identity, MeshKey};
 pub use cpe_sleigh as sleigh;
-pub use cpe_space::{Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Mode};
-pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Template, Tuple, Value, json};
+pub use cpe_space::{
+    After, Bound, Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseEnd, Life, Mode, Terms,
+};
+pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Mark, Template, Tuple, Value, json};
 
 pub use actors::{
     Actors, ActorsError, Address, Found, Inspected, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
 };
+pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};

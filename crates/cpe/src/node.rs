@@ -125,6 +125,7 @@ impl Node {
         config.genesis = founds.then(|| Genesis {
             mesh: mesh.clone(),
             shards: builder.shards,
+            volatile: volatile_of(builder.shards),
             founder: card.member(),
         });
         let peer = Peer::new(config, &image, rand::random(), clock.now())?;
@@ -414,6 +415,12 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
             why: panicked.to_string(),
         }),
     }
+}
+
+/// Volatile shards beside so many durable ones: a quarter, for what is in memory is decided without
+/// waiting for a disk, and each costs heartbeats.
+fn volatile_of(shards: u16) -> u16 {
+    shards.div_ceil(4)
 }
 
 /// What the node tells others about itself, but for its addresses.

@@ -47,6 +47,7 @@ fn genesis() -> Genesis {
     Genesis {
         mesh: "bench".into(),
         shards: SHARDS,
+        volatile: 0,
         founder: member(1),
     }
 }

@@ -44,6 +44,7 @@ impl Node {
         config.genesis = Some(Genesis {
             mesh: "bench".into(),
             shards: 256,
+            volatile: 64,
             founder,
         });
         let peer = Peer::new(config, &Image::default(), 1, Duration::ZERO).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::{Fate, LeaseAct, LeaseEnd, Mode};
+use cpe_space::{Bound, Fate, LeaseAct, LeaseEnd, Mode, Terms};
 use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
@@ -111,6 +111,22 @@ pub enum Command {
         workspace: String,
         /// The variable; all of them when `None`.
         variable: Option<Value>,
+        /// How long to wait for the homes.
+        deadline: Duration,
+    },
+    /// An operation bound to an instance of the workspace, see [`Bound`].
+    Bound {
+        /// Workspace.
+        workspace: String,
+        /// Under which terms.
+        terms: Terms,
+        /// What.
+        act: Bound,
+        /// How long to wait for the home, and for a tuple.
+        deadline: Duration,
+    },
+    /// Waits until the local replica shows all that was decided before this command.
+    Sync {
         /// How long to wait for the homes.
         deadline: Duration,
     },
@@ -221,6 +237,10 @@ pub enum Reply {
     },
     /// What became of an operation.
     Fate(Fate),
+    /// Exchanged, decided at this index.
+    Exchanged(u64),
+    /// Not exchanged: this is there.
+    Differs(Option<Tuple>),
     /// Done: declared, deleted, released, drained, renewed, committed, returned.
     Done,
     /// The workspaces.
@@ -276,6 +296,20 @@ pub enum Failure {
         /// How it ended.
         end: LeaseEnd,
     },
+    /// The volatile shard has begun anew. The store may have been done before that; it is gone
+    /// then.
+    #[error(
+        "volatile shard {shard} lost the majority of its home and has begun anew, empty; this \
+         store is not there, but may have been taken before that: store it again if twice is \
+         better than not at all"
+    )]
+    Lost {
+        /// The shard.
+        shard: u16,
+    },
+    /// The variable is not in the instance of the workspace that was meant. Nothing was done.
+    #[error("the variable is not there, or the workspace was deleted since it was opened")]
+    Absent,
     /// Refused, now and always, for a reason in the request.
     #[error("{0}")]
     Refused(String),
@@ -302,6 +336,8 @@ pub struct WorkspaceInfo {
     pub variables: usize,
     /// Tuples.
     pub tuples: usize,
+    /// True when it is kept in memory alone.
+    pub volatile: bool,
 }
 
 /// A variable as seen by this replica.
@@ -311,6 +347,13 @@ pub struct VariableInfo {
     pub name: Value,
     /// Its mode.
     pub mode: Mode,
+    /// True when that was declared or settled by a store; else it is what an undeclared variable
+    /// is taken for.
+    #[serde(skip)]
+    pub declared: bool,
+    /// The instance of the workspace it was declared in, if it was declared in one.
+    #[serde(skip)]
+    pub instance: Option<u64>,
     /// Tuples decided and not yet taken.
     pub tuples: usize,
     /// Tuples stored but not yet admitted, as far as this node knows.
@@ -347,8 +390,10 @@ pub struct Status {
     pub joined: bool,
     /// Members alive, itself included.
     pub alive: usize,
-    /// Shards of the mesh.
+    /// Durable shards of the mesh.
     pub shards: u16,
+    /// Volatile shards beside them.
+    pub volatile_shards: u16,
     /// Shards this node is home of: in how many home groups it is.
     pub homes: usize,
     /// Of those, how many it leads.
@@ -393,7 +438,7 @@ pub struct PeerInfo {
 pub struct ShardInfo {
     /// Its number.
     pub shard: u16,
-    /// Epoch of its home group.
+    /// Epoch of its home group, of a volatile shard counted from 0 in each generation.
     pub epoch: u64,
     /// The home group.
     pub members: Vec<Member>,
@@ -410,6 +455,9 @@ pub struct ShardInfo {
     /// True for ever once the shard went on without its majority, at an operator's word: what was
     /// decided before may be lacking.
     pub forked: bool,
+    /// Of a volatile shard how often it has begun, empty; 0 before it has a home. None of a durable
+    /// shard.
+    pub generation: Option<u64>,
 }
 
 /// A shard that was to go on without its majority.

@@ -28,6 +28,9 @@ const MAX_VALUE_BYTES: usize = cpe_space::MAX_ENTRY_BYTES;
 pub(crate) struct Life {
     pub(crate) inc: Incarnation,
     pub(crate) boot: u32,
+    /// Of all lives: a node whose disk was lost begins above what it had.
+    #[serde(default)]
+    pub(crate) start: Incarnation,
 }
 
 /// Why a peer cannot come back from what is on disk.
@@ -103,12 +106,14 @@ pub(crate) fn life(config: &PeerConfig, image: &Image) -> Result<Life, BootError
         None => Ok(Life {
             inc: config.inc(),
             boot: 1,
+            start: config.inc(),
         }),
         Some(bytes) => {
             let life: Life = read(|| "life".to_owned(), bytes, MAX_VALUE_BYTES)?;
             Ok(Life {
                 inc: life.inc,
                 boot: life.boot.saturating_add(1),
+                start: Incarnation(life.start.0.saturating_add(1)).max(config.inc()),
             })
         }
     }
@@ -119,6 +124,7 @@ impl Peer {
         let life = Life {
             inc: self.me.inc,
             boot: self.session.boot,
+            start: self.start,
         };
         if let Ok(bytes) = cpe_tuple::codec::encode(&life) {
             self.batch.put(Table::Meta, LIFE_KEY.to_vec(), bytes);
@@ -141,9 +147,10 @@ impl Peer {
         self.slots = (0..genesis.shards)
             .map(|n| {
                 let shard = Shard::new(ShardId(n), config.clone());
-                new_slot(shard, Seat::new(self.me))
+                new_slot(shard, Seat::new(self.me), self.me)
             })
             .collect();
+        self.found_volatile(&genesis);
         self.genesis = Some(genesis);
         for shard in self.all_shards() {
             self.settle_home(shard);
@@ -180,11 +187,13 @@ impl Peer {
         for n in 0..genesis.shards {
             self.restore_slot(ShardId(n), &config, image)?;
         }
+        self.found_volatile(&genesis);
         self.genesis = Some(genesis);
         self.restore_outbox(image)?;
         for shard in self.all_shards() {
             self.clear_outbox(shard);
             self.settle_home(shard);
+            self.registered(shard);
         }
         Ok(())
     }
@@ -267,7 +276,7 @@ impl Peer {
             }
         };
         let kept = seat.group().map_or(index, cpe_consensus::Group::len);
-        let mut slot = new_slot(shard, seat);
+        let mut slot = new_slot(shard, seat, me);
         slot.saved = saved;
         slot.log_end = last.max(kept);
         slot.client.stored = stored;
@@ -303,19 +312,21 @@ impl Peer {
             }
         }
         for slot in &mut self.slots {
-            let admitted = slot.shard.sm().admitted(origin);
+            let admitted = slot.shard.sm().admitted(slot.me);
             slot.client.stored = slot.client.stored.max(admitted);
         }
         Ok(())
     }
 }
 
-fn new_slot(shard: Shard, seat: Seat<Member, Proposal>) -> Slot {
+pub(crate) fn new_slot(shard: Shard, seat: Seat<Member, Proposal>, me: Member) -> Slot {
     #[cfg(feature = "mutants")]
     let seat = crate::guard::seat(seat);
     let (map, index) = (shard.sm().config().clone(), shard.version().index);
     Slot {
         shard,
+        volatile: false,
+        me,
         seat,
         home: None,
         proposed: Proposed::default(),

@@ -58,6 +58,8 @@ pub(crate) struct ShardClient {
     admitted: u64,
     /// Stores sent at least once: the last one.
     sent: u64,
+    /// Stores that any other node, or the own home, may have heard of: up to this one.
+    heard: u64,
     /// The last store shown to everybody before its admission.
     shown: u64,
     store_tries: u32,
@@ -94,6 +96,8 @@ struct About {
     lease: Option<LeaseId>,
     /// The time to live of the lease it took.
     ttl_ms: u64,
+    /// It was to add a tuple.
+    put: bool,
 }
 
 /// True for outcomes that hand out a tuple.
@@ -165,9 +169,9 @@ impl Peer {
         ack: Ack,
     ) {
         let shard = self.shard_for(&workspace, variable_in(&tuple));
-        let origin = self.me;
         let item = Item { workspace, tuple };
         let Some(slot) = self.slot(shard) else { return };
+        let origin = slot.me;
         if slot.client.outbox.len() >= MAX_OUTBOX {
             let why = format!("{MAX_OUTBOX} stores wait for the home of shard {shard}");
             self.finish(request, Reply::Failed(Failure::Busy(why)));
@@ -220,15 +224,15 @@ impl Peer {
 
     /// Writes a store into the outbox table.
     fn save_store(&mut self, shard: ShardId, n: u64, item: &Item) {
-        // What was stored can be encoded: it was made within the limits of a tuple.
-        if let Ok(bytes) = cpe_tuple::codec::encode(item) {
-            self.batch
-                .put(Table::Outbox, boot::indexed(shard, n), bytes);
+        if let Some(batch) = self.disk(shard) {
+            // What was stored can be encoded: it was made within the limits of a tuple.
+            if let Ok(bytes) = cpe_tuple::codec::encode(item) {
+                batch.put(Table::Outbox, boot::indexed(shard, n), bytes);
+            }
+            batch.put(Table::Meta, boot::dot_key(shard), n.to_be_bytes().to_vec());
         }
-        self.batch
-            .put(Table::Meta, boot::dot_key(shard), n.to_be_bytes().to_vec());
         if holds(Guard::OutboxFirst) {
-            self.afters.push(After::Outbox(shard, n));
+            self.once_kept(shard, After::Outbox(shard, n));
         } else {
             self.outbox_durable(shard, n);
         }
@@ -278,10 +282,20 @@ impl Peer {
     }
 
     fn send_stores_from(&mut self, shard: ShardId, from: u64, again: bool) {
-        let origin = self.me;
         let Some(slot) = self.slot(shard) else { return };
+        let (origin, volatile) = (slot.me, slot.volatile);
         let tries = slot.client.store_tries;
         let home = self.home_for(shard, tries);
+        if volatile && !self.may_ask(home) {
+            // What nobody has heard of survives the loss of the shard: it is worth to wait until
+            // somebody is there.
+            if let Some(slot) = self.slot(shard).filter(|slot| slot.client.outbox_len() > 0) {
+                slot.client.store_tries = tries.saturating_add(1);
+                let at = self.now + self.pause(tries);
+                self.timers.set(Timer::Stores(shard), at);
+            }
+            return;
+        }
         let own = home == Some(origin.node);
         let Some(slot) = self.slot(shard) else { return };
         let mut left = STORE_BYTES;
@@ -303,6 +317,7 @@ impl Peer {
             return;
         }
         slot.client.sent = first + items.len() as u64 - 1;
+        slot.client.heard = slot.client.heard.max(slot.client.sent);
         if again {
             slot.client.store_tries = tries.saturating_add(1);
         }
@@ -333,8 +348,8 @@ impl Peer {
 
     /// Shows everybody the next stores that wait to be admitted, beginning anew after the last.
     fn show_stores(&mut self, shard: ShardId) {
-        let origin = self.me;
         let Some(slot) = self.slot(shard) else { return };
+        let origin = slot.me;
         let client = &mut slot.client;
         // A direct store may still lose its number to a crash: nobody else must hear of it.
         let fits = |out: &Out| {
@@ -360,6 +375,7 @@ impl Peer {
             }
         }
         client.shown = first + items.len() as u64 - 1;
+        client.heard = client.heard.max(client.shown);
         let shown = Message::Pending {
             shard,
             origin,
@@ -371,10 +387,10 @@ impl Peer {
 
     /// Stores up to `upto` are decided.
     pub(crate) fn admitted(&mut self, shard: ShardId, origin: Member, upto: u64, index: u64) {
-        if origin != self.me {
+        let Some(slot) = self.slot(shard) else { return };
+        if origin != slot.me {
             return;
         }
-        let Some(slot) = self.slot(shard) else { return };
         if upto <= slot.client.admitted || upto > slot.client.stored {
             return;
         }
@@ -402,14 +418,15 @@ impl Peer {
 
     /// Own stores the replica has applied leave the outbox (rule R16).
     pub(crate) fn clear_outbox(&mut self, shard: ShardId) {
-        let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
-        let applied = slot.shard.sm().admitted(me);
+        let applied = slot.shard.sm().admitted(slot.me);
         let kept = slot.client.outbox.split_off(&(applied + 1));
         let gone = std::mem::replace(&mut slot.client.outbox, kept);
         let index = slot.shard.version().index;
         for (n, out) in gone {
-            self.batch.delete(Table::Outbox, boot::indexed(shard, n));
+            if let Some(batch) = self.disk(shard) {
+                batch.delete(Table::Outbox, boot::indexed(shard, n));
+            }
             if let Some((request, _)) = out.waiting {
                 self.finish(request, Reply::Stored { index });
             }
@@ -424,9 +441,8 @@ impl Peer {
     /// The shard was forked: sends again what the fork may lack, and tells its home which of the
     /// own stores nobody has any more.
     pub(crate) fn resume_stores(&mut self, shard: ShardId) {
-        let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
-        let admitted = slot.shard.sm().admitted(me);
+        let admitted = slot.shard.sm().admitted(slot.me);
         let client = &mut slot.client;
         let first = client.outbox.first_key_value().map(|(n, _)| *n);
         let gone = first.unwrap_or(client.stored + 1) - 1;
@@ -441,6 +457,85 @@ impl Peer {
         {
             self.send_op(shard, seq);
         }
+    }
+
+    /// The volatile shard begins anew. Whatever is not certain to be untouched by what was before
+    /// ends here: a store that may have been admitted must not be admitted again. Takes go on,
+    /// under numbers of the new generation; what they had taken before is gone with the old one.
+    pub(crate) fn begin_anew(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let (origin, floor) = (slot.me, slot.shard.sm().floor());
+        let old = std::mem::take(&mut slot.client);
+        let client = &mut slot.client;
+        (client.stored, client.admitted, client.sent) = (floor, floor, floor);
+        (client.next_seq, client.heard, client.shown) = (floor, floor, floor);
+        let mut lost = Vec::new();
+        let mut waiting = Vec::new();
+        for (n, out) in old.outbox {
+            if out.direct || n <= old.heard {
+                lost.extend(out.waiting.map(|(request, _)| request));
+                continue;
+            }
+            client.stored += 1;
+            let n = client.stored;
+            let item = out.item.clone();
+            slot.shard.add_pending(Dot { origin, n }, item.clone());
+            client.outbox.insert(
+                n,
+                Out {
+                    durable: false,
+                    ..out
+                },
+            );
+            waiting.push((n, item));
+        }
+        for (n, item) in waiting {
+            self.save_store(shard, n, &item);
+        }
+        for request in lost {
+            self.finish(request, Reply::Failed(Failure::Lost { shard: shard.0 }));
+        }
+        self.delivered.retain(|_, (at, _)| *at != shard);
+        for (seq, op) in old.ops {
+            self.timers.clear(&Timer::Op(shard, seq));
+            self.timers.clear(&Timer::Grace(shard, seq));
+            if let Some(request) = op.request {
+                let asking = op.state == OpState::Asking;
+                self.ask_anew(request, shard, seq, asking.then_some(op.operation));
+            }
+        }
+    }
+
+    /// Goes on with a request whose operation was one of an earlier generation; ends it if its time
+    /// was up already.
+    fn ask_anew(
+        &mut self,
+        request: RequestId,
+        shard: ShardId,
+        old: u64,
+        operation: Option<Operation>,
+    ) {
+        let Some(operation) = operation else {
+            let within = match self.requests.get(&request) {
+                Some(Request::Op { within, .. }) => *within,
+                Some(Request::Scan(scan)) => scan.within,
+                _ => Duration::ZERO,
+            };
+            return self.finish(request, Reply::Failed(Failure::TimedOut(within)));
+        };
+        let Some(seq) = self.new_op(Some(request), shard, operation) else {
+            return;
+        };
+        match self.requests.get_mut(&request) {
+            Some(Request::Op { seq: at, .. }) => *at = seq,
+            Some(Request::Scan(scan)) => scan.stage = Stage::Taking(shard, seq),
+            Some(Request::DropAll { left, .. }) => {
+                left.remove(&(shard, old));
+                left.insert((shard, seq));
+            }
+            _ => {}
+        }
+        self.send_op(shard, seq);
     }
 
     /// Asks the shard's home for an operation in the name of a request.
@@ -493,8 +588,10 @@ impl Peer {
     #[must_use]
     pub fn unsettled_takes(&self) -> usize {
         let ops = self.slots.iter().flat_map(|slot| slot.client.ops.values());
-        ops.filter(|op| matches!(op.operation, Operation::Take { .. }))
-            .count()
+        ops.filter(|op| {
+            op.operation.takes() && !matches!(op.operation, Operation::TakeLeased { .. })
+        })
+        .count()
     }
 
     pub(crate) fn open_ops(&self, shard: ShardId) -> Vec<u64> {
@@ -526,7 +623,7 @@ impl Peer {
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
                 // Only a leader makes use of them, and logs them with a take.
-                let few = if leader && op.operation.takes() {
+                let few = if leader && op.operation.carries_acks() {
                     slot.client.acks.len().min(ACKS_PER_MESSAGE)
                 } else {
                     0
@@ -638,11 +735,13 @@ impl Peer {
             Operation::TakeLeased { ttl_ms, .. } => *ttl_ms,
             _ => 0,
         };
+        let put = op.operation.puts();
         let about = About {
             shard,
             id,
             lease,
             ttl_ms,
+            put,
         };
         if is_tuple(&outcome)
             && let Some(request) = request
@@ -716,6 +815,21 @@ impl Peer {
             }
             Outcome::Fate(fate) => Reply::Fate(fate),
             Outcome::Empty => Reply::Tuple(None),
+            Outcome::Found { tuple } => Reply::Tuple(Some(tuple)),
+            Outcome::Absent => Reply::Failed(Failure::Absent),
+            Outcome::NoIteration => {
+                let why = "an iteration needs a fifo or single variable, and ends with its life";
+                Reply::Failed(Failure::Refused(why.to_owned()))
+            }
+            Outcome::Exchanged { index } => Reply::Exchanged(index),
+            Outcome::Differs(there) => Reply::Differs(there),
+            Outcome::Cancelled if about.put => {
+                let why = format!("not decided within {within:?}, and never will be");
+                Reply::Failed(Failure::Unavailable {
+                    shard: shard.0,
+                    why,
+                })
+            }
             Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
             Outcome::Done => Reply::Done,
             Outcome::ModeIs(mode) => {
@@ -811,10 +925,13 @@ impl Peer {
             return self.finish(request, Reply::Failed(Failure::TimedOut(within)));
         };
         let sent = op.sent;
-        let take = op.operation.takes();
+        let take = op.operation.is_cancelled();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
-        let refused = sent && take && op.state == OpState::Asking && op.open_tries.is_empty();
+        // What such a copy takes is put back. What it adds is not: a put waits for the home's word.
+        let put = op.operation.puts();
+        let refused =
+            sent && take && !put && op.state == OpState::Asking && op.open_tries.is_empty();
         if !sent || refused {
             op.request = None;
             let why = if sent {
@@ -883,7 +1000,7 @@ impl Peer {
         op.request = None;
         if !op.sent {
             self.end_op(shard, seq);
-        } else if op.operation.takes() {
+        } else if op.operation.is_cancelled() {
             op.state = OpState::Cancelling;
             op.tries = 0;
             self.send_op(shard, seq);

@@ -31,6 +31,10 @@ pub struct PeerConfig {
     /// How long a member has to be gone before another takes its place, and to be there before it
     /// is preferred to one that works. 30 s (space.md, 2.6).
     pub replace_after: Duration,
+    /// How long the majority of a volatile shard's home has to be silent before it is given up,
+    /// with what it holds. Members that came back as another start are given up at once. 60 s:
+    /// twice the time after which one member is replaced.
+    pub forget_after: Duration,
     /// How long decided entries are gathered before they are gossiped. 20 ms: below what a person
     /// notices, and at most 50 frames a second (space.md, 1.3).
     pub feed_interval: Duration,
@@ -80,6 +84,7 @@ impl PeerConfig {
             heartbeat: Duration::from_millis(200),
             eligible_after: Duration::from_secs(3),
             replace_after: Duration::from_secs(30),
+            forget_after: Duration::from_secs(60),
             feed_interval: Duration::from_millis(20),
             digest_interval: Duration::from_secs(1),
             pull_delay: Duration::from_millis(200),

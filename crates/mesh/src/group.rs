@@ -173,7 +173,7 @@ impl Peer {
                     message,
                 };
                 if durable && holds(Guard::DiskBeforeWord) {
-                    self.afters.push(After::Send(to.node, Box::new(message)));
+                    self.once_kept(shard, After::Send(to.node, Box::new(message)));
                 } else {
                     self.send_if(to.node, message);
                 }
@@ -181,7 +181,7 @@ impl Peer {
             Output::Mark(mark) if !holds(Guard::DiskBeforeWord) => {
                 self.mark_durable(shard, epoch, mark);
             }
-            Output::Mark(mark) => self.afters.push(After::Mark(shard, epoch, mark)),
+            Output::Mark(mark) => self.once_kept(shard, After::Mark(shard, epoch, mark)),
             Output::Decided(index) => self.apply_decided(shard, index),
             Output::Behind { peer, index } => self.pull_from(shard, peer.node, index),
             Output::Lead => self.lead(shard),
@@ -193,20 +193,24 @@ impl Peer {
     }
 
     fn save_seat(&mut self, shard: ShardId, hard: &Hard<Member>) {
-        if let Ok(bytes) = cpe_tuple::codec::encode(hard) {
-            self.batch.put(Table::Seat, boot::shard_key(shard), bytes);
+        if let Some(batch) = self.disk(shard)
+            && let Ok(bytes) = cpe_tuple::codec::encode(hard)
+        {
+            batch.put(Table::Seat, boot::shard_key(shard), bytes);
         }
     }
 
     /// Writes what the group accepted, in the place of what it had after that index.
     fn append(&mut self, shard: ShardId, after: u64, entries: &[Proposal]) {
         self.forget_tail(shard, after);
+        let Some(batch) = self.disk(shard) else {
+            return;
+        };
         let mut index = after;
         for proposal in entries {
             index += 1;
             let bytes = proposal.entry.as_bytes().to_vec();
-            self.batch
-                .put(Table::Log, boot::indexed(shard, index), bytes);
+            batch.put(Table::Log, boot::indexed(shard, index), bytes);
         }
         if let Some(slot) = self.slot(shard) {
             slot.log_end = slot.log_end.max(index);
@@ -223,7 +227,9 @@ impl Peer {
                 boot::indexed(shard, after + 1),
                 boot::indexed(shard, end + 1),
             );
-            self.batch.delete_range(Table::Log, from, to);
+            if let Some(batch) = self.disk(shard) {
+                batch.delete_range(Table::Log, from, to);
+            }
         }
     }
 
@@ -250,6 +256,9 @@ impl Peer {
         message: GroupMessage,
     ) {
         let Some(slot) = self.slot(shard) else { return };
+        if slot.is_foreign(epoch) {
+            return;
+        }
         let own = slot.seat.group().map(Group::epoch);
         if own == Some(epoch) {
             if !self.has_bodies_of(from, shard, &message) {
@@ -309,7 +318,7 @@ impl Peer {
             self.tell_admitted(shard, origin, upto, index);
         }
         self.count("decided", count);
-        self.marks.insert(shard);
+        self.mark_later(shard);
         if leads || self.fed_by(shard) {
             self.dirty.insert(shard);
             self.timers
@@ -317,6 +326,7 @@ impl Peer {
         }
         self.compact(shard);
         self.serve_confirmed(shard);
+        self.synced(shard);
     }
 
     /// True for the leader of the epoch that a seal has just ended: the seal is its to publish.
@@ -338,8 +348,12 @@ impl Peer {
     }
 
     /// This node leads the shard's group now.
-    fn lead(&mut self, shard: ShardId) {
+    pub(crate) fn lead(&mut self, shard: ShardId) {
         let me = self.me.node;
+        if !self.may_serve(shard) {
+            // It serves once it is registered.
+            return self.timers.set(Timer::Register(shard), self.now);
+        }
         let Some(slot) = self.slot(shard) else { return };
         let Some(group) = slot.seat.group() else {
             return;
@@ -396,7 +410,9 @@ impl Peer {
             if slot.marked < index {
                 slot.marked = index;
                 let (key, value) = (boot::shard_key(shard), index.to_be_bytes().to_vec());
-                self.batch.put(Table::Decided, key, value);
+                if let Some(batch) = self.disk(shard) {
+                    batch.put(Table::Decided, key, value);
+                }
             }
         }
     }

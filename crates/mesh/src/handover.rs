@@ -34,8 +34,9 @@ impl Peer {
     ) {
         match (&self.genesis, genesis) {
             (None, Some(genesis)) => {
-                if genesis.shards == 0 || genesis.shards > Genesis::MAX_SHARDS {
-                    let why = format!("a mesh of {} shards", genesis.shards);
+                if !genesis.is_possible() {
+                    let (shards, volatile) = (genesis.shards, genesis.volatile);
+                    let why = format!("a mesh of {shards} shards and {volatile} volatile ones");
                     return self.malformed(Some(from), why);
                 }
                 self.adopt(genesis);
@@ -84,13 +85,15 @@ impl Peer {
         self.learn_home(shard, config);
         self.outbox_instead(shard);
         self.settle_home(shard);
+        // It may have been passed over already.
+        self.registered(shard);
     }
 
     /// Takes up what the replica's newest configuration says about this node: rule R12, for the
     /// replica holds the state at the seal.
     pub(crate) fn settle_home(&mut self, shard: ShardId) {
-        let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
+        let me = slot.me;
         let config = slot.shard.sm().config().clone();
         let epoch = config.epoch;
         if epoch < slot.map.epoch {
@@ -170,8 +173,8 @@ impl Peer {
 
     /// Tells the next home group that it may begin, until it has (rule R11).
     pub(crate) fn push_epoch(&mut self, shard: ShardId) {
-        let me = self.me;
         let Some(slot) = self.slot(shard) else { return };
+        let me = slot.me;
         if !slot.is_waiting_for_successor(me) || !holds(Guard::TellNext) {
             return;
         }
@@ -213,6 +216,9 @@ impl Peer {
         }
         self.learn_home(shard, config);
         let Some(slot) = self.slot(shard) else { return };
+        if slot.is_foreign(index) {
+            return;
+        }
         let own = slot.shard.version().index;
         if own >= index {
             // It has begun already; the sender has missed the feed that says so.
@@ -231,7 +237,7 @@ impl Peer {
             return;
         };
         let linked = &self.links;
-        if slot.shard.version().index >= index || index > MAX_INDEX {
+        if slot.shard.version().index >= index || index > MAX_INDEX || slot.is_foreign(index) {
             return;
         }
         match slot.pull.as_mut() {

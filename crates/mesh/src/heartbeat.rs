@@ -51,10 +51,13 @@ impl Peer {
             .set(Timer::Heartbeat, self.now + self.config.heartbeat);
         let mut peers: BTreeSet<NodeId> = BTreeSet::new();
         for shard in self.all_shards() {
-            let Some(group) = self.slot_ref(shard).and_then(|slot| slot.seat.group()) else {
+            let Some(slot) = self.slot_ref(shard) else {
                 continue;
             };
-            let others = group.members().iter().filter(|member| **member != self.me);
+            let Some(group) = slot.seat.group() else {
+                continue;
+            };
+            let others = group.members().iter().filter(|member| **member != slot.me);
             let mut replies = Vec::new();
             for member in others {
                 peers.insert(member.node);
@@ -167,6 +170,9 @@ impl Peer {
                 continue;
             };
             let own = slot.shard.version();
+            if slot.is_foreign(epoch) {
+                continue;
+            }
             if epoch > own.epoch {
                 self.pull_from(shard, from, own.index + 1);
             } else if slot

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Dot, Item, Name, OpId, Sm, variable_in, variable_of};
+use cpe_space::{
+    Applied, Bound, Command, Dot, Item, Name, OpId, Sm, Terms, variable_in, variable_of,
+};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::group::Proposal;
@@ -17,17 +19,122 @@ use crate::guard::{Guard, holds};
 /// Takes parked at a time, per shard. More are refused: their clients ask again.
 pub(crate) const MAX_WAITERS: usize = 100_000;
 
-/// A parked take.
+/// A parked take, or a bound read.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
     pub(crate) op: OpId,
     pub(crate) from: NodeId,
     pub(crate) workspace: Name,
-    pub(crate) template: Template,
-    /// Milliseconds. The time to live of the lease, when it is a leased take.
-    pub(crate) lease: Option<u64>,
+    pub(crate) wanted: Wanted,
     /// When its client was last heard.
     pub(crate) seen: Duration,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// A tuple that matches.
+    Match {
+        template: Template,
+        /// Milliseconds. The time to live of the lease, when it is a leased take.
+        lease: Option<u64>,
+    },
+    /// A tuple of a variable of an instance, or a copy.
+    Bound {
+        variable: Value,
+        terms: Terms,
+        leave: bool,
+    },
+}
+
+impl Wanted {
+    fn key(&self) -> Option<&Value> {
+        match self {
+            Self::Match { template, .. } => template.key(),
+            Self::Bound { variable, .. } => Some(variable),
+        }
+    }
+
+    fn leaves(&self) -> bool {
+        matches!(self, Self::Bound { leave: true, .. })
+    }
+
+    /// Whether the state has a tuple for it.
+    fn is_there(&self, sm: &Sm, workspace: &Name) -> bool {
+        match self {
+            Self::Match { template, .. } => sm.find(workspace, template).is_some(),
+            Self::Bound {
+                variable, terms, ..
+            } => sm.find_bound(workspace, variable, terms, 0).is_some(),
+        }
+    }
+
+    /// Whether a tuple to be admitted may be one for it.
+    fn may_be(&self, tuple: &Tuple) -> bool {
+        match self {
+            Self::Match { template, .. } => template.matches(tuple),
+            // Its ordinal will be later than that of any tuple there was.
+            Self::Bound { .. } => tuple.len() == 2,
+        }
+    }
+
+    /// Whether it would be told something without any tuple coming.
+    fn is_refused(&self, sm: &Sm, workspace: &Name) -> bool {
+        match self {
+            Self::Match { .. } => false,
+            Self::Bound {
+                variable, terms, ..
+            } => sm.refusal(workspace, variable, terms).is_some(),
+        }
+    }
+}
+
+impl Waiter {
+    fn place(&self) -> Place {
+        (self.workspace.clone(), self.wanted.key().cloned())
+    }
+
+    fn command(&self, acks: Vec<u64>, wait: bool) -> Command {
+        let (op, workspace) = (self.op, self.workspace.clone());
+        match self.wanted.clone() {
+            Wanted::Match {
+                template,
+                lease: None,
+            } => Command::Take {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+            },
+            Wanted::Match {
+                template,
+                lease: Some(ttl_ms),
+            } => Command::TakeLeased {
+                op,
+                acks,
+                workspace,
+                template,
+                wait,
+                ttl_ms,
+            },
+            Wanted::Bound {
+                variable,
+                terms,
+                leave,
+            } => Command::Bound {
+                op,
+                acks,
+                workspace,
+                terms,
+                act: Bound::Take {
+                    variable,
+                    wait,
+                    leave,
+                },
+            },
+        }
+    }
 }
 
 type Place = (Name, Option<Value>);
@@ -73,12 +180,6 @@ impl<'a> Proposer<'a> {
     }
 }
 
-/// Workspace and variable of a take from one variable.
-fn named_take(command: &Command) -> Option<(&Name, &Value)> {
-    let (workspace, template) = command.takes()?;
-    Some((workspace, template.key()?))
-}
-
 /// Operations kept as [`Proposed`], per shard.
 const MAX_PROPOSED: usize = 65_536;
 
@@ -121,6 +222,8 @@ pub(crate) struct Home {
     /// By workspace and variable.
     inflight: BTreeMap<Name, BTreeMap<Value, Inflight>>,
     waiters: BTreeMap<Place, VecDeque<Waiter>>,
+    /// Those of the parked who want a copy: they come before any who take.
+    finders: BTreeMap<Place, VecDeque<Waiter>>,
     parked: BTreeSet<OpId>,
 }
 
@@ -136,22 +239,15 @@ impl Home {
 
     /// Counts what a proposal will change once it is decided.
     fn count(&mut self, command: &Command) {
-        match command {
-            Command::Admit {
-                dot,
-                workspace,
-                tuple,
-            } => {
-                let last = self.admits.entry(dot.origin).or_insert(0);
-                *last = dot.n.max(*last);
-                let inflight = self.inflight_of(workspace, variable_of(tuple));
-                inflight.admits.push_back(tuple.clone());
-            }
-            _ => {
-                if let Some((workspace, key)) = named_take(command) {
-                    self.inflight_of(workspace, key.clone()).takes += 1;
-                }
-            }
+        if let Command::Admit { dot, .. } = command {
+            let last = self.admits.entry(dot.origin).or_insert(0);
+            *last = dot.n.max(*last);
+        }
+        if let Some((workspace, tuple)) = command.adds() {
+            let inflight = self.inflight_of(workspace, variable_of(tuple));
+            inflight.admits.push_back(tuple.clone());
+        } else if let Some((workspace, key)) = command.removes() {
+            self.inflight_of(workspace, key.clone()).takes += 1;
         }
     }
 
@@ -167,19 +263,14 @@ impl Home {
 
     /// A counted proposal is decided.
     fn settle(&mut self, command: &Command) {
-        match command {
-            Command::Admit {
-                workspace, tuple, ..
-            } => self.uncount(workspace, variable_in(tuple), |inflight| {
+        if let Some((workspace, tuple)) = command.adds() {
+            self.uncount(workspace, variable_in(tuple), |inflight| {
                 inflight.admits.pop_front();
-            }),
-            _ => {
-                if let Some((workspace, key)) = named_take(command) {
-                    self.uncount(workspace, key, |inflight| {
-                        inflight.takes = inflight.takes.saturating_sub(1);
-                    });
-                }
-            }
+            });
+        } else if let Some((workspace, key)) = command.removes() {
+            self.uncount(workspace, key, |inflight| {
+                inflight.takes = inflight.takes.saturating_sub(1);
+            });
         }
     }
 
@@ -214,15 +305,24 @@ impl Home {
     /// Proposes an operation for a client.
     pub(crate) fn propose_op(
         &mut self,
+        sm: &Sm,
         op: OpId,
         from: NodeId,
         command: Command,
         log: &mut Proposer<'_>,
     ) -> Asked {
+        let adds = command.adds().is_some().then(|| command.clone());
         if !log.propose(command) {
             return Asked::Busy;
         }
         self.asked.insert(op, (from, None));
+        if let Some(command) = adds {
+            self.count(&command);
+            if let Some((workspace, tuple)) = command.adds() {
+                // Rule R20.
+                self.pump(sm, workspace, &variable_of(tuple), log);
+            }
+        }
         Asked::Proposed
     }
 
@@ -290,25 +390,7 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
-        let (op, workspace) = (waiter.op, waiter.workspace.clone());
-        let template = waiter.template.clone();
-        let command = match waiter.lease {
-            None => Command::Take {
-                op,
-                acks,
-                workspace,
-                template,
-                wait,
-            },
-            Some(ttl_ms) => Command::TakeLeased {
-                op,
-                acks,
-                workspace,
-                template,
-                wait,
-                ttl_ms,
-            },
-        };
+        let command = waiter.command(acks, wait);
         if !log.propose(command.clone()) {
             return Asked::Busy;
         }
@@ -323,8 +405,12 @@ impl Home {
             return Asked::Busy;
         }
         self.parked.insert(waiter.op);
-        let place = (waiter.workspace.clone(), waiter.template.key().cloned());
-        let queue = self.waiters.entry(place).or_default();
+        let parked = if waiter.wanted.leaves() {
+            &mut self.finders
+        } else {
+            &mut self.waiters
+        };
+        let queue = parked.entry(waiter.place()).or_default();
         if first {
             queue.push_front(waiter);
         } else {
@@ -334,30 +420,36 @@ impl Home {
     }
 
     fn refresh(&mut self, waiter: &Waiter) {
-        let place = (waiter.workspace.clone(), waiter.template.key().cloned());
-        let parked = self.waiters.get_mut(&place).into_iter().flatten();
+        let place = waiter.place();
+        let takers = self.waiters.get_mut(&place).into_iter().flatten();
+        let finders = self.finders.get_mut(&place).into_iter().flatten();
+        let parked = takers.chain(finders);
         for other in parked.filter(|other| other.op == waiter.op) {
             other.seen = waiter.seen;
         }
     }
 
-    /// Whether a take proposed now has a tuple to find, as far as can be told.
+    /// Whether a take proposed now has a tuple to find, as far as can be told, or another answer.
     fn may_match(&self, sm: &Sm, waiter: &Waiter) -> bool {
-        let (workspace, template) = (&waiter.workspace, &waiter.template);
-        let Some(key) = template.key() else {
+        let (workspace, wanted) = (&waiter.workspace, &waiter.wanted);
+        let Some(key) = wanted.key() else {
             let mut coming = self.inflight.get(workspace).into_iter().flatten();
-            return sm.find(workspace, template).is_some()
-                || coming.any(|(_, i)| i.admits.iter().any(|tuple| template.matches(tuple)));
+            return wanted.is_there(sm, workspace)
+                || coming.any(|(_, i)| i.admits.iter().any(|tuple| wanted.may_be(tuple)));
         };
+        if wanted.is_refused(sm, workspace) {
+            return true;
+        }
         let live = sm
             .variable(workspace, key)
             .map_or(0, cpe_space::Variable::len);
         let Some(inflight) = self.is_inflight(workspace, key) else {
-            return live > 0 && sm.find(workspace, template).is_some();
+            return live > 0 && wanted.is_there(sm, workspace);
         };
-        live + inflight.admits.len() > inflight.takes
-            && (sm.find(workspace, template).is_some()
-                || inflight.admits.iter().any(|tuple| template.matches(tuple)))
+        let spare = live + inflight.admits.len() > inflight.takes || wanted.leaves();
+        spare
+            && (wanted.is_there(sm, workspace)
+                || inflight.admits.iter().any(|tuple| wanted.may_be(tuple)))
     }
 
     /// Whether a variable has more tuples, there or coming, than takes under way: without one there
@@ -373,13 +465,20 @@ impl Home {
         inflight.map_or(live, |i| live + i.admits.len()) > inflight.map_or(0, |i| i.takes)
     }
 
-    /// Proposes takes for those who wait for this variable, in order of arrival.
+    /// Proposes takes for those who wait for this variable: first those who want a copy, then the
+    /// others in order of arrival.
     fn pump(&mut self, sm: &Sm, workspace: &Name, variable: &Value, log: &mut Proposer<'_>) {
-        if self.waiters.is_empty() {
+        if self.parked.is_empty() {
             return;
         }
-        for key in [Some(variable.clone()), None] {
-            let place = (workspace.clone(), key);
+        let named = (workspace.clone(), Some(variable.clone()));
+        if let Some(finders) = self.finders.remove(&named) {
+            let left = self.propose_if(finders, log, |home, waiter| home.may_match(sm, waiter));
+            if !left.is_empty() {
+                self.finders.insert(named.clone(), left);
+            }
+        }
+        for place in [named, (workspace.clone(), None)] {
             let Some(mut queue) = self.waiters.remove(&place) else {
                 continue;
             };
@@ -389,22 +488,92 @@ impl Home {
                     break;
                 };
                 if self.may_match(sm, &waiter) {
-                    let op = waiter.op;
-                    let again = waiter.clone();
-                    if self.propose_take(waiter, Vec::new(), true, log) == Asked::Proposed {
-                        self.parked.remove(&op);
-                        continue;
+                    if let Some(waiter) = self.propose_parked(waiter, log) {
+                        left.push_back(waiter);
+                        break;
                     }
-                    left.push_back(again);
-                    break;
+                } else {
+                    left.push_back(waiter);
                 }
-                left.push_back(waiter);
             }
             left.append(&mut queue);
             if !left.is_empty() {
                 self.waiters.insert(place, left);
             }
         }
+    }
+
+    /// A variable, or all of a workspace, may be gone: those who are bound to it are told.
+    fn tell_refused(
+        &mut self,
+        sm: &Sm,
+        workspace: &Name,
+        variable: Option<&Value>,
+        log: &mut Proposer<'_>,
+    ) {
+        let concerned = |((at, key), _): &(&Place, &VecDeque<Waiter>)| {
+            at == workspace && variable.is_none_or(|variable| key.as_ref() == Some(variable))
+        };
+        for finders in [false, true] {
+            let parked = if finders {
+                &self.finders
+            } else {
+                &self.waiters
+            };
+            let from = (workspace.clone(), None);
+            let places: Vec<Place> = parked
+                .range(&from..)
+                .take_while(|((at, _), _)| at == workspace)
+                .filter(concerned)
+                .map(|(place, _)| place.clone())
+                .collect();
+            for place in places {
+                let queue = if finders {
+                    self.finders.remove(&place)
+                } else {
+                    self.waiters.remove(&place)
+                };
+                let left = self.propose_if(queue.unwrap_or_default(), log, |_, waiter| {
+                    waiter.wanted.is_refused(sm, &waiter.workspace)
+                });
+                if left.is_empty() {
+                    continue;
+                }
+                if finders {
+                    self.finders.insert(place, left);
+                } else {
+                    self.waiters.insert(place, left);
+                }
+            }
+        }
+    }
+
+    /// Proposes those who pass; returns the others, and who found no room, in order.
+    fn propose_if(
+        &mut self,
+        queue: VecDeque<Waiter>,
+        log: &mut Proposer<'_>,
+        passes: impl Fn(&Self, &Waiter) -> bool,
+    ) -> VecDeque<Waiter> {
+        let mut left = VecDeque::new();
+        for waiter in queue {
+            if !passes(self, &waiter) {
+                left.push_back(waiter);
+            } else if let Some(waiter) = self.propose_parked(waiter, log) {
+                left.push_back(waiter);
+            }
+        }
+        left
+    }
+
+    /// Proposes the take of one who was parked; back when there is no room.
+    fn propose_parked(&mut self, waiter: Waiter, log: &mut Proposer<'_>) -> Option<Waiter> {
+        let again = waiter.clone();
+        if self.propose_take(waiter, Vec::new(), true, log) != Asked::Proposed {
+            return Some(again);
+        }
+        self.parked.remove(&again.op);
+        None
     }
 
     /// Who gets the outcome of a decided operation. A take that missed is parked again, first.
@@ -441,10 +610,12 @@ impl Home {
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&Waiter) -> bool) {
-        self.waiters.retain(|_, queue| {
-            queue.retain(&mut keep);
-            !queue.is_empty()
-        });
+        for parked in [&mut self.waiters, &mut self.finders] {
+            parked.retain(|_, queue| {
+                queue.retain(&mut keep);
+                !queue.is_empty()
+            });
+        }
     }
 
     /// An entry was decided and applied: lets waiters have what came free.
@@ -475,13 +646,26 @@ impl Home {
         }
         // A take that took nothing had kept others from being tried in its place; so has one that
         // was decided twice, by two leaders.
-        if let Some((workspace, template)) = command.takes() {
+        if let Some((workspace, variable)) = command.looks() {
             if let Applied::Missed(op) = applied
                 && holds(Guard::ParkAgain)
             {
                 self.concluded(*op, true);
             }
-            self.pump(sm, workspace, template.key().unwrap_or(&Value::Null), log);
+            self.pump(sm, workspace, variable.unwrap_or(&Value::Null), log);
+        }
+        match command {
+            Command::Drop {
+                workspace,
+                variable,
+                ..
+            } => self.tell_refused(sm, workspace, variable.as_ref(), log),
+            Command::Bound {
+                workspace,
+                act: act @ (Bound::Drop { .. } | Bound::Declare { .. }),
+                ..
+            } => self.tell_refused(sm, workspace, Some(&act.variable()), log),
+            _ => {}
         }
     }
 

@@ -22,7 +22,7 @@
 //! let founder = Member { node: NodeId(1), inc: Incarnation(1) };
 //! let mut config = PeerConfig::new(NodeCard::new(founder, "a"));
 //! config.durable = false;
-//! config.genesis = Some(Genesis { mesh: "demo".into(), shards: 16, founder });
+//! config.genesis = Some(Genesis { mesh: "demo".into(), shards: 16, volatile: 4, founder });
 //! let mut peer = Peer::new(config, &Image::default(), 42, Duration::ZERO)?;
 //!
 //! let second = Duration::from_secs(1);
@@ -70,7 +70,9 @@ mod route;
 mod scan;
 mod serve;
 mod sync;
+mod synced;
 mod timers;
+mod volatile;
 mod wire;
 
 pub use api::{
@@ -84,7 +86,7 @@ pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};
 pub use handle::{HandleError, LeaseHandle, OpHandle};
-pub use peer::{Event, Input, MAX_REQUESTS, Output, Peer};
+pub use peer::{Event, GroupView, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use recover::{FORK_EPOCHS, Standing};
 pub use wire::{

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cpe_consensus::{Mark, Seat};
-use cpe_membership::{Member, Membership, NodeId};
+use cpe_consensus::{Hard, Heartbeat, Mark, Seat};
+use cpe_membership::{Incarnation, Member, Membership, NodeId};
 use cpe_space::{Config, Name, Session, Shard, ShardId};
 use cpe_tuple::BlobHash;
 use rand::SeedableRng;
@@ -146,6 +146,13 @@ pub enum Event {
         /// Who has the other history.
         by: NodeId,
     },
+    /// A volatile shard begins anew, empty: the majority of its home group was lost.
+    Begun {
+        /// The shard.
+        shard: ShardId,
+        /// Its generation: 1 for the first.
+        generation: u64,
+    },
     /// Two histories of a shard differ: durable state was rolled back somewhere.
     Diverged {
         /// The shard.
@@ -175,6 +182,7 @@ pub(crate) enum Timer {
     Look,
     Marks,
     Survey(u64),
+    Register(ShardId),
     /// A body being fetched.
     Body(BlobHash),
     /// A store that waits for its bodies to be at a majority.
@@ -199,6 +207,10 @@ pub(crate) enum After {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) shard: Shard,
+    /// Nothing of it is written: see [`crate::volatile`].
+    pub(crate) volatile: bool,
+    /// This node as it is called in the shard: in this life, or in this start if it is volatile.
+    pub(crate) me: Member,
     /// This node's place in the home group, if it has one.
     pub(crate) seat: Seat<Member, Proposal>,
     /// Present while this node leads the home group.
@@ -227,6 +239,9 @@ pub(crate) struct Slot {
     pub(crate) shown: Option<Shown>,
 }
 
+/// A node's part in a home group: record, heartbeat, decided index and length of its log.
+pub type GroupView = (Hard<Member>, Heartbeat<Member>, u64, u64);
+
 /// One node of the mesh, as a state machine.
 ///
 /// *Input*: [`handle`](Self::handle), with the time, a monotonic `Duration` since an arbitrary
@@ -239,6 +254,8 @@ pub(crate) struct Slot {
 pub struct Peer {
     pub(crate) config: PeerConfig,
     pub(crate) me: Member,
+    /// Names this start among all of the node: its life in volatile shards (rule R10).
+    pub(crate) start: Incarnation,
     pub(crate) session: Session,
     pub(crate) now: Duration,
     pub(crate) rng: ChaCha8Rng,
@@ -253,6 +270,8 @@ pub struct Peer {
     pub(crate) delivered: BTreeMap<RequestId, (ShardId, u64)>,
     pub(crate) readers: BTreeMap<Place, BTreeSet<RequestId>>,
     pub(crate) queries: BTreeMap<u64, QueryState>,
+    /// Requests that wait for the replica to be current: among `requests`.
+    pub(crate) syncing: BTreeSet<RequestId>,
     pub(crate) next_query: u64,
     /// Recoveries that this node was asked for.
     pub(crate) recoveries: BTreeMap<u64, Recovery>,
@@ -271,6 +290,13 @@ pub struct Peer {
     marks_due: bool,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) survey: Survey,
+    /// Members of volatile groups: nodes in one of their starts.
+    pub(crate) starts: Survey,
+    /// Volatile shards whose registered group has no majority any more, and since when.
+    pub(crate) vacant: BTreeMap<ShardId, Duration>,
+    /// Volatile shards whose registered group has decided a successor that is not registered, and
+    /// since when.
+    pub(crate) sealed_since: BTreeMap<ShardId, Duration>,
     /// Queries of others that wait for a majority to confirm that this node leads.
     pub(crate) serving: BTreeMap<u64, Serving>,
     pub(crate) next_serving: u64,
@@ -290,6 +316,8 @@ pub struct Peer {
     pub(crate) bodies: Bodies,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
+    /// What waits for no disk: it concerns volatile shards.
+    pub(crate) at_once: Vec<After>,
     /// Commands that came before the mesh was known.
     early: VecDeque<(RequestId, Command)>,
     writes: VecDeque<(u64, Vec<After>)>,
@@ -316,11 +344,12 @@ impl Peer {
         card.inc = life.inc;
         // Above any version of an earlier start: with an equal one others would keep the old card.
         card.version = (u64::from(life.boot) << 32) | 1;
-        crate::placement::tell_homes(&mut card, config.takes_homes, false);
+        crate::placement::tell_homes(&mut card, config.takes_homes, false, None);
         let me = card.member();
         let membership = Membership::new(card, config.membership.clone(), seed, now)?;
         let mut peer = Self {
             me,
+            start: life.start,
             session: Session {
                 member: me,
                 boot: life.boot,
@@ -336,6 +365,7 @@ impl Peer {
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             queries: BTreeMap::new(),
+            syncing: BTreeSet::new(),
             // A home may answer what an earlier start of this node asked.
             next_query: u64::from(life.boot) << 32,
             recoveries: BTreeMap::new(),
@@ -348,6 +378,9 @@ impl Peer {
             marks_due: false,
             heartbeats: Heartbeats::default(),
             survey: Survey::default(),
+            starts: Survey::default(),
+            vacant: BTreeMap::new(),
+            sealed_since: BTreeMap::new(),
             serving: BTreeMap::new(),
             next_serving: 1,
             confirming: BTreeMap::new(),
@@ -360,6 +393,7 @@ impl Peer {
             bodies: Bodies::default(),
             batch: Batch::default(),
             afters: Vec::new(),
+            at_once: Vec::new(),
             early: VecDeque::new(),
             writes: VecDeque::new(),
             next_token: 1,
@@ -393,6 +427,19 @@ impl Peer {
     /// The replicas, by shard.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.slots.iter().map(|slot| &slot.shard)
+    }
+
+    /// This node's part in the home group of a shard, for whoever looks why it does nothing: its
+    /// durable record, its heartbeat, and how far its log is decided and reaches.
+    #[must_use]
+    pub fn group_of(&self, shard: ShardId) -> Option<GroupView> {
+        let group = self.slot_ref(shard)?.seat.group()?;
+        Some((
+            group.hard(),
+            group.heartbeat(),
+            group.decided(),
+            group.len(),
+        ))
     }
 
     /// How often something happened, by the name it has in [`Status`](crate::Status).
@@ -489,6 +536,7 @@ impl Peer {
             Timer::Look => self.look(),
             Timer::Marks => self.marks_due = true,
             Timer::Survey(query) => self.survey_over(query),
+            Timer::Register(shard) => self.ask_register(shard),
             Timer::Body(hash) => self.look_after_body(hash),
             Timer::Place(request) => self.place_bodies(request),
             Timer::Sweep => self.sweep_bodies(),
@@ -522,7 +570,9 @@ impl Peer {
                 self.send_new_stores(shard);
                 flushed = true;
             }
-            if flushed {
+            let at_once = std::mem::take(&mut self.at_once);
+            if flushed || !at_once.is_empty() {
+                self.written(at_once);
                 continue;
             }
             if !self.write() {
@@ -681,7 +731,9 @@ impl Peer {
                 found,
                 more,
                 elsewhere,
+                reached,
             } => {
+                self.reached(from, query, &reached);
                 self.answered(from, query, &nothing, found, more, elsewhere);
             }
             Message::Feed {
@@ -747,6 +799,8 @@ impl Peer {
                 index,
                 refused,
             } => self.fork_told(from, query, shard, (epoch, index), refused),
+            Message::Register { shard, config } => self.serve_register(shard, config),
+            Message::GiveUp { shard, epoch } => self.serve_give_up(shard, epoch),
             Message::Body(message) => self.receive_body(from, message),
         }
     }
@@ -827,7 +881,7 @@ impl Peer {
     fn written(&mut self, afters: Vec<After>) {
         for after in afters {
             match after {
-                After::Life => self.ready = true,
+                After::Life => self.now_ready(),
                 After::Mark(shard, epoch, mark) => self.mark_durable(shard, epoch, mark),
                 After::Send(to, message) => {
                     self.send_if(to, *message);
@@ -846,8 +900,8 @@ impl Peer {
     }
 
     pub(crate) fn shard_for(&self, workspace: &Name, variable: &cpe_tuple::Value) -> ShardId {
-        let shards = self.genesis.as_ref().map_or(1, |genesis| genesis.shards);
-        cpe_space::shard_of(workspace, variable, shards)
+        let genesis = self.genesis.as_ref();
+        genesis.map_or(ShardId(0), |genesis| genesis.shard_of(workspace, variable))
     }
 
     /// Sends a message, to itself too; false when there is no link.

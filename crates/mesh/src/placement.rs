@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpe_membership::{Member, MemberState, NodeCard};
+use cpe_membership::{Incarnation, Member, MemberState, NodeCard};
 use cpe_space::{Command, Config, ShardId};
 
 use crate::peer::{Peer, Timer};
@@ -25,6 +25,9 @@ const DRAINING: &str = "draining";
 
 /// The capability that says whether a node may be home of anything. It may when nothing is said.
 const HOMES: &str = "homes";
+
+/// The capability that numbers the node's starts: its life in volatile shards.
+const START: &str = "start";
 
 /// True for a node that is to be in no group.
 fn gives_away(card: &NodeCard) -> bool {
@@ -49,6 +52,41 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
+    /// Takes in how members are, and those of whom groups speak but nobody else. A later life or
+    /// start of a node ends the earlier ones (rule R10).
+    fn note_all(
+        &mut self,
+        mut all: Vec<(Member, Standing)>,
+        seats: impl Iterator<Item = Member>,
+        now: Duration,
+    ) {
+        let mut newest = BTreeMap::new();
+        for (member, _) in &all {
+            let inc = newest.entry(member.node).or_insert(member.inc);
+            *inc = (*inc).max(member.inc);
+        }
+        let seats: BTreeSet<Member> = seats.collect();
+        // Members of groups that nobody has spoken of yet: a leader that has just started.
+        let unheard = seats.iter().filter(|m| !newest.contains_key(&m.node));
+        all.extend(unheard.map(|member| (*member, Standing::Silent)));
+        let earlier = seats
+            .iter()
+            .filter(|m| newest.get(&m.node).is_some_and(|inc| *inc > m.inc));
+        all.extend(earlier.map(|member| (*member, Standing::Gone)));
+        for (member, standing) in all {
+            self.note(member, standing, now);
+        }
+        self.members.retain(|member, (standing, _)| {
+            let over = newest
+                .get(&member.node)
+                .is_some_and(|inc| *inc > member.inc);
+            if over {
+                *standing = Standing::Gone;
+            }
+            !over || seats.contains(member)
+        });
+    }
+
     fn note(&mut self, member: Member, standing: Standing, now: Duration) {
         let entry = self.members.entry(member).or_insert((standing, now));
         if entry.0 != standing {
@@ -62,6 +100,30 @@ impl Survey {
             *standing == Standing::Here && (*since + age <= now || always.contains(member))
         });
         here.map(|(member, _)| *member).collect()
+    }
+
+    /// Members that are here, or if none is those that are here and would rather be in no group.
+    pub(crate) fn present(&self) -> Vec<Member> {
+        let are = |standing: Standing| {
+            let all = self.members.iter();
+            all.filter(move |(_, (is, _))| *is == standing)
+                .map(|(member, _)| *member)
+        };
+        let here: Vec<Member> = are(Standing::Here).collect();
+        if here.is_empty() {
+            are(Standing::Draining).collect()
+        } else {
+            here
+        }
+    }
+
+    /// True for a member that is known to be over, or has been silent for so long.
+    pub(crate) fn is_over(&self, member: Member, now: Duration, patience: Duration) -> bool {
+        match self.members.get(&member) {
+            Some((Standing::Gone, _)) => true,
+            Some((Standing::Silent, since)) => *since + patience <= now,
+            None | Some((Standing::Here | Standing::Draining, _)) => false,
+        }
     }
 
     /// True for a member that will not come back into its groups, or not soon.
@@ -79,6 +141,7 @@ impl Peer {
     pub(crate) fn look(&mut self) {
         self.timers.set(Timer::Look, self.now + LOOK);
         self.survey();
+        self.begin_generations();
         let mut moving = self.moving();
         let mut may_prefer = moving == 0;
         for shard in self.all_shards() {
@@ -98,9 +161,8 @@ impl Peer {
 
     /// Groups that this node has sealed and that have not begun anew.
     fn moving(&self) -> usize {
-        let me = self.me;
         let moving = self.slots.iter().filter(|slot| {
-            slot.is_waiting_for_successor(me)
+            slot.is_waiting_for_successor(slot.me)
                 || slot
                     .seat
                     .group()
@@ -109,7 +171,7 @@ impl Peer {
         moving.count()
     }
 
-    fn survey(&mut self) {
+    pub(crate) fn survey(&mut self) {
         let now = self.now;
         let own = if gives_away(self.membership.own_card()) {
             Standing::Draining
@@ -117,6 +179,9 @@ impl Peer {
             Standing::Here
         };
         let mut all = vec![(self.me, own)];
+        // Nobody may count on a start whose number is not yet on disk.
+        let own = if self.ready { own } else { Standing::Silent };
+        let mut starts = vec![(self.own_start(), own)];
         for view in self.membership.members() {
             if view.member.node == self.me.node {
                 continue;
@@ -129,31 +194,20 @@ impl Peer {
                 MemberState::Left => Standing::Gone,
             };
             all.push((view.member, standing));
+            let start = view.card.and_then(start_of);
+            starts.extend(start.map(|start| (start, standing)));
         }
-        // A later life of a node ends the earlier ones (rule R10).
-        let mut newest = BTreeMap::new();
-        for (member, _) in &all {
-            let inc = newest.entry(member.node).or_insert(member.inc);
-            *inc = (*inc).max(member.inc);
-        }
-        // Members of groups that nobody has spoken of yet: a leader that has just started.
-        let seats = self.slots.iter().flat_map(|slot| &slot.map.members);
-        let unheard: BTreeSet<Member> = seats
-            .filter(|member| !newest.contains_key(&member.node))
-            .copied()
-            .collect();
-        all.extend(unheard.into_iter().map(|m| (m, Standing::Silent)));
-        for (member, standing) in all {
-            self.survey.note(member, standing, now);
-        }
-        for (member, (standing, _)) in &mut self.survey.members {
-            if newest
-                .get(&member.node)
-                .is_some_and(|inc| *inc > member.inc)
-            {
-                *standing = Standing::Gone;
-            }
-        }
+        let slots = &self.slots;
+        let seats = |volatile| {
+            let slots = slots.iter().filter(move |slot| slot.volatile == volatile);
+            slots.flat_map(|slot| slot.map.members.iter().copied())
+        };
+        let registered = self.volatile_shards().into_iter();
+        let registered = registered.filter_map(|shard| self.registration(shard));
+        let registered: Vec<Member> = registered.flat_map(|c| c.members.clone()).collect();
+        self.survey.note_all(all, seats(false), now);
+        self.starts
+            .note_all(starts, seats(true).chain(registered), now);
     }
 
     /// Proposes the next group of a shard if this node leads it and another is wanted.
@@ -190,11 +244,12 @@ impl Peer {
     fn wanted(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
         let (now, patience) = (self.now, self.config.replace_after);
         let current = &config.members;
-        let lost = |member: &Member| self.survey.is_lost(*member, now, patience);
+        let survey = self.survey_of(shard);
+        let lost = |member: &Member| survey.is_lost(*member, now, patience);
         let kept: Vec<Member> = current.iter().copied().filter(|m| !lost(m)).collect();
         let leaving = current.iter().any(|member| {
             matches!(
-                self.survey.members.get(member),
+                survey.members.get(member),
                 Some((Standing::Gone | Standing::Draining, _))
             )
         });
@@ -203,7 +258,7 @@ impl Peer {
         } else {
             self.config.eligible_after
         };
-        let eligible = self.survey.eligible(now, age, &kept);
+        let eligible = survey.eligible(now, age, &kept);
         let target = odd(self.config.group_size.min(eligible.len()));
         // A group whose member is only dead does not shrink: its disk may come back, and two of
         // three are more than one. Who leaves for good takes its seat along.
@@ -215,15 +270,16 @@ impl Peer {
         if kept.len() == current.len() && size == current.len() {
             return None;
         }
+        let key = self.ranked_by(shard);
         // Who is silent may be gone for good: it stays, but never as most of the next group while
         // there are others, or that could end as one dead member.
-        let (here, silent): (Vec<Member>, Vec<Member>) = ranked(shard, kept)
+        let (here, silent): (Vec<Member>, Vec<Member>) = ranked(key, kept)
             .into_iter()
             .partition(|member| eligible.contains(member));
         let others = eligible.into_iter().filter(|m| !current.contains(m));
         let (few, most) = silent.split_at(silent.len().min(size.saturating_sub(1) / 2));
         let order = here.iter().chain(few).copied();
-        let order = order.chain(ranked(shard, others));
+        let order = order.chain(ranked(key, others));
         let mut next: Vec<Member> = order.chain(most.iter().copied()).take(size).collect();
         if next.len() < size {
             if !leaving {
@@ -231,23 +287,24 @@ impl Peer {
             }
             next.truncate(odd(next.len()));
         }
-        let next = ranked(shard, next);
+        let next = ranked(key, next);
         (!next.is_empty() && !same(&next, current)).then_some(next)
     }
 
     /// One exchange that brings the group nearer to the one that rendezvous hashing wants.
     fn preferred(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
-        let eligible = self
-            .survey
-            .eligible(self.now, self.config.replace_after, &config.members);
-        let best: Vec<Member> = ranked(shard, eligible)
+        let age = self.config.replace_after;
+        let survey = self.survey_of(shard);
+        let eligible = survey.eligible(self.now, age, &config.members);
+        let key = self.ranked_by(shard);
+        let best: Vec<Member> = ranked(key, eligible)
             .into_iter()
             .take(config.members.len())
             .collect();
         let better = best.iter().find(|m| !config.members.contains(m))?;
         let worst = *config.members.iter().rev().find(|m| !best.contains(m))?;
         let kept = config.members.iter().copied().filter(|m| *m != worst);
-        Some(ranked(shard, kept.chain([*better])))
+        Some(ranked(key, kept.chain([*better])))
     }
 
     /// Hands every shard to other members.
@@ -261,7 +318,8 @@ impl Peer {
 
     /// Shows the others a new card.
     pub(crate) fn set_card(&mut self, mut card: NodeCard) {
-        tell_homes(&mut card, self.config.takes_homes, self.draining);
+        let start = self.ready.then_some(self.start);
+        tell_homes(&mut card, self.config.takes_homes, self.draining, start);
         if let Err(error) = self.membership.set_card(self.now, card) {
             self.malformed(None, error.to_string());
         }
@@ -276,6 +334,7 @@ impl Peer {
             .iter()
             .any(|member| *member != me);
         let busy = self.slots.iter().any(|slot| {
+            let me = slot.me;
             let here = slot.map.members.contains(&me) || slot.is_waiting_for_successor(me);
             (heirs && here) || (slot.client.outbox_len() > 0 && !self.links.is_empty())
         });
@@ -296,7 +355,12 @@ impl Peer {
 }
 
 /// Puts into a node's card what placement has to know about it.
-pub(crate) fn tell_homes(card: &mut NodeCard, takes: bool, draining: bool) {
+pub(crate) fn tell_homes(
+    card: &mut NodeCard,
+    takes: bool,
+    draining: bool,
+    start: Option<Incarnation>,
+) {
     let mut say = |key: &str, value: &str| {
         card.capabilities.insert(key.to_owned(), value.to_owned());
     };
@@ -306,6 +370,19 @@ pub(crate) fn tell_homes(card: &mut NodeCard, takes: bool, draining: bool) {
     if draining {
         say(DRAINING, "true");
     }
+    match start {
+        Some(start) => say(START, &start.0.to_string()),
+        None => drop(card.capabilities.remove(START)),
+    }
+}
+
+/// The node in the start that its card tells of.
+pub(crate) fn start_of(card: &NodeCard) -> Option<Member> {
+    let start = card.capabilities.get(START)?;
+    Some(Member {
+        node: card.node,
+        inc: Incarnation(start.parse().ok()?),
+    })
 }
 
 /// What became of a look at one shard.
@@ -316,7 +393,7 @@ enum Placed {
 }
 
 /// The largest odd number up to one that is not 0.
-fn odd(n: usize) -> usize {
+pub(crate) fn odd(n: usize) -> usize {
     match n {
         0 | 1 => 1,
         n if n % 2 == 0 => n - 1,
@@ -332,7 +409,7 @@ fn same(a: &[Member], b: &[Member]) -> bool {
 /// Members by weight for a shard, heaviest first (Thaler and Ravishankar, "Using name-based
 /// mappings to increase hit rates", IEEE/ACM Transactions on Networking 6(1), 1998): a shard's
 /// choice changes only with the members that come or go.
-fn ranked(shard: ShardId, members: impl IntoIterator<Item = Member>) -> Vec<Member> {
+pub(crate) fn ranked(shard: ShardId, members: impl IntoIterator<Item = Member>) -> Vec<Member> {
     let weight = |member: &Member| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&shard.0.to_be_bytes());

@@ -25,6 +25,7 @@ pub(crate) struct Serving {
     found: Option<(ShardId, Option<Tuple>)>,
     more: Vec<ShardId>,
     elsewhere: Vec<(ShardId, Config, Option<NodeId>)>,
+    reached: Vec<(ShardId, u64)>,
 }
 
 impl Peer {
@@ -61,6 +62,7 @@ impl Peer {
             found: None,
             more: Vec::new(),
             elsewhere: Vec::new(),
+            reached: Vec::new(),
         };
         for shard in shards {
             let Some(slot) = self.slot_ref(shard) else {
@@ -123,6 +125,7 @@ impl Peer {
                 continue;
             };
             let sm = slot.shard.sm();
+            let reached = sm.index();
             let here = match &serving.template {
                 Some(template) => {
                     let found = sm.find(&serving.workspace, template);
@@ -132,6 +135,9 @@ impl Peer {
             };
             if let Some(serving) = self.serving.get_mut(&id) {
                 serving.waiting -= 1;
+                if serving.template.is_none() {
+                    serving.reached.push((shard, reached));
+                }
                 match here {
                     None => serving.nothing.push(shard),
                     Some(tuple) if serving.found.is_none() => serving.found = Some((shard, tuple)),
@@ -184,6 +190,7 @@ impl Peer {
                     found: serving.found,
                     more: serving.more,
                     elsewhere: serving.elsewhere,
+                    reached: serving.reached,
                 },
             );
         }

@@ -185,7 +185,7 @@ impl Peer {
         let (workspace, template) = (workspace.clone(), template.clone());
         let shards = match template.key() {
             Some(variable) => vec![self.shard_for(&workspace, variable)],
-            None => self.all_shards(),
+            None => self.shards_of(&workspace),
         };
         let asked = self.ask(request, shards, &workspace, Some(template));
         if let Some(Request::Fresh { query, again, .. }) = self.requests.get_mut(&request) {
@@ -217,6 +217,11 @@ impl Peer {
         // Sent by its timer, when the request that asks stands in its table.
         self.timers.set(Timer::Query(query), self.now);
         query
+    }
+
+    /// Whose question it is.
+    pub(crate) fn asker(&self, query: u64) -> Option<RequestId> {
+        self.queries.get(&query).map(|state| state.request)
     }
 
     pub(crate) fn drop_query(&mut self, query: u64) {
@@ -328,7 +333,8 @@ impl Peer {
                 self.drop_query(query);
                 self.drop_from(request, &workspace, &shards);
             }
-            Some(Request::DropAll { .. }) => {}
+            Some(Request::Sync { .. }) if done => self.all_reached(request),
+            Some(Request::DropAll { .. } | Request::Sync { .. }) => {}
             _ => self.drop_query(query),
         }
     }

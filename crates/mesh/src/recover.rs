@@ -72,16 +72,19 @@ struct Told {
 }
 
 impl Peer {
-    /// Begins a recovery: of one shard, or of all that need it.
+    /// Begins a recovery: of one shard, or of all durable ones that need it.
     pub(crate) fn recover(
         &mut self,
         request: RequestId,
         shard: Option<ShardId>,
     ) -> Result<(), String> {
         let shards = match shard {
-            None => self.all_shards(),
+            None => self.durable_shards(),
             Some(shard) => {
                 self.is_shard(shard)?;
+                if self.slot_ref(shard).is_some_and(|slot| slot.volatile) {
+                    return self.give_up(request, shard);
+                }
                 vec![shard]
             }
         };
@@ -347,7 +350,7 @@ impl Peer {
     /// and fetched anew. True when it was.
     pub(crate) fn overruled(&mut self, shard: ShardId, from: NodeId, version: Version) -> bool {
         let me = self.me;
-        let Some(slot) = self.slot_ref(shard) else {
+        let Some(slot) = self.slot_ref(shard).filter(|slot| !slot.volatile) else {
             return false;
         };
         let own = slot.shard.version();

@@ -59,10 +59,20 @@ pub(crate) enum Request {
         workspace: Name,
         left: BTreeSet<(ShardId, u64)>,
     },
+    /// Waiting for the replica to show what was decided before.
+    Sync {
+        /// The question to the homes, until all have answered.
+        query: Option<u64>,
+        /// Shards whose replica is not there yet, and where it must be.
+        left: BTreeMap<ShardId, u64>,
+        within: Duration,
+    },
     /// A watch: ends only when cancelled.
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
     Drain { within: Duration },
+    /// Waiting for the next generation of a volatile shard.
+    GiveUp { shard: ShardId },
     /// Waiting for the survivors of lost majorities.
     Recover { query: u64 },
     /// A store whose bodies are on their way to a majority of its home group.
@@ -134,6 +144,8 @@ impl Command {
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
             | Self::Drain { deadline }
+            | Self::Bound { deadline, .. }
+            | Self::Sync { deadline }
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
@@ -278,7 +290,7 @@ impl Peer {
                 ..
             } => {
                 let workspace = name(&workspace)?;
-                let query = self.ask(request, self.all_shards(), &workspace, None);
+                let query = self.ask(request, self.shards_of(&workspace), &workspace, None);
                 let left = BTreeSet::new();
                 self.requests.insert(
                     request,
@@ -289,6 +301,22 @@ impl Peer {
                     },
                 );
             }
+            Command::Bound {
+                workspace,
+                terms,
+                act,
+                deadline,
+            } => {
+                let workspace = name(&workspace)?;
+                let shard = self.shard_for(&workspace, &act.variable());
+                let operation = Operation::Bound {
+                    workspace,
+                    terms,
+                    act,
+                };
+                self.operate(request, shard, operation, deadline);
+            }
+            Command::Sync { deadline } => self.sync(request, deadline)?,
             Command::Watch {
                 workspace,
                 template,
@@ -422,6 +450,12 @@ impl Peer {
                     self.drop_query(*query);
                 }
             }
+            Request::Sync { query, .. } => {
+                self.syncing.remove(&request);
+                if let Some(query) = query {
+                    self.drop_query(*query);
+                }
+            }
             Request::DropAll { query, .. } => self.drop_query(*query),
             Request::Recover { query } => {
                 self.recoveries.remove(query);
@@ -430,7 +464,10 @@ impl Peer {
             Request::Place(placing) => self.forget_placing(request, placing),
             Request::Adopt(hash) => self.forget_adopting(request, *hash),
             Request::Gather { blob, .. } => self.forget_gathering(request, blob.hash()),
-            Request::Store | Request::Op { .. } | Request::Drain { .. } => {}
+            Request::Store
+            | Request::Op { .. }
+            | Request::Drain { .. }
+            | Request::GiveUp { .. } => {}
         }
         Some(state)
     }
@@ -467,11 +504,34 @@ impl Peer {
                 let query = *query;
                 self.recovery_over(query);
             }
+            Request::GiveUp { shard } => {
+                let why = format!(
+                    "nobody who leads shard {}, which keeps its register, gave it up in time",
+                    self.ranked_by(*shard)
+                );
+                let shard = shard.0;
+                self.finish(request, Reply::Failed(Failure::Unavailable { shard, why }));
+            }
             Request::Fresh {
                 query: Some(query), ..
             }
             | Request::DropAll { query, .. } => {
                 let failure = self.unanswered(*query);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::Sync {
+                query,
+                left,
+                within,
+            } => {
+                let failure = match (query, left.first_key_value()) {
+                    (Some(query), _) => self.unanswered(*query),
+                    (None, Some((shard, index))) => Failure::Unavailable {
+                        shard: shard.0,
+                        why: format!("its history up to {index} has not come"),
+                    },
+                    (None, None) => Failure::TimedOut(*within),
+                };
                 self.finish(request, Reply::Failed(failure));
             }
             Request::Op { shard, seq, within } => {
@@ -529,6 +589,7 @@ impl Peer {
                     name: name.to_string(),
                     variables: 0,
                     tuples: 0,
+                    volatile: slot.volatile,
                 });
                 info.variables += variables.len();
                 info.tuples += variables
@@ -547,6 +608,8 @@ impl Peer {
             let blank = |name: &Value| VariableInfo {
                 name: name.clone(),
                 mode: cpe_space::Mode::default(),
+                declared: false,
+                instance: None,
                 tuples: 0,
                 pending: 0,
                 shard,
@@ -554,6 +617,8 @@ impl Peer {
             for (name, variable) in slot.shard.sm().variables(workspace) {
                 let info = all.entry(name.clone()).or_insert_with(|| blank(name));
                 info.mode = variable.mode();
+                info.declared = variable.is_declared();
+                info.instance = variable.life().map(|life| life.instance);
                 info.tuples = variable.len();
             }
             for item in slot
@@ -585,17 +650,14 @@ impl Peer {
             joined: self.genesis.is_some(),
             alive: self.membership.active_count(),
             shards: self.genesis.as_ref().map_or(0, |genesis| genesis.shards),
+            volatile_shards: self.genesis.as_ref().map_or(0, |genesis| genesis.volatile),
             homes: self
                 .slots
                 .iter()
                 .filter(|slot| slot.seat.group().is_some())
                 .count(),
             leads: self.slots.iter().filter(|slot| slot.home.is_some()).count(),
-            applied: self
-                .slots
-                .iter()
-                .map(|slot| slot.shard.version().index)
-                .sum(),
+            applied: self.slots.iter().map(crate::peer::Slot::applied).sum(),
             outbox: self.slots.iter().map(|slot| slot.client.outbox_len()).sum(),
             tuples: self.slots.iter().map(|slot| slot.shard.sm().len()).sum(),
             waiting: self.requests.len() + waiting.map(crate::home::Home::waiting).sum::<usize>(),
@@ -638,18 +700,20 @@ impl Peer {
         };
         let info = |slot: &crate::peer::Slot| ShardInfo {
             shard: slot.shard.id().0,
-            epoch: slot.map.epoch,
+            epoch: slot.map.epoch - slot.shard.sm().floor().min(slot.map.epoch),
             members: slot.map.members.clone(),
             leader: self.leader_of(slot.shard.id()),
-            applied: slot.shard.version().index,
+            applied: slot.applied(),
             decided: slot
                 .pull
                 .as_ref()
                 .map_or(0, |pull| pull.index)
-                .max(slot.shard.version().index),
+                .max(slot.shard.version().index)
+                - slot.shard.sm().floor(),
             tuples: slot.shard.sm().len(),
             leased: slot.shard.sm().leases().count(),
             forked: slot.shard.sm().forked_at().is_some(),
+            generation: slot.generation(),
         };
         self.slots.iter().filter(used).map(info).collect()
     }

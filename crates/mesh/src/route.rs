@@ -14,6 +14,7 @@ impl Peer {
         let Some(slot) = self.slot(shard) else { return };
         let members = 1..=Config::MAX_MEMBERS;
         let older = config.epoch <= slot.map.epoch && holds(Guard::NewestHome);
+        let older = older || slot.is_foreign(config.epoch);
         if older || config == slot.map || !members.contains(&config.members.len()) {
             return;
         }
@@ -27,7 +28,11 @@ impl Peer {
     /// Where to send a request: to who is believed to lead, else to one member after the other
     /// (rule R15).
     pub(crate) fn home_for(&self, shard: ShardId, tries: u32) -> Option<NodeId> {
-        let members = &self.slot_ref(shard)?.map.members;
+        let slot = self.slot_ref(shard)?;
+        if slot.volatile {
+            return self.home_in_memory(shard, tries);
+        }
+        let members = &slot.map.members;
         if let Some(leader) = self.leader_of(shard)
             && tries % SHOW_EVERY_TRIES != SHOW_EVERY_TRIES - 1
         {

@@ -85,7 +85,7 @@ impl Peer {
                 let first = scan.empty_at.is_empty() && !scan.asked;
                 if !scan.wait || first {
                     let (workspace, template) = (scan.workspace.clone(), scan.template.clone());
-                    let shards = self.all_shards();
+                    let shards = self.shards_of(&workspace);
                     let query = self.ask(request, shards, &workspace, Some(template));
                     if let Some(Request::Scan(scan)) = self.requests.get_mut(&request) {
                         scan.stage = Stage::Asking(query);

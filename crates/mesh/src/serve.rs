@@ -1,11 +1,11 @@
 //! The answering side: requests to this node as a shard's home, and what decisions set off.
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Item, Name, OpId, Outcome, Session, ShardId, Sm};
+use cpe_space::{Applied, Bound, Command, Item, Name, OpId, Outcome, Session, ShardId, Sm};
 use cpe_tuple::Template;
 
 use crate::guard::{Guard, holds};
-use crate::home::{Asked, Waiter};
+use crate::home::{Asked, Waiter, Wanted};
 use crate::peer::{Event, Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
@@ -57,6 +57,9 @@ impl Peer {
         if !are_dots(first, items.len()) {
             return self.malformed(Some(from), "stores beyond all numbers".to_owned());
         }
+        if !self.is_of_now(shard, first) {
+            return;
+        }
         if !self.leads_for(from, shard, None) {
             return;
         }
@@ -104,12 +107,14 @@ impl Peer {
         if op.session.member.node != from {
             return self.malformed(Some(from), "an operation in another node's name".to_owned());
         }
+        if !self.is_of_now(shard, op.seq) {
+            return;
+        }
         if !self.leads_for(from, shard, Some((op, attempt))) {
             return;
         }
         self.count("operations_served", 1);
         let now = self.now;
-        let lease = self.config.park_lease;
         let Some(Slot {
             shard: replica,
             home: Some(home),
@@ -165,19 +170,48 @@ impl Peer {
                     op,
                     from,
                     workspace,
-                    template,
-                    lease: lease_ms,
+                    wanted: Wanted::Match {
+                        template,
+                        lease: lease_ms,
+                    },
                     seen: now,
                 };
-                let asked = self.with_home(shard, |home, sm, log| {
-                    home.take(sm, waiter, acks, wait, log)
-                });
-                if asked == Some(Asked::Parked) {
-                    self.timers.set_if_none(Timer::Park(shard), now + lease);
-                    self.send_if(from, Message::Parked { shard, op });
-                }
-                return;
+                return self.take_at_home(shard, waiter, acks, wait);
             }
+            Operation::Bound {
+                workspace,
+                terms,
+                act:
+                    Bound::Take {
+                        variable,
+                        wait,
+                        leave,
+                    },
+            } => {
+                let waiter = Waiter {
+                    op,
+                    from,
+                    workspace,
+                    wanted: Wanted::Bound {
+                        variable,
+                        terms,
+                        leave,
+                    },
+                    seen: now,
+                };
+                return self.take_at_home(shard, waiter, acks, wait);
+            }
+            Operation::Bound {
+                workspace,
+                terms,
+                act,
+            } => Command::Bound {
+                op,
+                acks,
+                workspace,
+                terms,
+                act,
+            },
             Operation::Declare {
                 workspace,
                 variable,
@@ -213,20 +247,39 @@ impl Peer {
             Operation::Inquire { about } => Command::Inquire { op, about },
             Operation::Resume { n } => Command::Resume { op, n },
         };
-        self.with_home(shard, |home, _, log| {
-            home.propose_op(op, from, command, log)
+        self.with_home(shard, |home, sm, log| {
+            home.propose_op(sm, op, from, command, log)
         });
+    }
+
+    fn take_at_home(&mut self, shard: ShardId, waiter: Waiter, acks: Vec<u64>, wait: bool) {
+        let (op, from) = (waiter.op, waiter.from);
+        let asked = self.with_home(shard, |home, sm, log| {
+            home.take(sm, waiter, acks, wait, log)
+        });
+        if asked == Some(Asked::Parked) {
+            let at = self.now + self.config.park_lease;
+            self.timers.set_if_none(Timer::Park(shard), at);
+            self.send_if(from, Message::Parked { shard, op });
+        }
     }
 
     /// Rule R18: whatever became of the operation, it ends cancelled.
     pub(crate) fn serve_cancel(&mut self, from: NodeId, shard: ShardId, op: OpId) {
-        if op.session.member.node != from || !self.leads_for(from, shard, None) {
+        let own = op.session.member.node == from && self.is_of_now(shard, op.seq);
+        if !own || !self.leads_for(from, shard, None) {
             return;
         }
         let Some(slot) = self.slot(shard) else { return };
         let sm = slot.shard.sm();
         match sm.outcome(op) {
-            Some(outcome @ (Outcome::Cancelled | Outcome::Stale | Outcome::Empty)) => {
+            Some(outcome)
+                if outcome.stays()
+                    || matches!(
+                        outcome,
+                        Outcome::Cancelled | Outcome::Stale | Outcome::Empty
+                    ) =>
+            {
                 let index = sm.index();
                 self.send_if(
                     from,
@@ -253,11 +306,11 @@ impl Peer {
                 );
             }
             _ => {
-                self.with_home(shard, |home, _, log| {
+                self.with_home(shard, |home, sm, log| {
                     home.unpark(op);
                     // Logged even for a take that never arrived: the message that carries it may
                     // still be on its way.
-                    home.propose_op(op, from, Command::Untake { op }, log);
+                    home.propose_op(sm, op, from, Command::Untake { op }, log);
                 });
             }
         }
@@ -270,7 +323,8 @@ impl Peer {
         session: Session,
         seqs: Vec<u64>,
     ) {
-        if session.member.node != from {
+        let of_now = seqs.iter().all(|seq| self.is_of_now(shard, *seq));
+        if session.member.node != from || !of_now {
             return;
         }
         self.with_home(shard, |_, _, log| {
@@ -279,7 +333,7 @@ impl Peer {
     }
 
     pub(crate) fn tell_admitted(&mut self, shard: ShardId, origin: Member, upto: u64, index: u64) {
-        if origin == self.me {
+        if self.slot_ref(shard).is_some_and(|slot| slot.me == origin) {
             self.admitted(shard, origin, upto, index);
         } else if self.slot_ref(shard).is_some_and(|slot| slot.home.is_some()) {
             self.send_if(
@@ -305,7 +359,15 @@ impl Peer {
         let (op, outcome) = match (command, applied) {
             // An undone take and a returned lease show as an added tuple.
             (Command::Untake { op }, Applied::Added { .. }) => (*op, Outcome::Cancelled),
-            (Command::ActOnLease { op, .. }, Applied::Added { .. }) => (*op, Outcome::Done),
+            (
+                Command::ActOnLease { op, .. }
+                | Command::Bound {
+                    op,
+                    act: Bound::Put { .. },
+                    ..
+                },
+                Applied::Added { .. },
+            ) => (*op, Outcome::Done),
             (_, Applied::Done(op, outcome)) => (*op, outcome.clone()),
             _ => return,
         };
@@ -342,7 +404,8 @@ impl Peer {
                 ..
             } => {
                 self.added_with_bodies(shard, &tuple);
-                if dot.is_some_and(|dot| dot.origin == self.me) {
+                let me = self.slot_ref(shard).map(|slot| slot.me);
+                if dot.is_some_and(|dot| Some(dot.origin) == me) {
                     self.clear_outbox(shard);
                 }
                 self.wake_readers(&workspace, &tuple);
@@ -352,6 +415,7 @@ impl Peer {
                 self.event(Event::Forked(shard, config.clone()));
                 self.sealed(shard, config);
             }
+            Applied::Registered(volatile) => self.registered(volatile),
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

@@ -4,7 +4,8 @@
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId, Version,
+    Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId,
+    Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -48,13 +49,46 @@ pub struct Genesis {
     pub mesh: String,
     /// How many shards it has.
     pub shards: u16,
-    /// The home of every shard in epoch 1.
+    /// How many volatile shards it has beside them, numbered after them: 0 in a mesh founded
+    /// before there were any. Then all workspaces are durable.
+    #[serde(default)]
+    pub volatile: u16,
+    /// The home of every durable shard in epoch 1.
     pub founder: Member,
 }
 
 impl Genesis {
     /// The most shards a mesh may have; 1,024 are for meshes beyond 500 nodes.
     pub const MAX_SHARDS: u16 = 4_096;
+
+    /// The most volatile shards.
+    pub const MAX_VOLATILE: u16 = 1_024;
+
+    /// True for numbers within the bounds.
+    pub(crate) fn is_possible(&self) -> bool {
+        (1..=Self::MAX_SHARDS).contains(&self.shards) && self.volatile <= Self::MAX_VOLATILE
+    }
+
+    /// All shards, durable ones first.
+    pub(crate) fn all(&self) -> u16 {
+        self.shards.saturating_add(self.volatile)
+    }
+
+    /// The shard that owns a variable. Those of volatile workspaces are owned by volatile shards.
+    #[must_use]
+    pub fn shard_of(&self, workspace: &Name, variable: &Value) -> ShardId {
+        if workspace.is_volatile() && self.volatile > 0 {
+            let ShardId(nth) = shard_of(workspace, variable, self.volatile);
+            return ShardId(self.shards.saturating_add(nth));
+        }
+        shard_of(workspace, variable, self.shards)
+    }
+
+    /// The durable shard that keeps the register of a volatile one; `None` of a durable one.
+    pub(crate) fn register_of(&self, shard: ShardId) -> Option<ShardId> {
+        let nth = shard.0.checked_sub(self.shards)?;
+        Some(ShardId(nth % self.shards.max(1)))
+    }
 }
 
 /// An operation a client asks a home to decide.
@@ -131,12 +165,56 @@ pub enum Operation {
         /// How many.
         n: u64,
     },
+    /// Something of a client that knows one instance of the workspace.
+    Bound {
+        /// Workspace.
+        workspace: Name,
+        /// Under which terms.
+        terms: Terms,
+        /// What.
+        act: Bound,
+    },
 }
 
 impl Operation {
-    /// A take, leased or not.
+    /// One that is undone, or never done, once nobody waits for it (rule R18).
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Take { .. }
+                | Self::TakeLeased { .. }
+                | Self::Bound {
+                    act: Bound::Take { .. } | Bound::Put { .. },
+                    ..
+                }
+        )
+    }
+
+    /// One that adds a tuple.
+    pub(crate) fn puts(&self) -> bool {
+        matches!(
+            self,
+            Self::Bound {
+                act: Bound::Put { .. },
+                ..
+            }
+        )
+    }
+
+    /// One whose decision also forgets what the client has received.
+    pub(crate) fn carries_acks(&self) -> bool {
+        matches!(
+            self,
+            Self::Take { .. } | Self::TakeLeased { .. } | Self::Bound { .. }
+        )
+    }
+
+    /// One that may hand out a tuple to keep.
     pub(crate) fn takes(&self) -> bool {
-        matches!(self, Self::Take { .. } | Self::TakeLeased { .. })
+        match self {
+            Self::Bound { act, .. } => matches!(act, Bound::Take { leave: false, .. }),
+            _ => self.is_cancelled(),
+        }
     }
 }
 
@@ -292,6 +370,10 @@ pub enum Message {
         /// Shards the sender does not lead: their home groups, and who leads them, as far as it
         /// knows.
         elsewhere: Vec<(ShardId, Config, Option<NodeId>)>,
+        /// How far the shards were, if no template was given: a replica that is there shows all
+        /// that was decided before the query.
+        #[serde(default)]
+        reached: Vec<(ShardId, u64)>,
     },
     /// Decided entries `from + 1 ..` of a shard.
     Feed {
@@ -413,6 +495,20 @@ pub enum Message {
         index: u64,
         /// Why it did not, if it did not.
         refused: Option<String>,
+    },
+    /// The sender leads a home group of a volatile shard and asks that it be registered.
+    Register {
+        /// The volatile shard.
+        shard: ShardId,
+        /// The group.
+        config: Config,
+    },
+    /// An operator gives up a home group of a volatile shard, and what it holds.
+    GiveUp {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Epoch of the group that was registered last.
+        epoch: u64,
     },
     /// About the body of a large value.
     Body(BodyMessage),

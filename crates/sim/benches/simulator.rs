@@ -124,7 +124,8 @@ fn scenario(nodes: usize, shards: u16, rate: f64, seconds: f64) -> Scenario {
     }
 }
 
-/// Messages per second of the processor's time, how many there were, and how much virtual time they took.
+/// Messages per second of the processor's time, how many there were, and how much virtual time they
+/// took.
 fn mesh(scenario: Scenario) -> (f64, u64, f64) {
     let world = World::new(scenario, 1);
     let began = cpu_seconds();

@@ -1,7 +1,7 @@
 //! Seeds without end: `cargo xtask soak` runs this in release.
 //!
-//! Each seed is a scenario of its own ([`cpe_sim::Profile`]). One that fails is shrunk and written to
-//! the folder with what happened in it. Ctrl-C ends it, after the seeds under way.
+//! Each seed is a scenario of its own ([`cpe_sim::Profile`]). One that fails is shrunk and written
+//! to the folder with what happened in it. Ctrl-C ends it, after the seeds under way.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 

@@ -62,6 +62,10 @@ pub struct Report {
     pub lost_disks: u64,
     /// Homes that moved.
     pub moves: u64,
+    /// Volatile shards that began anew, because they had lost their majority.
+    pub generations: u64,
+    /// Acknowledged tuples that were in one.
+    pub lost_in_memory: u64,
     /// Replicas that caught up by the difference to another's state.
     pub sketches: u64,
     /// Replicas that took a whole state.
@@ -140,6 +144,21 @@ pub enum Violation {
         /// What it answered last.
         last: String,
     },
+    /// A volatile shard began anew though the majority of its home group was there.
+    #[error(
+        "volatile shard {shard} gave up generation {generation} though {there} of the {of} members \
+         of its home group were there"
+    )]
+    GivenUpEarly {
+        /// The shard.
+        shard: u16,
+        /// What was given up.
+        generation: u64,
+        /// How many members had not ended.
+        there: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// A majority of a home group lacks the body of a tuple, or a node has one that is another.
     #[error("body {0} is not on the disks of a majority of its home group")]
     BodyLost(String),
@@ -191,6 +210,10 @@ pub(crate) struct Books {
     pub(crate) replaceable: BTreeSet<i64>,
     /// Tuples and the node that received each.
     pub(crate) taken: BTreeMap<i64, usize>,
+    /// Acknowledged values of volatile shards: the shard and its generation then.
+    pub(crate) in_memory: BTreeMap<i64, (u16, u64)>,
+    /// Of those, the ones whose generation is over.
+    pub(crate) forgotten: BTreeSet<i64>,
     /// Takes open at nodes that crashed: each may have cost a tuple (guarantee G7).
     pub(crate) excused: u64,
     pub(crate) leases: LeaseBooks,
@@ -214,7 +237,9 @@ impl Books {
         }
         let gone = |value: &&i64| {
             let seen = there.contains(value) || self.taken.contains_key(value);
-            let excused = self.replaceable.contains(value) || self.leases.may_be_gone(**value);
+            let excused = self.replaceable.contains(value)
+                || self.forgotten.contains(value)
+                || self.leases.may_be_gone(**value);
             !seen && !excused
         };
         let lost = self.acknowledged.iter().filter(gone).count() as u64;

@@ -28,6 +28,7 @@
 //! ```
 
 mod bodies;
+mod bound;
 mod check;
 mod clock;
 mod disk;
@@ -45,6 +46,7 @@ mod settle;
 mod shrink;
 mod spread;
 mod swarm;
+mod volatile;
 mod work;
 mod world;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
-use cpe_mesh::{Command, Event, Genesis, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use cpe_mesh::{Command, Event, Input, Output, Peer, PeerConfig, Reply, RequestId};
 use rand::RngExt;
 
 use crate::bodies::Shelf;
@@ -111,13 +111,7 @@ impl World {
         // mesh.
         let founds = n == 0 && member.inc == Incarnation(1);
         if founds {
-            let shards = self.scenario.shards;
-            let mesh = "simulated".to_owned();
-            config.genesis = Some(Genesis {
-                mesh,
-                shards,
-                founder: member,
-            });
+            config.genesis = Some(self.scenario.genesis(member));
         }
         node.boot += 1;
         node.draining = None;
@@ -196,8 +190,9 @@ impl World {
         self.end(n, Some(down));
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk = Disk::default();
+            // As a clock would: above the number of any start before.
+            node.member.inc.0 = node.boot + 1;
             node.shelf = Shelf::default();
-            node.member.inc.0 += 1;
         }
     }
 
@@ -443,6 +438,9 @@ impl World {
                 self.violation = Some(Violation::Malformed(reason));
             }
             Output::Event(Event::Moved(..)) => self.report.moves += 1,
+            Output::Event(Event::Begun { shard, generation }) => {
+                self.begun(n, shard, generation);
+            }
             Output::Connect { node, .. } => {
                 let to = usize::try_from(node.0 - 1).unwrap_or(usize::MAX);
                 self.dial(n, to);

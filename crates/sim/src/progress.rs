@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe_mesh::{Ack, Command, Input, Reply, RequestId};
-use cpe_space::{Name, shard_of};
+use cpe_space::Name;
 use cpe_tuple::{Template, Tuple, Value};
 use rand::seq::SliceRandom;
 
 use crate::check::Violation;
 use crate::record::value_of;
+use crate::scenario::Scenario;
 use crate::world::World;
 
 /// Nobody else uses it.
 const WORKSPACE: &str = "progress";
+
+/// The same, of volatile shards.
+const SCRATCH: &str = "tmp:progress";
 
 /// Nodes asked about one shard at most; in a large mesh each shard asks others.
 const ASKED_MAX: usize = 8;
@@ -28,6 +32,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long the mesh has to itself before nodes are taken away.
 const REST: Duration = Duration::from_secs(1);
 
+/// How much longer at most, until all nodes are linked. A node that starts knows only the
+/// founder's address, as real ones know only those they are given: with the founder taken away
+/// before it has told of the others, they could not find each other.
+const MEETING: Duration = Duration::from_secs(10);
+
 /// The nodes still to ask about each shard, and what is being asked.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -38,6 +47,7 @@ pub(crate) struct Progress {
 
 #[derive(Debug)]
 struct Chain {
+    workspace: &'static str,
     variable: String,
     /// The next is the last.
     nodes: Vec<usize>,
@@ -46,17 +56,23 @@ struct Chain {
     last: String,
 }
 
-/// A variable of each shard.
-fn variables(shards: u16) -> BTreeMap<u16, String> {
+/// A variable of each shard, and its workspace.
+fn variables(scenario: &Scenario) -> BTreeMap<u16, (&'static str, String)> {
     let mut variables = BTreeMap::new();
-    let Ok(workspace) = Name::new(WORKSPACE) else {
-        return variables;
-    };
-    let mut number = 0_u32;
-    while variables.len() < usize::from(shards) {
+    let genesis = scenario.founded();
+    let (mut number, mut workspaces) = (0_u32, vec![WORKSPACE]);
+    workspaces.extend((scenario.volatile > 0).then_some(SCRATCH));
+    while variables.len() < usize::from(scenario.all_shards()) {
         let variable = format!("p{number}");
-        let shard = shard_of(&workspace, &Value::from(variable.clone()), shards);
-        variables.entry(shard.0).or_insert(variable);
+        for text in &workspaces {
+            // Names made here are short.
+            let Ok(workspace) = Name::new(text) else {
+                return variables;
+            };
+            let shard = genesis.shard_of(&workspace, &Value::from(variable.clone()));
+            let place = variables.entry(shard.0);
+            place.or_insert_with(|| (*text, variable.clone()));
+        }
         number += 1;
     }
     variables
@@ -71,6 +87,10 @@ impl World {
         }
         let began = self.now;
         self.run_until(began + REST)?;
+        while self.now < began + MEETING && !self.have_met() {
+            let next = self.now + POLL;
+            self.run_until(next)?;
+        }
         self.keep_a_core();
         let limit = self.now + bound;
         self.begin_progress();
@@ -83,8 +103,9 @@ impl World {
         };
         for (shard, chain) in progress.chains {
             if let Some(node) = chain.nodes.last()
-                && self.has_majority(shard, &|n| self.is_up(n))
+                && self.must_serve(shard)
             {
+                self.note_shard(shard);
                 return Err(Violation::NoProgress {
                     node: node + 1,
                     shard,
@@ -95,6 +116,14 @@ impl World {
         }
         self.report.progress_seconds = (self.now - began).as_secs_f64();
         Ok(())
+    }
+
+    fn have_met(&self) -> bool {
+        let nodes = 0..self.nodes.len();
+        let mut pairs = nodes
+            .clone()
+            .flat_map(|a| nodes.clone().map(move |b| (a, b)));
+        pairs.all(|(a, b)| a >= b || self.links.linked(a, b))
     }
 
     fn is_progress_made(&self) -> bool {
@@ -114,7 +143,7 @@ impl World {
             }
             gone.insert(n);
             let stays = |n| !gone.contains(&n);
-            if !(0..self.scenario.shards).all(|shard| self.has_majority(shard, &stays)) {
+            if !(0..self.scenario.all_shards()).all(|shard| self.has_majority(shard, &stays)) {
                 gone.remove(&n);
             }
         }
@@ -125,7 +154,7 @@ impl World {
 
     /// True when the newest group of a shard that is known, and the one before it if it has only
     /// begun, have most of their members among these.
-    fn has_majority(&self, shard: u16, stays: &dyn Fn(usize) -> bool) -> bool {
+    pub(crate) fn has_majority(&self, shard: u16, stays: &dyn Fn(usize) -> bool) -> bool {
         let Some(sm) = self.newest(shard) else {
             return false;
         };
@@ -134,11 +163,7 @@ impl World {
         [sm.config()].into_iter().chain(before).all(|config| {
             let up = config.members.iter().filter(|member| {
                 let n = usize::try_from(member.node.0 - 1).unwrap_or(usize::MAX);
-                stays(n)
-                    && self
-                        .nodes
-                        .get(n)
-                        .is_some_and(|node| node.member == **member)
+                stays(n) && self.is_current(shard, **member)
             });
             up.count() * 2 > config.members.len()
         })
@@ -147,10 +172,11 @@ impl World {
     fn begin_progress(&mut self) {
         let core: Vec<usize> = (0..self.nodes.len()).filter(|n| self.is_up(*n)).collect();
         let mut progress = Progress::default();
-        for (shard, variable) in variables(self.scenario.shards) {
+        for (shard, (workspace, variable)) in variables(&self.scenario) {
             let first = usize::from(shard) * ASKED_MAX;
             let nodes = core.iter().cycle().skip(first % core.len().max(1));
             let chain = Chain {
+                workspace,
                 variable,
                 nodes: nodes.take(core.len().min(ASKED_MAX)).copied().collect(),
                 taking: false,
@@ -159,7 +185,7 @@ impl World {
             progress.chains.insert(shard, chain);
         }
         self.progress = Some(progress);
-        for shard in 0..self.scenario.shards {
+        for shard in 0..self.scenario.all_shards() {
             self.ask_progress(shard);
         }
     }
@@ -178,7 +204,7 @@ impl World {
         let Some(node) = chain.nodes.last().copied() else {
             return;
         };
-        let (workspace, deadline) = (WORKSPACE.to_owned(), DEADLINE);
+        let (workspace, deadline) = (chain.workspace.to_owned(), DEADLINE);
         let variable = chain.variable.clone();
         let command = if chain.taking {
             Template::named(variable)

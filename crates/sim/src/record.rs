@@ -38,6 +38,8 @@ pub(crate) struct Record {
     /// Leases whose end is not known: who asked, for what, and when it was received.
     leases: BTreeMap<LeaseHandle, (Asked, i64, Duration)>,
     variables: BTreeSet<String>,
+    /// Variables that a take of anything does not look at.
+    apart: BTreeSet<String>,
     /// An operation had no place: what is there cannot be judged.
     incomplete: bool,
 }
@@ -131,13 +133,36 @@ impl Record {
     fn empty_everywhere(&mut self, mut asked: Asked, at: Duration) {
         for variable in self
             .variables
-            .iter()
+            .difference(&self.apart)
             .take(SCANNED_MAX)
             .cloned()
             .collect::<Vec<_>>()
         {
             asked.variable = Some(variable);
             self.push(&asked, Some(micros(at)), Did::Take(Taken::Empty));
+        }
+    }
+
+    /// This variable is in another workspace than the one where takes of anything look.
+    pub(crate) fn set_apart(&mut self, variable: String) {
+        self.apart.insert(variable);
+    }
+
+    /// Leaves out what is known of these variables: some of what they held is gone.
+    pub(crate) fn leave_out(&mut self, forgotten: &BTreeSet<String>) {
+        if forgotten.is_empty() {
+            return;
+        }
+        self.variables.retain(|name| !forgotten.contains(name));
+        let whole = std::mem::take(&mut self.history);
+        for (variable, mode) in whole.modes() {
+            self.history.declare(variable, *mode);
+        }
+        for operation in whole.operations() {
+            let of = operation.variable.as_ref();
+            if !of.is_some_and(|name| forgotten.contains(name)) {
+                self.add(operation.clone());
+            }
         }
     }
 

@@ -41,6 +41,9 @@ pub struct Workload {
     pub modes: Vec<Mode>,
     /// How long a request may take, in milliseconds.
     pub deadline_ms: f64,
+    /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
+    /// it, and each read is decided.
+    pub bound: bool,
 }
 
 impl Workload {
@@ -97,6 +100,7 @@ impl Default for Workload {
             variables: 5,
             modes: Vec::new(),
             deadline_ms: 2_000.0,
+            bound: false,
         }
     }
 }
@@ -115,6 +119,9 @@ pub struct Scenario {
     /// Shards of the mesh.
     #[serde(default = "default_shards")]
     pub shards: u16,
+    /// Volatile shards beside them. With any, every other variable is kept in a volatile workspace.
+    #[serde(default)]
+    pub volatile: u16,
     /// Members a home group should have: 1, 3 or 5.
     #[serde(default = "default_homes")]
     pub homes: usize,
@@ -210,6 +217,9 @@ impl Scenario {
         }
         if self.shards == 0 || self.shards > cpe_mesh::Genesis::MAX_SHARDS {
             return bounds("shards", self.shards, "1 to 4096");
+        }
+        if self.volatile > cpe_mesh::Genesis::MAX_VOLATILE {
+            return bounds("volatile", self.volatile, "0 to 1024");
         }
         if ![1, 3, 5].contains(&self.homes) {
             return bounds("homes", self.homes, "1, 3 or 5");

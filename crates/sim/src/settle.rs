@@ -7,6 +7,7 @@ use cpe_space::Sm;
 
 use crate::check::{Report, Violation};
 use crate::record::value_of;
+use crate::volatile::SCRATCH;
 use crate::work::WORKSPACE;
 use crate::world::World;
 
@@ -43,12 +44,13 @@ impl World {
 
     /// Stores still on their way, anywhere. What a node knew only on a disk that was lost is not.
     fn unadmitted(&self) -> usize {
-        let pending = self
-            .peers()
-            .flat_map(Peer::shards)
-            .flat_map(|shard| shard.pending().keys());
-        let lives = |origin| self.nodes.iter().any(|node| node.member == origin);
-        pending.filter(|dot| lives(dot.origin)).count()
+        let pending = self.peers().flat_map(Peer::shards).flat_map(|shard| {
+            let pending = shard.pending().keys();
+            pending.map(move |dot| (shard.id().0, dot.origin))
+        });
+        pending
+            .filter(|(shard, origin)| self.is_current(*shard, *origin))
+            .count()
     }
 
     /// Keeps a line for each shard that has stores on their way, and what each node knows of it.
@@ -65,6 +67,26 @@ impl World {
                     );
                     lines.push((n, what));
                 }
+            }
+        }
+        for (n, what) in lines {
+            self.note(n, || what);
+        }
+    }
+
+    /// Keeps a line of each node that is up for how it stands in a shard.
+    pub(crate) fn note_shard(&mut self, shard: u16) {
+        let mut lines = Vec::new();
+        for (n, node) in self.nodes.iter().enumerate() {
+            let peer = node.peer.as_ref();
+            if let Some(replica) = peer.and_then(|peer| peer.shards().nth(usize::from(shard))) {
+                let (version, sm) = (replica.version(), replica.sm());
+                let (config, before) = (sm.config(), sm.previous());
+                let standing = peer.and_then(|peer| peer.group_of(replica.id()));
+                let what = format!(
+                    "in {shard}: {version:?} {config:?}, before {before:?}, group {standing:?}"
+                );
+                lines.push((n, what));
             }
         }
         for (n, what) in lines {
@@ -115,6 +137,7 @@ impl World {
         if leases > 0 {
             return Err(Violation::NotExpired(leases));
         }
+        self.forget_generations();
         if let Some(hash) = self.lost_body() {
             return Err(Violation::BodyLost(hash.to_string()));
         }
@@ -150,7 +173,8 @@ impl World {
         let mut left: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for shard in self.peers().next().into_iter().flat_map(Peer::shards) {
             let workspaces = shard.sm().workspaces();
-            for (_, variables) in workspaces.filter(|(name, _)| name.as_str() == WORKSPACE) {
+            let ours = |name: &cpe_space::Name| [WORKSPACE, SCRATCH].contains(&name.as_str());
+            for (_, variables) in workspaces.filter(|(name, _)| ours(name)) {
                 for (name, variable) in variables {
                     let values = variable.tuples().map(|(_, tuple)| value_of(tuple));
                     let name = name.as_str().unwrap_or_default().to_owned();

@@ -249,6 +249,7 @@ pub fn swarm(seed: u64) -> Scenario {
         about: String::new(),
         nodes: rng.random_range(3..=7),
         shards: [1, 4, 16].choose(&mut rng).copied().unwrap_or(1),
+        volatile: volatile(seed),
         homes: [1, 3, 3, 5].choose(&mut rng).copied().unwrap_or(3),
         eligible_ms: rng.random_range(50.0..2_000.0),
         replace_ms: rng.random_range(500.0..6_000.0),
@@ -259,4 +260,10 @@ pub fn swarm(seed: u64) -> Scenario {
         faults,
         workload,
     }
+}
+
+/// How many volatile shards a seed has. Drawn apart, so that it changes nothing else.
+fn volatile(seed: u64) -> u16 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0074_6d70);
+    [0, 1, 2].choose(&mut rng).copied().unwrap_or(0)
 }

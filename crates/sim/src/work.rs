@@ -8,6 +8,7 @@ use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::bound;
 use crate::check::Violation;
 use crate::leases::Acting;
 use crate::record::{What, value_of};
@@ -52,10 +53,10 @@ impl World {
         let number = rng.random_range(0..work.variables);
         let variable = format!("v{number}");
         let mode = work.mode(number);
-        if mode != Mode::Fifo && !self.declared.contains(&number) {
+        if (mode != Mode::Fifo || work.bound) && !self.declared.contains(&number) {
             return self.declare(n, number, mode, deadline);
         }
-        let workspace = WORKSPACE.to_owned();
+        let workspace = self.workspace_of(number).to_owned();
         // Names made here are short.
         let Ok(template) = Template::named(variable.clone()) else {
             return;
@@ -81,6 +82,7 @@ impl World {
                 return;
             };
             self.books.stored.insert(value);
+            self.storing_in(&workspace, &format!("v{number}"), value);
             if mode == Mode::Single {
                 self.books.replaceable.insert(value);
             }
@@ -134,6 +136,7 @@ impl World {
                 return;
             };
             named = None;
+            let workspace = WORKSPACE.to_owned();
             let wait = rng.random();
             (
                 Open::Take,
@@ -147,7 +150,8 @@ impl World {
         } else if draw < {
             below += work.leases;
             below
-        } {
+        } && workspace == WORKSPACE
+        {
             let (wait, ttl) = (self.rng.random(), self.draw_ttl());
             (
                 Open::Lease(self.now),
@@ -172,6 +176,11 @@ impl World {
                 },
             )
         };
+        let command = if work.bound {
+            bound::under_terms(command)
+        } else {
+            command
+        };
         let boot = self.nodes.get(n).map_or(0, |node| node.boot);
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, open);
@@ -186,7 +195,8 @@ impl World {
                     fresh: true,
                     wait: false,
                     ..
-                },
+                }
+                | Command::Bound { .. },
             ) => What::Find,
             (_, _) => What::LocalFind,
         };
@@ -212,12 +222,15 @@ impl World {
         if let Some(node) = self.nodes.get_mut(n) {
             node.open.insert(request, Open::Declare(number));
         }
-        let command = Command::Declare {
-            workspace: WORKSPACE.to_owned(),
+        let mut command = Command::Declare {
+            workspace: self.workspace_of(number).to_owned(),
             variable: Value::from(format!("v{number}")),
             mode,
             deadline,
         };
+        if self.scenario.workload.bound {
+            command = bound::under_terms(command);
+        }
         self.note(n, || format!("ask {} {command:?}", request.0));
         self.input(n, Input::Command(request, command));
     }
@@ -251,6 +264,19 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
+        let reply = match bound::told(open, reply) {
+            Ok(reply) => reply,
+            Err(violation) => {
+                self.violation = Some(violation);
+                return;
+            }
+        };
+        if let (Open::Store(value), Reply::Failed(Failure::Unavailable { .. }), true) =
+            (open, &reply, self.scenario.workload.bound)
+        {
+            // It never happens: nobody may be handed it.
+            self.books.stored.remove(&value);
+        }
         match open {
             Open::Act(acting) => return self.acted(n, acting, &reply),
             Open::Adopt => return self.adopted(n, request, &reply),
@@ -279,7 +305,8 @@ impl World {
             && (!here || (!self.calm && self.rng.random_bool(abandon))));
         self.record.answered(request, self.now, &reply, received);
         match (open, reply) {
-            (Open::Store(value), Reply::Stored { .. }) => {
+            (Open::Store(value), Reply::Stored { index }) => {
+                self.acknowledged_in(value, index);
                 self.books.acknowledged.insert(value);
                 self.report.acknowledged += 1;
             }

@@ -1,6 +1,6 @@
 //! The world: time, what happens next, and the phases of a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,8 @@ pub struct World {
     pub(crate) books: Books,
     pub(crate) bodies: Bodies,
     pub(crate) record: Record,
+    /// The generation of each volatile shard, as far as any node was seen to know.
+    pub(crate) generations: BTreeMap<u16, u64>,
     /// Variables whose mode is known to be set, by number.
     pub(crate) declared: BTreeSet<u32>,
     pub(crate) next_value: i64,
@@ -173,6 +175,7 @@ impl World {
             books: Books::default(),
             bodies: Bodies::default(),
             record: Record::default(),
+            generations: BTreeMap::new(),
             declared: BTreeSet::new(),
             next_value: 0,
             next_request: 0,

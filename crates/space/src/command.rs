@@ -4,7 +4,9 @@ use cpe_membership::Member;
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session};
+use crate::{
+    Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session, ShardId, Terms,
+};
 
 /// One entry of a shard's decided history (space.md, section 2.3).
 ///
@@ -148,6 +150,47 @@ pub enum Command {
         /// How many.
         n: u64,
     },
+    /// Begins the next generation of a volatile shard, empty, if the group that was registered for
+    /// it last is still that of this epoch. Decided in the durable shard that keeps its register.
+    Begin {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Epoch of the group given up; 0 when there was none.
+        after: u64,
+        /// The first home group of the generation.
+        members: Vec<Member>,
+    },
+    /// Registers a later home group of a volatile shard's generation: it serves from now on.
+    Register {
+        /// The volatile shard.
+        shard: ShardId,
+        /// The group.
+        config: Config,
+    },
+    /// Lets the registered home group of a volatile shard go on, one epoch after the successor that
+    /// it decided, because that one does not register.
+    Reinstate {
+        /// The volatile shard.
+        shard: ShardId,
+        /// Index of the seal that named the successor: the entry after it is the seal that ends
+        /// the successor's epoch.
+        sealed_at: u64,
+        /// The members of the registered group, two epochs later.
+        config: Config,
+    },
+    /// An operation of a client that knows one instance of a workspace.
+    Bound {
+        /// The operation.
+        op: OpId,
+        /// Operations of the session whose outcomes it has received: forget them.
+        acks: Vec<u64>,
+        /// Workspace.
+        workspace: Name,
+        /// Under which terms.
+        terms: Terms,
+        /// What to do.
+        act: Bound,
+    },
 }
 
 impl Command {
@@ -164,19 +207,23 @@ impl Command {
             | Self::TakeLeased { op, .. }
             | Self::ActOnLease { op, .. }
             | Self::Inquire { op, .. }
-            | Self::Resume { op, .. } => Some(*op),
+            | Self::Resume { op, .. }
+            | Self::Bound { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
             | Self::Seal { .. }
             | Self::Expire { .. }
-            | Self::Fork { .. } => None,
+            | Self::Fork { .. }
+            | Self::Begin { .. }
+            | Self::Register { .. }
+            | Self::Reinstate { .. } => None,
         }
     }
 
-    /// Where a take looks and for what, leased or not.
+    /// Where a take or a bound read looks: the workspace, and the variable if it names one.
     #[must_use]
-    pub fn takes(&self) -> Option<(&Name, &Template)> {
+    pub fn looks(&self) -> Option<(&Name, Option<&Value>)> {
         match self {
             Self::Take {
                 workspace,
@@ -187,9 +234,44 @@ impl Command {
                 workspace,
                 template,
                 ..
-            } => Some((workspace, template)),
+            } => Some((workspace, template.key())),
+            Self::Bound {
+                workspace,
+                act: Bound::Take { variable, .. },
+                ..
+            } => Some((workspace, Some(variable))),
             _ => None,
         }
+    }
+
+    /// The tuple it adds, and to which workspace.
+    #[must_use]
+    pub fn adds(&self) -> Option<(&Name, &Tuple)> {
+        match self {
+            Self::Admit {
+                workspace, tuple, ..
+            }
+            | Self::Bound {
+                workspace,
+                act: Bound::Put { tuple },
+                ..
+            } => Some((workspace, tuple)),
+            _ => None,
+        }
+    }
+
+    /// Workspace and variable of what removes a tuple from a variable that it names.
+    #[must_use]
+    pub fn removes(&self) -> Option<(&Name, &Value)> {
+        if let Self::Bound {
+            act: Bound::Take { leave: true, .. },
+            ..
+        } = self
+        {
+            return None;
+        }
+        let (workspace, variable) = self.looks()?;
+        Some((workspace, variable?))
     }
 }
 
@@ -232,6 +314,34 @@ pub enum Outcome {
     LeaseLost(LeaseEnd),
     /// What became of another operation.
     Fate(Fate),
+    /// A copy of the tuple, which stays.
+    Found {
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// The variable is not there, or not in the instance of the workspace that was meant: nothing
+    /// was done.
+    Absent,
+    /// The variable cannot be iterated over, or is not the one the iteration began with.
+    NoIteration,
+    /// Exchanged, at this index.
+    Exchanged {
+        /// The index.
+        index: u64,
+    },
+    /// Not exchanged: this is there.
+    Differs(Option<Tuple>),
+}
+
+impl Outcome {
+    /// True for what a cancellation cannot undo.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        matches!(
+            self,
+            Self::Done | Self::Found { .. } | Self::Absent | Self::NoIteration
+        )
+    }
 }
 
 /// What became of an operation, for those who were told that it may have been executed.
@@ -268,8 +378,15 @@ impl From<&Outcome> for Fate {
             Outcome::Leased { token, .. } => Self::Leased { token: *token },
             Outcome::Empty => Self::Nothing,
             Outcome::Cancelled => Self::Never,
-            Outcome::Done | Outcome::Claimed(_) | Outcome::Fate(_) => Self::Done,
+            Outcome::Done
+            | Outcome::Claimed(_)
+            | Outcome::Fate(_)
+            | Outcome::Found { .. }
+            | Outcome::Exchanged { .. } => Self::Done,
             Outcome::ModeIs(_)
+            | Outcome::Absent
+            | Outcome::NoIteration
+            | Outcome::Differs(_)
             | Outcome::Fenced(_)
             | Outcome::TooManyLeases
             | Outcome::LeaseLost(_) => Self::Refused,

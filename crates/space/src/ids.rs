@@ -52,6 +52,13 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// True for a workspace whose tuples live in memory alone: its name begins with
+    /// [`VOLATILE_PREFIX`](crate::VOLATILE_PREFIX).
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        self.0.starts_with(crate::VOLATILE_PREFIX)
+    }
 }
 
 impl fmt::Display for Name {

@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod bound;
 mod command;
 mod entry;
 mod guard;
@@ -53,7 +54,9 @@ mod ranges;
 mod shard;
 mod sketch;
 mod variable;
+mod volatile;
 
+pub use bound::{After, Bound, Terms};
 pub use command::{ActorRecord, Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 #[cfg(feature = "mutants")]
@@ -69,4 +72,5 @@ pub use mode::{Mode, UnknownMode};
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
 pub use sketch::{Decoder, Difference, Inconsistent, MAX_SYMBOLS, Scale, Sketch, Symbol};
-pub use variable::Variable;
+pub use variable::{Life, Variable};
+pub use volatile::{VOLATILE_PREFIX, first_of, generation_of};

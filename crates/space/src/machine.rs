@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::guard::{Guard, holds};
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
-    Session, lease::Leases, variable::Variable, variable_in, variable_of,
+    Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod bodies;
 mod parts;
+mod register;
 
 pub use bodies::Refers;
 pub use parts::Live;
@@ -46,6 +47,8 @@ pub enum Applied {
     Sealed(Config),
     /// The epoch ended by an operator's word, its majority lost.
     Forked(Config),
+    /// The register has a newer home group of this volatile shard.
+    Registered(ShardId),
 }
 
 /// What a session's client may still ask about.
@@ -90,6 +93,12 @@ pub struct Sm {
     /// Index of the last fork.
     #[serde(default)]
     forked_at: Option<u64>,
+    /// Where this generation of a volatile shard began: numbers up to here are of earlier ones. 0
+    /// in a durable shard.
+    #[serde(default)]
+    floor: u64,
+    #[serde(default)]
+    register: register::Register,
 }
 
 impl Sm {
@@ -107,6 +116,8 @@ impl Sm {
             actors: BTreeMap::new(),
             leases: Leases::default(),
             forked_at: None,
+            floor: 0,
+            register: register::Register::default(),
         }
     }
 
@@ -144,13 +155,16 @@ impl Sm {
     /// How many stores of `origin` were admitted.
     #[must_use]
     pub fn admitted(&self, origin: Member) -> u64 {
-        self.admitted.get(&origin).copied().unwrap_or(0)
+        self.admitted.get(&origin).copied().unwrap_or(self.floor)
     }
 
     /// The remembered outcome of an operation; [`Outcome::Stale`] if it was acknowledged or its
     /// session superseded, `None` if it was never decided.
     #[must_use]
     pub fn outcome(&self, op: OpId) -> Option<Outcome> {
+        if !self.is_of_now(op.seq) {
+            return Some(Outcome::Stale);
+        }
         let (session, record) = self.sessions.get(&op.session.member.node)?;
         if *session > op.session {
             return Some(Outcome::Stale);
@@ -289,7 +303,8 @@ impl Sm {
             Command::Inquire { op, about } => self.inquire(*op, *about),
             Command::Resume { op, n } => {
                 if self.forked_at.is_some() {
-                    let admitted = self.admitted.entry(op.session.member).or_insert(0);
+                    let floor = self.floor;
+                    let admitted = self.admitted.entry(op.session.member).or_insert(floor);
                     *admitted = (*admitted).max(*n);
                 }
                 self.conclude(*op, Outcome::Done, None)
@@ -352,6 +367,16 @@ impl Sm {
                 };
                 self.conclude(*op, outcome, None)
             }
+            Command::Bound {
+                op,
+                acks,
+                workspace,
+                terms,
+                act,
+            } => {
+                self.forget(op.session, acks);
+                self.act_bound(*op, workspace, terms, act)
+            }
             Command::Seal { config } => {
                 self.next_epoch(config);
                 Applied::Sealed(config.clone())
@@ -359,8 +384,20 @@ impl Sm {
             Command::Fork { config } => {
                 self.next_epoch(config);
                 self.forked_at = Some(self.index);
+                self.register.forked(config.epoch);
                 Applied::Forked(config.clone())
             }
+            Command::Begin {
+                shard,
+                after,
+                members,
+            } => self.register.begin(*shard, *after, members),
+            Command::Register { shard, config } => self.register.register(*shard, config),
+            Command::Reinstate {
+                shard,
+                sealed_at,
+                config,
+            } => self.register.reinstate(*shard, *sealed_at, config),
         }
     }
 
@@ -413,25 +450,25 @@ impl Sm {
         }
     }
 
-    fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
+    pub(crate) fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
         let variables = self.workspaces.entry(workspace.clone()).or_default();
         variables.entry(variable.clone()).or_default()
     }
 
     fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
-        let count = self.admitted.entry(dot.origin).or_insert(0);
+        let count = self.admitted.entry(dot.origin).or_insert(self.floor);
         if dot.n != *count + 1 && holds(Guard::NextOfOrigin) {
             return Applied::Skipped(dot);
         }
         *count = dot.n.max(*count);
         let index = self.index;
-        self.enter(workspace, variable_in(tuple))
+        let tuple = self
+            .enter(workspace, variable_in(tuple))
             .insert(index, tuple.clone());
-        let (workspace, tuple) = (workspace.clone(), tuple.clone());
         Applied::Added {
             index,
             dot: Some(dot),
-            workspace,
+            workspace: workspace.clone(),
             tuple,
         }
     }
@@ -465,7 +502,7 @@ impl Sm {
         }
     }
 
-    fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
+    pub(crate) fn remove(&mut self, workspace: &Name, key: &Value, index: u64) {
         let Some(variables) = self.workspaces.get_mut(workspace) else {
             return;
         };
@@ -484,7 +521,11 @@ impl Sm {
         let Some(record) = self.record(op.session) else {
             return Applied::Done(op, Outcome::Stale);
         };
-        if record.done.contains(op.seq) && !record.results.contains_key(&op.seq) {
+        let kept = record.results.get(&op.seq).map(|kept| &kept.outcome);
+        if let Some(outcome) = kept.filter(|outcome| outcome.stays()) {
+            return Applied::Done(op, outcome.clone());
+        }
+        if record.done.contains(op.seq) && kept.is_none() {
             return Applied::Done(op, Outcome::Stale);
         }
         let kept = record.results.remove(&op.seq);
@@ -542,7 +583,7 @@ impl Sm {
         self.conclude(op, Outcome::Fate(fate), None)
     }
 
-    fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
+    pub(crate) fn delete(&mut self, workspace: &Name, key: Option<&Value>) {
         match key {
             None => {
                 self.workspaces.remove(workspace);

@@ -270,6 +270,11 @@ impl Shard {
         true
     }
 
+    /// Forgets stores of an origin that nobody will bring to their home any more.
+    pub fn drop_pending(&mut self, origin: Member) {
+        self.pending.retain(|dot, _| dot.origin != origin);
+    }
+
     /// Stores not yet admitted, by origin and count.
     #[must_use]
     pub fn pending(&self) -> &BTreeMap<Dot, Item> {

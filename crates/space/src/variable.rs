@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cpe_tuple::{Template, Tuple};
+use cpe_tuple::{Mark, Template, Tuple};
 use serde::{Deserialize, Serialize};
 
 use crate::Mode;
@@ -14,6 +14,33 @@ pub struct Variable {
     mode: Option<Mode>,
     /// Tuples by the index that admitted them.
     tuples: BTreeMap<u64, Tuple>,
+    /// Set once somebody declared it in an instance of its workspace.
+    #[serde(default)]
+    life: Option<Life>,
+}
+
+/// The life of a variable that was declared in an instance of its workspace: it stays, empty or
+/// not, until it is deleted, and counts its tuples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// The instance of the workspace.
+    pub instance: u64,
+    /// Index in the shard's history that began it: no other variable of the name has the same.
+    pub born: u64,
+    /// The next tuple's ordinal.
+    pub next: u64,
+}
+
+impl Life {
+    fn mark(&mut self, tuple: Tuple) -> Tuple {
+        let mark = Mark {
+            descriptor: tuple.mark().and_then(|mark| mark.descriptor),
+            variable: self.born,
+            ordinal: self.next,
+        };
+        self.next += 1;
+        tuple.with_mark(mark)
+    }
 }
 
 impl Variable {
@@ -42,35 +69,57 @@ impl Variable {
     }
 
     /// Its tuples with the indices that admitted them, oldest first.
-    pub fn tuples(&self) -> impl Iterator<Item = (u64, &Tuple)> {
+    pub fn tuples(&self) -> impl DoubleEndedIterator<Item = (u64, &Tuple)> {
         self.tuples.iter().map(|(index, tuple)| (*index, tuple))
+    }
+
+    /// Its life, once it was declared in an instance of its workspace.
+    #[must_use]
+    pub fn life(&self) -> Option<&Life> {
+        self.life.as_ref()
     }
 
     /// The tuple a take picks. `draw` chooses among those of a multi variable: it is the take's
     /// own index, so every replica picks the same.
     #[must_use]
     pub fn pick(&self, template: &Template, draw: u64) -> Option<(u64, &Tuple)> {
-        let mut matching = self.tuples().filter(|(_, tuple)| template.matches(tuple));
+        self.pick_where(draw, |tuple| template.matches(tuple))
+    }
+
+    /// The same among the tuples that `matches` accepts.
+    pub(crate) fn pick_where(
+        &self,
+        draw: u64,
+        matches: impl Fn(&Tuple) -> bool,
+    ) -> Option<(u64, &Tuple)> {
+        let matches = |(_, tuple): &(u64, &Tuple)| matches(tuple);
         match self.mode() {
-            Mode::Fifo | Mode::Single => matching.next(),
-            Mode::Lifo => {
-                let newest_first = self.tuples.iter().rev();
-                newest_first
-                    .map(|(index, tuple)| (*index, tuple))
-                    .find(|(_, tuple)| template.matches(tuple))
-            }
+            Mode::Fifo | Mode::Single => self.tuples().find(matches),
+            Mode::Lifo => self.tuples().rev().find(matches),
             Mode::Multi => {
                 let (first, last) = (self.tuples.keys().next()?, self.tuples.keys().next_back()?);
                 let from = first + scatter(draw) % (last - first).saturating_add(1);
-                let after = self
-                    .tuples
-                    .range(from..)
-                    .map(|(index, tuple)| (*index, tuple));
-                after
-                    .chain(self.tuples())
-                    .find(|(_, tuple)| template.matches(tuple))
+                let after = self.tuples.range(from..);
+                let after = after.map(|(index, tuple)| (*index, tuple));
+                after.chain(self.tuples()).find(matches)
             }
         }
+    }
+
+    /// Lives in this instance from now on; what it holds already stays.
+    pub(crate) fn live(&mut self, instance: u64, born: u64) {
+        let mut life = Life {
+            instance,
+            born,
+            next: 0,
+        };
+        for tuple in self.tuples.values_mut() {
+            *tuple = life.mark(tuple.clone());
+        }
+        if !self.tuples.is_empty() {
+            self.mode.get_or_insert_default();
+        }
+        self.life = Some(life);
     }
 
     pub(crate) fn declare(&mut self, mode: Mode) -> Result<(), Mode> {
@@ -89,11 +138,20 @@ impl Variable {
         }
     }
 
-    pub(crate) fn insert(&mut self, index: u64, tuple: Tuple) {
+    /// Adds a tuple; returns it as it is kept.
+    pub(crate) fn insert(&mut self, index: u64, tuple: Tuple) -> Tuple {
+        let tuple = match &mut self.life {
+            Some(life) => {
+                self.mode.get_or_insert_default();
+                life.mark(tuple)
+            }
+            None => tuple,
+        };
         if self.mode == Some(Mode::Single) {
             self.tuples.clear();
         }
-        self.tuples.insert(index, tuple);
+        self.tuples.insert(index, tuple.clone());
+        tuple
     }
 
     /// Puts a taken tuple back where it was; false when a single variable has a newer value.
@@ -115,7 +173,7 @@ impl Variable {
 
     /// True when nothing would be lost by forgetting it.
     pub(crate) fn is_forgettable(&self) -> bool {
-        self.tuples.is_empty() && self.mode.is_none()
+        self.tuples.is_empty() && self.mode.is_none() && self.life.is_none()
     }
 }
 

@@ -35,6 +35,7 @@ pub mod limits;
 
 mod field;
 mod kind;
+mod mark;
 mod order;
 #[cfg(any(test, feature = "test-utils"))]
 pub mod strategies;
@@ -49,6 +50,7 @@ pub use field::Field;
 pub use json::JsonError;
 pub use kind::{Kind, UnknownKind};
 pub use limits::LimitError;
+pub use mark::Mark;
 pub use template::Template;
 pub use tuple::Tuple;
 pub use value::Value;

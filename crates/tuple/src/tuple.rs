@@ -5,15 +5,16 @@ use std::{fmt, ops::Deref, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
-    Blob, Value, json,
+    Blob, Mark, Value, json,
     limits::{LimitError, MAX_FIELDS, MAX_TUPLE_BYTES, check_name},
+    mark,
     value::dismantle,
-    wire::bounded_fields,
 };
 
 /// An ordered list of at most [`MAX_FIELDS`] values that takes at most [`MAX_TUPLE_BYTES`].
 ///
-/// It cannot be changed, and a clone shares the values: cloning costs one counter.
+/// It cannot be changed, and a clone shares the values: cloning costs one counter. It may carry a
+/// [`Mark`], which no template and no JSON shows.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tuple {
     fields: Arc<[Value]>,
@@ -22,6 +23,8 @@ pub struct Tuple {
     size: usize,
     /// Whether any value in it lies apart.
     blobs: bool,
+    // Boxed: few tuples have one, and all would pay for its room.
+    mark: Option<Box<Mark>>,
 }
 
 impl Tuple {
@@ -37,6 +40,7 @@ impl Tuple {
                 blobs: fields.iter().any(has_blobs),
                 fields: fields.into(),
                 size,
+                mark: None,
             }),
             Err(error) => {
                 // The values may be deep enough that an ordinary drop overflows the stack.
@@ -80,6 +84,22 @@ impl Tuple {
             return Vec::new();
         }
         self.iter().flat_map(Value::blobs).collect()
+    }
+
+    /// What is noted beside the fields, if anything.
+    #[must_use]
+    pub fn mark(&self) -> Option<&Mark> {
+        self.mark.as_deref()
+    }
+
+    /// The same fields with this noted beside them.
+    #[must_use]
+    pub fn with_mark(self, mark: Mark) -> Self {
+        Self {
+            size: self.size - self.mark.as_ref().map_or(0, |_| Mark::SIZE) + Mark::SIZE,
+            mark: Some(Box::new(mark)),
+            ..self
+        }
     }
 }
 
@@ -175,13 +195,18 @@ impl fmt::Display for Tuple {
 
 impl Serialize for Tuple {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.fields.iter())
+        mark::write(&self.fields, self.mark(), serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Tuple {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(bounded_fields(deserializer)?).map_err(D::Error::custom)
+        let (fields, mark) = mark::read(deserializer)?;
+        let tuple = Self::new(fields).map_err(D::Error::custom)?;
+        Ok(match mark {
+            Some(mark) => tuple.with_mark(mark),
+            None => tuple,
+        })
     }
 }
 

@@ -288,21 +288,30 @@ where
             f.write_str("a list of fields")
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut fields = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_FIELDS));
-            while let Some(field) = seq.next_element()? {
-                if fields.len() == MAX_FIELDS {
-                    let error = LimitError::Fields {
-                        fields: MAX_FIELDS + 1,
-                        limit: MAX_FIELDS,
-                    };
-                    return Err(de::Error::custom(error));
-                }
-                fields.push(field);
-            }
-            Ok(fields)
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
+            fields_of(seq)
         }
     }
 
     deserializer.deserialize_seq(Fields(PhantomData))
+}
+
+/// The elements of a sequence, refused as soon as there are more than [`MAX_FIELDS`].
+pub(crate) fn fields_of<'de, T, A>(mut seq: A) -> Result<Vec<T>, A::Error>
+where
+    T: Deserialize<'de>,
+    A: SeqAccess<'de>,
+{
+    let mut fields = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_FIELDS));
+    while let Some(field) = seq.next_element()? {
+        if fields.len() == MAX_FIELDS {
+            let error = LimitError::Fields {
+                fields: MAX_FIELDS + 1,
+                limit: MAX_FIELDS,
+            };
+            return Err(de::Error::custom(error));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
 }

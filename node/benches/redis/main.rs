@@ -11,9 +11,15 @@
 //! connection a task, one command in flight: `LPUSH` beside a store, `RPOP` beside a fetch-try,
 //! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
+//! The NetWorkSpaces gateway beside the same: as many connections to our nodes, in turn, with one
+//! request in flight each.
+//!
 //! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
 //! runs with `appendfsync always`. Redis is one process, also beside our three.
+//!
+//! *In memory* on durable nodes: stores to a workspace whose name begins with `tmp:`, beside the
+//! same to a durable one.
 //!
 //! Each measure runs both sides alternately, and reports medians. Processor time per operation is
 //! that of the servers alone: node processes, redis-server. Without `redis-server` our figures
@@ -30,6 +36,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gateway;
 mod ours;
 mod outage;
 mod server;
@@ -39,7 +46,8 @@ use std::time::{Duration, Instant};
 
 use common::{LONG, asked};
 use cpe::Space;
-use ours::{Mesh, WORKSPACE, store};
+use gateway::Gateway;
+use ours::{Mesh, SCRATCH, WORKSPACE, store, store_in};
 use serde_json::json;
 use server::{Connection, Redis};
 use tokio::sync::{Barrier, mpsc};
@@ -112,7 +120,18 @@ fn main() {
                 let each = (operations / share / clients).max(2);
                 runtime.block_on(bench.store_and_fetch(clients, each));
             }
+            for (clients, operations) in [(1, 2_000), (50, 40_000), (100, 40_000), (500, 40_000)] {
+                let operations = if durable { operations / 4 } else { operations };
+                let each = (operations / share / clients).max(2);
+                runtime.block_on(bench.gateway(clients, each));
+            }
             runtime.block_on(bench.hand_over(2_000 / share));
+            if durable {
+                for (clients, operations) in [(1, 500), (50, 10_000)] {
+                    let each = (operations / share / clients).max(2);
+                    runtime.block_on(bench.in_memory(clients, each));
+                }
+            }
             runtime.block_on(mesh.end());
         }
     }
@@ -154,6 +173,49 @@ impl Bench<'_> {
             (0..clients).map(|task| Operation::Fetch(self.mesh.client.space(), key(task)));
         let stores = times(stores.collect(), each, &cpu).await;
         [stores, times(fetches.collect(), each, &cpu).await]
+    }
+
+    /// Stores to a volatile workspace beside the same to a durable one, on the same durable nodes.
+    async fn in_memory(&self, clients: usize, each: usize) {
+        let cpu = || self.mesh.cpu();
+        let (mut volatile, mut durable) = (Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            for (workspace, samples) in [(SCRATCH, &mut volatile), (WORKSPACE, &mut durable)] {
+                let space = || self.mesh.client.space();
+                let tasks = 0..clients;
+                let stores = tasks.map(|task| Operation::StoreIn(space(), workspace, key(task)));
+                samples.push(times(stores.collect(), each, &cpu).await);
+            }
+        }
+        let plural = if clients == 1 { "" } else { "s" };
+        let case = format!("store in memory, {clients} client{plural}, {}", self.kept);
+        report_beside("on disk", &case, "1/s", (&volatile, &durable), Sample::rate);
+    }
+
+    /// The same through the gateway.
+    async fn gateway(&self, clients: usize, each: usize) {
+        let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let cpu = || self.mesh.cpu();
+        for _ in 0..self.rounds {
+            let (mut stores, mut fetches) = (Vec::new(), Vec::new());
+            for (task, node) in (0..clients).zip(self.mesh.nodes.iter().cycle()) {
+                let connect = async || Gateway::connect(&node.nws).await;
+                stores.push(Operation::NwsStore(connect().await, key(task)));
+                fetches.push(Operation::NwsFetch(connect().await, key(task)));
+            }
+            ours[0].push(times(stores, each, &cpu).await);
+            ours[1].push(times(fetches, each, &cpu).await);
+            if let Some(redis) = self.redis {
+                for (all, sample) in theirs.iter_mut().zip(of_redis(redis, clients, each).await) {
+                    all.push(sample);
+                }
+            }
+        }
+        let plural = if clients == 1 { "" } else { "s" };
+        for (what, (ours, theirs)) in ["store", "fetchTry"].iter().zip(ours.iter().zip(&theirs)) {
+            let case = format!("gateway: {what}, {clients} client{plural}, {}", self.kept);
+            report(&case, "1/s", (ours, theirs), Sample::rate);
+        }
     }
 
     /// From the moment a value is stored to the moment it is with who waited for it elsewhere.
@@ -212,15 +274,21 @@ fn key(task: usize) -> String {
 /// What a task does again and again, and with what.
 enum Operation {
     Store(Space, String),
+    StoreIn(Space, &'static str, String),
     Fetch(Space, String),
     Push(Connection, String),
     Pop(Connection, String),
+    NwsStore(Gateway, String),
+    NwsFetch(Gateway, String),
 }
 
 impl Operation {
     async fn run(&mut self, value: &str) {
         match self {
             Self::Store(space, variable) => store(space, variable, value).await,
+            Self::StoreIn(space, workspace, variable) => {
+                store_in(space, workspace, variable, value).await;
+            }
             Self::Fetch(space, variable) => {
                 let taken = space.fetch_try(WORKSPACE, variable, LONG).await.unwrap();
                 assert!(taken.is_some());
@@ -228,6 +296,8 @@ impl Operation {
             Self::Push(connection, key) => {
                 connection.command(&["LPUSH", key, value]).await;
             }
+            Self::NwsStore(gateway, variable) => gateway.store(variable, value).await,
+            Self::NwsFetch(gateway, variable) => assert!(gateway.fetch_try(variable).await),
             Self::Pop(connection, key) => {
                 assert!(connection.command(&["RPOP", key]).await.is_some());
             }
@@ -286,7 +356,12 @@ async fn produced(
 }
 
 /// Medians of both sides, as a row.
-fn report(
+fn report(case: &str, unit: &str, samples: (&[Sample], &[Sample]), of: impl Fn(&Sample) -> f64) {
+    report_beside("redis", case, unit, samples, of);
+}
+
+fn report_beside(
+    baseline: &str,
     case: &str,
     unit: &str,
     (ours, theirs): (&[Sample], &[Sample]),
@@ -306,7 +381,7 @@ fn report(
         }
     }
     if !theirs.is_empty() {
-        row["baseline"] = "redis".into();
+        row["baseline"] = baseline.into();
         row["ratio"] = (all(ours, &of) / all(theirs, &of)).into();
     }
     say(&row);

@@ -9,6 +9,9 @@ use crate::common::{LONG, Process};
 /// The workspace of everything here.
 pub(crate) const WORKSPACE: &str = "bench";
 
+/// The same, in memory alone, also on nodes with disks.
+pub(crate) const SCRATCH: &str = "tmp:bench";
+
 /// Node processes that keep the space, and a client of theirs.
 pub(crate) struct Mesh {
     pub(crate) nodes: Vec<Process>,
@@ -52,8 +55,12 @@ impl Mesh {
 
 /// Stores, and waits until that is decided.
 pub(crate) async fn store(space: &Space, variable: &str, value: &str) {
+    store_in(space, WORKSPACE, variable, value).await;
+}
+
+pub(crate) async fn store_in(space: &Space, workspace: &str, variable: &str, value: &str) {
     let stored = space
-        .store(WORKSPACE, variable, Value::from(value))
+        .store(workspace, variable, Value::from(value))
         .await
         .unwrap();
     assert!(matches!(stored, Stored::Home { .. }), "{stored:?}");

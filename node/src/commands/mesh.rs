@@ -229,6 +229,7 @@ fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
         let lag = number(shard, "decided").saturating_sub(number(shard, "applied"));
         vec![
             number(shard, "shard").to_string(),
+            kind(shard),
             homes.join(" "),
             format!("{}{forked}", number(shard, "epoch")),
             number(shard, "applied").to_string(),
@@ -238,6 +239,7 @@ fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
     });
     let head = [
         "shard",
+        "kept",
         "homes, * leads",
         "epoch",
         "applied",
@@ -245,6 +247,14 @@ fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
         "tuples",
     ];
     output::table(&head, rows.collect(), "no shard was written to yet")
+}
+
+/// Where a shard is kept, and which generation of a volatile one it is.
+fn kind(shard: &Value) -> String {
+    match shard.get("generation").and_then(Value::as_u64) {
+        None => "on disk".to_owned(),
+        Some(generation) => format!("in memory, generation {generation}"),
+    }
 }
 
 /// The name of a node, or its id where the members do not tell.

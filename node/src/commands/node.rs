@@ -15,7 +15,7 @@ use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
 use crate::forest::worker::Workers;
-use crate::{environment, kinds, logging, output};
+use crate::{environment, kinds, logging, nws, output};
 
 /// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
 #[derive(Debug, Args)]
@@ -60,9 +60,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "COUNT")]
     shards: Option<u16>,
 
-    /// `NetWorkSpaces` gateway: not in this build, hence `off`
+    /// Where R, Python and MATLAB programs written for `NetWorkSpaces` connect
+    /// [default: 127.0.0.1:8765]
     #[arg(long, value_name = "ADDR|off")]
-    nws: Option<Nws>,
+    nws: Option<String>,
 
     /// Keep the state in memory. Without --data there is no folder at all and nothing outlives the
     /// node; with --data the folder keeps who it is (identity, certificate) and nothing else
@@ -76,11 +77,6 @@ pub(crate) struct NodeArgs {
     /// How log lines look
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormatArg>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Nws {
-    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -132,6 +128,7 @@ impl NodeArgs {
         );
         add("mesh.shards", "--shards", self.shards.map(Value::from));
         add("api.listen", "--api", text(&common.api));
+        add("nws.listen", "--nws", text(&self.nws));
         add("log.filter", "--log", text(&common.log));
         let format = self.log_format.map(|format| match format {
             LogFormatArg::Pretty => "pretty",
@@ -170,6 +167,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     let mut signals = Signals::new()?;
     // The API's port first: it is the cheapest thing to find taken.
     let server = Server::bind(&config.api.listen).await?;
+    let gateway = nws::bind(&config.nws).await?;
     let node = tokio::select! {
         node = start(&config) => node?,
         () = signals.next() => return Ok(Status::Done),
@@ -194,7 +192,14 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     Workers::start(node.space(), node.name().to_owned(), workers, &stop);
     let api = server.address().to_owned();
     let serving = server.serve(&app);
-    announce(&node, &api, &config, common.json)?;
+    let door = gateway
+        .as_ref()
+        .map(|gateway| gateway.address().to_string());
+    let gateway = gateway.map(|gateway| {
+        let (space, mesh) = (node.space(), node.mesh());
+        nws::serve(gateway, space, mesh, node.member(), stop.clone())
+    });
+    announce(&node, &api, door.as_deref(), &config, common.json)?;
 
     tokio::select! {
         () = signals.next() => {}
@@ -215,6 +220,10 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     stop.cancel();
     let orderly = async {
         let _ = serving.await;
+        // What its clients own is purged while the node can still say so.
+        if let Some(gateway) = gateway {
+            let _ = gateway.await;
+        }
         drop(app);
         node.shutdown(config.node.stop_within).await
     };
@@ -273,7 +282,13 @@ async fn start(config: &Config) -> Result<Node, Fault> {
 }
 
 /// Says that the node is ready: to a person how to go on, to a program where everything is.
-fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), Fault> {
+fn announce(
+    node: &Node,
+    api: &str,
+    nws: Option<&str>,
+    config: &Config,
+    json: bool,
+) -> Result<(), Fault> {
     let addresses = node.addresses();
     if json {
         return output::json(&json!({
@@ -282,8 +297,7 @@ fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), F
             "peer": node.peer_id(),
             "addresses": addresses,
             "api": api,
-            // The place of the NetWorkSpaces gateway's address.
-            "nws": null,
+            "nws": nws,
         }));
     }
     output::line(format_args!("node {} is ready", node.name()))?;
@@ -292,6 +306,9 @@ fn announce(node: &Node, api: &str, config: &Config, json: bool) -> Result<(), F
         output::line(format_args!("  listens {address}"))?;
     }
     output::line(format_args!("  api     http://{api}/"))?;
+    if let Some(nws) = nws {
+        output::line(format_args!("  nws     {nws}"))?;
+    }
     if let (Some(key), Some(address)) = (node.mesh_key_path(), reachable(&addresses)) {
         let key = key.display();
         output::line(format_args!(

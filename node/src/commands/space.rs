@@ -574,7 +574,7 @@ impl Remote {
         }
         let columns: &[&str] = match workspace {
             Some(_) => &["name", "mode", "tuples", "pending", "shard"],
-            None => &["name", "variables", "tuples"],
+            None => &["name", "variables", "tuples", "volatile"],
         };
         let empty = match workspace {
             Some(name) => format!("workspace `{name}` holds nothing"),

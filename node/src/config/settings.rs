@@ -132,6 +132,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(8 << 20),
     },
     Setting {
+        key: "nws.listen",
+        env: "CPE_NWS",
+        shape: Shape::SocketOrOff,
+        default: || json!(crate::cli::NWS_DEFAULT),
+    },
+    Setting {
         key: "forest.workers",
         env: "CPE_FOREST_WORKERS",
         shape: Shape::Count {

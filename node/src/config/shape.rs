@@ -32,6 +32,8 @@ pub(crate) enum Shape {
     Span { low: Duration, high: Duration },
     /// `HOST:PORT`.
     Socket,
+    /// `HOST:PORT`, or `off`.
+    SocketOrOff,
     /// libp2p addresses.
     Multiaddrs,
     /// Host names.
@@ -114,7 +116,12 @@ impl Shape {
                 );
                 Err(format!("{text} is out of bounds: {low} to {high}"))
             }
-            (Self::Socket, Value::String(text)) => parse_socket(&text).map(Value::from),
+            (Self::SocketOrOff, Value::String(text)) if text == crate::nws::OFF => {
+                Ok(Value::from(text))
+            }
+            (Self::Socket | Self::SocketOrOff, Value::String(text)) => {
+                parse_socket(&text).map(Value::from)
+            }
             (Self::Multiaddrs, Value::Array(items)) => list(items, ADDRESSES_MAX, &check_multiaddr),
             (Self::Names { bytes_max }, Value::Array(items)) => list(items, ENTRIES_MAX, &|text| {
                 within(text, *bytes_max).map(|_| ())
@@ -167,6 +174,7 @@ impl Shape {
             Self::Count { low, high, unit } => format!("expected {low} to {high} {unit}"),
             Self::Size { .. } => "expected bytes, as 65536 or \"64 KiB\"".into(),
             Self::Span { .. } => "expected a time with its unit, as \"10s\"".into(),
+            Self::SocketOrOff => "expected \"HOST:PORT\" or \"off\"".into(),
             Self::Socket => "expected \"HOST:PORT\"".into(),
             Self::Multiaddrs => "expected a list of multiaddrs".into(),
             Self::Names { .. } => "expected a list of names".into(),

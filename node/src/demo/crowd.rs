@@ -168,7 +168,7 @@ impl Crowd {
                 let status = member.client.get("/v1/status", STATUS_WITHIN).await?;
                 let number = |key: &str| status.get(key).and_then(Value::as_u64).unwrap_or(0);
                 homes += number("homes");
-                shards = number("shards");
+                shards = number("shards") + number("volatile_shards");
             }
             let wanted = GROUP * shards;
             shown

@@ -22,6 +22,8 @@ pub(crate) fn cpe() -> Command {
             command.env_remove(name);
         }
     }
+    // Nodes side by side must not compete for the gateway's one default port.
+    command.env("CPE_NWS", "off");
     command.env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }

@@ -61,12 +61,11 @@ impl Peer {
     }
 
     fn sweep_shard(&mut self, shard: ShardId) {
-        let me = self.me;
         let Some(slot) = self.slots.get(usize::from(shard.0)) else {
             return;
         };
         let bodies = &mut self.bodies;
-        let member = slot.map.members.contains(&me);
+        let member = slot.map.members.contains(&slot.me);
         let mut missed = Vec::new();
         slot.shard.sm().bodies(|blob, refers| {
             let hash = blob.hash();
@@ -134,9 +133,8 @@ impl Peer {
             return;
         }
         self.saw_bodies(tuple);
-        let me = self.me;
         let slot = self.slot_ref(shard);
-        if slot.is_some_and(|slot| slot.map.members.contains(&me)) {
+        if slot.is_some_and(|slot| slot.map.members.contains(&slot.me)) {
             for blob in tuple.blobs() {
                 self.want(blob, shard, None);
             }
@@ -162,11 +160,11 @@ impl Peer {
         if self.bodies.held.is_empty() {
             return true;
         }
-        let me = self.me;
+        let me = self.me.node;
         let now = self.now;
         let mut needed: Vec<(Blob, ShardId, Vec<NodeId>)> = Vec::new();
         for slot in &self.slots {
-            let members = slot.map.members.iter().filter(|member| **member != me);
+            let members = slot.map.members.iter().filter(|member| member.node != me);
             let members: Vec<NodeId> = members.map(|member| member.node).collect();
             let held = &self.bodies.held;
             slot.shard.sm().bodies(|blob, refers| {

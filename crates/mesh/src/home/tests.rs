@@ -52,8 +52,10 @@ impl Leader {
             op: op(seq),
             from: NodeId(2),
             workspace: Name::new("w").unwrap(),
-            template: Template::named("v").unwrap(),
-            lease: None,
+            wanted: Wanted::Match {
+                template: Template::named("v").unwrap(),
+                lease: None,
+            },
             seen: Duration::ZERO,
         };
         let mut log = Proposer::new(&mut self.group, &mut self.out);

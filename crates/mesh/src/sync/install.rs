@@ -14,7 +14,7 @@ impl Peer {
         let config = sm.config().clone();
         let index = sm.index();
         let Some(slot) = self.slot(shard) else { return };
-        if !slot.shard.install(sm) {
+        if slot.is_foreign(index) || !slot.shard.install(sm) {
             return;
         }
         slot.saved = index;
@@ -25,6 +25,9 @@ impl Peer {
         self.saw_bodies_of(shard);
         self.look_again(shard);
         self.settle_home(shard);
+        for volatile in self.registered_in(shard) {
+            self.registered(volatile);
+        }
     }
 
     /// A snapshot may hold what readers wait for.
@@ -48,10 +51,11 @@ impl Peer {
     }
 
     fn save_snapshot(&mut self, shard: ShardId, index: u64, bytes: Vec<u8>) {
-        self.batch
-            .put(Table::Snapshot, boot::shard_key(shard), bytes);
-        let (from, to) = (boot::indexed(shard, 0), boot::indexed(shard, index + 1));
-        self.batch.delete_range(Table::Log, from, to);
+        if let Some(batch) = self.disk(shard) {
+            batch.put(Table::Snapshot, boot::shard_key(shard), bytes);
+            let (from, to) = (boot::indexed(shard, 0), boot::indexed(shard, index + 1));
+            batch.delete_range(Table::Log, from, to);
+        }
     }
 
     /// Writes a snapshot when the log has outgrown it.
@@ -71,7 +75,13 @@ impl Peer {
         if !due {
             return;
         }
-        let Ok(encoded) = cpe_tuple::codec::encode(slot.shard.sm()) else {
+        // What is not written need not be encoded.
+        let encoded = if slot.volatile {
+            Ok(Vec::new())
+        } else {
+            cpe_tuple::codec::encode(slot.shard.sm())
+        };
+        let Ok(encoded) = encoded else {
             return;
         };
         slot.saved = index;

@@ -235,6 +235,10 @@ impl Peer {
         if sm.index() == 0 || index > MAX_INDEX {
             return;
         }
+        let foreign = |number| number > 0 && slot.is_foreign(number);
+        if foreign(index) || foreign(after) {
+            return;
+        }
         let Some(offer) = self.offers.find(shard, (index, after), sm, now) else {
             self.count("offers_refused", 1);
             return;

@@ -99,7 +99,9 @@ impl Peer {
         if from > MAX_INDEX || version.index > MAX_INDEX {
             return self.malformed(source, "a feed beyond all indices".to_owned());
         }
-        if self.leads(shard, version.epoch) {
+        let Some(slot) = self.slot(shard) else { return };
+        let foreign = slot.is_foreign(from) || slot.is_foreign(version.index);
+        if foreign || self.leads(shard, version.epoch) {
             return;
         }
         let Some(slot) = self.slot(shard) else { return };
@@ -110,9 +112,10 @@ impl Peer {
         });
         for (index, entry, _) in &applied {
             debug_assert!(*index >= first);
-            let bytes = entry.as_bytes().to_vec();
-            self.batch
-                .put(Table::Log, boot::indexed(shard, *index), bytes);
+            if let Some(batch) = self.disk(shard) {
+                let bytes = entry.as_bytes().to_vec();
+                batch.put(Table::Log, boot::indexed(shard, *index), bytes);
+            }
         }
         self.count("entries_applied", applied.len() as u64);
         let any = !applied.is_empty();
@@ -133,8 +136,9 @@ impl Peer {
     pub(super) fn learned(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         slot.log_end = slot.log_end.max(slot.shard.version().index);
-        self.marks.insert(shard);
+        self.mark_later(shard);
         self.hold(shard);
+        self.synced(shard);
     }
 
     fn feed_error(&mut self, from: Option<NodeId>, error: &FeedError) {
@@ -152,6 +156,12 @@ impl Peer {
         let now = self.now;
         let delay = self.config.pull_delay;
         if version.index > MAX_INDEX {
+            return;
+        }
+        if self
+            .slot_ref(shard)
+            .is_none_or(|slot| slot.is_foreign(version.index))
+        {
             return;
         }
         if let Some(from) = source
@@ -215,7 +225,7 @@ impl Peer {
     pub(crate) fn serve_feed(&mut self, to: NodeId, shard: ShardId, from: u64) {
         let Some(slot) = self.slot(shard) else { return };
         let version = slot.shard.version();
-        if from >= version.index {
+        if from >= version.index || slot.is_foreign(from) {
             return;
         }
         match slot.shard.suffix(from, FEED_BYTES) {
@@ -245,10 +255,11 @@ impl Peer {
         first: u64,
         items: Vec<Item>,
     ) {
-        if origin == self.me || !are_dots(first, items.len()) {
+        let Some(slot) = self.slot(shard) else { return };
+        let now = slot.shard.sm().is_of_now(first);
+        if origin == slot.me || !now || !are_dots(first, items.len()) {
             return;
         }
-        let Some(slot) = self.slot(shard) else { return };
         let mut fresh = Vec::new();
         for (n, item) in (first..).zip(&items) {
             if slot.shard.add_pending(Dot { origin, n }, item.clone()) {

@@ -23,6 +23,7 @@ fn settings(n: u64, shards: u16) -> impl FnOnce(&mut PeerConfig) {
             config.genesis = Some(Genesis {
                 mesh: "test".to_owned(),
                 shards,
+                volatile: 0,
                 founder: member(1),
             });
         }

@@ -240,7 +240,7 @@ fn a_time_to_live_out_of_bounds_and_a_handle_of_another_mesh_are_refused() {
     net.out(1, "v", 1);
     let taken = net.lease(1, "v", false);
     let (_, mut lease) = net.leased(taken);
-    lease.shard = ShardId(4);
+    lease.shard = ShardId(99);
     let reply = net.act(1, lease, LeaseAct::Commit);
     let refused = matches!(reply, Some(Reply::Failed(Failure::Refused(_))));
     assert!(refused, "{reply:?}");

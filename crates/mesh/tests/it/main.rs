@@ -8,11 +8,13 @@
 )]
 
 mod bodies;
+mod bound;
 mod catch_up;
 mod facts;
 mod groups;
 mod leases;
 mod recover;
+mod volatile;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -93,6 +95,7 @@ impl Net {
             config.genesis = Some(Genesis {
                 mesh,
                 shards: 4,
+                volatile: 2,
                 founder: member(1),
             });
         }

@@ -8,10 +8,10 @@ use cpe_mesh::{
     Standing, Want,
 };
 use cpe_space::{
-    ActorRecord, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live, Mode,
-    Name, OpId, Outcome, Session, ShardId, Sm, Version,
+    ActorRecord, After, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live,
+    Mode, Name, OpId, Outcome, Session, ShardId, Sm, Terms, Version,
 };
-use cpe_tuple::{Blob, Field, Kind, Template, Value, codec};
+use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -131,7 +131,92 @@ fn commands() -> Vec<Command> {
             },
         },
         Command::Resume { op, n: 3 },
+        Command::Begin {
+            shard: ShardId(256),
+            after: 0,
+            members: vec![member(1)],
+        },
+        Command::Register {
+            shard: ShardId(256),
+            config: Config {
+                epoch: (1 << 40) + 1,
+                members: vec![member(2)],
+            },
+        },
+        Command::Reinstate {
+            shard: ShardId(256),
+            sealed_at: (1 << 40) + 7,
+            config: Config {
+                epoch: (1 << 40) + 2,
+                members: vec![member(1)],
+            },
+        },
+        Command::Bound {
+            op,
+            acks: vec![4],
+            workspace: Name::new("w").unwrap(),
+            terms: terms(),
+            act: cpe_space::Bound::Take {
+                variable: Value::from("v"),
+                wait: true,
+                leave: true,
+            },
+        },
     ]
+}
+
+fn terms() -> Terms {
+    Terms {
+        instance: 7,
+        after: Some(After {
+            variable: Some(5),
+            ordinal: 3,
+        }),
+    }
+}
+
+/// One of everything done under terms.
+fn bounds() -> Vec<cpe_space::Bound> {
+    let variable = || Value::from("v");
+    let tuple = Tuple::named("v", 1).unwrap();
+    let marked = tuple.clone().with_mark(cpe_tuple::Mark {
+        descriptor: Some(0x0100_0001),
+        variable: 5,
+        ordinal: 9,
+    });
+    vec![
+        cpe_space::Bound::Put {
+            tuple: marked.clone(),
+        },
+        cpe_space::Bound::Take {
+            variable: variable(),
+            wait: false,
+            leave: false,
+        },
+        cpe_space::Bound::Declare {
+            variable: variable(),
+            mode: None,
+        },
+        cpe_space::Bound::Drop {
+            variable: variable(),
+        },
+        cpe_space::Bound::Exchange {
+            variable: variable(),
+            expect: Some(marked),
+            put: Some(tuple),
+        },
+    ]
+}
+
+fn of_bound(act: &cpe_space::Bound) -> (usize, usize) {
+    let place = match act {
+        cpe_space::Bound::Put { .. } => 0,
+        cpe_space::Bound::Take { .. } => 1,
+        cpe_space::Bound::Declare { .. } => 2,
+        cpe_space::Bound::Drop { .. } => 3,
+        cpe_space::Bound::Exchange { .. } => 4,
+    };
+    (place, 5)
 }
 
 /// Place and number of variants. A new variant does not compile here until it has a place, and
@@ -154,8 +239,12 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Inquire { .. } => 13,
         Command::Fork { .. } => 14,
         Command::Resume { .. } => 15,
+        Command::Begin { .. } => 16,
+        Command::Register { .. } => 17,
+        Command::Reinstate { .. } => 18,
+        Command::Bound { .. } => 19,
     };
-    (place, 16)
+    (place, 20)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -190,9 +279,11 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::Standings { .. } => 27,
         Message::Fork { .. } => 28,
         Message::Forked { .. } => 29,
-        Message::Body(_) => 30,
+        Message::Register { .. } => 30,
+        Message::GiveUp { .. } => 31,
+        Message::Body(_) => 32,
     };
-    (place, 31)
+    (place, 33)
 }
 
 /// One of everything that members of a group say to each other.
@@ -256,8 +347,9 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::ActOnLease { .. } => 6,
         Operation::Inquire { .. } => 7,
         Operation::Resume { .. } => 8,
+        Operation::Bound { .. } => 9,
     };
-    (place, 9)
+    (place, 10)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -274,8 +366,13 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::TooManyLeases => 9,
         Outcome::LeaseLost(_) => 10,
         Outcome::Fate(_) => 11,
+        Outcome::Found { .. } => 12,
+        Outcome::Absent => 13,
+        Outcome::NoIteration => 14,
+        Outcome::Exchanged { .. } => 15,
+        Outcome::Differs(_) => 16,
     };
-    (place, 12)
+    (place, 17)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -300,6 +397,7 @@ fn each(what: &str, places: impl IntoIterator<Item = (usize, usize)>) {
 #[test]
 fn every_variant_has_an_example() {
     each("command", commands().iter().map(of_command));
+    each("bound operation", bounds().iter().map(of_bound));
     let all = all();
     each("message", all.iter().map(of_message));
     each(
@@ -390,6 +488,7 @@ fn all() -> Vec<Message> {
             genesis: Some(Genesis {
                 mesh: "m".into(),
                 shards: 256,
+                volatile: 64,
                 founder: member(1),
             }),
             map: vec![(shard, config.clone())],
@@ -434,6 +533,7 @@ fn all() -> Vec<Message> {
             found: Some((shard, Some(tuple.clone()))),
             more: vec![shard],
             elsewhere: vec![(shard, config.clone(), Some(cpe_membership::NodeId(2)))],
+            reached: vec![(shard, 12)],
         },
         Message::Feed {
             shard,
@@ -456,7 +556,7 @@ fn all() -> Vec<Message> {
         Message::Trimmed { shard, index: 9 },
         Message::EpochStart {
             shard,
-            config,
+            config: config.clone(),
             index: 8,
         },
         Message::Pending {
@@ -467,7 +567,13 @@ fn all() -> Vec<Message> {
         },
     ];
     let variable = Value::from("v");
-    for operation in [
+    let bound = bounds().into_iter().map(|act| Operation::Bound {
+        workspace: name.clone(),
+        terms: terms(),
+        act,
+    });
+    let bound: Vec<_> = bound.collect();
+    let others = [
         Operation::Take {
             workspace: name.clone(),
             template,
@@ -504,7 +610,8 @@ fn all() -> Vec<Message> {
         },
         Operation::Inquire { about: op },
         Operation::Resume { n: 3 },
-    ] {
+    ];
+    for operation in others.into_iter().chain(bound) {
         all.push(Message::Operate {
             attempt: 2,
             shard,
@@ -585,6 +692,11 @@ fn all() -> Vec<Message> {
             refused,
         });
     }
+    all.push(Message::Register { shard, config });
+    all.push(Message::GiveUp {
+        shard,
+        epoch: 1 << 40,
+    });
     let blob = Blob::of(true, b"long").unwrap();
     let (hash, part) = (blob.hash(), BodyPart::Chunk(7));
     all.extend(
@@ -618,6 +730,13 @@ fn all() -> Vec<Message> {
         Outcome::LeaseLost(LeaseEnd::Expired),
         Outcome::Fate(Fate::Took { index: 1 }),
         Outcome::Fate(Fate::Forgotten),
+        Outcome::Found {
+            tuple: tuple.clone(),
+        },
+        Outcome::Absent,
+        Outcome::NoIteration,
+        Outcome::Exchanged { index: 4 },
+        Outcome::Differs(Some(tuple.clone())),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,

@@ -2,7 +2,7 @@
 //!
 //! A failure is shrunk and prints the few faults that suffice, with the seed; to see what happened:
 //! `CPE_SIM_SEED=<seed> CPE_SIM_KEEP=<fault>,... cargo nextest run -p cpe-sim one_seed
-//! --no-capture`.
+//! --no-capture`, with `CPE_SIM_PROFILE=<profile>` for seeds of a profile.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -14,7 +14,11 @@ use cpe_sim::{
 };
 
 fn run(seed: u64) -> Report {
-    let scenario = swarm(seed);
+    run_of(Profile::Mixed, seed)
+}
+
+fn run_of(profile: Profile, seed: u64) -> Report {
+    let scenario = profile.scenario(seed);
     let schedule = Schedule::draw(&scenario, seed);
     match World::with_schedule(scenario.clone(), seed, &schedule).run() {
         Ok(report) => report,
@@ -26,8 +30,9 @@ fn run(seed: u64) -> Report {
             let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             let shrunk = shrunk.map(|shrunk| shrunk.to_string()).unwrap_or_default();
             panic!(
-                "seed {seed}: {violation}\n{shrunk}\nreplay: CPE_SIM_SEED={seed} CPE_SIM_KEEP={} \
-                 cargo nextest run -p cpe-sim one_seed --no-capture",
+                "{profile} seed {seed}: {violation}\n{shrunk}\nreplay: CPE_SIM_PROFILE={profile} \
+                 CPE_SIM_SEED={seed} CPE_SIM_KEEP={} cargo nextest run -p cpe-sim one_seed \
+                 --no-capture",
                 numbers.join(",")
             )
         }
@@ -46,7 +51,8 @@ const SHRINK_RUNS_MAX: usize = 100;
 fn slice(slice: u64) {
     let (mut taken, mut checked, mut progressed) = (0, 0, 0);
     let (mut sketches, mut snapshots) = (0, 0);
-    let (mut committed, mut lost) = (0, 0);
+    let (mut committed, mut lost, mut turns) = (0, 0, 0);
+    let mut generations = 0;
     let mut faults = [0_u64; 7];
     for seed in (slice..SEEDS).step_by(SLICES as usize) {
         let report = run(seed);
@@ -69,7 +75,9 @@ fn slice(slice: u64) {
         checked += report.checked;
         progressed += report.progressed;
         committed += report.committed;
+        generations += report.generations;
         lost += report.leases_lost;
+        turns += report.turns;
     }
     let least = faults.iter().min().unwrap();
     assert!(*least > 3, "a kind of fault is rare: {faults:?}");
@@ -82,7 +90,37 @@ fn slice(slice: u64) {
         "only {progressed} stores and takes demanded"
     );
     assert!(committed > 300, "only {committed} leases committed");
+    assert!(
+        generations > 5,
+        "only {generations} volatile shards began anew"
+    );
     assert!(lost > 20, "only {lost} acts that came too late");
+    // Only every fourth seed has any, hence only every fourth slice.
+    assert!(turns > 10_000 || slice % 4 != 2, "only {turns} turns");
+}
+
+/// Seeds of each profile besides the mixed one.
+const BIASED_SEEDS: u64 = 60;
+
+#[test]
+fn every_promise_holds_while_leaders_change_all_the_time() {
+    for seed in 0..BIASED_SEEDS {
+        run_of(Profile::Elections, seed);
+    }
+}
+
+#[test]
+fn every_promise_holds_while_homes_move_all_the_time() {
+    for seed in 0..BIASED_SEEDS {
+        run_of(Profile::Handovers, seed);
+    }
+}
+
+#[test]
+fn every_promise_holds_while_nodes_start_again_and_again() {
+    for seed in 0..BIASED_SEEDS {
+        run_of(Profile::Restarts, seed);
+    }
 }
 
 macro_rules! slices {
@@ -141,6 +179,15 @@ fn r1572_a_leader_that_missed_the_end_of_its_epoch_learns_of_it() {
 #[test]
 fn r9965_a_group_does_not_shrink_onto_a_silent_member() {
     run(9965);
+}
+
+/// The new members of a volatile shard's growing group crashed before it served. Whoever had
+/// decided them was there, with all that the shard held, and waited for them for ever.
+#[test]
+fn r0638_a_successor_that_never_serves_is_passed_over() {
+    for seed in [448, 497, 638] {
+        run(seed);
+    }
 }
 
 /// The check is impossible on purpose: no run may see a pause and a partition.
@@ -241,6 +288,24 @@ fn a_perfect_world_loses_nothing_and_has_no_excuses() {
     assert_eq!(report.unknown, 0);
     assert!(report.acknowledged > 0);
     assert_eq!(report.taken + report.left, report.stores);
+}
+
+/// Under every fault, operations that are bound to an instance keep the same promises, reads are
+/// part of the one order, and a put that was refused never happens.
+#[test]
+fn bound_operations_keep_the_promises_under_every_fault() {
+    let mut acknowledged = 0;
+    for seed in 0..300 {
+        let mut scenario = swarm(seed);
+        scenario.workload.bound = true;
+        // What is demanded here is safety.
+        scenario.progress_seconds = 0.0;
+        match World::new(scenario, seed).run() {
+            Ok(report) => acknowledged += report.acknowledged,
+            Err((violation, _)) => panic!("seed {seed}: {violation}"),
+        }
+    }
+    assert!(acknowledged > 10_000, "{acknowledged}");
 }
 
 #[test]

@@ -85,6 +85,7 @@ async fn run(mut asked: mpsc::Receiver<Asked>) {
     config.genesis = Some(Genesis {
         mesh: "test".to_owned(),
         shards: 16,
+        volatile: 4,
         founder,
     });
     let mut peer = Peer::new(config, &Image::default(), 1, Duration::ZERO).unwrap();

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod bound;
 mod laws;
 mod leases;
 mod machine;

@@ -12,6 +12,24 @@ proptest! {
     }
 
     #[test]
+    fn a_mark_comes_back_from_the_encoding_and_shows_nowhere_else(
+        tuple in strategies::tuple(),
+        (descriptor, variable, ordinal) in any::<(Option<u64>, u64, u64)>(),
+    ) {
+        let mark = Mark { descriptor, variable, ordinal };
+        let marked = tuple.clone().with_mark(mark);
+        let bytes = codec::encode(&marked).unwrap();
+        prop_assert!(marked.size() >= bytes.len());
+        let read = codec::decode::<Tuple>(&bytes, bytes.len()).unwrap();
+        prop_assert_eq!(read.mark(), Some(&mark));
+        prop_assert_eq!(&read, &marked);
+        prop_assert!(read != tuple);
+        prop_assert_eq!(read.to_string(), tuple.to_string());
+        prop_assert!(crate::Template::from(&tuple).matches(&read));
+        prop_assert_eq!(read.clone().with_mark(mark).size(), read.size());
+    }
+
+    #[test]
     fn values_move_out_of_a_tuple_shared_or_not(tuple in strategies::tuple()) {
         let fields = tuple.fields().to_vec();
         let shared = tuple.clone();

@@ -1,0 +1,264 @@
+//! The gateway: what all connections of a node share, and the way from an operation to a reply.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cpe_space::Terms;
+use tokio::sync::Semaphore;
+
+use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
+use crate::names;
+use crate::record::Owner;
+use crate::spaces::{Spaces, Trouble};
+use crate::waits::Waits;
+use crate::wire::Reply;
+use crate::{Operation, Retrieve};
+
+/// The workspace that always exists.
+pub(crate) const DEFAULT: &[u8] = b"__default";
+
+/// Its only instance.
+pub(crate) const DEFAULT_INSTANCE: u64 = 1;
+
+/// The gateway of one node.
+#[derive(Debug)]
+pub struct Gateway<S> {
+    pub(crate) spaces: S,
+    pub(crate) waits: Waits,
+    /// Connections there are: what a record names besides them is gone.
+    live: Mutex<BTreeSet<u64>>,
+    next: AtomicU64,
+    /// Room for payloads under way, in KiB.
+    pub(crate) room: Arc<Semaphore>,
+}
+
+/// What a connection has opened, and who it is.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) owner: Owner,
+    /// Address of the other end.
+    pub(crate) peer: String,
+    /// Instances of the workspaces it has opened, by name.
+    pub(crate) open: BTreeMap<Vec<u8>, u64>,
+    /// Those of them that it owns.
+    pub(crate) owned: BTreeMap<Vec<u8>, u64>,
+}
+
+/// A variable as an operation names it: in an instance that the connection has opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The workspace's name, as the client has it.
+    pub(crate) name: Vec<u8>,
+    /// The workspace in the space.
+    pub(crate) workspace: String,
+    pub(crate) instance: u64,
+}
+
+impl Target {
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            instance: self.instance,
+            after: None,
+        }
+    }
+}
+
+/// What a request has come to.
+pub(crate) enum Outcome {
+    Reply(Reply),
+    /// There is no value yet: wait for one.
+    Wait(crate::variables::Waiting),
+}
+
+impl<S: Spaces> Gateway<S> {
+    /// A gateway to this space.
+    pub fn new(spaces: S) -> Arc<Self> {
+        Arc::new(Self {
+            spaces,
+            waits: Waits::default(),
+            live: Mutex::default(),
+            next: AtomicU64::new(1),
+            room: Arc::new(Semaphore::new(UNDER_WAY_KIB_MAX)),
+        })
+    }
+
+    pub(crate) fn begin(&self, peer: String) -> Session {
+        let connection = self.next.fetch_add(1, Ordering::Relaxed);
+        self.live().insert(connection);
+        Session {
+            owner: Owner {
+                node: self.spaces.me(),
+                connection,
+            },
+            peer,
+            open: BTreeMap::new(),
+            owned: BTreeMap::new(),
+        }
+    }
+
+    /// The connection has ended: what it owned and nobody keeps is deleted.
+    pub(crate) async fn end(&self, session: Session) {
+        // First: should the purge fail here, the sweep finds a record without an owner.
+        self.live().remove(&session.owner.connection);
+        for name in session.owned.keys() {
+            if let Err(trouble) = self.disown(name, session.owner).await {
+                let name = name.escape_ascii();
+                tracing::warn!(%name, %trouble, "a workspace whose owner is gone stays for now");
+            }
+        }
+    }
+
+    pub(crate) fn is_live(&self, connection: u64) -> bool {
+        self.live().contains(&connection)
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        // Nothing under this lock panics half-way.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Executes an operation.
+    pub(crate) async fn execute(&self, session: &mut Session, operation: Operation) -> Outcome {
+        let reply = match operation {
+            Operation::OpenWs {
+                name,
+                owner,
+                persistent,
+                create,
+            } => {
+                let shown = [session.peer.as_bytes(), b" (", &owner, b")"].concat();
+                let claim = Some((session.owner, shown));
+                let opened = self.open(&name, claim, persistent, create).await;
+                status(self.opened(session, &name, opened))
+            }
+            Operation::UseWs { name, create } => {
+                let opened = self.open(&name, None, false, create).await;
+                status(self.opened(session, &name, opened))
+            }
+            Operation::DeleteWs { name } => status(self.delete_workspace(&name).await),
+            Operation::MktempWs { template } => value(self.make_temporary(&template).await),
+            Operation::ListWss { name } => value(self.list_workspaces(session, name).await),
+            Operation::ListVars { ws } => match session.target(&ws) {
+                Some(target) => value(self.list_variables(&target).await),
+                None => Reply::Nothing,
+            },
+            Operation::DeclareVar { ws, variable, mode } => {
+                match (session.target(&ws), names::variable(&variable)) {
+                    (Some(target), Some(variable)) => {
+                        status(self.declare(&target, &variable, Some(mode)).await)
+                    }
+                    _ => Reply::Status(false),
+                }
+            }
+            Operation::DeleteVar { ws, variable } => {
+                match (session.target(&ws), names::variable(&variable)) {
+                    (Some(target), Some(variable)) => {
+                        status(self.delete_variable(&target, variable).await)
+                    }
+                    _ => Reply::Status(false),
+                }
+            }
+            Operation::Store {
+                ws,
+                variable,
+                descriptor,
+                payload,
+                life,
+            } => match (session.target(&ws), names::variable(&variable)) {
+                (Some(target), Some(variable)) => {
+                    let stored = self.store(&target, variable, descriptor, payload, life);
+                    status(stored.await)
+                }
+                _ => Reply::Status(false),
+            },
+            Operation::Retrieve { ws, variable, how } => {
+                return self.retrieve(session, &ws, &variable, how).await;
+            }
+        };
+        Outcome::Reply(reply)
+    }
+
+    async fn retrieve(
+        &self,
+        session: &Session,
+        ws: &[u8],
+        variable: &[u8],
+        how: Retrieve,
+    ) -> Outcome {
+        let (Some(target), Some(variable)) = (session.target(ws), names::variable(variable)) else {
+            return Outcome::Reply(Reply::Nothing);
+        };
+        match self.try_retrieve(target, variable, how).await {
+            Ok(outcome) => outcome,
+            Err(trouble) => {
+                told(&trouble);
+                Outcome::Reply(Reply::Nothing)
+            }
+        }
+    }
+
+    /// Notes what a connection has opened.
+    fn opened(
+        &self,
+        session: &mut Session,
+        name: &[u8],
+        opened: Result<Opened, Trouble>,
+    ) -> Result<(), Trouble> {
+        let Opened { instance, owns } = opened?;
+        if owns {
+            session.owned.insert(name.to_vec(), instance);
+        }
+        if session.open.len() >= OPEN_MAX && !session.open.contains_key(name) {
+            let why = format!("this connection has {OPEN_MAX} workspaces open; close it");
+            return Err(Trouble::Refused(why));
+        }
+        session.open.insert(name.to_vec(), instance);
+        Ok(())
+    }
+}
+
+/// A workspace somebody has opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    pub(crate) instance: u64,
+    /// By this, or an earlier request of the same connection.
+    pub(crate) owns: bool,
+}
+
+impl Session {
+    /// The instance of this name that the connection has opened.
+    fn target(&self, name: &[u8]) -> Option<Target> {
+        Some(Target {
+            name: name.to_vec(),
+            workspace: names::workspace(name)?,
+            instance: *self.open.get(name)?,
+        })
+    }
+}
+
+/// Says why something could not be decided. What is refused for a reason in the request is the
+/// client's own affair.
+pub(crate) fn told(trouble: &Trouble) {
+    match trouble {
+        Trouble::Undecided(why) => tracing::warn!(%why, "refused: the space could not decide"),
+        Trouble::Absent | Trouble::Refused(_) => tracing::debug!(%trouble, "refused"),
+    }
+}
+
+fn status(done: Result<(), Trouble>) -> Reply {
+    if let Err(trouble) = &done {
+        told(trouble);
+    }
+    Reply::Status(done.is_ok())
+}
+
+fn value(text: Result<Vec<u8>, Trouble>) -> Reply {
+    match text {
+        Ok(text) => Reply::text(text),
+        Err(trouble) => {
+            told(&trouble);
+            Reply::Nothing
+        }
+    }
+}

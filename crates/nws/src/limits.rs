@@ -1,0 +1,55 @@
+//! The bounds of the gateway.
+
+use std::time::Duration;
+
+/// Connections at a time. More wait in the system's backlog.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Arguments of a request. The longest operation has seven.
+pub const ARGUMENTS_MAX: usize = 16;
+
+/// Bytes. The longest argument other than a payload. Longer ones are read, forgotten and refused.
+pub const ARGUMENT_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes. The longest name of a variable.
+pub const NAME_BYTES_MAX: usize = cpe_tuple::limits::MAX_NAME_BYTES;
+
+/// Bytes. The largest payload: what a tuple holds, less its name and what surrounds it. Larger ones
+/// are read, forgotten and refused.
+pub const PAYLOAD_BYTES_MAX: usize = cpe_tuple::limits::MAX_TUPLE_BYTES - 1024;
+
+/// Bytes. A length beyond it is no length but garbage: the connection is closed. 16 TiB.
+pub const LENGTH_MAX: u64 = 1 << 44;
+
+/// KiB. Payloads under way at a time, over all connections, both ways. Who would exceed it waits
+/// for others to be done.
+pub const UNDER_WAY_KIB_MAX: usize = 256 * 1024;
+
+/// Bytes. Payloads up to this size are not counted as under way.
+pub const SMALL_BYTES: usize = 16 * 1024;
+
+/// Workspaces that one connection may have open.
+pub const OPEN_MAX: usize = 4_096;
+
+/// How long a request may take from its first byte to its last, besides the time that its payload
+/// takes at [`SLOWEST_BYTES_PER_SECOND`]. Then its connection is closed.
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a client may take to take in an answer, besides the same.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Bytes per second. A client slower than this is cut off in the middle of a large value.
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
+
+/// How long after the last sign of life the system probes a silent connection, and the pause
+/// between its probes: one whose other end is gone is closed after about two minutes.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// See [`KEEPALIVE_AFTER`].
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// How long the homes may take to decide something before it is refused.
+pub const DECIDED_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a request that waits for a value waits: for ever, in terms of a node's life.
+pub const WAITS: Duration = Duration::from_secs(366 * 24 * 3600);

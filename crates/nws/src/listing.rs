@@ -1,0 +1,110 @@
+//! Listings, to the byte.
+
+use std::collections::BTreeMap;
+
+use cpe_space::Mode;
+
+use crate::gateway::{DEFAULT, DEFAULT_INSTANCE, Session, Target};
+use crate::limits::DECIDED_WITHIN;
+use crate::record::{RECORDS, Record};
+use crate::spaces::{Listed, Spaces, Trouble};
+use crate::{Gateway, names};
+
+impl<S: Spaces> Gateway<S> {
+    /// A line for each variable of an instance, without a newline after the last.
+    pub(crate) async fn list_variables(&self, target: &Target) -> Result<Vec<u8>, Trouble> {
+        if !self.is_current(&target.name, target.instance).await? {
+            return Err(Trouble::Absent);
+        }
+        self.spaces.sync(DECIDED_WITHIN).await?;
+        let variables = self.variables(&target.workspace, target.instance).await?;
+        let lines = variables.into_iter().map(|(name, listed)| {
+            let waits = self.waits.of(&target.workspace, &listed.name);
+            let mode = match (listed.mode, listed.instance) {
+                (Some(mode), _) => mode.to_string(),
+                // Stored to by others, and fifo for everybody.
+                (None, None) => Mode::Fifo.to_string(),
+                (None, Some(_)) => "unknown".to_owned(),
+            };
+            let (values, fetchers, finders) = (listed.values, waits.fetchers, waits.finders);
+            let rest = format!("\t{values}\t{fetchers}\t{finders}\t{mode}");
+            [name, rest.into_bytes()].concat()
+        });
+        Ok(lines.collect::<Vec<_>>().join(&b'\n'))
+    }
+
+    /// A line for each workspace, each with a newline after it.
+    pub(crate) async fn list_workspaces(
+        &self,
+        session: &Session,
+        only: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Trouble> {
+        self.spaces.sync(DECIDED_WITHIN).await?;
+        let mut records = BTreeMap::new();
+        let default = Record {
+            shown: b"[system]".to_vec(),
+            instance: Some(DEFAULT_INSTANCE),
+            ..Record::new(DEFAULT)
+        };
+        records.insert(DEFAULT.to_vec(), default);
+        // One that is being deleted is there until the last of it is gone.
+        for record in self.records().await? {
+            records.insert(record.name.clone(), record);
+        }
+        let mut listing = Vec::new();
+        for (name, record) in records {
+            if only.as_ref().is_some_and(|only| *only != name) {
+                continue;
+            }
+            let Some(workspace) = names::workspace(&name) else {
+                continue;
+            };
+            let instance = record.instance.unwrap_or_default();
+            let variables = self.variables(&workspace, instance).await?;
+            let own =
+                session.owned.get(&name) == Some(&instance) && record.owner == Some(session.owner);
+            let persistent = if record.persistent { "True" } else { "False" };
+            let count = variables.len();
+            let variables: Vec<Vec<u8>> = variables.into_keys().collect();
+            listing.push(if own { b'>' } else { b' ' });
+            listing.extend(&name);
+            listing.push(b'\t');
+            listing.extend(&record.shown);
+            listing.extend(format!("\t{persistent}\t{count}\t").into_bytes());
+            listing.extend(variables.join(&b','));
+            listing.push(b'\n');
+        }
+        Ok(listing)
+    }
+
+    /// The records in the local replica.
+    pub(crate) async fn records(&self) -> Result<Vec<Record>, Trouble> {
+        let mut records = Vec::new();
+        for listed in self.spaces.list(RECORDS).await? {
+            let name = names::shown(&listed.name);
+            let Some(template) = Record::template(&name) else {
+                continue;
+            };
+            let held = self.spaces.read(RECORDS, template, None).await?;
+            records.extend(held.as_ref().and_then(Record::from_tuple));
+        }
+        Ok(records)
+    }
+
+    /// The variables of an instance in the local replica, by name as clients see it: those declared
+    /// in it, and those that others have stored to.
+    async fn variables(
+        &self,
+        workspace: &str,
+        instance: u64,
+    ) -> Result<BTreeMap<Vec<u8>, Listed>, Trouble> {
+        let all = self.spaces.list(workspace).await?;
+        let ours = all.into_iter().filter(|listed| match listed.instance {
+            Some(of) => of == instance,
+            None => listed.values > 0 || listed.mode.is_some(),
+        });
+        Ok(ours
+            .map(|listed| (names::shown(&listed.name), listed))
+            .collect())
+    }
+}

@@ -1,0 +1,114 @@
+//! The listening socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::{CONNECTIONS_MAX, KEEPALIVE_AFTER, KEEPALIVE_EVERY};
+use crate::spaces::Spaces;
+use crate::{Gateway, connection, sweep};
+
+/// How long to rest after the system refused a connection, as for lack of file descriptors.
+const REST: Duration = Duration::from_millis(100);
+
+/// How long the workspaces of connections that end with the node may take to be purged. What is
+/// left then, other nodes purge.
+const PURGE_WITHIN: Duration = Duration::from_secs(3);
+
+/// The gateway's socket, before and while it serves.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's.
+    pub async fn bind(address: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens, with the port the system chose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the token is set; then ends all connections and purges what they owned.
+    pub fn serve<S: Spaces>(
+        self,
+        gateway: Arc<Gateway<S>>,
+        stop: CancellationToken,
+    ) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            let sweeping = tokio::spawn(sweep::run(Arc::clone(&gateway), stop.clone()));
+            let clients = TaskTracker::new();
+            self.accept(&gateway, &stop, &clients).await;
+            clients.close();
+            if tokio::time::timeout(PURGE_WITHIN, clients.wait())
+                .await
+                .is_err()
+            {
+                tracing::warn!("workspaces of clients of this node are left to other nodes");
+            }
+            drop(sweeping.await);
+        })
+    }
+
+    async fn accept<S: Spaces>(
+        self,
+        gateway: &Arc<Gateway<S>>,
+        stop: &CancellationToken,
+        clients: &TaskTracker,
+    ) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let Some((place, accepted)) = stop.run_until_cancelled(next).await else {
+                return;
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a client was not accepted");
+                    tokio::time::sleep(REST).await;
+                    continue;
+                }
+            };
+            prepare(&stream);
+            let (gateway, stop) = (Arc::clone(gateway), stop.clone());
+            clients.spawn(async move {
+                connection::serve(gateway, stream, peer.to_string(), stop).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+/// Small answers go at once, and a silent connection whose other end is gone is noticed.
+fn prepare(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
+    let set = stream
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(stream).set_tcp_keepalive(&keepalive));
+    if let Err(error) = set {
+        tracing::debug!(%error, "a client's socket keeps its settings");
+    }
+}

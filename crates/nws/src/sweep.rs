@@ -1,0 +1,120 @@
+//! Purging what the owners of dead nodes left, and deletions left half done.
+//!
+//! Every node does this, each by itself: the exchange of the record decides who succeeds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Gateway;
+use crate::record::{Owner, Record};
+use crate::spaces::{Health, Spaces, Trouble, Who};
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How long a node must be believed dead before what its clients own is purged. Long enough for a
+/// busy machine or a short break of the network not to cost anybody a workspace.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Since when nodes are believed dead.
+#[derive(Debug, Default)]
+struct Dead(BTreeMap<Who, Instant>);
+
+impl Dead {
+    /// Whether the connections of this life of a node are gone for certain, or for all that can be
+    /// known.
+    fn is_gone(&mut self, who: Who, nodes: &[(Who, Health)], now: Instant) -> bool {
+        let same = nodes.iter().filter(|(other, _)| other.node == who.node);
+        let latest = same.max_by_key(|(other, _)| other.life);
+        match latest {
+            // Another life has begun: this one is over.
+            Some((other, _)) if other.life > who.life => true,
+            Some((_, Health::Alive)) => {
+                self.0.remove(&who);
+                false
+            }
+            Some((_, Health::Left)) => true,
+            // Unheard of: forgotten long ago, or not met yet.
+            Some((_, Health::Dead)) | None => {
+                let since = self.0.entry(who).or_insert(now);
+                now.duration_since(*since) >= GRACE
+            }
+        }
+    }
+}
+
+/// Sweeps until the token is set.
+pub(crate) async fn run<S: Spaces>(gateway: Arc<Gateway<S>>, stop: CancellationToken) {
+    let mut dead = Dead::default();
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let swept = stop.run_until_cancelled(gateway.sweep(&mut dead)).await;
+        if let Some(Err(trouble)) = swept {
+            tracing::debug!(%trouble, "the sweep of workspaces goes on later");
+        }
+    }
+}
+
+impl<S: Spaces> Gateway<S> {
+    async fn sweep(&self, dead: &mut Dead) -> Result<(), Trouble> {
+        let records = self.records().await?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (me, now) = (self.spaces.me(), Instant::now());
+        let nodes = self.spaces.nodes().await?;
+        let mut is_gone = |owner: &Owner| {
+            if owner.node == me {
+                !self.is_live(owner.connection)
+            } else {
+                dead.is_gone(owner.node, &nodes, now)
+            }
+        };
+        let abandoned: Vec<Record> = records
+            .into_iter()
+            .filter(|record| record.deleting || record.owner.as_ref().is_some_and(&mut is_gone))
+            .collect();
+        for record in abandoned {
+            let name = record.name.escape_ascii();
+            tracing::info!(%name, "purging a workspace whose owner is gone");
+            match record.owner {
+                Some(owner) if !record.deleting => self.disown(&record.name, owner).await?,
+                // To look at it is to complete its deletion.
+                _ => drop(self.open(&record.name, None, false, false).await),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(node: u64, life: u64) -> Who {
+        Who { node, life }
+    }
+
+    #[test]
+    fn a_node_is_gone_once_it_left_lived_again_or_was_dead_for_a_while() {
+        let (mut dead, start) = (Dead::default(), Instant::now());
+        let mut check = |health: Option<(Who, Health)>, after: Duration| {
+            let nodes: Vec<_> = health.into_iter().collect();
+            dead.is_gone(who(1, 2), &nodes, start + after)
+        };
+        let at = |health| Some((who(1, 2), health));
+        let second = Duration::from_secs(1);
+        assert!(!check(at(Health::Alive), second));
+        assert!(check(at(Health::Left), second));
+        assert!(check(Some((who(1, 3), Health::Alive)), second));
+        assert!(!check(at(Health::Dead), second));
+        assert!(!check(at(Health::Alive), GRACE), "it was heard again");
+        assert!(!check(None, 2 * GRACE));
+        assert!(check(at(Health::Dead), 3 * GRACE));
+    }
+}

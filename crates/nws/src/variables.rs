@@ -1,0 +1,200 @@
+//! Operations on variables.
+//!
+//! An operation goes to the variable's home at once, under the terms of the instance that the
+//! connection knows. If the variable is part of that instance, that is all: its home decides in one
+//! step, and a deleted workspace has no such variables any more. Only when the home says *absent*
+//! is the record of the workspace asked: then either the workspace is gone, or this is the first
+//! that is heard of the variable and it is declared. A deletion that comes between is caught by
+//! asking the record once more afterwards.
+
+use cpe_space::{After, Bound, Mode, Terms};
+use cpe_tuple::{Tuple, Value};
+
+use crate::gateway::{Outcome, Target};
+use crate::limits::{DECIDED_WITHIN, WAITS};
+use crate::registry::{TRIES_MAX, contended};
+use crate::spaces::{Answer, Spaces, Trouble};
+use crate::waits::Wait;
+use crate::wire::Reply;
+use crate::{Gateway, Retrieve, payload};
+
+/// A request that waits for a value.
+pub(crate) struct Waiting {
+    target: Target,
+    terms: Terms,
+    variable: Value,
+    leave: bool,
+    _counted: Wait,
+}
+
+impl<S: Spaces> Gateway<S> {
+    /// Makes a variable part of the instance.
+    pub(crate) async fn declare(
+        &self,
+        target: &Target,
+        variable: &Value,
+        mode: Option<Mode>,
+    ) -> Result<(), Trouble> {
+        let gone = || Trouble::Refused("the workspace was deleted since it was opened".to_owned());
+        if !self.is_current(&target.name, target.instance).await? {
+            return Err(gone());
+        }
+        let act = Bound::Declare {
+            variable: variable.clone(),
+            mode,
+        };
+        self.act(target, act).await?;
+        if !self.is_current(&target.name, target.instance).await? {
+            let variable = variable.clone();
+            self.act(target, Bound::Drop { variable }).await?;
+            return Err(gone());
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn delete_variable(
+        &self,
+        target: &Target,
+        variable: Value,
+    ) -> Result<(), Trouble> {
+        match self
+            .act(
+                target,
+                Bound::Drop {
+                    variable: variable.clone(),
+                },
+            )
+            .await
+        {
+            Err(Trouble::Absent) => {}
+            done => return done.map(drop),
+        }
+        // Others may have stored to it who know no instances.
+        let listed = self.spaces.list(&target.workspace).await?;
+        let plain = |it: &crate::Listed| it.name == variable && it.instance.is_none();
+        if !listed.iter().any(plain) {
+            return Err(Trouble::Absent);
+        }
+        self.declare(target, &variable, None).await?;
+        self.act(target, Bound::Drop { variable }).await.map(drop)
+    }
+
+    pub(crate) async fn store(
+        &self,
+        target: &Target,
+        variable: Value,
+        descriptor: u64,
+        payload: Vec<u8>,
+        life: Option<u64>,
+    ) -> Result<(), Trouble> {
+        let tuple = payload::tuple(variable.clone(), descriptor, payload)
+            .map_err(|error| Trouble::Refused(error.to_string()))?;
+        let after = life.map(|life| After {
+            variable: Some(life),
+            ordinal: 0,
+        });
+        let terms = Terms {
+            after,
+            ..target.terms()
+        };
+        for _ in 0..TRIES_MAX {
+            let tuple = tuple.clone();
+            let put = self.spaces.act(
+                &target.workspace,
+                terms,
+                Bound::Put { tuple },
+                DECIDED_WITHIN,
+            );
+            match put.await {
+                Err(Trouble::Absent) => self.declare(target, &variable, None).await?,
+                done => return done.map(drop),
+            }
+        }
+        Err(contended())
+    }
+
+    /// Reads or takes a value if there is one. If there is none and the request waits, what it
+    /// waits for.
+    pub(crate) async fn try_retrieve(
+        &self,
+        target: Target,
+        variable: Value,
+        how: Retrieve,
+    ) -> Result<Outcome, Trouble> {
+        let terms = Terms {
+            after: how.after,
+            ..target.terms()
+        };
+        for _ in 0..TRIES_MAX {
+            match self.take(&target, terms, &variable, how.leave, false).await {
+                Err(Trouble::Absent) => self.declare(&target, &variable, None).await?,
+                Err(trouble) => return Err(trouble),
+                Ok(Some(tuple)) => return Ok(Outcome::Reply(payload::reply(tuple))),
+                Ok(None) if !how.wait => return Ok(Outcome::Reply(Reply::Nothing)),
+                Ok(None) => {
+                    let waits = self.waits.begin(&target.workspace, &variable, how.leave);
+                    return Ok(Outcome::Wait(Waiting {
+                        target,
+                        terms,
+                        variable,
+                        leave: how.leave,
+                        _counted: waits,
+                    }));
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    /// Waits for a value. The variable was there: that it is absent means that it was deleted.
+    ///
+    /// # Cancel safety
+    /// Dropped, it gives back what it has taken.
+    pub(crate) async fn wait(&self, waiting: &Waiting) -> Reply {
+        let Waiting {
+            target,
+            terms,
+            variable,
+            leave,
+            ..
+        } = waiting;
+        match self.take(target, *terms, variable, *leave, true).await {
+            Ok(Some(tuple)) => payload::reply(tuple),
+            Ok(None) => Reply::Nothing,
+            Err(trouble) => {
+                crate::gateway::told(&trouble);
+                Reply::Nothing
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        target: &Target,
+        terms: Terms,
+        variable: &Value,
+        leave: bool,
+        wait: bool,
+    ) -> Result<Option<Tuple>, Trouble> {
+        let act = Bound::Take {
+            variable: variable.clone(),
+            wait,
+            leave,
+        };
+        let within = if wait { WAITS } else { DECIDED_WITHIN };
+        let answer = self
+            .spaces
+            .act(&target.workspace, terms, act, within)
+            .await?;
+        match answer {
+            Answer::Tuple(tuple) => Ok(tuple),
+            _ => Err(Trouble::Undecided("an answer of another kind".to_owned())),
+        }
+    }
+
+    async fn act(&self, target: &Target, act: Bound) -> Result<Answer, Trouble> {
+        self.spaces
+            .act(&target.workspace, target.terms(), act, DECIDED_WITHIN)
+            .await
+    }
+}

@@ -1,0 +1,160 @@
+//! The shared space as the `NetWorkSpaces` gateway needs it.
+
+use std::time::Duration;
+
+use cpe::{Bound, BoundReply, Failure, Member, Mesh, Space, SpaceError, Template, Terms, Tuple};
+use cpe_nws::{Answer, Gateway, Health, Listed, Server, Spaces, Trouble, Who};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::NwsConfig;
+use crate::exit::Fault;
+
+/// In the place of an address: no gateway.
+pub(crate) const OFF: &str = "off";
+
+/// File descriptors this asks the system for, as far as it allows: each client needs one.
+const FILES_WANTED: u64 = 65_536;
+
+/// Takes the gateway's port, unless it is off. A port that nobody asked for and that is taken, as
+/// by another node on this machine, is done without.
+///
+/// # Errors
+/// When the address that was asked for is taken or not this machine's.
+pub(crate) async fn bind(config: &NwsConfig) -> Result<Option<Server>, Fault> {
+    let address = &config.listen;
+    if address == OFF {
+        return Ok(None);
+    }
+    raise_file_limit();
+    let bound = Server::bind(address).await;
+    if let Err(error) = &bound
+        && config.is_default
+    {
+        tracing::warn!(
+            %error,
+            "no NetWorkSpaces clients here: {address} is taken; pass --nws for another address"
+        );
+        return Ok(None);
+    }
+    let server = bound.map_err(|error| {
+        let fault = Fault::failed(format!(
+            "cannot listen on {address} for NetWorkSpaces clients: {error}"
+        ));
+        fault.next("pass --nws with another address (port 0: any free one), or --nws off")
+    })?;
+    Ok(Some(server))
+}
+
+/// Serves clients until the token is set.
+pub(crate) fn serve(
+    server: Server,
+    space: Space,
+    mesh: Mesh,
+    me: Member,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    server.serve(Gateway::new(Door { space, mesh, me }), stop)
+}
+
+/// Systems give a process room for about a thousand connections unless it asks for more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(FILES_WANTED, |most| most.min(FILES_WANTED));
+    if limit.current.is_some_and(|now| now < wanted) {
+        limit.current = Some(wanted);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+struct Door {
+    space: Space,
+    mesh: Mesh,
+    me: Member,
+}
+
+fn who(member: Member) -> Who {
+    Who {
+        node: member.node.0,
+        life: u64::from(member.inc.0),
+    }
+}
+
+fn trouble(error: SpaceError) -> Trouble {
+    match error {
+        SpaceError::Failed(Failure::Absent) => Trouble::Absent,
+        SpaceError::Failed(Failure::Refused(why)) => Trouble::Refused(why),
+        SpaceError::Limit(limit) => Trouble::Refused(limit.to_string()),
+        other => Trouble::Undecided(other.to_string()),
+    }
+}
+
+impl Spaces for Door {
+    async fn act(
+        &self,
+        workspace: &str,
+        terms: Terms,
+        act: Bound,
+        within: Duration,
+    ) -> Result<Answer, Trouble> {
+        let reply = self.space.bound(workspace, terms, act, within).await;
+        Ok(match reply.map_err(trouble)? {
+            BoundReply::Done => Answer::Done,
+            BoundReply::Tuple(tuple) => Answer::Tuple(tuple),
+            BoundReply::Exchanged(index) => Answer::Exchanged(index),
+            BoundReply::Differs(tuple) => Answer::Differs(tuple),
+        })
+    }
+
+    async fn read(
+        &self,
+        workspace: &str,
+        template: Template,
+        fresh: Option<Duration>,
+    ) -> Result<Option<Tuple>, Trouble> {
+        let read = self.space.rdp(workspace, template, fresh).await;
+        read.map_err(trouble)
+    }
+
+    async fn sync(&self, within: Duration) -> Result<(), Trouble> {
+        self.space.sync(within).await.map_err(trouble)
+    }
+
+    async fn list(&self, workspace: &str) -> Result<Vec<Listed>, Trouble> {
+        let all = self.space.variables(workspace).await.map_err(trouble)?;
+        let listed = all.into_iter().map(|info| Listed {
+            name: info.name,
+            mode: info.declared.then_some(info.mode),
+            instance: info.instance,
+            values: info.tuples,
+        });
+        Ok(listed.collect())
+    }
+
+    fn me(&self) -> Who {
+        who(self.me)
+    }
+
+    async fn nodes(&self) -> Result<Vec<(Who, Health)>, Trouble> {
+        let peers = self.mesh.peers().await.map_err(trouble)?;
+        let nodes = peers.into_iter().map(|peer| {
+            let member = Member {
+                node: peer.node,
+                inc: peer.inc,
+            };
+            let health = match peer.state {
+                "dead" => Health::Dead,
+                "left" => Health::Left,
+                _ => Health::Alive,
+            };
+            (who(member), health)
+        });
+        Ok(nodes.collect())
+    }
+}

@@ -1,0 +1,112 @@
+//! Programs of others that tests of the NetWorkSpaces gateway run: the original Python client with
+//! its own tests, and Jython, which runs Python 2.
+//!
+//! The client is downloaded as it stands in Python's package index, checked against its hash, and
+//! unpacked into `.tools`; nothing of it becomes part of this project. Jython comes from the
+//! system: where it is missing, and this is root on a system with `apt-get`, it is installed. A
+//! machine that can have neither skips those tests, and their names are told at the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{answers, capture, say};
+use crate::setup::python_with_pip;
+use crate::workspace::Root;
+
+/// Tells the tests where the client is.
+pub(crate) const VARIABLE: &str = "CPE_NWSCLIENT";
+
+/// The client's last release for Python 2.
+const NAME: &str = "nwsclient-1.6.3";
+
+/// Its source distribution with its SHA-256, as pip reads it.
+const REQUIREMENT: &str = "nwsclient==1.6.3 \
+    --hash=sha256:2c54471830b048334f50156e8b825a158ba1790ba2961593fdbcaf4564234d30\n";
+
+/// The client's folder, if it can be run here.
+pub(crate) fn get(root: &Root) -> Option<PathBuf> {
+    match jython().and_then(|()| client(root.path())) {
+        Ok(client) => Some(client),
+        Err(why) => {
+            say(&format!(
+                "test: without the original NetWorkSpaces client: {why:#}"
+            ));
+            None
+        }
+    }
+}
+
+fn jython() -> Result<()> {
+    if there() {
+        return Ok(());
+    }
+    if capture(Command::new("id").arg("-u"))
+        .unwrap_or_default()
+        .trim()
+        != "0"
+    {
+        bail!("jython is not installed (Debian, Ubuntu: `apt install jython`)");
+    }
+    say("test: installing jython with apt-get, for the tests of the original client");
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        capture(apt.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = ["install", "--yes", "--no-install-recommends", "jython"];
+    if apt(&install).is_err() {
+        // The list of packages may be old, or not there yet.
+        apt(&["update"])?;
+        apt(&install)?;
+    }
+    if !there() {
+        bail!("jython was installed and does not run");
+    }
+    Ok(())
+}
+
+fn there() -> bool {
+    answers(Command::new("jython").arg("--version"))
+}
+
+fn client(root: &Path) -> Result<PathBuf> {
+    let tools = root.join(".tools");
+    let place = tools.join(NAME);
+    if place.join("nws/client.py").is_file() {
+        return Ok(place);
+    }
+    let work = tools.join(format!("client-{}", std::process::id()));
+    let result = download(&work, &place);
+    let _ = fs::remove_dir_all(&work);
+    result.context("cannot get the client by pip")?;
+    Ok(place)
+}
+
+/// Downloads, checks and unpacks. What is half done never gets its final name.
+fn download(work: &Path, place: &Path) -> Result<()> {
+    fs::create_dir_all(work).with_context(|| format!("cannot create {}", work.display()))?;
+    let python = python_with_pip(work)?;
+    let requirements = work.join("requirements.txt");
+    fs::write(&requirements, REQUIREMENT).context("cannot write the requirements file")?;
+    capture(
+        Command::new(&python)
+            .args(["-m", "pip", "download", "--no-deps", "--no-binary", ":all:"])
+            .args(["--disable-pip-version-check", "--require-hashes"])
+            .arg("--requirement")
+            .arg(&requirements)
+            .arg("--dest")
+            .arg(work),
+    )?;
+    let archive = work.join(format!("{NAME}.tar.gz"));
+    capture(
+        Command::new("tar")
+            .arg("-xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(work),
+    )?;
+    fs::rename(work.join(NAME), place)
+        .with_context(|| format!("cannot move the client to {}", place.display()))
+}
