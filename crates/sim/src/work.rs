@@ -69,7 +69,8 @@ impl World {
             self.next_value += 1;
             let value = self.next_value;
             // Drawn only where there are any: other runs stay as they were.
-            if mode != Mode::Single && work.bodies > 0.0 && rng.random_bool(work.bodies) {
+            let plain = mode != Mode::Single && workspace == WORKSPACE && !work.bound;
+            if plain && work.bodies > 0.0 && rng.random_bool(work.bodies) {
                 let ack = if rng.random_bool(0.2) {
                     Ack::Local
                 } else {
