@@ -47,7 +47,9 @@ impl Scenario {
 impl World {
     /// The workspace of a variable.
     pub(crate) fn workspace_of(&mut self, number: u32) -> &'static str {
-        if self.scenario.volatile == 0 || number.is_multiple_of(2) {
+        // A variable that is gone with its generation is absent for those who are bound to it.
+        let bound = self.scenario.workload.bound;
+        if self.scenario.volatile == 0 || bound || number.is_multiple_of(2) {
             return WORKSPACE;
         }
         self.record.set_apart(format!("v{number}"));

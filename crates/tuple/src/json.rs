@@ -8,7 +8,7 @@
 //! | NaN with other bits | `{"float":"NaN:fff8000000000000"}`, the bits in hexadecimal |
 //! | symbol | `{"sym":"x"}` |
 //! | bytes | `{"bytes":"AAEC"}`, standard base64 |
-//! | a body that lies apart | `{"blob":{"kind":"bytes","bytes":70000,"blake3":"d74981ef..."}}` |
+//! | a body that lies apart | `{"$blob":{"kind":"bytes","bytes":70000,"blake3":"d74981ef..."}}` |
 //! | map | an object; `{"map":{...}}` when it would read as one of the forms here |
 //!
 //! In a template these stand in the place of a value:

@@ -18,7 +18,7 @@ pub fn text() -> impl Strategy<Value = String> {
 /// Keys of maps, often such as the JSON forms use.
 pub fn key() -> impl Strategy<Value = String> {
     let special = vec![
-        "sym", "bytes", "float", "map", "blob", "?", "prefix", ">=", ">", "<=", "<", "", "a",
+        "sym", "bytes", "float", "map", "$blob", "?", "prefix", ">=", ">", "<=", "<", "", "a",
     ];
     prop_oneof![select(special).prop_map(str::to_owned), text()]
 }

@@ -249,11 +249,11 @@ fn shards(shards: &Value, peers: &Value, common: &Common) -> Result<(), Fault> {
     output::table(&head, rows.collect(), "no shard was written to yet")
 }
 
-/// Where a shard is kept, and which generation of a volatile one it is.
+/// Where a shard is kept, and the number of the generation of a volatile one.
 fn kind(shard: &Value) -> String {
     match shard.get("generation").and_then(Value::as_u64) {
-        None => "on disk".to_owned(),
-        Some(generation) => format!("in memory, generation {generation}"),
+        None => "disk".to_owned(),
+        Some(generation) => format!("memory #{generation}"),
     }
 }
 

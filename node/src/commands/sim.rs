@@ -28,10 +28,11 @@ macro_rules! shipped {
 }
 
 /// The scenarios of the repository, so that the binary alone can run them.
-const SHIPPED: [(&str, &str); 11] = [
+const SHIPPED: [(&str, &str); 12] = [
     shipped!("churn"),
     shipped!("everything"),
     shipped!("flapping-link"),
+    shipped!("large-values"),
     shipped!("lossy-network"),
     shipped!("mass-crash"),
     shipped!("one-way-link"),

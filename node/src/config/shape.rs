@@ -119,9 +119,11 @@ impl Shape {
             (Self::SocketOrOff, Value::String(text)) if text == crate::nws::OFF => {
                 Ok(Value::from(text))
             }
-            (Self::Socket | Self::SocketOrOff, Value::String(text)) => {
-                parse_socket(&text).map(Value::from)
+            (Self::SocketOrOff, Value::String(text)) => {
+                let wrong = |why| format!("{why}, or `{}`", crate::nws::OFF);
+                parse_socket(&text).map(Value::from).map_err(wrong)
             }
+            (Self::Socket, Value::String(text)) => parse_socket(&text).map(Value::from),
             (Self::Multiaddrs, Value::Array(items)) => list(items, ADDRESSES_MAX, &check_multiaddr),
             (Self::Names { bytes_max }, Value::Array(items)) => list(items, ENTRIES_MAX, &|text| {
                 within(text, *bytes_max).map(|_| ())

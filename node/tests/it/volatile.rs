@@ -102,9 +102,5 @@ fn after_all_three_nodes_are_killed_the_durable_is_there_and_memory_serves_empty
     }
     assert!(generations(&c) > before);
     let shown = c.cpe(&["mesh", "shards"]).code(0);
-    assert!(
-        shown.out.contains("in memory, generation 2"),
-        "{}",
-        shown.out
-    );
+    assert!(shown.out.contains("memory #2"), "{}", shown.out);
 }

@@ -68,7 +68,7 @@ fn a_reference_reads_back_and_shows_its_kind() {
     assert_eq!(value.kind(), Kind::String);
     assert_eq!(json::parse_value(&value.to_string()).unwrap(), value);
     let text = value.to_string();
-    assert!(text.starts_with(r#"{"blob":{"blake3":""#), "{text}");
+    assert!(text.starts_with(r#"{"$blob":{"blake3":""#), "{text}");
     let tuple = Tuple::named("model", value.clone()).unwrap();
     assert_eq!(tuple.blobs(), [blob]);
     let bytes = codec::encode(&tuple).unwrap();

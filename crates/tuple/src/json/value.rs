@@ -16,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The key of an object with a single entry that stands for something else than a map.
-const ESCAPES: [&str; 5] = ["sym", "bytes", "float", "map", "blob"];
+const ESCAPES: [&str; 5] = ["sym", "bytes", "float", "map", "$blob"];
 
 /// A value as JSON.
 ///
@@ -35,7 +35,7 @@ fn value_below(value: &Value, depth: usize) -> Json {
         Value::String(s) => Json::String(s.clone()),
         Value::Symbol(s) => escape("sym", Json::String(s.clone())),
         Value::Bytes(b) => escape("bytes", Json::String(BASE64.encode(b))),
-        Value::Blob(blob) => escape("blob", blob_to_json(blob)),
+        Value::Blob(blob) => escape("$blob", blob_to_json(blob)),
         Value::List(list) => list
             .iter()
             .map(|value| value_below(value, depth + 1))
@@ -82,7 +82,7 @@ fn read_blob(inner: &Json) -> Result<Value, JsonError> {
         Some(Kind::String) => true,
         Some(Kind::Bytes) => false,
         _ => {
-            let why = "\"blob\" takes an object with \"kind\" (\"string\" or \"bytes\"), \"bytes\" (its \
+            let why = "\"$blob\" takes an object with \"kind\" (\"string\" or \"bytes\"), \"bytes\" (its \
                        length) and \"blake3\" (its hash)";
             return Err(JsonError::form(why));
         }
@@ -95,7 +95,7 @@ fn read_blob(inner: &Json) -> Result<Value, JsonError> {
 }
 
 fn wrong_blob(error: &BlobError) -> JsonError {
-    JsonError::form(format!("\"blob\": {error}"))
+    JsonError::form(format!("\"$blob\": {error}"))
 }
 
 fn float_to_json(x: f64) -> Json {
@@ -175,7 +175,7 @@ fn read_object(object: &Map<String, Json>, depth: usize) -> Result<Value, JsonEr
         match key.as_str() {
             "sym" => return read_text(key, inner).map(|s| Value::Symbol(s.to_owned())),
             "bytes" => return read_bytes(read_text(key, inner)?),
-            "blob" => return read_blob(inner),
+            "$blob" => return read_blob(inner),
             "float" => return read_float(read_text(key, inner)?),
             "map" => {
                 return match inner {
