@@ -54,9 +54,9 @@ pub struct PeerConfig {
     /// How long a node takes to look through all shards for bodies that it lacks or that nothing
     /// refers to any more. 30 s.
     pub sweep_interval: Duration,
-    /// How long a body is kept after a round has found that nothing refers to it. 60 s: it must outlast the way
-    /// from the writing of a body to the store of its tuple, and from a read to the reading of the
-    /// body.
+    /// How long a body is kept after a round has found that nothing refers to it. 60 s: it must
+    /// outlast the way from the writing of a body to the store of its tuple, and from a read to the
+    /// reading of the body.
     pub body_grace: Duration,
     /// How long a body is kept for a take that its taker has not acknowledged, once nothing else
     /// refers to it. 24 h: a taker that died for good must not keep it for ever.

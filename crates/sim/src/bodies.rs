@@ -418,8 +418,8 @@ impl World {
         lost.map(|(hash, _)| hash)
     }
 
-    /// Bodies on disks that nothing refers to. A store that is known and whose node has lost its disk
-    /// may never be admitted: it refers to its bodies as long as it is known.
+    /// Bodies on disks that nothing refers to. A store that is known and whose node has lost its
+    /// disk may never be admitted: it refers to its bodies as long as it is known.
     pub(crate) fn stray_bodies(&self) -> usize {
         if self.scenario.workload.bodies == 0.0 {
             return 0;

@@ -17,8 +17,8 @@ pub enum Field {
     Typed(Kind),
     /// Any value.
     Any,
-    /// Values of the bounds' kind that lie between them; none that lies apart does. A template refuses bounds of two kinds,
-    /// no bounds, and a range that can hold nothing.
+    /// Values of the bounds' kind that lie between them; none that lies apart does. A template
+    /// refuses bounds of two kinds, no bounds, and a range that can hold nothing.
     Range {
         /// The lower bound.
         low: Bound<Value>,

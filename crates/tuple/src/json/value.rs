@@ -82,8 +82,8 @@ fn read_blob(inner: &Json) -> Result<Value, JsonError> {
         Some(Kind::String) => true,
         Some(Kind::Bytes) => false,
         _ => {
-            let why = "\"$blob\" takes an object with \"kind\" (\"string\" or \"bytes\"), \"bytes\" (its \
-                       length) and \"blake3\" (its hash)";
+            let why = "\"$blob\" takes an object with \"kind\" (\"string\" or \"bytes\"), \
+                       \"bytes\" (its length) and \"blake3\" (its hash)";
             return Err(JsonError::form(why));
         }
     };
