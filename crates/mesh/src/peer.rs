@@ -298,7 +298,7 @@ pub struct Peer {
     pub(crate) vacant: BTreeMap<ShardId, Duration>,
     /// Volatile shards whose registered group has decided a successor that is not registered, and
     /// since when.
-    pub(crate) sealed_since: BTreeMap<ShardId, Duration>,
+    pub(crate) sealed_since: BTreeMap<ShardId, (u64, Duration)>,
     /// Queries of others that wait for a majority to confirm that this node leads.
     pub(crate) serving: BTreeMap<u64, Serving>,
     pub(crate) next_serving: u64,

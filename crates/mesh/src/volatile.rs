@@ -237,8 +237,13 @@ impl Peer {
             self.sealed_since.remove(&shard);
             return;
         }
-        let since = *self.sealed_since.entry(shard).or_insert(self.now);
-        if since + PASSED_OVER > self.now {
+        // Each successor has its time.
+        let entry = self.sealed_since.entry(shard);
+        let sealed = entry.or_insert((sealed_at, self.now));
+        if sealed.0 != sealed_at {
+            *sealed = (sealed_at, self.now);
+        }
+        if sealed.1 + PASSED_OVER > self.now {
             return;
         }
         let reinstate = Command::Reinstate {

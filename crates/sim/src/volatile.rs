@@ -127,16 +127,19 @@ impl World {
     /// none any more, which the register's majority is there to find.
     pub(crate) fn must_serve(&self, shard: u16) -> bool {
         let up = |n| self.is_up(n);
-        if self.has_majority(shard, &up) {
-            return true;
-        }
+        let there = self.has_majority(shard, &up);
         let Some(nth) = shard.checked_sub(self.scenario.shards) else {
-            return false;
+            return there;
         };
         let keeper = nth % self.scenario.shards.max(1);
         let registered = self
             .newest(keeper)
             .and_then(|sm| sm.registered(ShardId(shard)));
+        if there {
+            // A group that follows another serves once the register has it.
+            let current = self.newest(shard).map(cpe_space::Sm::config);
+            return registered == current || self.has_majority(keeper, &up);
+        }
         let members = registered.map(|config| config.members.as_slice());
         let members = members.unwrap_or_default();
         // Of a node that is up in another start it is known that this one is over.
