@@ -203,6 +203,12 @@ impl Peer {
             self.timers.clear(&Timer::Op(shard, seq));
             self.timers.clear(&Timer::Grace(shard, seq));
             if let Some(request) = op.request {
+                // As of a store that was heard of: it may have been there, and taken.
+                if op.operation.puts() && op.sent {
+                    let lost = Failure::Lost { shard: shard.0 };
+                    self.finish(request, Reply::Failed(lost));
+                    continue;
+                }
                 let asking = op.state == OpState::Asking;
                 self.ask_anew(request, shard, seq, asking.then_some(op.operation));
             }

@@ -142,9 +142,14 @@ impl Peer {
         self.timers.set(Timer::Look, self.now + LOOK);
         self.survey();
         self.begin_generations();
-        let mut moving = self.moving();
+        self.place_all(self.durable_shards(), self.moving(false));
+        self.place_all(self.volatile_shards(), self.moving(true));
+    }
+
+    /// Changes groups where that is due, until so many are between two epochs.
+    fn place_all(&mut self, shards: Vec<ShardId>, mut moving: usize) {
         let mut may_prefer = moving == 0;
-        for shard in self.all_shards() {
+        for shard in shards {
             if moving >= MAX_MOVES {
                 break;
             }
@@ -159,14 +164,15 @@ impl Peer {
         }
     }
 
-    /// Groups that this node has sealed and that have not begun anew.
-    fn moving(&self) -> usize {
+    /// Groups that this node has sealed and that have not begun anew. Volatile ones may wait long
+    /// for their register, and must not hold up the others.
+    fn moving(&self, volatile: bool) -> usize {
         let moving = self.slots.iter().filter(|slot| {
-            slot.is_waiting_for_successor(slot.me)
-                || slot
-                    .seat
-                    .group()
-                    .is_some_and(cpe_consensus::Group::is_sealed)
+            let sealed = || {
+                let group = slot.seat.group();
+                group.is_some_and(cpe_consensus::Group::is_sealed)
+            };
+            slot.volatile == volatile && (slot.is_waiting_for_successor(slot.me) || sealed())
         });
         moving.count()
     }
@@ -216,7 +222,8 @@ impl Peer {
             return Placed::Right;
         };
         let open = slot.home.is_some() && slot.seat.group().is_some_and(|group| !group.is_sealed());
-        if !open {
+        // A successor serves once it is registered: without a register this group goes on.
+        if !open || (slot.volatile && !self.is_register_led(shard)) {
             return Placed::Right;
         }
         let config = slot.shard.sm().config().clone();

@@ -210,6 +210,7 @@ impl Peer {
     ) {
         let refusal = match self.slot_ref(shard) {
             None => return,
+            Some(slot) if slot.volatile => return,
             Some(slot) => slot.refuses_fork(epoch, index, hash),
         };
         let refused = match refusal {

@@ -17,7 +17,6 @@ use std::time::Duration;
 use cpe_consensus::{Group, Held, Seat};
 use cpe_membership::{Member, NodeId};
 use cpe_space::{Command, Config, Name, Shard, ShardId, Sm, generation_of};
-use rand::RngExt;
 
 use crate::boot;
 use crate::client::SHOW_EVERY_TRIES;
@@ -161,9 +160,10 @@ impl Peer {
         let Some(slot) = self.slot_ref(shard).filter(|slot| slot.volatile) else {
             return true;
         };
-        let epoch = slot.seat.group().map_or(0, Group::epoch);
-        let registered = self.registration(shard).map_or(0, |config| config.epoch);
-        epoch <= registered && generation_of(epoch) == generation_of(registered)
+        let epoch = slot.seat.group().map(Group::epoch);
+        // That one alone: an earlier group may have been passed over, and others gone on without it.
+        self.registration(shard)
+            .is_some_and(|config| Some(config.epoch) == epoch)
     }
 
     /// The register of a volatile shard may have news.
@@ -174,8 +174,12 @@ impl Peer {
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
-        // A fork of the register may know of an earlier one.
-        if generation_of(config.epoch) != slot.shard.sm().generation() {
+        let (registered, own) = (generation_of(config.epoch), slot.shard.sm().generation());
+        // A history that is heard again after a fork tells of generations that are over.
+        if registered < own {
+            return;
+        }
+        if registered > own {
             return self.begin_generation(shard, config);
         }
         self.learn_home(shard, config);
@@ -298,20 +302,30 @@ impl Peer {
 
     /// This node leads a group that is not registered: asks for it, until it is or leads no more.
     pub(crate) fn ask_register(&mut self, shard: ShardId) {
-        let tries = self.rng.random_range(0..SHOW_EVERY_TRIES);
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
-        if !slot.seat.group().is_some_and(Group::is_leader) || self.may_serve(shard) {
+        let config = slot.shard.sm().config().clone();
+        let leads = slot.seat.group().is_some_and(Group::is_leader);
+        let registered = self.registration(shard).map_or(0, |config| config.epoch);
+        if !leads || registered >= config.epoch {
             return;
         }
-        let config = slot.shard.sm().config().clone();
-        let keeper = self.ranked_by(shard);
-        if let Some(home) = self.home_for(keeper, tries) {
-            self.send_if(home, Message::Register { shard, config });
+        // Whichever leads: who does not, says nothing.
+        let keeper = self.slot_ref(self.ranked_by(shard));
+        let members = keeper.map(|slot| slot.map.members.clone());
+        for member in members.unwrap_or_default() {
+            let config = config.clone();
+            self.send_if(member.node, Message::Register { shard, config });
         }
         let again = self.now + REGISTER_RETRY;
         self.timers.set(Timer::Register(shard), again);
+    }
+
+    /// True while the shard that keeps a volatile shard's register has a leader within reach.
+    pub(crate) fn is_register_led(&self, shard: ShardId) -> bool {
+        let leader = self.leader_of(self.ranked_by(shard));
+        leader.is_some_and(|node| node == self.me.node || self.links.contains(&node))
     }
 
     /// Registers a later group of a volatile shard, if this node leads the shard that keeps the

@@ -190,6 +190,13 @@ fn r0638_a_successor_that_never_serves_is_passed_over() {
     }
 }
 
+/// Who led a new group of a volatile shard asked a former leader of the register to register it, and
+/// was not told: the group was passed over, and its successor, and so on for ever.
+#[test]
+fn r15753_a_group_is_registered_whoever_leads_the_register() {
+    run(15_753);
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {
