@@ -160,7 +160,7 @@ const EXPECTED: [Expected; 40] = [
     ),
     home("R13", Home::VoteOn, Group(35, 100)),
     mesh("R13", Mesh::NewestHome, mixed(4, 400)),
-    mesh("R15", Mesh::LifeFirst, Peers(Profile::Restarts, 20, 200)),
+    mesh("R15", Mesh::LifeFirst, Peers(Profile::Restarts, 55, 400)),
     mesh("R15", Mesh::AskAgain, mixed(6, 50)),
     mesh("R15", Mesh::DecidedFirst, mixed(2, 50)),
     space("R15", Space::OneOutcome, mixed(8, 400)),

@@ -197,6 +197,13 @@ fn r15753_a_group_is_registered_whoever_leads_the_register() {
     run(15_753);
 }
 
+/// A draining leader, cut off with one node that was no member, named that one alone; when the cut
+/// was over this was decided, and that node's disk was gone.
+#[test]
+fn r40299_a_leader_without_its_majority_names_no_successor() {
+    run(40_299);
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {
