@@ -83,10 +83,17 @@ impl<S: Spaces> Gateway<S> {
         for record in abandoned {
             let name = record.name.escape_ascii();
             tracing::info!(%name, "purging a workspace whose owner is gone");
-            match record.owner {
-                Some(owner) if !record.deleting => self.disown(&record.name, owner).await?,
+            let purged = match record.owner {
+                Some(owner) if !record.deleting => self.disown(&record.name, owner).await,
                 // To look at it is to complete its deletion.
-                _ => drop(self.open(&record.name, None, false, false).await),
+                _ => match self.open(&record.name, None, false, false).await {
+                    Err(Trouble::Absent) => Ok(()),
+                    seen => seen.map(drop),
+                },
+            };
+            // One that cannot be purged, as while a shard is unavailable, keeps no other.
+            if let Err(trouble) = purged {
+                tracing::debug!(%name, %trouble, "a workspace is purged later");
             }
         }
         Ok(())
