@@ -108,12 +108,13 @@ impl<S: Spaces> Client<'_, S> {
                 self.buffer.advance(used);
                 match step {
                     Step::Nothing => {}
-                    Step::Begin => self.due = within(REQUEST_WITHIN, 0),
                     Step::Greet => self.send(HANDSHAKE.to_vec(), Bytes::new()).await?,
                     Step::Room(bytes) => {
                         self.reserve(bytes).await;
                         self.due = within(REQUEST_WITHIN, bytes);
                     }
+                    // What is not kept needs no room, but time to come and be refused.
+                    Step::Skip(bytes) => self.due = within(REQUEST_WITHIN, bytes),
                     Step::Request(request) => return Ok(Some(request)),
                 }
             }
@@ -136,18 +137,19 @@ impl<S: Spaces> Client<'_, S> {
     fn step(&mut self) -> Result<Option<(Step, usize)>, Closed> {
         let mut rest = &self.buffer[..];
         let before = rest.len();
+        let begins = self.decoder.is_between_requests();
         let item = self.decoder.next(&mut rest)?;
         let used = before - rest.len();
+        // At the first byte of its count, which may come in pieces.
+        if begins && used > 0 {
+            self.due = within(REQUEST_WITHIN, 0);
+        }
         let step = match item {
             None if used == 0 => return Ok(None),
             None => Step::Nothing,
             Some(Item::Handshake(first)) => {
                 self.cookies = has_cookies(first);
                 Step::Greet
-            }
-            Some(item @ Item::Begin { .. }) => {
-                self.collector.add(item);
-                Step::Begin
             }
             Some(item) => {
                 let limit = self.collector.limit();
@@ -156,9 +158,10 @@ impl<S: Spaces> Client<'_, S> {
                     (_, Some(request)) => Step::Request(request),
                     (Item::Argument { length }, None) => {
                         let length = usize::try_from(length).unwrap_or(usize::MAX);
-                        // What is not kept needs no room.
-                        if length > limit || length <= SMALL_BYTES {
+                        if length <= SMALL_BYTES {
                             Step::Nothing
+                        } else if length > limit {
+                            Step::Skip(length)
                         } else {
                             Step::Room(length)
                         }
@@ -219,9 +222,11 @@ impl<S: Spaces> Client<'_, S> {
 
 enum Step {
     Nothing,
-    Begin,
     Greet,
+    /// A large argument of so many bytes begins.
     Room(usize),
+    /// One begins that is too large to be kept.
+    Skip(usize),
     Request(Request),
 }
 
@@ -249,3 +254,6 @@ fn within(patience: Duration, bytes: usize) -> Instant {
     let seconds = bytes as u64 / SLOWEST_BYTES_PER_SECOND;
     Instant::now() + patience + Duration::from_secs(seconds)
 }
+
+#[cfg(test)]
+mod tests;
