@@ -197,8 +197,10 @@ impl<S: Spaces> Client<'_, S> {
         };
         self.room = None;
         tokio::select! {
-            reply = self.gateway.wait(&waiting) => Ok(Some(reply)),
+            // The end first: a value that comes with it is given back, not sent to nobody.
+            biased;
             heard = hear(&mut self.stream, &mut self.buffer) => heard.map(|()| None),
+            reply = self.gateway.wait(&waiting) => Ok(Some(reply)),
         }
     }
 

@@ -93,3 +93,28 @@ async fn a_request_has_its_time_from_the_first_byte_of_its_count() {
     hears(far, &mut client, b"00").await;
     assert!(client.due >= due);
 }
+
+#[tokio::test]
+async fn a_value_that_comes_with_the_end_of_who_waits_is_given_back() {
+    let gateway = Gateway::new(Late);
+    // Without an order among the two it would be sent every other time.
+    for _ in 0..32 {
+        let (far, mut client) = connected(&gateway).await;
+        client.buffer.clear();
+        let mut session = gateway.begin("a test".to_owned());
+        session.open.insert(b"__default".to_vec(), 1);
+        drop(far);
+        client.stream.readable().await.unwrap();
+        let operation = Operation::Retrieve {
+            ws: b"__default".to_vec(),
+            variable: b"v".to_vec(),
+            how: crate::Retrieve {
+                leave: false,
+                wait: true,
+                after: None,
+            },
+        };
+        let answer = client.execute(&mut session, operation).await;
+        assert!(answer.unwrap().is_none());
+    }
+}
