@@ -15,6 +15,7 @@ use crate::limits::{
     ANSWER_WITHIN, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES, UNDER_WAY_KIB_MAX,
 };
 use crate::operation::Senseless;
+use crate::payload::Answer;
 use crate::spaces::Spaces;
 use crate::wire::{Collector, Decoder, HANDSHAKE, Item, Malformed, Reply, Request, has_cookies};
 use crate::{Gateway, Operation};
@@ -87,16 +88,16 @@ struct Client<'a, S> {
 impl<S: Spaces> Client<'_, S> {
     async fn run(&mut self, session: &mut Session) -> Result<(), Closed> {
         while let Some(request) = self.request().await? {
-            let reply = match Operation::read(request) {
+            let answer = match Operation::read(request) {
                 Ok(operation) => self.execute(session, operation).await?,
-                Err(Senseless::Refused(reply)) => Some(reply),
+                Err(Senseless::Refused(reply)) => Some(Answer::Reply(reply)),
                 Err(Senseless::Unknown(name)) => return Err(Closed::Unknown(name)),
             };
             self.room = None;
-            let Some(reply) = reply else {
+            let Some(answer) = answer else {
                 return Ok(());
             };
-            self.answer(reply).await?;
+            self.answer(answer).await?;
         }
         Ok(())
     }
@@ -190,9 +191,10 @@ impl<S: Spaces> Client<'_, S> {
         &mut self,
         session: &mut Session,
         operation: Operation,
-    ) -> Result<Option<Reply>, Closed> {
+    ) -> Result<Option<Answer>, Closed> {
         let waiting = match self.gateway.execute(session, operation).await {
-            Outcome::Reply(reply) => return Ok(Some(reply)),
+            Outcome::Reply(reply) => return Ok(Some(Answer::Reply(reply))),
+            Outcome::Value(tuple) => return Ok(Some(Answer::Value(tuple))),
             Outcome::Wait(waiting) => waiting,
         };
         self.room = None;
@@ -200,13 +202,15 @@ impl<S: Spaces> Client<'_, S> {
             // The end first: a value that comes with it is given back, not sent to nobody.
             biased;
             heard = hear(&mut self.stream, &mut self.buffer) => heard.map(|()| None),
-            reply = self.gateway.wait(&waiting) => Ok(Some(reply)),
+            value = self.gateway.wait(&waiting) => {
+                Ok(Some(value.map_or(Answer::Reply(Reply::Nothing), Answer::Value)))
+            }
         }
     }
 
-    async fn answer(&mut self, reply: Reply) -> Result<(), Closed> {
-        let (head, payload) = reply.encode(self.cookies);
-        self.reserve(payload.len()).await;
+    async fn answer(&mut self, answer: Answer) -> Result<(), Closed> {
+        self.reserve(answer.size()).await;
+        let (head, payload) = answer.into_reply().encode(self.cookies);
         let sent = self.send(head, payload).await;
         self.room = None;
         sent

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cpe_space::Terms;
+use cpe_tuple::Tuple;
 use rand::RngExt as _;
 use tokio::sync::Semaphore;
 
@@ -68,6 +69,8 @@ impl Target {
 /// What a request has come to.
 pub(crate) enum Outcome {
     Reply(Reply),
+    /// This value.
+    Value(Tuple),
     /// There is no value yet: wait for one.
     Wait(crate::variables::Waiting),
 }
