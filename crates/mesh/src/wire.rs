@@ -201,12 +201,14 @@ impl Operation {
         )
     }
 
-    /// One whose decision also forgets what the client has received.
+    /// One whose decision also forgets what the client has received. A take that waits may be
+    /// parked without a decision: what it brought would be forgotten by nobody.
     pub(crate) fn carries_acks(&self) -> bool {
-        matches!(
-            self,
-            Self::Take { .. } | Self::TakeLeased { .. } | Self::Bound { .. }
-        )
+        match self {
+            Self::Take { wait, .. } | Self::TakeLeased { wait, .. } => !wait,
+            Self::Bound { act, .. } => !matches!(act, Bound::Take { wait: true, .. }),
+            _ => false,
+        }
     }
 
     /// One that may hand out a tuple to keep.

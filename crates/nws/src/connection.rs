@@ -15,6 +15,7 @@ use crate::limits::{
     ANSWER_WITHIN, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES, UNDER_WAY_KIB_MAX,
 };
 use crate::operation::Senseless;
+use crate::payload::Answer;
 use crate::spaces::Spaces;
 use crate::wire::{Collector, Decoder, HANDSHAKE, Item, Malformed, Reply, Request, has_cookies};
 use crate::{Gateway, Operation};
@@ -87,16 +88,16 @@ struct Client<'a, S> {
 impl<S: Spaces> Client<'_, S> {
     async fn run(&mut self, session: &mut Session) -> Result<(), Closed> {
         while let Some(request) = self.request().await? {
-            let reply = match Operation::read(request) {
+            let answer = match Operation::read(request) {
                 Ok(operation) => self.execute(session, operation).await?,
-                Err(Senseless::Refused(reply)) => Some(reply),
+                Err(Senseless::Refused(reply)) => Some(Answer::Reply(reply)),
                 Err(Senseless::Unknown(name)) => return Err(Closed::Unknown(name)),
             };
             self.room = None;
-            let Some(reply) = reply else {
+            let Some(answer) = answer else {
                 return Ok(());
             };
-            self.answer(reply).await?;
+            self.answer(answer).await?;
         }
         Ok(())
     }
@@ -108,12 +109,13 @@ impl<S: Spaces> Client<'_, S> {
                 self.buffer.advance(used);
                 match step {
                     Step::Nothing => {}
-                    Step::Begin => self.due = within(REQUEST_WITHIN, 0),
                     Step::Greet => self.send(HANDSHAKE.to_vec(), Bytes::new()).await?,
                     Step::Room(bytes) => {
                         self.reserve(bytes).await;
                         self.due = within(REQUEST_WITHIN, bytes);
                     }
+                    // What is not kept needs no room, but time to come and be refused.
+                    Step::Skip(bytes) => self.due = within(REQUEST_WITHIN, bytes),
                     Step::Request(request) => return Ok(Some(request)),
                 }
             }
@@ -136,18 +138,19 @@ impl<S: Spaces> Client<'_, S> {
     fn step(&mut self) -> Result<Option<(Step, usize)>, Closed> {
         let mut rest = &self.buffer[..];
         let before = rest.len();
+        let begins = self.decoder.is_between_requests();
         let item = self.decoder.next(&mut rest)?;
         let used = before - rest.len();
+        // At the first byte of its count, which may come in pieces.
+        if begins && used > 0 {
+            self.due = within(REQUEST_WITHIN, 0);
+        }
         let step = match item {
             None if used == 0 => return Ok(None),
             None => Step::Nothing,
             Some(Item::Handshake(first)) => {
                 self.cookies = has_cookies(first);
                 Step::Greet
-            }
-            Some(item @ Item::Begin { .. }) => {
-                self.collector.add(item);
-                Step::Begin
             }
             Some(item) => {
                 let limit = self.collector.limit();
@@ -156,9 +159,10 @@ impl<S: Spaces> Client<'_, S> {
                     (_, Some(request)) => Step::Request(request),
                     (Item::Argument { length }, None) => {
                         let length = usize::try_from(length).unwrap_or(usize::MAX);
-                        // What is not kept needs no room.
-                        if length > limit || length <= SMALL_BYTES {
+                        if length <= SMALL_BYTES {
                             Step::Nothing
+                        } else if length > limit {
+                            Step::Skip(length)
                         } else {
                             Step::Room(length)
                         }
@@ -187,21 +191,26 @@ impl<S: Spaces> Client<'_, S> {
         &mut self,
         session: &mut Session,
         operation: Operation,
-    ) -> Result<Option<Reply>, Closed> {
+    ) -> Result<Option<Answer>, Closed> {
         let waiting = match self.gateway.execute(session, operation).await {
-            Outcome::Reply(reply) => return Ok(Some(reply)),
+            Outcome::Reply(reply) => return Ok(Some(Answer::Reply(reply))),
+            Outcome::Value(tuple) => return Ok(Some(Answer::Value(tuple))),
             Outcome::Wait(waiting) => waiting,
         };
         self.room = None;
         tokio::select! {
-            reply = self.gateway.wait(&waiting) => Ok(Some(reply)),
+            // The end first: a value that comes with it is given back, not sent to nobody.
+            biased;
             heard = hear(&mut self.stream, &mut self.buffer) => heard.map(|()| None),
+            value = self.gateway.wait(&waiting) => {
+                Ok(Some(value.map_or(Answer::Reply(Reply::Nothing), Answer::Value)))
+            }
         }
     }
 
-    async fn answer(&mut self, reply: Reply) -> Result<(), Closed> {
-        let (head, payload) = reply.encode(self.cookies);
-        self.reserve(payload.len()).await;
+    async fn answer(&mut self, answer: Answer) -> Result<(), Closed> {
+        self.reserve(answer.size()).await;
+        let (head, payload) = answer.into_reply().encode(self.cookies);
         let sent = self.send(head, payload).await;
         self.room = None;
         sent
@@ -219,9 +228,11 @@ impl<S: Spaces> Client<'_, S> {
 
 enum Step {
     Nothing,
-    Begin,
     Greet,
+    /// A large argument of so many bytes begins.
     Room(usize),
+    /// One begins that is too large to be kept.
+    Skip(usize),
     Request(Request),
 }
 
@@ -249,3 +260,6 @@ fn within(patience: Duration, bytes: usize) -> Instant {
     let seconds = bytes as u64 / SLOWEST_BYTES_PER_SECOND;
     Instant::now() + patience + Duration::from_secs(seconds)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cpe_space::Terms;
+use cpe_tuple::Tuple;
+use rand::RngExt as _;
 use tokio::sync::Semaphore;
 
 use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
@@ -67,6 +69,8 @@ impl Target {
 /// What a request has come to.
 pub(crate) enum Outcome {
     Reply(Reply),
+    /// This value.
+    Value(Tuple),
     /// There is no value yet: wait for one.
     Wait(crate::variables::Waiting),
 }
@@ -78,7 +82,10 @@ impl<S: Spaces> Gateway<S> {
             spaces,
             waits: Waits::default(),
             live: Mutex::default(),
-            next: AtomicU64::new(1),
+            // A node whose disk is intact comes back in the same life: were connections numbered
+            // from 1 again, one of this run would be taken for the owner of what one of the last
+            // run owned.
+            next: AtomicU64::new(rand::rng().random()),
             room: Arc::new(Semaphore::new(UNDER_WAY_KIB_MAX)),
         })
     }

@@ -41,12 +41,20 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes per second. A client slower than this is cut off in the middle of a large value.
 pub const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024;
 
-/// How long after the last sign of life the system probes a silent connection, and the pause
-/// between its probes: one whose other end is gone is closed after about two minutes.
+/// How long after the last sign of life the system probes a silent connection, the pause between
+/// its probes, and how many go unanswered before it is closed: after two minutes in all.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// See [`KEEPALIVE_AFTER`].
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// See [`KEEPALIVE_AFTER`].
+pub const KEEPALIVE_PROBES: u32 = 4;
+
+/// How long the system waits for what it has sent to be taken, where it can be told (Linux): an
+/// answer on its way to a client that is gone would else keep its connection for a quarter of an
+/// hour. A client that takes nothing at all for so long is closed too.
+pub const UNTAKEN_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long the homes may take to decide something before it is refused.
 pub const DECIDED_WITHIN: Duration = Duration::from_secs(10);

@@ -28,6 +28,31 @@ pub(crate) fn tuple(name: Value, descriptor: u64, payload: Vec<u8>) -> Result<Tu
     Ok(Tuple::new(vec![name, value])?.with_mark(mark))
 }
 
+/// What is to be answered. A value stays a tuple, which may be shared with the space, until there
+/// is room for the bytes of it.
+pub(crate) enum Answer {
+    Reply(Reply),
+    Value(Tuple),
+}
+
+impl Answer {
+    /// Bytes that the payload will have; of a value that is shown as JSON, about so many.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Reply(Reply::Value { payload, .. }) => payload.len(),
+            Self::Reply(_) => 0,
+            Self::Value(tuple) => tuple.size(),
+        }
+    }
+
+    pub(crate) fn into_reply(self) -> Reply {
+        match self {
+            Self::Reply(reply) => reply,
+            Self::Value(tuple) => reply(tuple),
+        }
+    }
+}
+
 /// The reply that hands a tuple to a client.
 pub(crate) fn reply(tuple: Tuple) -> Reply {
     let mark = tuple.mark().copied();

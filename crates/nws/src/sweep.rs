@@ -16,11 +16,12 @@ use crate::spaces::{Health, Spaces, Trouble, Who};
 /// How often.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// How long a node must be believed dead before what its clients own is purged. Long enough for a
-/// busy machine or a short break of the network not to cost anybody a workspace.
+/// How long a node must be believed dead, or to have left, before what its clients own is purged.
+/// Long enough for a busy machine, a short break of the network or late news of its return not to
+/// cost anybody a workspace.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Since when nodes are believed dead.
+/// Since when nodes are believed dead, or to have left.
 #[derive(Debug, Default)]
 struct Dead(BTreeMap<Who, Instant>);
 
@@ -37,9 +38,9 @@ impl Dead {
                 self.0.remove(&who);
                 false
             }
-            Some((_, Health::Left)) => true,
+            // Left: it may be back already, as news of that may come later than what it owns.
             // Unheard of: forgotten long ago, or not met yet.
-            Some((_, Health::Dead)) | None => {
+            Some((_, Health::Left | Health::Dead)) | None => {
                 let since = self.0.entry(who).or_insert(now);
                 now.duration_since(*since) >= GRACE
             }
@@ -82,10 +83,17 @@ impl<S: Spaces> Gateway<S> {
         for record in abandoned {
             let name = record.name.escape_ascii();
             tracing::info!(%name, "purging a workspace whose owner is gone");
-            match record.owner {
-                Some(owner) if !record.deleting => self.disown(&record.name, owner).await?,
+            let purged = match record.owner {
+                Some(owner) if !record.deleting => self.disown(&record.name, owner).await,
                 // To look at it is to complete its deletion.
-                _ => drop(self.open(&record.name, None, false, false).await),
+                _ => match self.open(&record.name, None, false, false).await {
+                    Err(Trouble::Absent) => Ok(()),
+                    seen => seen.map(drop),
+                },
+            };
+            // One that cannot be purged, as while a shard is unavailable, keeps no other.
+            if let Err(trouble) = purged {
+                tracing::debug!(%name, %trouble, "a workspace is purged later");
             }
         }
         Ok(())
@@ -101,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_gone_once_it_left_lived_again_or_was_dead_for_a_while() {
+    fn a_node_is_gone_once_it_lived_again_or_was_dead_or_had_left_for_a_while() {
         let (mut dead, start) = (Dead::default(), Instant::now());
         let mut check = |health: Option<(Who, Health)>, after: Duration| {
             let nodes: Vec<_> = health.into_iter().collect();
@@ -110,11 +118,23 @@ mod tests {
         let at = |health| Some((who(1, 2), health));
         let second = Duration::from_secs(1);
         assert!(!check(at(Health::Alive), second));
-        assert!(check(at(Health::Left), second));
         assert!(check(Some((who(1, 3), Health::Alive)), second));
         assert!(!check(at(Health::Dead), second));
         assert!(!check(at(Health::Alive), GRACE), "it was heard again");
         assert!(!check(None, 2 * GRACE));
         assert!(check(at(Health::Dead), 3 * GRACE));
+    }
+
+    #[test]
+    fn stale_news_that_a_node_has_left_costs_nobody_a_workspace() {
+        let (mut dead, start) = (Dead::default(), Instant::now());
+        let mut check = |life: u64, health: Health, after: Duration| {
+            dead.is_gone(who(1, 2), &[(who(1, life), health)], start + after)
+        };
+        // Its life before.
+        assert!(!check(1, Health::Left, Duration::ZERO));
+        assert!(!check(2, Health::Alive, GRACE), "it was heard again");
+        assert!(!check(2, Health::Left, GRACE));
+        assert!(check(2, Health::Left, 2 * GRACE));
     }
 }

@@ -129,7 +129,7 @@ impl<S: Spaces> Gateway<S> {
             match self.take(&target, terms, &variable, how.leave, false).await {
                 Err(Trouble::Absent) => self.declare(&target, &variable, None).await?,
                 Err(trouble) => return Err(trouble),
-                Ok(Some(tuple)) => return Ok(Outcome::Reply(payload::reply(tuple))),
+                Ok(Some(tuple)) => return Ok(Outcome::Value(tuple)),
                 Ok(None) if !how.wait => return Ok(Outcome::Reply(Reply::Nothing)),
                 Ok(None) => {
                     let waits = self.waits.begin(&target.workspace, &variable, how.leave);
@@ -146,11 +146,12 @@ impl<S: Spaces> Gateway<S> {
         Err(contended())
     }
 
-    /// Waits for a value. The variable was there: that it is absent means that it was deleted.
+    /// Waits for a value; `None` if there will be none. The variable was there: that it is absent
+    /// means that it was deleted.
     ///
     /// # Cancel safety
     /// Dropped, it gives back what it has taken.
-    pub(crate) async fn wait(&self, waiting: &Waiting) -> Reply {
+    pub(crate) async fn wait(&self, waiting: &Waiting) -> Option<Tuple> {
         let Waiting {
             target,
             terms,
@@ -158,14 +159,11 @@ impl<S: Spaces> Gateway<S> {
             leave,
             ..
         } = waiting;
-        match self.take(target, *terms, variable, *leave, true).await {
-            Ok(Some(tuple)) => payload::reply(tuple),
-            Ok(None) => Reply::Nothing,
-            Err(trouble) => {
-                crate::gateway::told(&trouble);
-                Reply::Nothing
-            }
-        }
+        let taken = self.take(target, *terms, variable, *leave, true).await;
+        taken.unwrap_or_else(|trouble| {
+            crate::gateway::told(&trouble);
+            None
+        })
     }
 
     async fn take(

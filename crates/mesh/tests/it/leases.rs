@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cpe_membership::NodeId;
 use cpe_mesh::{Command, Failure, Input, LeaseHandle, OpHandle, Reply, RequestId};
-use cpe_space::{Fate, LeaseAct, LeaseEnd, Mode, ShardId};
+use cpe_space::{Bound, Fate, LeaseAct, LeaseEnd, Mode, ShardId, Terms};
 use cpe_tuple::{Field, Kind, Template, Value};
 
 use crate::groups::{grown, leader_of, value};
@@ -369,6 +369,71 @@ fn an_acknowledgement_is_not_lost_to_an_operation_that_follows_at_once() {
     net.inquire(2, op);
     let fate = net.inquire(1, op);
     assert_eq!(fate, Some(Reply::Fate(Fate::Forgotten)));
+}
+
+/// A home parks such a take without a decision, and what came along with it was lost.
+#[test]
+fn an_acknowledgement_is_not_lost_to_an_operation_that_waits() {
+    let workspace = || "w".to_owned();
+    let template = || Template::named("v").unwrap();
+    let deadline = 20 * SECOND;
+    let waits = [
+        Command::Take {
+            workspace: workspace(),
+            template: template(),
+            wait: true,
+            deadline,
+        },
+        Command::TakeLeased {
+            workspace: workspace(),
+            template: template(),
+            wait: true,
+            ttl: TTL,
+            deadline,
+        },
+        Command::Bound {
+            workspace: workspace(),
+            terms: Terms {
+                instance: 1,
+                after: None,
+            },
+            act: Bound::Take {
+                variable: Value::from("v"),
+                wait: true,
+                leave: false,
+            },
+            deadline,
+        },
+    ];
+    for wait in waits {
+        let mut net = Net::of(2, true);
+        let declared = net.ask(
+            1,
+            Command::Bound {
+                workspace: workspace(),
+                terms: Terms {
+                    instance: 1,
+                    after: None,
+                },
+                act: Bound::Declare {
+                    variable: Value::from("v"),
+                    mode: None,
+                },
+                deadline,
+            },
+        );
+        net.pass(SECOND);
+        assert_eq!(net.reply(declared), Some(&Reply::Done));
+        net.out(1, "v", 1);
+        let taken = net.lease(2, "v", false);
+        let op = net.leased(taken).1.op();
+        net.input(NodeId(2), Input::Received(taken));
+        let waiting = net.ask(2, wait);
+        net.pass(2 * SECOND);
+        assert_eq!(net.reply(waiting), None);
+        let fate = net.inquire(1, op);
+        assert_eq!(fate, Some(Reply::Fate(Fate::Forgotten)));
+    }
 }
 
 #[test]
