@@ -161,7 +161,7 @@ impl Peer {
             return true;
         };
         let epoch = slot.seat.group().map(Group::epoch);
-        // That one alone: an earlier group may have been passed over, and others gone on without it.
+        // That one alone: an earlier one may have been passed over, and others gone on without it.
         self.registration(shard)
             .is_some_and(|config| Some(config.epoch) == epoch)
     }

@@ -190,8 +190,8 @@ fn r0638_a_successor_that_never_serves_is_passed_over() {
     }
 }
 
-/// Who led a new group of a volatile shard asked a former leader of the register to register it, and
-/// was not told: the group was passed over, and its successor, and so on for ever.
+/// Who led a new group of a volatile shard asked a former leader of the register to register it,
+/// and was not told: the group was passed over, and its successor, and so on for ever.
 #[test]
 fn r15753_a_group_is_registered_whoever_leads_the_register() {
     run(15_753);
