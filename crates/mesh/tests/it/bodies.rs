@@ -9,6 +9,7 @@ use cpe_mesh::{
     Ack, BodyDone, BodyMessage, BodyPart, BodyWork, Command, Failure, Input, Message, Reply,
     RequestId,
 };
+use cpe_space::{Bound, Terms};
 use cpe_tuple::blob::{Builder, CHUNK_BYTES, Outline};
 use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
@@ -183,6 +184,39 @@ fn a_store_without_its_body_here_is_refused() {
         matches!(reply, Some(Reply::Failed(Failure::Refused(_)))),
         "{reply:?}"
     );
+}
+
+#[test]
+fn a_reference_goes_nowhere_but_into_a_stored_tuple() {
+    let mut net = Net::of(1, true);
+    let blob = adopt(&mut net, 1, body(0, 0));
+    let tuple = Tuple::named("a", Value::from(blob)).unwrap();
+    let (variable, deadline) = (Value::from("a"), SECOND);
+    let exchange = Bound::Exchange {
+        variable,
+        expect: None,
+        put: Some(tuple.clone()),
+    };
+    let bound = [Bound::Put { tuple }, exchange].map(|act| Command::Bound {
+        workspace: "w".to_owned(),
+        terms: Terms::default(),
+        act,
+        deadline,
+    });
+    let claim = Command::Claim {
+        name: "a".to_owned(),
+        expect: 0,
+        spec: Value::List(vec![Value::from(blob)]),
+        deadline,
+    };
+    for command in bound.into_iter().chain([claim]) {
+        let request = net.ask(1, command);
+        let reply = net.reply(request);
+        let Some(Reply::Failed(Failure::Refused(why))) = reply else {
+            unreachable!("{reply:?}");
+        };
+        assert!(why.contains("give the value itself"), "{why}");
+    }
 }
 
 #[test]
