@@ -147,3 +147,40 @@ async fn a_large_value_outlives_a_restart() {
     assert_eq!(node.space().fetch("w", "film", LONG).await.unwrap(), large);
     node.shutdown(LONG).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_too_large_for_memory_is_not_taken_but_by_streaming() {
+    const LEN: u64 = (64 << 20) + 1;
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let source = tokio::io::repeat(7).take(LEN);
+    let name = Value::from("film");
+    let stored = space.store_from("w", name, source, false, Ack::Home, LONG);
+    stored.await.unwrap();
+    let refused = |error: SpaceError| {
+        let error = error.to_string();
+        assert!(error.contains("stream it"), "{error}");
+    };
+    refused(space.fetch("w", "film", LONG).await.unwrap_err());
+    refused(space.take("w", named("film"), LONG).await.unwrap_err());
+    let leased = space.fetch_leased("w", "film", LONG, LONG);
+    refused(leased.await.unwrap_err());
+    let sink = tokio::io::sink();
+    let written = space.fetch_into("w", named("film"), sink, LONG).await;
+    assert_eq!(written.unwrap(), LEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tuple_of_several_fields_too_large_for_memory_stays() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let film = space.put(tokio::io::repeat(7).take(5 << 20), false).await;
+    let tuple = Tuple::new(vec!["job".into(), 1.into(), film.unwrap()]).unwrap();
+    space.out("w", tuple.clone()).await.unwrap();
+    let job = || Template::new(vec![Field::Actual("job".into()), Field::Any, Field::Any]).unwrap();
+    let taken = space.take("w", job(), LONG).await;
+    assert!(matches!(taken, Err(SpaceError::Body(_))), "{taken:?}");
+    assert_eq!(space.rd("w", job(), LONG).await.unwrap(), tuple);
+}
