@@ -121,7 +121,8 @@ impl Space {
         deadline: Duration,
     ) -> Result<Tuple, SpaceError> {
         let found = self.read(ws, template, true, true, deadline).await?;
-        found.ok_or(SpaceError::Unexpected)
+        let found = found.ok_or(SpaceError::Unexpected)?;
+        self.tuple_whole(ws, found).await
     }
 
     /// A matching tuple if there is one: in this node's replica, or, with `fresh`, at the home,
