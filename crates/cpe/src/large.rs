@@ -269,6 +269,7 @@ impl Space {
             return Ok(tuple);
         }
         let variable = cpe_space::variable_of(&tuple);
+        let mark = tuple.mark().copied();
         let mut size = tuple.size() as u64;
         let mut fields = Vec::with_capacity(tuple.len());
         for value in Vec::from(tuple) {
@@ -280,7 +281,11 @@ impl Space {
                 other => other,
             });
         }
-        Ok(Tuple::new(fields)?)
+        let whole = Tuple::new(fields)?;
+        Ok(match mark {
+            Some(mark) => whole.with_mark(mark),
+            None => whole,
+        })
     }
 
     /// A tuple that was taken, put together; an error, before anything is fetched, when the limits

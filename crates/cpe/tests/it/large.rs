@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use cpe::{Ack, Field, SpaceError, Template, Tuple, Value};
+use cpe::{Ack, Bound, BoundReply, Field, SpaceError, Template, Terms, Tuple, Value};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::harness::{Ground, LONG};
@@ -183,4 +183,39 @@ async fn a_tuple_of_several_fields_too_large_for_memory_stays() {
     let taken = space.take("w", job(), LONG).await;
     assert!(matches!(taken, Err(SpaceError::Body(_))), "{taken:?}");
     assert_eq!(space.rd("w", job(), LONG).await.unwrap(), tuple);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_operation_hands_out_a_large_value_whole() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let terms = Terms {
+        instance: 1,
+        after: None,
+    };
+    let variable = Value::from("film");
+    let (mode, wait) = (None, false);
+    let declare = Bound::Declare {
+        variable: variable.clone(),
+        mode,
+    };
+    space.bound("w", terms, declare, LONG).await.unwrap();
+    let large = Value::from(bytes(70 << 10));
+    space.store("w", "film", large.clone()).await.unwrap();
+    for leave in [true, false] {
+        let variable = variable.clone();
+        let take = Bound::Take {
+            variable,
+            wait,
+            leave,
+        };
+        let reply = space.bound("w", terms, take, LONG).await.unwrap();
+        let BoundReply::Tuple(Some(tuple)) = reply else {
+            unreachable!("{reply:?}");
+        };
+        assert_eq!(tuple[1], large);
+        assert!(tuple.mark().is_some());
+    }
+    assert_eq!(space.fetch_try("w", "film", LONG).await.unwrap(), None);
 }
