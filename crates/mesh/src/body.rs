@@ -141,6 +141,8 @@ struct Serving {
 pub(crate) struct Bodies {
     held: BTreeMap<BlobHash, Held>,
     wanted: BTreeMap<BlobHash, Wanted>,
+    /// A transfer has ended or paused since the next ones were begun.
+    place_free: bool,
     /// Bodies the local node wrote and that are being made durable, with those who wait for that.
     adopting: BTreeMap<BlobHash, Vec<RequestId>>,
     serving: BTreeMap<u64, Serving>,
@@ -225,6 +227,7 @@ impl Peer {
             BodyDone::Failed { hash, reason } => self.body_failed(hash, &reason),
             BodyDone::Read { ticket, bytes } => self.part_read(ticket, bytes),
         }
+        self.fill_places();
     }
 
     /// A body is on the own disk now.
@@ -253,7 +256,7 @@ impl Peer {
             }
         }
         self.body_placed(hash, self.me.node);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     fn body_failed(&mut self, hash: BlobHash, reason: &str) {
@@ -267,7 +270,7 @@ impl Peer {
         }
         // Whoever needs it asks again.
         self.end_want(hash);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     /// The local node wrote a body by itself.
@@ -296,6 +299,7 @@ impl Peer {
             BodyMessage::Ask { hash, part } => self.serve_part(from, hash, part),
             BodyMessage::Part { hash, part, bytes } => self.take_part(from, hash, part, bytes),
         }
+        self.fill_places();
     }
 
     fn serve_hold(&mut self, from: NodeId, blob: Blob, shard: ShardId) {

@@ -139,19 +139,38 @@ impl Peer {
         self.bodies.wanted.remove(&hash)
     }
 
-    /// Begins the next transfers.
-    pub(super) fn pull_next(&mut self) {
-        let room = MAX_PULLS.saturating_sub(self.active_pulls());
+    /// Begins the next transfers, if there is a place for any and somebody to ask.
+    pub(crate) fn pull_next(&mut self) {
+        self.bodies.place_free = false;
+        let mut room = MAX_PULLS.saturating_sub(self.active_pulls());
+        if room == 0 || self.links.is_empty() {
+            return;
+        }
         let waiting: Vec<BlobHash> = self
             .bodies
             .wanted
             .iter()
             .filter(|(_, wanted)| wanted.pull.is_none() && !wanted.paused)
             .map(|(hash, _)| *hash)
-            .take(room)
             .collect();
+        // One that nobody has takes no place: the next one is begun.
         for hash in waiting {
+            if room == 0 {
+                break;
+            }
             self.begin_pull(hash);
+            let begun = self.bodies.wanted.get(&hash);
+            if begun.is_some_and(Wanted::is_active) {
+                room -= 1;
+            }
+        }
+        self.bodies.place_free = false;
+    }
+
+    /// Begins the next transfers if one has ended or paused.
+    pub(crate) fn fill_places(&mut self) {
+        if self.bodies.place_free {
+            self.pull_next();
         }
     }
 
@@ -307,7 +326,8 @@ impl Peer {
         }
     }
 
-    /// Everybody was asked in vain.
+    /// Everybody was asked in vain. Only notes that a place is free, see
+    /// [`fill_places`](Self::fill_places): this may be the thousandth in a row.
     fn round_over(&mut self, hash: BlobHash) {
         let Some(wanted) = self.bodies.wanted.get_mut(&hash) else {
             return;
@@ -322,7 +342,8 @@ impl Peer {
                 self.work(BodyWork::Abandon { hash });
             }
             self.gather_failed(hash);
-            return self.pull_next();
+            self.bodies.place_free = true;
+            return;
         }
         wanted.rounds += 1;
         wanted.paused = true;
@@ -331,7 +352,7 @@ impl Peer {
             wanted.pull = None;
         }
         self.timers.set(Timer::Body(hash), self.now + pause);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     /// A part came, or the word that it is not there.
@@ -433,5 +454,6 @@ impl Peer {
             self.next_source(hash);
         }
         self.bodies.serving.retain(|_, serving| serving.to != node);
+        self.fill_places();
     }
 }

@@ -1,7 +1,9 @@
 //! Bodies of large values: on the disks of a majority before a store is acknowledged, fetched by
 //! who needs them, gone when nobody does.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
@@ -9,7 +11,7 @@ use cpe_mesh::{
     Ack, BodyDone, BodyMessage, BodyPart, BodyWork, Command, Failure, Input, Message, Reply,
     RequestId,
 };
-use cpe_space::{Bound, Terms};
+use cpe_space::{Bound, ShardId, Terms};
 use cpe_tuple::blob::{Builder, CHUNK_BYTES, Outline};
 use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
@@ -429,4 +431,34 @@ fn who_drains_leaves_when_the_others_have_its_bodies() {
     };
     let read = net.ask(2, read);
     assert!(matches!(net.reply(read), Some(Reply::Tuple(Some(_)))));
+}
+
+#[test]
+fn thousands_of_wanted_bodies_outlive_the_loss_of_the_last_link() {
+    let mut net = Net::of(2, true);
+    let wanted = |net: &mut Net, n: u32| {
+        let blob = Blob::of(false, &n.to_be_bytes()).unwrap();
+        let shard = ShardId(0);
+        let hold = Message::Body(BodyMessage::Hold { blob, shard });
+        let (from, bytes) = (NodeId(2), hold.encode().unwrap());
+        net.input(NodeId(1), Input::Message { from, bytes });
+    };
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    net.wire = Some(Box::new(move |from, _, bytes| {
+        let ask = matches!(
+            Message::decode(&bytes).unwrap(),
+            Message::Body(BodyMessage::Ask { .. })
+        );
+        count.set(count.get() + u32::from(ask && from == 1));
+        (!ask).then_some(bytes)
+    }));
+    for n in 0..5_000 {
+        wanted(&mut net, n);
+    }
+    assert_eq!(asked.get(), 4, "four at a time");
+    net.input(NodeId(1), Input::LinkDown(NodeId(2)));
+    assert_eq!(asked.get(), 4, "there is nobody to ask");
+    net.input(NodeId(1), Input::LinkUp(NodeId(2)));
+    assert_eq!(asked.get(), 8, "the next four");
 }
