@@ -364,6 +364,23 @@ fn a_body_whose_taker_died_is_kept_for_a_day_and_no_longer() {
 }
 
 #[test]
+fn a_round_deletes_so_many_bodies_and_the_next_one_the_others() {
+    let mut net = Net::of(1, true);
+    for n in 0..100_u8 {
+        adopt(&mut net, 1, vec![n; 7]);
+    }
+    let mut left = vec![100];
+    for _ in 0..200 {
+        net.pass(SECOND);
+        let now = net.peers[&NodeId(1)].bodies().count();
+        if left.last() != Some(&now) {
+            left.push(now);
+        }
+    }
+    assert_eq!(left, [100, 36, 0]);
+}
+
+#[test]
 fn a_body_nobody_stored_is_deleted_and_one_of_a_waiting_store_is_not() {
     let mut net = grown();
     let stray = adopt(&mut net, 2, body(1, 1));
