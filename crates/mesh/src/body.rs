@@ -100,6 +100,8 @@ pub enum BodyDone {
     Sealed {
         /// The body.
         hash: BlobHash,
+        /// Bytes.
+        len: u64,
     },
     /// A body could not be written; its chunks are gone.
     Failed {
@@ -120,6 +122,8 @@ pub enum BodyDone {
 /// A body on the own disk.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// Bytes.
+    len: u64,
     /// When something new last referred to it.
     seen: Duration,
     /// Since when nothing refers to it, as far as was noticed.
@@ -165,10 +169,11 @@ impl Peer {
     }
 
     /// Takes up the bodies that storage holds.
-    pub(crate) fn restore_bodies(&mut self, there: &BTreeSet<BlobHash>) {
+    pub(crate) fn restore_bodies(&mut self, there: &BTreeMap<BlobHash, u64>) {
         let now = self.now;
-        for hash in there {
+        for (hash, len) in there {
             let held = Held {
+                len: *len,
                 seen: now,
                 idle: None,
                 taken: None,
@@ -223,7 +228,7 @@ impl Peer {
     pub(crate) fn body_done(&mut self, done: BodyDone) {
         match done {
             BodyDone::Written { hash, chunk } => self.chunk_written(hash, chunk),
-            BodyDone::Sealed { hash } => self.body_here(hash),
+            BodyDone::Sealed { hash, len } => self.body_here(hash, len),
             BodyDone::Failed { hash, reason } => self.body_failed(hash, &reason),
             BodyDone::Read { ticket, bytes } => self.part_read(ticket, bytes),
         }
@@ -231,9 +236,10 @@ impl Peer {
     }
 
     /// A body is on the own disk now.
-    fn body_here(&mut self, hash: BlobHash) {
+    fn body_here(&mut self, hash: BlobHash, len: u64) {
         let now = self.now;
         let held = Held {
+            len,
             seen: now,
             idle: None,
             taken: None,

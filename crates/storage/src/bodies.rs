@@ -9,7 +9,7 @@
 //! A file gets its name once it is synced. Nothing of a body is read at start but its name and
 //! length: each chunk is checked when it is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -47,11 +47,11 @@ struct Place {
 }
 
 impl Bodies {
-    /// Opens the bodies of a data folder, and says which are there.
+    /// Opens the bodies of a data folder, and says which are there, with their lengths.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    pub fn open(data: &Path) -> io::Result<(Self, BTreeSet<BlobHash>)> {
+    pub fn open(data: &Path) -> io::Result<(Self, BTreeMap<BlobHash, u64>)> {
         let path = data.join("bodies");
         fs::create_dir_all(&path)?;
         let bodies = Self::at(path, None);
@@ -78,15 +78,16 @@ impl Bodies {
     }
 
     /// Removes what is not whole and lists the rest.
-    fn list(&self) -> io::Result<BTreeSet<BlobHash>> {
-        let mut there = BTreeSet::new();
+    fn list(&self) -> io::Result<BTreeMap<BlobHash, u64>> {
+        let mut there = BTreeMap::new();
         for entry in fs::read_dir(&self.folder.path)? {
             let entry = entry?;
             let name = entry.file_name();
             let hash = name.to_str().and_then(|name| name.parse().ok());
-            match hash {
-                Some(hash) if self.read(hash).is_ok() => drop(there.insert(hash)),
-                _ => fs::remove_file(entry.path())?,
+            let read = hash.and_then(|hash| Some((hash, self.read(hash).ok()?)));
+            match read {
+                Some((hash, reader)) => drop(there.insert(hash, reader.len())),
+                None => fs::remove_file(entry.path())?,
             }
         }
         Ok(there)
@@ -236,6 +237,10 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
+    fn len(&self) -> u64 {
+        self.outline.blob().len()
+    }
+
     /// How many chunks it has.
     #[must_use]
     pub fn chunks(&self) -> u32 {
@@ -285,17 +290,17 @@ impl Hands {
                 })
             }
             BodyWork::Seal { blob, outline } => {
-                let hash = blob.hash();
+                let (hash, len) = (blob.hash(), blob.len());
                 Some(match self.seal(blob, &outline) {
-                    Ok(()) => BodyDone::Sealed { hash },
+                    Ok(()) => BodyDone::Sealed { hash, len },
                     Err(error) => self.failed(hash, &error),
                 })
             }
             BodyWork::Adopt { token, blob } => {
-                let hash = blob.hash();
+                let (hash, len) = (blob.hash(), blob.len());
                 let from = self.bodies.new_file(token);
                 Some(match self.name(&from, hash) {
-                    Ok(()) => BodyDone::Sealed { hash },
+                    Ok(()) => BodyDone::Sealed { hash, len },
                     Err(error) => BodyDone::Failed {
                         hash,
                         reason: error.to_string(),

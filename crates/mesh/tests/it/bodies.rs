@@ -2,7 +2,7 @@
 //! who needs them, gone when nobody does.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,8 +27,11 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn there(&self) -> BTreeSet<BlobHash> {
-        self.whole.keys().copied().collect()
+    pub(crate) fn there(&self) -> BTreeMap<BlobHash, u64> {
+        let whole = self.whole.iter();
+        whole
+            .map(|(hash, (body, _))| (*hash, body.len() as u64))
+            .collect()
     }
 
     pub(crate) fn work(&mut self, work: BodyWork) -> Option<BodyDone> {
@@ -44,14 +47,16 @@ impl Shelf {
                 let body = body.collect::<Vec<_>>().concat();
                 assert_eq!(Blob::of(blob.is_text(), &body).unwrap(), blob);
                 self.whole.insert(hash, (body, outline));
-                Some(BodyDone::Sealed { hash })
+                let len = blob.len();
+                Some(BodyDone::Sealed { hash, len })
             }
             BodyWork::Adopt { token, blob } => {
                 let body = self.new.remove(&token).unwrap();
                 let outline = built(&body).1.to_bytes();
                 let hash = blob.hash();
                 self.whole.insert(hash, (body, outline));
-                Some(BodyDone::Sealed { hash })
+                let len = blob.len();
+                Some(BodyDone::Sealed { hash, len })
             }
             BodyWork::Abandon { hash } => {
                 self.parts.remove(&hash);
@@ -186,6 +191,30 @@ fn a_store_without_its_body_here_is_refused() {
         matches!(reply, Some(Reply::Failed(Failure::Refused(_)))),
         "{reply:?}"
     );
+}
+
+#[test]
+fn a_reference_of_another_length_is_refused_and_blocks_nothing() {
+    let mut net = Net::of(1, true);
+    let blob = adopt(&mut net, 1, body(1, 0));
+    for restart in [false, true] {
+        if restart {
+            net.kill(1);
+            net.start(1);
+        }
+        let longer = Blob::new(false, blob.len() + 1, blob.hash()).unwrap();
+        for ack in [Ack::Home, Ack::Local] {
+            let request = out(&mut net, 1, "a", longer, ack);
+            let reply = net.reply(request);
+            let Some(Reply::Failed(Failure::Refused(why))) = reply else {
+                unreachable!("{reply:?}");
+            };
+            assert!(why.contains("bytes, not "), "{why}");
+        }
+        let request = out(&mut net, 1, "a", blob, Ack::Home);
+        net.pass(SECOND);
+        assert!(stored(&net, request), "{:?}", net.reply(request));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn outline_of(body: &[u8]) -> (Blob, Outline) {
     builder.finish(false).unwrap()
 }
 
-fn opened(folder: &tempfile::TempDir) -> (Hands, BTreeSet<BlobHash>) {
+fn opened(folder: &tempfile::TempDir) -> (Hands, BTreeMap<BlobHash, u64>) {
     let (bodies, there) = Bodies::open(folder.path()).unwrap();
     (Hands::new(bodies), there)
 }
@@ -29,7 +29,8 @@ fn fetched(hands: &mut Hands, body: &[u8]) -> Blob {
     }
     let outline = outline.to_bytes();
     let done = hands.work(BodyWork::Seal { blob, outline });
-    assert_eq!(done, Some(BodyDone::Sealed { hash }));
+    let len = blob.len();
+    assert_eq!(done, Some(BodyDone::Sealed { hash, len }));
     blob
 }
 
@@ -51,7 +52,8 @@ fn a_body_written_in_any_order_is_there_after_a_restart_until_it_is_deleted() {
     let first = fetched(&mut hands, &large);
     let second = fetched(&mut hands, &small);
     let (mut hands, there) = opened(&folder);
-    assert_eq!(there, BTreeSet::from([first.hash(), second.hash()]));
+    let both = [first, second].map(|blob| (blob.hash(), blob.len()));
+    assert_eq!(there, BTreeMap::from(both));
     for (n, bytes) in (0..).zip(large.chunks(CHUNK_BYTES)) {
         assert_eq!(chunk(&mut hands, first.hash(), n).unwrap(), bytes);
     }
@@ -59,7 +61,8 @@ fn a_body_written_in_any_order_is_there_after_a_restart_until_it_is_deleted() {
     assert_eq!(chunk(&mut hands, second.hash(), 0).unwrap(), small);
     hands.work(BodyWork::Delete { hash: first.hash() });
     assert_eq!(chunk(&mut hands, first.hash(), 0), None);
-    assert_eq!(opened(&folder).1, BTreeSet::from([second.hash()]));
+    let left = BTreeMap::from([(second.hash(), second.len())]);
+    assert_eq!(opened(&folder).1, left);
 }
 
 #[test]
@@ -118,7 +121,11 @@ fn a_body_of_the_local_node_is_adopted_or_leaves_nothing() {
     assert_eq!(blob, Blob::of(true, &text).unwrap());
     let hash = blob.hash();
     let adopt = BodyWork::Adopt { token, blob };
-    assert_eq!(hands.work(adopt.clone()), Some(BodyDone::Sealed { hash }));
+    let len = blob.len();
+    assert_eq!(
+        hands.work(adopt.clone()),
+        Some(BodyDone::Sealed { hash, len })
+    );
     drop(new);
     let mut reader = hands.bodies.read(hash).unwrap();
     hands.work(BodyWork::Delete { hash });
