@@ -114,8 +114,10 @@ pub enum BodyDone {
     Read {
         /// Of the question.
         ticket: u64,
-        /// The part; none if it is not there or not what was written.
+        /// The part; none if it is not there or cannot be read.
         bytes: Option<Vec<u8>>,
+        /// What is on the disk is not what was written: the body is good for nothing.
+        damaged: bool,
     },
 }
 
@@ -230,7 +232,11 @@ impl Peer {
             BodyDone::Written { hash, chunk } => self.chunk_written(hash, chunk),
             BodyDone::Sealed { hash, len } => self.body_here(hash, len),
             BodyDone::Failed { hash, reason } => self.body_failed(hash, &reason),
-            BodyDone::Read { ticket, bytes } => self.part_read(ticket, bytes),
+            BodyDone::Read {
+                ticket,
+                bytes,
+                damaged,
+            } => self.part_read(ticket, bytes, damaged),
         }
         self.fill_places();
     }
@@ -339,12 +345,12 @@ impl Peer {
         self.work(BodyWork::Read { ticket, hash, part });
     }
 
-    fn part_read(&mut self, ticket: u64, bytes: Option<Vec<u8>>) {
+    fn part_read(&mut self, ticket: u64, bytes: Option<Vec<u8>>, damaged: bool) {
         let Some(Serving { to, hash, part }) = self.bodies.serving.remove(&ticket) else {
             return;
         };
-        if bytes.is_none() && self.bodies.held.remove(&hash).is_some() {
-            // Damaged: with it gone, it is fetched again where it is needed.
+        if damaged && self.bodies.held.remove(&hash).is_some() {
+            // With it gone, it is fetched again where it is needed.
             self.count("bodies_damaged", 1);
             self.work(BodyWork::Delete { hash });
         }

@@ -93,7 +93,12 @@ impl Shelf {
                         chunks.nth(chunk).map(<[u8]>::to_vec)
                     }
                 });
-                Some(BodyDone::Read { ticket, bytes })
+                let damaged = whole.is_none();
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 if let Some(whole) = self.whole.remove(&hash) {

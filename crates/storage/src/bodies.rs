@@ -84,10 +84,18 @@ impl Bodies {
             let entry = entry?;
             let name = entry.file_name();
             let hash = name.to_str().and_then(|name| name.parse().ok());
-            let read = hash.and_then(|hash| Some((hash, self.read(hash).ok()?)));
-            match read {
-                Some((hash, reader)) => drop(there.insert(hash, reader.len())),
-                None => fs::remove_file(entry.path())?,
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let Some(hash) = hash else {
+                fs::remove_file(entry.path())?;
+                continue;
+            };
+            match self.read(hash) {
+                Ok(reader) => drop(there.insert(hash, reader.len())),
+                Err(error) if is_damage(&error) => fs::remove_file(entry.path())?,
+                // It may be readable at the next start.
+                Err(error) => tracing::warn!(%hash, %error, "a body cannot be read"),
             }
         }
         Ok(there)
@@ -151,6 +159,13 @@ impl Bodies {
 
 fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Whether a body that cannot be read is not there, or not what was written. Other errors, as of a
+/// disk that is busy or a process with too many files open, say nothing of the body.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
 }
 
 /// Makes a file whose chunks are written durable.
@@ -250,8 +265,13 @@ impl BodyReader {
     /// One chunk, checked.
     ///
     /// # Errors
-    /// Whatever the operating system says; `InvalidData` when it is not what was written.
+    /// Whatever the operating system says; `InvalidInput` beyond the last chunk; `InvalidData` when
+    /// it is not what was written.
     pub fn chunk(&mut self, chunk: u32) -> io::Result<Vec<u8>> {
+        if chunk >= self.chunks() {
+            let why = format!("chunk {chunk} of {}", self.chunks());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let mut bytes = vec![0; self.outline.blob().chunk_len(chunk)];
         let at = u64::from(chunk) * CHUNK_BYTES as u64;
         self.file.seek(SeekFrom::Start(at))?;
@@ -315,9 +335,15 @@ impl Hands {
                 let bytes = self.read(hash, part);
                 if let Err(error) = &bytes {
                     tracing::warn!(%hash, %error, "a body cannot be read");
+                    self.readers.remove(&hash);
                 }
+                let damaged = bytes.as_ref().is_err_and(is_damage);
                 let bytes = bytes.ok();
-                Some(BodyDone::Read { ticket, bytes })
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 self.readers.remove(&hash);

@@ -73,7 +73,12 @@ impl Shelf {
                             .nth(chunk as usize)
                             .map(<[u8]>::to_vec),
                     });
-                Some(BodyDone::Read { ticket, bytes })
+                let damaged = !self.whole.contains_key(&hash);
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 self.whole.remove(&hash);
@@ -347,6 +352,21 @@ fn a_changed_chunk_is_fetched_again_from_another_holder() {
     net.pass(3 * SECOND);
     assert_eq!(net.reply(request), Some(&Reply::Done));
     assert!(net.peers[&NodeId(4)].counter("parts_refused") > 0);
+}
+
+#[test]
+fn a_question_for_a_chunk_that_is_not_there_costs_no_body() {
+    let mut net = Net::of(2, true);
+    let blob = adopt(&mut net, 1, body(0, 0));
+    for chunk in [1, u32::MAX] {
+        let (hash, part) = (blob.hash(), BodyPart::Chunk(chunk));
+        let ask = Message::Body(BodyMessage::Ask { hash, part });
+        let (from, bytes) = (NodeId(2), ask.encode().unwrap());
+        net.input(NodeId(1), Input::Message { from, bytes });
+    }
+    assert_eq!(holders(&net, blob), [1]);
+    assert_eq!(net.peers[&NodeId(1)].bodies().count(), 1);
+    assert_eq!(net.peers[&NodeId(1)].counter("bodies_damaged"), 0);
 }
 
 #[test]

@@ -34,13 +34,22 @@ fn fetched(hands: &mut Hands, body: &[u8]) -> Blob {
     blob
 }
 
-fn chunk(hands: &mut Hands, hash: BlobHash, chunk: u32) -> Option<Vec<u8>> {
+/// A chunk, and whether the body is damaged.
+fn read(hands: &mut Hands, hash: BlobHash, chunk: u32) -> (Option<Vec<u8>>, bool) {
     let part = BodyPart::Chunk(chunk);
     let ticket = 7;
     match hands.work(BodyWork::Read { ticket, hash, part }) {
-        Some(BodyDone::Read { ticket: 7, bytes }) => bytes,
+        Some(BodyDone::Read {
+            ticket: 7,
+            bytes,
+            damaged,
+        }) => (bytes, damaged),
         other => unreachable!("{other:?}"),
     }
+}
+
+fn chunk(hands: &mut Hands, hash: BlobHash, chunk: u32) -> Option<Vec<u8>> {
+    read(hands, hash, chunk).0
 }
 
 #[test]
@@ -102,6 +111,28 @@ fn a_damaged_chunk_is_not_served_and_the_others_are() {
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert!(opened(&folder).1.is_empty());
+}
+
+#[test]
+fn only_what_is_not_what_was_written_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut hands, _) = opened(&folder);
+    let hash = fetched(&mut hands, &body(CHUNK_BYTES + 5)).hash();
+    assert_eq!(read(&mut hands, hash, 2), (None, false));
+    assert_eq!(read(&mut hands, hash, u32::MAX), (None, false));
+    assert!(read(&mut hands, hash, 1).0.is_some());
+    let other = BlobHash([1; 32]);
+    assert_eq!(read(&mut hands, other, 0), (None, true), "it is gone");
+    // A folder in the place of a body cannot be read, and is no damage to one.
+    fs::create_dir(hands.bodies.path(other)).unwrap();
+    let (mut hands, there) = opened(&folder);
+    assert_eq!(there.keys().collect::<Vec<_>>(), [&hash]);
+    assert!(hands.bodies.path(other).is_dir());
+    let path = hands.bodies.path(hash);
+    fs::write(&path, &fs::read(&path).unwrap()[..CHUNK_BYTES]).unwrap();
+    assert_eq!(read(&mut hands, hash, 0), (None, true));
+    assert!(opened(&folder).1.is_empty());
+    assert!(!path.exists());
 }
 
 #[test]
