@@ -171,8 +171,10 @@ impl Peer {
             let members = slot.map.members.iter().filter(|member| member.node != me);
             let members: Vec<NodeId> = members.map(|member| member.node).collect();
             let held = &self.bodies.held;
-            slot.shard.sm().bodies(|blob, refers| {
-                if refers == Refers::Live && held.contains_key(&blob.hash()) {
+            // Also those of takes that are not acknowledged: the taker has yet to fetch them, or
+            // the tuple comes back.
+            slot.shard.sm().bodies(|blob, _| {
+                if held.contains_key(&blob.hash()) {
                     needed.push((blob, slot.shard.id(), members.clone()));
                 }
             });

@@ -528,3 +528,32 @@ fn thousands_of_wanted_bodies_outlive_the_loss_of_the_last_link() {
     net.input(NodeId(1), Input::LinkUp(NodeId(2)));
     assert_eq!(asked.get(), 8, "the next four");
 }
+
+#[test]
+fn who_drains_hands_over_the_body_of_a_take_that_is_not_acknowledged() {
+    let mut net = Net::of(2, true);
+    net.pass(6 * SECOND);
+    let blob = adopt(&mut net, 1, body(3, 0));
+    let variable = ["a", "b", "c", "d"].into_iter().find(|name| {
+        let small = net.out(1, name, 1);
+        net.pass(SECOND);
+        assert!(stored(&net, small));
+        leader_of(&mut net, name) == 1
+    });
+    let variable = variable.unwrap();
+    let request = out(&mut net, 1, variable, blob, Ack::Home);
+    net.pass(SECOND);
+    assert!(stored(&net, request));
+    // The small one, and the large one: its taker has not fetched the body.
+    for _ in 0..2 {
+        let taken = net.take(2, variable, true);
+        net.pass(SECOND);
+        assert!(matches!(net.reply(taken), Some(Reply::Tuple(Some(_)))));
+    }
+    assert_eq!(holders(&net, blob), [1]);
+    let deadline = 60 * SECOND;
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(20 * SECOND);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    assert_eq!(holders(&net, blob), [1, 2]);
+}
