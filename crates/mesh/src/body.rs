@@ -142,6 +142,9 @@ struct Serving {
     part: BodyPart,
 }
 
+/// Requests by the body they wait for.
+type Gathering = BTreeMap<BlobHash, BTreeSet<RequestId>>;
+
 /// What a peer knows of bodies.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
@@ -156,7 +159,7 @@ pub(crate) struct Bodies {
     /// Stores that wait for a majority to have these bodies.
     placing: BTreeMap<BlobHash, BTreeSet<RequestId>>,
     /// Requests that wait for these bodies to be here.
-    gathering: BTreeMap<BlobHash, BTreeSet<RequestId>>,
+    gathering: Gathering,
     sweep: Sweep,
     /// While draining: members of home groups that have these bodies.
     handed: BTreeSet<(BlobHash, NodeId)>,

@@ -1,8 +1,8 @@
 //! Bodies of large values: on the disks of a majority before a store is acknowledged, fetched by
 //! who needs them, gone when nobody does.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -556,4 +556,39 @@ fn who_drains_hands_over_the_body_of_a_take_that_is_not_acknowledged() {
     net.pass(20 * SECOND);
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     assert_eq!(holders(&net, blob), [1, 2]);
+}
+
+#[test]
+fn a_body_somebody_reads_is_fetched_before_those_that_nobody_waits_for() {
+    let mut net = grown();
+    // Node 3 is away while stores are decided, and comes back with nobody to ask for bodies.
+    net.kill(3);
+    let blobs: Vec<Blob> = (0..12)
+        .map(|n| adopt(&mut net, 1, vec![n; 100_000]))
+        .collect();
+    for blob in &blobs {
+        let request = out(&mut net, 1, "a", *blob, Ack::Home);
+        net.pass(SECOND);
+        assert!(stored(&net, request), "{:?}", net.reply(request));
+    }
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&asked);
+    net.wire = Some(Box::new(move |from, _, bytes| {
+        if let Ok(Message::Body(BodyMessage::Ask { hash, .. })) = Message::decode(&bytes)
+            && from == 3
+        {
+            seen.borrow_mut().push(hash);
+            return None;
+        }
+        Some(bytes)
+    }));
+    net.start(3);
+    net.link_all();
+    net.pass(SECOND);
+    let begun: BTreeSet<BlobHash> = asked.borrow().iter().copied().collect();
+    assert_eq!(begun.len(), 3, "the last place is kept");
+    let last = blobs.iter().find(|blob| !begun.contains(&blob.hash()));
+    let last = *last.unwrap();
+    gather(&mut net, 3, "a", last);
+    assert_eq!(asked.borrow().last(), Some(&last.hash()));
 }
