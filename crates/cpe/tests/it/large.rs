@@ -55,7 +55,10 @@ async fn a_large_value_in_a_tuple_is_matched_by_kind_and_equality() {
         Template::new(fields).unwrap()
     };
     let kind = with(Field::Typed(cpe::Kind::Bytes));
-    assert_eq!(b.space().rd("w", kind, LONG).await.unwrap(), tuple);
+    let read = b.space().rd("w", kind.clone(), LONG).await;
+    assert_eq!(read.unwrap(), tuple);
+    let fresh = b.space().rd_fresh("w", kind, LONG).await;
+    assert_eq!(fresh.unwrap(), tuple);
     let other = with(Field::Actual(Value::from(bytes(100_001))));
     assert_eq!(b.space().try_take("w", other, LONG).await.unwrap(), None);
     let same = with(Field::Actual(large));
