@@ -91,6 +91,7 @@ fn trouble(error: SpaceError) -> Trouble {
         SpaceError::Failed(Failure::Absent) => Trouble::Absent,
         SpaceError::Failed(Failure::Refused(why)) => Trouble::Refused(why),
         SpaceError::Limit(limit) => Trouble::Refused(limit.to_string()),
+        SpaceError::Body(why) => Trouble::Refused(why),
         other => Trouble::Undecided(other.to_string()),
     }
 }

@@ -30,6 +30,7 @@ impl Space {
     /// [`Failure::Absent`](crate::Failure::Absent) when the variable is not part of the instance;
     /// `Refused` for another mode or an iteration that cannot go on; `TimedOut`, `Unavailable` and
     /// `Unknown` as for [`take`](Self::take). A put that is `Unavailable` never happens later.
+    /// [`SpaceError::Body`] when the large values of a tuple cannot be put together: it stays.
     pub async fn bound(
         &self,
         ws: &str,
@@ -43,13 +44,23 @@ impl Space {
             act,
             deadline,
         };
-        match self.desk.ask(command).await? {
+        let (reply, receipt) = self.desk.ask_held(command).await?;
+        let reply = match reply {
             Reply::Done => Ok(BoundReply::Done),
-            Reply::Tuple(tuple) => Ok(BoundReply::Tuple(tuple)),
+            Reply::Tuple(None) => Ok(BoundReply::Tuple(None)),
+            // Without its large values it goes back: the receipt is dropped.
+            Reply::Tuple(Some(tuple)) => {
+                let whole = self.taken_whole(ws, tuple).await?;
+                Ok(BoundReply::Tuple(Some(whole)))
+            }
             Reply::Exchanged(index) => Ok(BoundReply::Exchanged(index)),
             Reply::Differs(tuple) => Ok(BoundReply::Differs(tuple)),
             _ => Err(SpaceError::Unexpected),
+        };
+        if let Some(receipt) = receipt {
+            receipt.confirm();
         }
+        reply
     }
 
     /// Waits until this node's replica shows all that was decided, in all of the space, before the

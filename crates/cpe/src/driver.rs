@@ -54,7 +54,8 @@ pub(crate) struct Driver {
     pub(crate) unwritten: VecDeque<(u64, Batch, bool)>,
     pub(crate) bodies: BodyWorker,
     pub(crate) bodies_done: mpsc::Receiver<BodyDone>,
-    /// What the bodies' thread had no room for. The same holds.
+    /// What the bodies' thread had no room for. The peer bounds it: chunks and parts under way,
+    /// deletions of a round, and an adoption for each request. A slow disk makes nothing else wait.
     pub(crate) unworked: VecDeque<BodyWork>,
 }
 
@@ -83,7 +84,7 @@ impl Driver {
 
     /// Waits for something and takes in what is there; false when the network has ended.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<bool, Failed> {
-        let open = self.unwritten.is_empty() && self.unworked.is_empty();
+        let open = self.unwritten.is_empty();
         let wake = self.peer.next_wake().map(|at| self.clock.at(at));
         let sleep = async {
             match wake {

@@ -269,6 +269,7 @@ impl Space {
             return Ok(tuple);
         }
         let variable = cpe_space::variable_of(&tuple);
+        let mark = tuple.mark().copied();
         let mut size = tuple.size() as u64;
         let mut fields = Vec::with_capacity(tuple.len());
         for value in Vec::from(tuple) {
@@ -280,7 +281,36 @@ impl Space {
                 other => other,
             });
         }
-        Ok(Tuple::new(fields)?)
+        let whole = Tuple::new(fields)?;
+        Ok(match mark {
+            Some(mark) => whole.with_mark(mark),
+            None => whole,
+        })
+    }
+
+    /// A tuple that was taken, put together; an error, before anything is fetched, when the limits
+    /// of a tuple do not let all of it in: with its reference alone, the value would be lost.
+    pub(crate) async fn taken_whole(&self, ws: &str, tuple: Tuple) -> Result<Tuple, SpaceError> {
+        let apart: u64 = tuple.blobs().iter().map(Blob::len).sum();
+        let size = apart.saturating_add(tuple.size() as u64);
+        if apart > 0 && size > MAX_TUPLE_BYTES as u64 {
+            return Err(too_large(size, MAX_TUPLE_BYTES, tuple.len()));
+        }
+        let whole = self.tuple_whole(ws, tuple).await?;
+        if whole.has_blobs() {
+            return Err(nested());
+        }
+        Ok(whole)
+    }
+
+    /// The value of `[name, value]` that was taken, put together; an error above
+    /// [`WHOLE_BYTES_MAX`], for the same reason.
+    pub(crate) async fn taken_value(&self, ws: &str, tuple: Tuple) -> Result<Value, SpaceError> {
+        match self.named_whole(ws, tuple).await? {
+            Value::Blob(blob) => Err(too_large(blob.len(), WHOLE_BYTES_MAX, 2)),
+            value if value.blobs().is_empty() => Ok(value),
+            _ => Err(nested()),
+        }
     }
 
     /// The value of `[name, value]`, put together up to [`WHOLE_BYTES_MAX`].
@@ -316,6 +346,23 @@ impl Space {
         }
         Ok(Value::Bytes(bytes))
     }
+}
+
+/// A take that would hand out a reference and lose the value.
+fn too_large(bytes: u64, max: usize, fields: usize) -> SpaceError {
+    let next = if fields == 2 {
+        "stream it: `fetch_into` and `open_taken` take values of any size"
+    } else {
+        "read it, or store such a value as [name, value], which can be streamed"
+    };
+    SpaceError::Body(format!(
+        "too large to be taken in memory ({bytes} bytes, at most {max}), so it stays: {next}"
+    ))
+}
+
+fn nested() -> SpaceError {
+    let inside = "a reference inside of a list or map is never put together, so it stays: read it";
+    SpaceError::Body(inside.to_owned())
 }
 
 /// How long a store may take: longer, if bodies have to get to the home first.

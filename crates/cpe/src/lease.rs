@@ -186,7 +186,7 @@ impl Space {
         };
         match self.desk.ask_held(command).await? {
             (Reply::Leased { tuple, lease, ttl }, Some(receipt)) => {
-                let tuple = self.tuple_whole(ws, tuple).await?;
+                let tuple = self.taken_whole(ws, tuple).await?;
                 receipt.confirm();
                 Ok(Some(Leased {
                     tuple,

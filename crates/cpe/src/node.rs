@@ -1,6 +1,6 @@
 //! A running node: how its parts are put together, and how they end.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -329,7 +329,7 @@ struct Ground {
     /// The number of this life, where a folder remembers the earlier ones and it is a new one.
     life: Option<u32>,
     bodies: Bodies,
-    bodies_there: BTreeSet<BlobHash>,
+    bodies_there: BTreeMap<BlobHash, u64>,
 }
 
 /// Opens the state of a folder. One that is damaged is moved out of the way: votes it may have
@@ -388,7 +388,7 @@ async fn open(builder: &NodeBuilder, bootstrap: bool) -> Result<Ground, StartErr
                 let bodies = Bodies::temporary();
                 let folder = std::env::temp_dir();
                 let bodies = bodies.map_err(admission::file("make a folder in", &folder))?;
-                (bodies, BTreeSet::new())
+                (bodies, BTreeMap::new())
             }
         };
         let admission = admission::admit(&Wish {

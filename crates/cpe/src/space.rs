@@ -121,7 +121,8 @@ impl Space {
         deadline: Duration,
     ) -> Result<Tuple, SpaceError> {
         let found = self.read(ws, template, true, true, deadline).await?;
-        found.ok_or(SpaceError::Unexpected)
+        let found = found.ok_or(SpaceError::Unexpected)?;
+        self.tuple_whole(ws, found).await
     }
 
     /// A matching tuple if there is one: in this node's replica, or, with `fresh`, at the home,
@@ -169,7 +170,9 @@ impl Space {
     /// `TimedOut` when nothing matched; [`Failure::Unavailable`]
     /// when the home could not be asked, so nothing was taken;
     /// [`Failure::Unknown`] when it was asked and did not answer: a
-    /// tuple taken that way goes back, and [`status`](Self::status) tells when it has.
+    /// tuple taken that way goes back, and [`status`](Self::status) tells when it has;
+    /// [`SpaceError::Body`] when its large values cannot be had or do not fit in memory: it goes
+    /// back then, too.
     pub async fn take(
         &self,
         ws: &str,
@@ -205,7 +208,7 @@ impl Space {
         let Some((tuple, receipt)) = taken else {
             return Ok(None);
         };
-        let tuple = self.tuple_whole(ws, tuple).await?;
+        let tuple = self.taken_whole(ws, tuple).await?;
         receipt.confirm();
         Ok(Some(tuple))
     }
@@ -245,7 +248,7 @@ impl Space {
         let Some((tuple, receipt)) = taken else {
             return Ok(None);
         };
-        let value = self.named_whole(ws, tuple).await?;
+        let value = self.taken_value(ws, tuple).await?;
         receipt.confirm();
         Ok(Some(value))
     }

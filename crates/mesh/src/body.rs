@@ -100,6 +100,8 @@ pub enum BodyDone {
     Sealed {
         /// The body.
         hash: BlobHash,
+        /// Bytes.
+        len: u64,
     },
     /// A body could not be written; its chunks are gone.
     Failed {
@@ -112,14 +114,18 @@ pub enum BodyDone {
     Read {
         /// Of the question.
         ticket: u64,
-        /// The part; none if it is not there or not what was written.
+        /// The part; none if it is not there or cannot be read.
         bytes: Option<Vec<u8>>,
+        /// What is on the disk is not what was written: the body is good for nothing.
+        damaged: bool,
     },
 }
 
 /// A body on the own disk.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// Bytes.
+    len: u64,
     /// When something new last referred to it.
     seen: Duration,
     /// Since when nothing refers to it, as far as was noticed.
@@ -136,11 +142,16 @@ struct Serving {
     part: BodyPart,
 }
 
+/// Requests by the body they wait for.
+type Gathering = BTreeMap<BlobHash, BTreeSet<RequestId>>;
+
 /// What a peer knows of bodies.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
     held: BTreeMap<BlobHash, Held>,
     wanted: BTreeMap<BlobHash, Wanted>,
+    /// A transfer has ended or paused since the next ones were begun.
+    place_free: bool,
     /// Bodies the local node wrote and that are being made durable, with those who wait for that.
     adopting: BTreeMap<BlobHash, Vec<RequestId>>,
     serving: BTreeMap<u64, Serving>,
@@ -148,7 +159,7 @@ pub(crate) struct Bodies {
     /// Stores that wait for a majority to have these bodies.
     placing: BTreeMap<BlobHash, BTreeSet<RequestId>>,
     /// Requests that wait for these bodies to be here.
-    gathering: BTreeMap<BlobHash, BTreeSet<RequestId>>,
+    gathering: Gathering,
     sweep: Sweep,
     /// While draining: members of home groups that have these bodies.
     handed: BTreeSet<(BlobHash, NodeId)>,
@@ -163,10 +174,11 @@ impl Peer {
     }
 
     /// Takes up the bodies that storage holds.
-    pub(crate) fn restore_bodies(&mut self, there: &BTreeSet<BlobHash>) {
+    pub(crate) fn restore_bodies(&mut self, there: &BTreeMap<BlobHash, u64>) {
         let now = self.now;
-        for hash in there {
+        for (hash, len) in there {
             let held = Held {
+                len: *len,
                 seen: now,
                 idle: None,
                 taken: None,
@@ -221,16 +233,22 @@ impl Peer {
     pub(crate) fn body_done(&mut self, done: BodyDone) {
         match done {
             BodyDone::Written { hash, chunk } => self.chunk_written(hash, chunk),
-            BodyDone::Sealed { hash } => self.body_here(hash),
+            BodyDone::Sealed { hash, len } => self.body_here(hash, len),
             BodyDone::Failed { hash, reason } => self.body_failed(hash, &reason),
-            BodyDone::Read { ticket, bytes } => self.part_read(ticket, bytes),
+            BodyDone::Read {
+                ticket,
+                bytes,
+                damaged,
+            } => self.part_read(ticket, bytes, damaged),
         }
+        self.fill_places();
     }
 
     /// A body is on the own disk now.
-    fn body_here(&mut self, hash: BlobHash) {
+    fn body_here(&mut self, hash: BlobHash, len: u64) {
         let now = self.now;
         let held = Held {
+            len,
             seen: now,
             idle: None,
             taken: None,
@@ -253,7 +271,7 @@ impl Peer {
             }
         }
         self.body_placed(hash, self.me.node);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     fn body_failed(&mut self, hash: BlobHash, reason: &str) {
@@ -267,7 +285,7 @@ impl Peer {
         }
         // Whoever needs it asks again.
         self.end_want(hash);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     /// The local node wrote a body by itself.
@@ -296,6 +314,7 @@ impl Peer {
             BodyMessage::Ask { hash, part } => self.serve_part(from, hash, part),
             BodyMessage::Part { hash, part, bytes } => self.take_part(from, hash, part, bytes),
         }
+        self.fill_places();
     }
 
     fn serve_hold(&mut self, from: NodeId, blob: Blob, shard: ShardId) {
@@ -329,12 +348,12 @@ impl Peer {
         self.work(BodyWork::Read { ticket, hash, part });
     }
 
-    fn part_read(&mut self, ticket: u64, bytes: Option<Vec<u8>>) {
+    fn part_read(&mut self, ticket: u64, bytes: Option<Vec<u8>>, damaged: bool) {
         let Some(Serving { to, hash, part }) = self.bodies.serving.remove(&ticket) else {
             return;
         };
-        if bytes.is_none() && self.bodies.held.remove(&hash).is_some() {
-            // Damaged: with it gone, it is fetched again where it is needed.
+        if damaged && self.bodies.held.remove(&hash).is_some() {
+            // With it gone, it is fetched again where it is needed.
             self.count("bodies_damaged", 1);
             self.work(BodyWork::Delete { hash });
         }

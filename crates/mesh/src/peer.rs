@@ -539,7 +539,10 @@ impl Peer {
             Timer::Marks => self.marks_due = true,
             Timer::Survey(query) => self.survey_over(query),
             Timer::Register(shard) => self.ask_register(shard),
-            Timer::Body(hash) => self.look_after_body(hash),
+            Timer::Body(hash) => {
+                self.look_after_body(hash);
+                self.fill_places();
+            }
             Timer::Place(request) => self.place_bodies(request),
             Timer::Sweep => self.sweep_bodies(),
         }
@@ -621,6 +624,7 @@ impl Peer {
     fn link_up(&mut self, node: NodeId) {
         self.links.insert(node);
         self.greet(node);
+        self.pull_next();
         self.membership.announce(self.now, node);
         // One of the two says where it stands: who was away need not wait for its turn.
         if self.me.node < node {

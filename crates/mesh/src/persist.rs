@@ -1,6 +1,6 @@
 //! What a peer asks its storage to keep: ordered byte keys in a few tables, written in batches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cpe_tuple::BlobHash;
 
@@ -100,8 +100,8 @@ impl Batch {
 pub struct Image {
     /// Values by table and key.
     pub entries: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    /// The bodies of large values that are there, whole.
-    pub bodies: BTreeSet<BlobHash>,
+    /// The bodies of large values that are there, whole, with their lengths.
+    pub bodies: BTreeMap<BlobHash, u64>,
 }
 
 impl Image {

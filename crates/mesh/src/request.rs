@@ -179,6 +179,16 @@ impl Command {
     }
 }
 
+/// The operation, unless its home could not keep the bodies it refers to.
+fn without_reference(operation: Operation) -> Result<Operation, String> {
+    if operation.refers() {
+        let why =
+            "a reference to a large value can only be stored in a tuple; give the value itself";
+        return Err(why.to_owned());
+    }
+    Ok(operation)
+}
+
 impl Peer {
     /// Begins a command.
     pub(crate) fn begin(&mut self, request: RequestId, command: Command) {
@@ -314,6 +324,7 @@ impl Peer {
                     terms,
                     act,
                 };
+                let operation = without_reference(operation)?;
                 self.operate(request, shard, operation, deadline);
             }
             Command::Sync { deadline } => self.sync(request, deadline)?,
@@ -344,6 +355,7 @@ impl Peer {
                     spec,
                     host,
                 };
+                let operation = without_reference(operation)?;
                 self.operate(request, shard, operation, deadline);
             }
             Command::Release {

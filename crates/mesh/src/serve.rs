@@ -107,6 +107,10 @@ impl Peer {
         if op.session.member.node != from {
             return self.malformed(Some(from), "an operation in another node's name".to_owned());
         }
+        // Its own node refuses it, see `start`.
+        if operation.refers() {
+            return self.malformed(Some(from), "a reference in a bound operation".to_owned());
+        }
         if !self.is_of_now(shard, op.seq) {
             return;
         }

@@ -201,6 +201,19 @@ impl Operation {
         )
     }
 
+    /// One that would put a reference to a body where rules B1 and B2 do not look for any.
+    pub(crate) fn refers(&self) -> bool {
+        match self {
+            Self::Bound { act, .. } => match act {
+                Bound::Put { tuple } => tuple.has_blobs(),
+                Bound::Exchange { put, .. } => put.as_ref().is_some_and(Tuple::has_blobs),
+                _ => false,
+            },
+            Self::Claim { spec, .. } => !spec.blobs().is_empty(),
+            _ => false,
+        }
+    }
+
     /// One whose decision also forgets what the client has received. A take that waits may be
     /// parked without a decision: what it brought would be forgotten by nobody.
     pub(crate) fn carries_acks(&self) -> bool {

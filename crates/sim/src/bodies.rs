@@ -43,8 +43,11 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn there(&self) -> BTreeSet<BlobHash> {
-        self.whole.keys().copied().collect()
+    pub(crate) fn there(&self) -> BTreeMap<BlobHash, u64> {
+        let whole = self.whole.iter();
+        whole
+            .map(|(hash, whole)| (*hash, whole.body.len() as u64))
+            .collect()
     }
 
     pub(crate) fn has(&self, hash: BlobHash) -> bool {
@@ -90,7 +93,12 @@ impl Shelf {
                         chunks.nth(chunk).map(<[u8]>::to_vec)
                     }
                 });
-                Some(BodyDone::Read { ticket, bytes })
+                let damaged = whole.is_none();
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 if let Some(whole) = self.whole.remove(&hash) {
@@ -103,18 +111,19 @@ impl Shelf {
 
     fn put(&mut self, hash: BlobHash, body: Arc<Vec<u8>>, outline: Vec<u8>) -> BodyDone {
         let synced = self.has(hash);
+        let len = body.len() as u64;
         let whole = Whole {
             body,
             outline,
             synced,
         };
         self.whole.insert(hash, whole);
-        BodyDone::Sealed { hash }
+        BodyDone::Sealed { hash, len }
     }
 
     /// Something has ended; what was written by then is safe.
     fn ended(&mut self, done: &BodyDone) {
-        if let BodyDone::Sealed { hash } = done
+        if let BodyDone::Sealed { hash, .. } = done
             && let Some(whole) = self.whole.get_mut(hash)
         {
             whole.synced = true;

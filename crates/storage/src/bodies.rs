@@ -9,7 +9,7 @@
 //! A file gets its name once it is synced. Nothing of a body is read at start but its name and
 //! length: each chunk is checked when it is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -47,11 +47,11 @@ struct Place {
 }
 
 impl Bodies {
-    /// Opens the bodies of a data folder, and says which are there.
+    /// Opens the bodies of a data folder, and says which are there, with their lengths.
     ///
     /// # Errors
     /// Whatever the operating system says.
-    pub fn open(data: &Path) -> io::Result<(Self, BTreeSet<BlobHash>)> {
+    pub fn open(data: &Path) -> io::Result<(Self, BTreeMap<BlobHash, u64>)> {
         let path = data.join("bodies");
         fs::create_dir_all(&path)?;
         let bodies = Self::at(path, None);
@@ -78,15 +78,24 @@ impl Bodies {
     }
 
     /// Removes what is not whole and lists the rest.
-    fn list(&self) -> io::Result<BTreeSet<BlobHash>> {
-        let mut there = BTreeSet::new();
+    fn list(&self) -> io::Result<BTreeMap<BlobHash, u64>> {
+        let mut there = BTreeMap::new();
         for entry in fs::read_dir(&self.folder.path)? {
             let entry = entry?;
             let name = entry.file_name();
             let hash = name.to_str().and_then(|name| name.parse().ok());
-            match hash {
-                Some(hash) if self.read(hash).is_ok() => drop(there.insert(hash)),
-                _ => fs::remove_file(entry.path())?,
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let Some(hash) = hash else {
+                fs::remove_file(entry.path())?;
+                continue;
+            };
+            match self.read(hash) {
+                Ok(reader) => drop(there.insert(hash, reader.len())),
+                Err(error) if is_damage(&error) => fs::remove_file(entry.path())?,
+                // It may be readable at the next start.
+                Err(error) => tracing::warn!(%hash, %error, "a body cannot be read"),
             }
         }
         Ok(there)
@@ -150,6 +159,13 @@ impl Bodies {
 
 fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Whether a body that cannot be read is not there, or not what was written. Other errors, as of a
+/// disk that is busy or a process with too many files open, say nothing of the body.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
 }
 
 /// Makes a file whose chunks are written durable.
@@ -236,6 +252,10 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
+    fn len(&self) -> u64 {
+        self.outline.blob().len()
+    }
+
     /// How many chunks it has.
     #[must_use]
     pub fn chunks(&self) -> u32 {
@@ -245,8 +265,13 @@ impl BodyReader {
     /// One chunk, checked.
     ///
     /// # Errors
-    /// Whatever the operating system says; `InvalidData` when it is not what was written.
+    /// Whatever the operating system says; `InvalidInput` beyond the last chunk; `InvalidData` when
+    /// it is not what was written.
     pub fn chunk(&mut self, chunk: u32) -> io::Result<Vec<u8>> {
+        if chunk >= self.chunks() {
+            let why = format!("chunk {chunk} of {}", self.chunks());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         let mut bytes = vec![0; self.outline.blob().chunk_len(chunk)];
         let at = u64::from(chunk) * CHUNK_BYTES as u64;
         self.file.seek(SeekFrom::Start(at))?;
@@ -285,17 +310,17 @@ impl Hands {
                 })
             }
             BodyWork::Seal { blob, outline } => {
-                let hash = blob.hash();
+                let (hash, len) = (blob.hash(), blob.len());
                 Some(match self.seal(blob, &outline) {
-                    Ok(()) => BodyDone::Sealed { hash },
+                    Ok(()) => BodyDone::Sealed { hash, len },
                     Err(error) => self.failed(hash, &error),
                 })
             }
             BodyWork::Adopt { token, blob } => {
-                let hash = blob.hash();
+                let (hash, len) = (blob.hash(), blob.len());
                 let from = self.bodies.new_file(token);
                 Some(match self.name(&from, hash) {
-                    Ok(()) => BodyDone::Sealed { hash },
+                    Ok(()) => BodyDone::Sealed { hash, len },
                     Err(error) => BodyDone::Failed {
                         hash,
                         reason: error.to_string(),
@@ -310,9 +335,15 @@ impl Hands {
                 let bytes = self.read(hash, part);
                 if let Err(error) = &bytes {
                     tracing::warn!(%hash, %error, "a body cannot be read");
+                    self.readers.remove(&hash);
                 }
+                let damaged = bytes.as_ref().is_err_and(is_damage);
                 let bytes = bytes.ok();
-                Some(BodyDone::Read { ticket, bytes })
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 self.readers.remove(&hash);

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use cpe::{Ack, Field, SpaceError, Template, Tuple, Value};
+use cpe::{Ack, Bound, BoundReply, Field, SpaceError, Template, Terms, Tuple, Value};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::harness::{Ground, LONG};
@@ -55,7 +55,10 @@ async fn a_large_value_in_a_tuple_is_matched_by_kind_and_equality() {
         Template::new(fields).unwrap()
     };
     let kind = with(Field::Typed(cpe::Kind::Bytes));
-    assert_eq!(b.space().rd("w", kind, LONG).await.unwrap(), tuple);
+    let read = b.space().rd("w", kind.clone(), LONG).await;
+    assert_eq!(read.unwrap(), tuple);
+    let fresh = b.space().rd_fresh("w", kind, LONG).await;
+    assert_eq!(fresh.unwrap(), tuple);
     let other = with(Field::Actual(Value::from(bytes(100_001))));
     assert_eq!(b.space().try_take("w", other, LONG).await.unwrap(), None);
     let same = with(Field::Actual(large));
@@ -146,4 +149,76 @@ async fn a_large_value_outlives_a_restart() {
     let node = ground.durable("a").start().await.unwrap();
     assert_eq!(node.space().fetch("w", "film", LONG).await.unwrap(), large);
     node.shutdown(LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_too_large_for_memory_is_not_taken_but_by_streaming() {
+    const LEN: u64 = (64 << 20) + 1;
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let source = tokio::io::repeat(7).take(LEN);
+    let name = Value::from("film");
+    let stored = space.store_from("w", name, source, false, Ack::Home, LONG);
+    stored.await.unwrap();
+    let refused = |error: SpaceError| {
+        let error = error.to_string();
+        assert!(error.contains("stream it"), "{error}");
+    };
+    refused(space.fetch("w", "film", LONG).await.unwrap_err());
+    refused(space.take("w", named("film"), LONG).await.unwrap_err());
+    let leased = space.fetch_leased("w", "film", LONG, LONG);
+    refused(leased.await.unwrap_err());
+    let sink = tokio::io::sink();
+    let written = space.fetch_into("w", named("film"), sink, LONG).await;
+    assert_eq!(written.unwrap(), LEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tuple_of_several_fields_too_large_for_memory_stays() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let film = space.put(tokio::io::repeat(7).take(5 << 20), false).await;
+    let tuple = Tuple::new(vec!["job".into(), 1.into(), film.unwrap()]).unwrap();
+    space.out("w", tuple.clone()).await.unwrap();
+    let job = || Template::new(vec![Field::Actual("job".into()), Field::Any, Field::Any]).unwrap();
+    let taken = space.take("w", job(), LONG).await;
+    assert!(matches!(taken, Err(SpaceError::Body(_))), "{taken:?}");
+    assert_eq!(space.rd("w", job(), LONG).await.unwrap(), tuple);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_operation_hands_out_a_large_value_whole() {
+    let ground = Ground::new();
+    let node = ground.ephemeral("a").start().await.unwrap();
+    let space = node.space();
+    let terms = Terms {
+        instance: 1,
+        after: None,
+    };
+    let variable = Value::from("film");
+    let (mode, wait) = (None, false);
+    let declare = Bound::Declare {
+        variable: variable.clone(),
+        mode,
+    };
+    space.bound("w", terms, declare, LONG).await.unwrap();
+    let large = Value::from(bytes(70 << 10));
+    space.store("w", "film", large.clone()).await.unwrap();
+    for leave in [true, false] {
+        let variable = variable.clone();
+        let take = Bound::Take {
+            variable,
+            wait,
+            leave,
+        };
+        let reply = space.bound("w", terms, take, LONG).await.unwrap();
+        let BoundReply::Tuple(Some(tuple)) = reply else {
+            unreachable!("{reply:?}");
+        };
+        assert_eq!(tuple[1], large);
+        assert!(tuple.mark().is_some());
+    }
+    assert_eq!(space.fetch_try("w", "film", LONG).await.unwrap(), None);
 }

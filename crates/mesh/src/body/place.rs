@@ -47,11 +47,18 @@ impl Peer {
         ack: Ack,
     ) -> Result<(), String> {
         let blobs = tuple.blobs();
-        if let Some(blob) = blobs.iter().find(|blob| !self.has_body(blob.hash())) {
-            let hash = blob.hash();
-            return Err(format!(
-                "body {hash} is not at this node; give it the value itself"
-            ));
+        for blob in &blobs {
+            let (hash, said) = (blob.hash(), blob.len());
+            let Some(held) = self.bodies.held.get(&hash) else {
+                return Err(format!(
+                    "body {hash} is not at this node; give it the value itself"
+                ));
+            };
+            // Nobody could fetch it, and all later stores would wait for it.
+            if held.len != said {
+                let len = held.len;
+                return Err(format!("body {hash} has {len} bytes, not {said}"));
+            }
         }
         self.saw_bodies(&tuple);
         // What is acknowledged here has its place in the order of this node's stores at once.

@@ -9,7 +9,7 @@ use cpe_space::ShardId;
 use cpe_tuple::blob::Outline;
 use cpe_tuple::{Blob, BlobHash};
 
-use super::{BodyMessage, BodyPart, BodyWork, MAX_BODIES};
+use super::{BodyMessage, BodyPart, BodyWork, Gathering, MAX_BODIES};
 use crate::Peer;
 use crate::peer::Timer;
 
@@ -18,6 +18,10 @@ const MAX_WANTED: usize = 65_536;
 
 /// Bodies being fetched at a time; the others wait for their turn.
 const MAX_PULLS: usize = 4;
+
+/// As many of them, at most, may be bodies that nobody waits for (rule B3): the last place is kept
+/// for one that a store, a decision or a reader waits for.
+const MAX_IDLE_PULLS: usize = MAX_PULLS - 1;
 
 /// Chunks of one body asked for or being written: at most 2 MiB in memory, for each of the bodies
 /// being fetched.
@@ -61,6 +65,17 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn is_active(&self) -> bool {
         self.pull.is_some() && !self.paused
+    }
+
+    /// It is fetched while fewer than these are: more if somebody waits for it.
+    fn max_pulls(&self, gathering: &Gathering) -> usize {
+        let hash = self.blob.hash();
+        let unasked = self.hints.is_empty() && self.askers.is_empty();
+        if unasked && !gathering.contains_key(&hash) {
+            MAX_IDLE_PULLS
+        } else {
+            MAX_PULLS
+        }
     }
 
     /// True when storage has chunks of it that are not becoming a body.
@@ -139,19 +154,36 @@ impl Peer {
         self.bodies.wanted.remove(&hash)
     }
 
-    /// Begins the next transfers.
-    pub(super) fn pull_next(&mut self) {
-        let room = MAX_PULLS.saturating_sub(self.active_pulls());
-        let waiting: Vec<BlobHash> = self
-            .bodies
-            .wanted
-            .iter()
-            .filter(|(_, wanted)| wanted.pull.is_none() && !wanted.paused)
-            .map(|(hash, _)| *hash)
-            .take(room)
-            .collect();
-        for hash in waiting {
+    /// Begins the next transfers, if there is a place for any and somebody to ask.
+    pub(crate) fn pull_next(&mut self) {
+        self.bodies.place_free = false;
+        let mut active = self.active_pulls();
+        if active >= MAX_PULLS || self.links.is_empty() {
+            return;
+        }
+        let gathering = &self.bodies.gathering;
+        let wanted = self.bodies.wanted.iter();
+        let waiting = wanted.filter(|(_, wanted)| wanted.pull.is_none() && !wanted.paused);
+        let waiting = waiting.map(|(hash, wanted)| (*hash, wanted.max_pulls(gathering)));
+        let (first, then): (Vec<_>, Vec<_>) = waiting.partition(|(_, max)| *max == MAX_PULLS);
+        // One that nobody has takes no place: the next one is begun.
+        for (hash, max) in first.into_iter().chain(then) {
+            if active >= max {
+                break;
+            }
             self.begin_pull(hash);
+            let begun = self.bodies.wanted.get(&hash);
+            if begun.is_some_and(Wanted::is_active) {
+                active += 1;
+            }
+        }
+        self.bodies.place_free = false;
+    }
+
+    /// Begins the next transfers if one has ended or paused.
+    pub(crate) fn fill_places(&mut self) {
+        if self.bodies.place_free {
+            self.pull_next();
         }
     }
 
@@ -251,11 +283,13 @@ impl Peer {
 
     /// Time to look how a transfer goes.
     pub(crate) fn look_after_body(&mut self, hash: BlobHash) {
+        let gathering = &self.bodies.gathering;
         let Some(wanted) = self.bodies.wanted.get_mut(&hash) else {
             return;
         };
         if wanted.paused {
-            if self.active_pulls() >= MAX_PULLS {
+            let max = wanted.max_pulls(gathering);
+            if self.active_pulls() >= max {
                 self.timers.set(Timer::Body(hash), self.now + PART_PATIENCE);
             } else {
                 self.go_on(hash);
@@ -307,7 +341,8 @@ impl Peer {
         }
     }
 
-    /// Everybody was asked in vain.
+    /// Everybody was asked in vain. Only notes that a place is free, see
+    /// [`fill_places`](Self::fill_places): this may be the thousandth in a row.
     fn round_over(&mut self, hash: BlobHash) {
         let Some(wanted) = self.bodies.wanted.get_mut(&hash) else {
             return;
@@ -322,7 +357,8 @@ impl Peer {
                 self.work(BodyWork::Abandon { hash });
             }
             self.gather_failed(hash);
-            return self.pull_next();
+            self.bodies.place_free = true;
+            return;
         }
         wanted.rounds += 1;
         wanted.paused = true;
@@ -331,7 +367,7 @@ impl Peer {
             wanted.pull = None;
         }
         self.timers.set(Timer::Body(hash), self.now + pause);
-        self.pull_next();
+        self.bodies.place_free = true;
     }
 
     /// A part came, or the word that it is not there.
@@ -433,5 +469,6 @@ impl Peer {
             self.next_source(hash);
         }
         self.bodies.serving.retain(|_, serving| serving.to != node);
+        self.fill_places();
     }
 }

@@ -19,6 +19,10 @@ use crate::peer::Timer;
 /// Bodies of one shard that are missed in one round; the others in the next ones.
 const MAX_MISSED: usize = 256;
 
+/// Bodies deleted at the end of one round, so that storage has time for others; the rest go at the
+/// end of the next ones.
+const MAX_DELETED: usize = 64;
+
 /// How long an answer is waited for before members are asked again whether they have what a
 /// draining node has.
 const HAND_OVER_AGAIN: Duration = Duration::from_secs(1);
@@ -116,7 +120,7 @@ impl Peer {
             let taken = held.taken.is_some_and(|since| now < since + taken_max);
             if live || taken || held.seen >= sweep.began {
                 held.idle = None;
-            } else if now >= *held.idle.get_or_insert(now) + grace {
+            } else if now >= *held.idle.get_or_insert(now) + grace && gone.len() < MAX_DELETED {
                 gone.push(*hash);
             }
         }
@@ -167,8 +171,10 @@ impl Peer {
             let members = slot.map.members.iter().filter(|member| member.node != me);
             let members: Vec<NodeId> = members.map(|member| member.node).collect();
             let held = &self.bodies.held;
-            slot.shard.sm().bodies(|blob, refers| {
-                if refers == Refers::Live && held.contains_key(&blob.hash()) {
+            // Also those of takes that are not acknowledged: the taker has yet to fetch them, or
+            // the tuple comes back.
+            slot.shard.sm().bodies(|blob, _| {
+                if held.contains_key(&blob.hash()) {
                     needed.push((blob, slot.shard.id(), members.clone()));
                 }
             });

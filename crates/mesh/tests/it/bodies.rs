@@ -1,7 +1,9 @@
 //! Bodies of large values: on the disks of a majority before a store is acknowledged, fetched by
 //! who needs them, gone when nobody does.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
@@ -9,6 +11,7 @@ use cpe_mesh::{
     Ack, BodyDone, BodyMessage, BodyPart, BodyWork, Command, Failure, Input, Message, Reply,
     RequestId,
 };
+use cpe_space::{Bound, ShardId, Terms};
 use cpe_tuple::blob::{Builder, CHUNK_BYTES, Outline};
 use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
@@ -24,8 +27,11 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    pub(crate) fn there(&self) -> BTreeSet<BlobHash> {
-        self.whole.keys().copied().collect()
+    pub(crate) fn there(&self) -> BTreeMap<BlobHash, u64> {
+        let whole = self.whole.iter();
+        whole
+            .map(|(hash, (body, _))| (*hash, body.len() as u64))
+            .collect()
     }
 
     pub(crate) fn work(&mut self, work: BodyWork) -> Option<BodyDone> {
@@ -41,14 +47,16 @@ impl Shelf {
                 let body = body.collect::<Vec<_>>().concat();
                 assert_eq!(Blob::of(blob.is_text(), &body).unwrap(), blob);
                 self.whole.insert(hash, (body, outline));
-                Some(BodyDone::Sealed { hash })
+                let len = blob.len();
+                Some(BodyDone::Sealed { hash, len })
             }
             BodyWork::Adopt { token, blob } => {
                 let body = self.new.remove(&token).unwrap();
                 let outline = built(&body).1.to_bytes();
                 let hash = blob.hash();
                 self.whole.insert(hash, (body, outline));
-                Some(BodyDone::Sealed { hash })
+                let len = blob.len();
+                Some(BodyDone::Sealed { hash, len })
             }
             BodyWork::Abandon { hash } => {
                 self.parts.remove(&hash);
@@ -65,7 +73,12 @@ impl Shelf {
                             .nth(chunk as usize)
                             .map(<[u8]>::to_vec),
                     });
-                Some(BodyDone::Read { ticket, bytes })
+                let damaged = !self.whole.contains_key(&hash);
+                Some(BodyDone::Read {
+                    ticket,
+                    bytes,
+                    damaged,
+                })
             }
             BodyWork::Delete { hash } => {
                 self.whole.remove(&hash);
@@ -186,6 +199,63 @@ fn a_store_without_its_body_here_is_refused() {
 }
 
 #[test]
+fn a_reference_of_another_length_is_refused_and_blocks_nothing() {
+    let mut net = Net::of(1, true);
+    let blob = adopt(&mut net, 1, body(1, 0));
+    for restart in [false, true] {
+        if restart {
+            net.kill(1);
+            net.start(1);
+        }
+        let longer = Blob::new(false, blob.len() + 1, blob.hash()).unwrap();
+        for ack in [Ack::Home, Ack::Local] {
+            let request = out(&mut net, 1, "a", longer, ack);
+            let reply = net.reply(request);
+            let Some(Reply::Failed(Failure::Refused(why))) = reply else {
+                unreachable!("{reply:?}");
+            };
+            assert!(why.contains("bytes, not "), "{why}");
+        }
+        let request = out(&mut net, 1, "a", blob, Ack::Home);
+        net.pass(SECOND);
+        assert!(stored(&net, request), "{:?}", net.reply(request));
+    }
+}
+
+#[test]
+fn a_reference_goes_nowhere_but_into_a_stored_tuple() {
+    let mut net = Net::of(1, true);
+    let blob = adopt(&mut net, 1, body(0, 0));
+    let tuple = Tuple::named("a", Value::from(blob)).unwrap();
+    let (variable, deadline) = (Value::from("a"), SECOND);
+    let exchange = Bound::Exchange {
+        variable,
+        expect: None,
+        put: Some(tuple.clone()),
+    };
+    let bound = [Bound::Put { tuple }, exchange].map(|act| Command::Bound {
+        workspace: "w".to_owned(),
+        terms: Terms::default(),
+        act,
+        deadline,
+    });
+    let claim = Command::Claim {
+        name: "a".to_owned(),
+        expect: 0,
+        spec: Value::List(vec![Value::from(blob)]),
+        deadline,
+    };
+    for command in bound.into_iter().chain([claim]) {
+        let request = net.ask(1, command);
+        let reply = net.reply(request);
+        let Some(Reply::Failed(Failure::Refused(why))) = reply else {
+            unreachable!("{reply:?}");
+        };
+        assert!(why.contains("give the value itself"), "{why}");
+    }
+}
+
+#[test]
 fn nobody_takes_an_undecided_entry_into_its_log_without_its_body() {
     for variable in ["a", "b", "c", "d"] {
         let mut net = grown();
@@ -285,6 +355,21 @@ fn a_changed_chunk_is_fetched_again_from_another_holder() {
 }
 
 #[test]
+fn a_question_for_a_chunk_that_is_not_there_costs_no_body() {
+    let mut net = Net::of(2, true);
+    let blob = adopt(&mut net, 1, body(0, 0));
+    for chunk in [1, u32::MAX] {
+        let (hash, part) = (blob.hash(), BodyPart::Chunk(chunk));
+        let ask = Message::Body(BodyMessage::Ask { hash, part });
+        let (from, bytes) = (NodeId(2), ask.encode().unwrap());
+        net.input(NodeId(1), Input::Message { from, bytes });
+    }
+    assert_eq!(holders(&net, blob), [1]);
+    assert_eq!(net.peers[&NodeId(1)].bodies().count(), 1);
+    assert_eq!(net.peers[&NodeId(1)].counter("bodies_damaged"), 0);
+}
+
+#[test]
 fn a_body_goes_after_its_tuple_was_taken_and_received_and_not_before() {
     let mut net = grown();
     let blob = adopt(&mut net, 2, body(1, 0));
@@ -325,6 +410,23 @@ fn a_body_whose_taker_died_is_kept_for_a_day_and_no_longer() {
     net.pass(200 * SECOND);
     assert!(!holders(&net, blob).contains(&1));
     assert!(!holders(&net, blob).contains(&2));
+}
+
+#[test]
+fn a_round_deletes_so_many_bodies_and_the_next_one_the_others() {
+    let mut net = Net::of(1, true);
+    for n in 0..100_u8 {
+        adopt(&mut net, 1, vec![n; 7]);
+    }
+    let mut left = vec![100];
+    for _ in 0..200 {
+        net.pass(SECOND);
+        let now = net.peers[&NodeId(1)].bodies().count();
+        if left.last() != Some(&now) {
+            left.push(now);
+        }
+    }
+    assert_eq!(left, [100, 36, 0]);
 }
 
 #[test]
@@ -395,4 +497,98 @@ fn who_drains_leaves_when_the_others_have_its_bodies() {
     };
     let read = net.ask(2, read);
     assert!(matches!(net.reply(read), Some(Reply::Tuple(Some(_)))));
+}
+
+#[test]
+fn thousands_of_wanted_bodies_outlive_the_loss_of_the_last_link() {
+    let mut net = Net::of(2, true);
+    let wanted = |net: &mut Net, n: u32| {
+        let blob = Blob::of(false, &n.to_be_bytes()).unwrap();
+        let shard = ShardId(0);
+        let hold = Message::Body(BodyMessage::Hold { blob, shard });
+        let (from, bytes) = (NodeId(2), hold.encode().unwrap());
+        net.input(NodeId(1), Input::Message { from, bytes });
+    };
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    net.wire = Some(Box::new(move |from, _, bytes| {
+        let ask = matches!(
+            Message::decode(&bytes).unwrap(),
+            Message::Body(BodyMessage::Ask { .. })
+        );
+        count.set(count.get() + u32::from(ask && from == 1));
+        (!ask).then_some(bytes)
+    }));
+    for n in 0..5_000 {
+        wanted(&mut net, n);
+    }
+    assert_eq!(asked.get(), 4, "four at a time");
+    net.input(NodeId(1), Input::LinkDown(NodeId(2)));
+    assert_eq!(asked.get(), 4, "there is nobody to ask");
+    net.input(NodeId(1), Input::LinkUp(NodeId(2)));
+    assert_eq!(asked.get(), 8, "the next four");
+}
+
+#[test]
+fn who_drains_hands_over_the_body_of_a_take_that_is_not_acknowledged() {
+    let mut net = Net::of(2, true);
+    net.pass(6 * SECOND);
+    let blob = adopt(&mut net, 1, body(3, 0));
+    let variable = ["a", "b", "c", "d"].into_iter().find(|name| {
+        let small = net.out(1, name, 1);
+        net.pass(SECOND);
+        assert!(stored(&net, small));
+        leader_of(&mut net, name) == 1
+    });
+    let variable = variable.unwrap();
+    let request = out(&mut net, 1, variable, blob, Ack::Home);
+    net.pass(SECOND);
+    assert!(stored(&net, request));
+    // The small one, and the large one: its taker has not fetched the body.
+    for _ in 0..2 {
+        let taken = net.take(2, variable, true);
+        net.pass(SECOND);
+        assert!(matches!(net.reply(taken), Some(Reply::Tuple(Some(_)))));
+    }
+    assert_eq!(holders(&net, blob), [1]);
+    let deadline = 60 * SECOND;
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(20 * SECOND);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    assert_eq!(holders(&net, blob), [1, 2]);
+}
+
+#[test]
+fn a_body_somebody_reads_is_fetched_before_those_that_nobody_waits_for() {
+    let mut net = grown();
+    // Node 3 is away while stores are decided, and comes back with nobody to ask for bodies.
+    net.kill(3);
+    let blobs: Vec<Blob> = (0..12)
+        .map(|n| adopt(&mut net, 1, vec![n; 100_000]))
+        .collect();
+    for blob in &blobs {
+        let request = out(&mut net, 1, "a", *blob, Ack::Home);
+        net.pass(SECOND);
+        assert!(stored(&net, request), "{:?}", net.reply(request));
+    }
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&asked);
+    net.wire = Some(Box::new(move |from, _, bytes| {
+        if let Ok(Message::Body(BodyMessage::Ask { hash, .. })) = Message::decode(&bytes)
+            && from == 3
+        {
+            seen.borrow_mut().push(hash);
+            return None;
+        }
+        Some(bytes)
+    }));
+    net.start(3);
+    net.link_all();
+    net.pass(SECOND);
+    let begun: BTreeSet<BlobHash> = asked.borrow().iter().copied().collect();
+    assert_eq!(begun.len(), 3, "the last place is kept");
+    let last = blobs.iter().find(|blob| !begun.contains(&blob.hash()));
+    let last = *last.unwrap();
+    gather(&mut net, 3, "a", last);
+    assert_eq!(asked.borrow().last(), Some(&last.hash()));
 }

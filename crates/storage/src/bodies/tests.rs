@@ -12,7 +12,7 @@ fn outline_of(body: &[u8]) -> (Blob, Outline) {
     builder.finish(false).unwrap()
 }
 
-fn opened(folder: &tempfile::TempDir) -> (Hands, BTreeSet<BlobHash>) {
+fn opened(folder: &tempfile::TempDir) -> (Hands, BTreeMap<BlobHash, u64>) {
     let (bodies, there) = Bodies::open(folder.path()).unwrap();
     (Hands::new(bodies), there)
 }
@@ -29,17 +29,27 @@ fn fetched(hands: &mut Hands, body: &[u8]) -> Blob {
     }
     let outline = outline.to_bytes();
     let done = hands.work(BodyWork::Seal { blob, outline });
-    assert_eq!(done, Some(BodyDone::Sealed { hash }));
+    let len = blob.len();
+    assert_eq!(done, Some(BodyDone::Sealed { hash, len }));
     blob
 }
 
-fn chunk(hands: &mut Hands, hash: BlobHash, chunk: u32) -> Option<Vec<u8>> {
+/// A chunk, and whether the body is damaged.
+fn read(hands: &mut Hands, hash: BlobHash, chunk: u32) -> (Option<Vec<u8>>, bool) {
     let part = BodyPart::Chunk(chunk);
     let ticket = 7;
     match hands.work(BodyWork::Read { ticket, hash, part }) {
-        Some(BodyDone::Read { ticket: 7, bytes }) => bytes,
+        Some(BodyDone::Read {
+            ticket: 7,
+            bytes,
+            damaged,
+        }) => (bytes, damaged),
         other => unreachable!("{other:?}"),
     }
+}
+
+fn chunk(hands: &mut Hands, hash: BlobHash, chunk: u32) -> Option<Vec<u8>> {
+    read(hands, hash, chunk).0
 }
 
 #[test]
@@ -51,7 +61,8 @@ fn a_body_written_in_any_order_is_there_after_a_restart_until_it_is_deleted() {
     let first = fetched(&mut hands, &large);
     let second = fetched(&mut hands, &small);
     let (mut hands, there) = opened(&folder);
-    assert_eq!(there, BTreeSet::from([first.hash(), second.hash()]));
+    let both = [first, second].map(|blob| (blob.hash(), blob.len()));
+    assert_eq!(there, BTreeMap::from(both));
     for (n, bytes) in (0..).zip(large.chunks(CHUNK_BYTES)) {
         assert_eq!(chunk(&mut hands, first.hash(), n).unwrap(), bytes);
     }
@@ -59,7 +70,8 @@ fn a_body_written_in_any_order_is_there_after_a_restart_until_it_is_deleted() {
     assert_eq!(chunk(&mut hands, second.hash(), 0).unwrap(), small);
     hands.work(BodyWork::Delete { hash: first.hash() });
     assert_eq!(chunk(&mut hands, first.hash(), 0), None);
-    assert_eq!(opened(&folder).1, BTreeSet::from([second.hash()]));
+    let left = BTreeMap::from([(second.hash(), second.len())]);
+    assert_eq!(opened(&folder).1, left);
 }
 
 #[test]
@@ -102,6 +114,28 @@ fn a_damaged_chunk_is_not_served_and_the_others_are() {
 }
 
 #[test]
+fn only_what_is_not_what_was_written_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut hands, _) = opened(&folder);
+    let hash = fetched(&mut hands, &body(CHUNK_BYTES + 5)).hash();
+    assert_eq!(read(&mut hands, hash, 2), (None, false));
+    assert_eq!(read(&mut hands, hash, u32::MAX), (None, false));
+    assert!(read(&mut hands, hash, 1).0.is_some());
+    let other = BlobHash([1; 32]);
+    assert_eq!(read(&mut hands, other, 0), (None, true), "it is gone");
+    // A folder in the place of a body cannot be read, and is no damage to one.
+    fs::create_dir(hands.bodies.path(other)).unwrap();
+    let (mut hands, there) = opened(&folder);
+    assert_eq!(there.keys().collect::<Vec<_>>(), [&hash]);
+    assert!(hands.bodies.path(other).is_dir());
+    let path = hands.bodies.path(hash);
+    fs::write(&path, &fs::read(&path).unwrap()[..CHUNK_BYTES]).unwrap();
+    assert_eq!(read(&mut hands, hash, 0), (None, true));
+    assert!(opened(&folder).1.is_empty());
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_body_of_the_local_node_is_adopted_or_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut hands, _) = opened(&folder);
@@ -118,7 +152,11 @@ fn a_body_of_the_local_node_is_adopted_or_leaves_nothing() {
     assert_eq!(blob, Blob::of(true, &text).unwrap());
     let hash = blob.hash();
     let adopt = BodyWork::Adopt { token, blob };
-    assert_eq!(hands.work(adopt.clone()), Some(BodyDone::Sealed { hash }));
+    let len = blob.len();
+    assert_eq!(
+        hands.work(adopt.clone()),
+        Some(BodyDone::Sealed { hash, len })
+    );
     drop(new);
     let mut reader = hands.bodies.read(hash).unwrap();
     hands.work(BodyWork::Delete { hash });
