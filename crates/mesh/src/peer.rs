@@ -444,6 +444,14 @@ impl Peer {
         ))
     }
 
+    /// True while this node's log of a shard ends with the seal of its epoch, decided or not: the
+    /// next home group is named.
+    #[must_use]
+    pub fn names_successor(&self, shard: ShardId) -> bool {
+        let group = self.slot_ref(shard).and_then(|slot| slot.seat.group());
+        group.is_some_and(cpe_consensus::Group::is_sealed)
+    }
+
     /// How often something happened, by the name it has in [`Status`](crate::Status).
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {

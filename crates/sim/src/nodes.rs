@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{Command, Event, Input, Output, Peer, PeerConfig, Reply, RequestId};
+use cpe_space::ShardId;
 use rand::RngExt;
 
 use crate::bodies::Shelf;
@@ -204,12 +205,20 @@ impl World {
             return false;
         }
         let current = |member: &Member| self.nodes.iter().any(|node| node.member == *member);
+        // A group of one may be named already, and decided any moment.
+        let named = |shard| {
+            let peers = self.nodes.iter().filter_map(|node| node.peer.as_ref());
+            peers
+                .into_iter()
+                .any(|peer| peer.names_successor(ShardId(shard)))
+        };
         (0..self.scenario.shards).all(|shard| {
-            self.newest(shard).is_some_and(|sm| {
-                let members = &sm.config().members;
-                let decided = sm.previous().is_none_or(|(_, sealed)| sm.index() > *sealed);
-                members.len() >= 3 && members.iter().all(current) && decided
-            })
+            !named(shard)
+                && self.newest(shard).is_some_and(|sm| {
+                    let members = &sm.config().members;
+                    let decided = sm.previous().is_none_or(|(_, sealed)| sm.index() > *sealed);
+                    members.len() >= 3 && members.iter().all(current) && decided
+                })
         }) && self.bodies_outlive(n)
     }
 
