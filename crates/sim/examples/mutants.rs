@@ -163,7 +163,7 @@ const EXPECTED: [Expected; 40] = [
     mesh("R15", Mesh::LifeFirst, Peers(Profile::Restarts, 55, 400)),
     mesh("R15", Mesh::AskAgain, mixed(6, 50)),
     mesh("R15", Mesh::DecidedFirst, mixed(2, 50)),
-    space("R15", Space::OneOutcome, mixed(8, 400)),
+    space("R15", Space::OneOutcome, mixed(287, 1_000)),
     mesh("R16", Mesh::OutboxFirst, mixed(2, 50)),
     mesh("R16", Mesh::SendAgain, mixed(1, 50)),
     mesh("R16", Mesh::NextOfOrigin, mixed(1, 50)),
