@@ -26,7 +26,7 @@ pub(crate) const MAX_OUTBOX: usize = 65_536;
 const STORE_BYTES: usize = 256 * 1024;
 
 /// Bytes of unadmitted stores shown to everybody at once: they must fit a gossip frame, with what
-/// stands around them. Nobody but its own node sees a larger one before it is admitted.
+/// stands around them. A larger one is sent by itself to each linked node.
 const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES * 3 / 4;
 
 /// Bytes that a shown store takes besides its tuple and the name of its workspace, at most.

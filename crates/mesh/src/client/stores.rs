@@ -196,23 +196,26 @@ impl Peer {
         let origin = slot.me;
         let client = &mut slot.client;
         // A direct store may still lose its number to a crash: nobody else must hear of it.
-        let fits = |out: &Out| {
+        let size = |out: &Out| {
             let size = out.item.tuple.size() + out.item.workspace.as_str().len() + ITEM_BYTES;
-            (out.durable && !out.direct && size <= SHOWN_BYTES).then_some(size)
+            (out.durable && !out.direct).then_some(size)
         };
         let first_after = |client: &ShardClient, shown: u64| {
             let mut later = client.outbox.range(shown + 1..);
-            later.find(|(_, out)| fits(out).is_some()).map(|(n, _)| *n)
+            later.find(|(_, out)| size(out).is_some()).map(|(n, _)| *n)
         };
         let next = first_after(client, client.shown.max(client.admitted));
         let Some(first) = next.or_else(|| first_after(client, client.admitted)) else {
             return;
         };
-        let (mut left, mut items) = (SHOWN_BYTES, Vec::new());
+        let (mut taken, mut items) = (0, Vec::new());
         for (n, out) in client.outbox.range(first..) {
-            match fits(out) {
-                Some(size) if size <= left && *n == first + items.len() as u64 => {
-                    left -= size;
+            match size(out) {
+                Some(size)
+                    if *n == first + items.len() as u64
+                        && (items.is_empty() || taken + size <= SHOWN_BYTES) =>
+                {
+                    taken += size;
                     items.push(out.item.clone());
                 }
                 _ => break,
@@ -226,7 +229,14 @@ impl Peer {
             first,
             items,
         };
-        self.broadcast(shard, &shown);
+        if taken <= SHOWN_BYTES {
+            self.broadcast(shard, &shown);
+        } else {
+            // One store that no frame of gossip can hold: linked nodes are told by themselves.
+            for node in self.links.clone() {
+                self.send_if(node, shown.clone());
+            }
+        }
     }
 
     /// Stores up to `upto` are decided.
