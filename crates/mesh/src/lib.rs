@@ -73,6 +73,7 @@ mod sync;
 mod synced;
 mod timers;
 mod volatile;
+mod vouch;
 mod wire;
 
 pub use api::{

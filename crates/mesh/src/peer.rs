@@ -26,6 +26,7 @@ use crate::recover::Recovery;
 use crate::request::Request;
 use crate::sync::{Offers, Places, Pull};
 use crate::timers::Timers;
+use crate::vouch::Vouchers;
 use crate::wire::{Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, Message};
 use crate::{Command, Failure, Genesis, PeerConfig, Reply, RequestId};
 
@@ -292,6 +293,7 @@ pub struct Peer {
     marks_due: bool,
     pub(crate) heartbeats: Heartbeats,
     pub(crate) survey: Survey,
+    pub(crate) vouchers: Vouchers,
     /// Members of volatile groups: nodes in one of their starts.
     pub(crate) starts: Survey,
     /// Volatile shards whose registered group has no majority any more, and since when.
@@ -380,6 +382,7 @@ impl Peer {
             marks_due: false,
             heartbeats: Heartbeats::default(),
             survey: Survey::default(),
+            vouchers: Vouchers::default(),
             starts: Survey::default(),
             vacant: BTreeMap::new(),
             sealed_since: BTreeMap::new(),

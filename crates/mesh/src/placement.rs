@@ -194,6 +194,7 @@ impl Peer {
             }
             let draining = view.card.is_some_and(gives_away);
             let standing = match view.state {
+                _ if self.vouchers.is_over(view.member) => Standing::Gone,
                 MemberState::Alive if draining => Standing::Draining,
                 MemberState::Alive if self.links.contains(&view.member.node) => Standing::Here,
                 MemberState::Alive | MemberState::Suspect | MemberState::Dead => Standing::Silent,
@@ -241,6 +242,9 @@ impl Peer {
             },
             None => return Placed::Right,
         };
+        if !self.are_there(&self.lives(shard, &members)) {
+            return Placed::Right;
+        }
         let epoch = config.epoch + 1;
         let next = Config { epoch, members };
         let sealed = self.with_home(shard, |_, _, log| {
@@ -251,6 +255,17 @@ impl Peer {
             Some(true) => Placed::Changed,
             _ => Placed::Right,
         }
+    }
+
+    /// The lives of a group's members: those of a volatile shard's are starts.
+    fn lives(&self, shard: ShardId, members: &[Member]) -> Vec<Member> {
+        if self.slot_ref(shard).is_none_or(|slot| !slot.volatile) {
+            return members.to_vec();
+        }
+        let lives = self.membership.members().map(|view| view.member);
+        lives
+            .filter(|life| members.iter().any(|member| member.node == life.node))
+            .collect()
     }
 
     /// The group that should follow this one because of its size or because a member is lost.

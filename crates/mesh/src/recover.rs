@@ -141,10 +141,13 @@ impl Peer {
         member: Member,
         standings: Vec<Standing>,
     ) {
-        let Some(recovery) = self.recoveries.get_mut(&query) else {
+        if member.node != from {
             return;
+        }
+        let Some(recovery) = self.recoveries.get_mut(&query) else {
+            return self.is_there(query, member);
         };
-        if member.node != from || !recovery.waiting.remove(&from) {
+        if !recovery.waiting.remove(&from) {
             return;
         }
         recovery.standings.insert(member, standings);

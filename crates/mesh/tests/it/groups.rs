@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cpe_membership::NodeId;
+use cpe_membership::{Incarnation, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Operation, Reply, RequestId, ShardInfo};
 use cpe_space::{OpId, Session};
 use cpe_tuple::{Template, Value};
@@ -343,5 +343,37 @@ fn a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped() 
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     for info in shards(&mut net, 2) {
         assert_eq!(info.leader, Some(NodeId(2)), "{info:?}");
+    }
+}
+
+/// Simulation, seeds 47681 and 53384: the disk of the group's only next member was gone before the
+/// group ended in its favour, and the shard waited for it for ever.
+#[test]
+fn no_group_ends_in_favour_of_an_incarnation_that_is_over() {
+    let mut net = grown();
+    net.kill(3);
+    net.disks.remove(&NodeId(3));
+    net.shelves.remove(&NodeId(3));
+    // Back without its disk, and membership has not told of it yet.
+    net.wire = Some(Box::new(|from, to, bytes| {
+        let swim = matches!(Message::decode(&bytes), Ok(Message::Swim(_)));
+        (!swim || (from != 3 && to != 3)).then_some(bytes)
+    }));
+    net.start_with(3, |config| config.card.inc = Incarnation(2));
+    net.link_all();
+    let deadline = 10 * SECOND;
+    let drained = net.ask(1, Command::Drain { deadline });
+    net.pass(4 * SECOND);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    net.kill(1);
+    net.wire = None;
+    net.pass(10 * SECOND);
+    for variable in ["a", "b", "c", "d"] {
+        let stored = net.out(2, variable, 7);
+        net.pass(SECOND);
+        let taken = net.take(2, variable, false);
+        net.pass(SECOND);
+        assert!(matches!(net.reply(stored), Some(Reply::Stored { .. })));
+        assert_eq!(value(&net, taken), Some(7), "{variable}");
     }
 }

@@ -204,6 +204,15 @@ fn r40299_a_leader_without_its_majority_names_no_successor() {
     run(40_299);
 }
 
+/// The only next member had crashed and lost its disk before the group ended in its favour, but
+/// membership had not told of it yet.
+#[test]
+fn r53384_a_group_ends_in_favour_of_members_that_said_they_are_there() {
+    for seed in [47_681, 53_384] {
+        run(seed);
+    }
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {

@@ -1,0 +1,88 @@
+//! Who is to be in the next home group says first that it is there, under the incarnation it is
+//! named by.
+//!
+//! Membership learns of a death within seconds. A group that ends meanwhile in favour of a member
+//! that has just died, or has come back without its disk as another incarnation, waits for it, and
+//! if the disk is gone waits for ever, although all of its own members hold everything. An answer
+//! to a question asked for this purpose is at most [`FRESH`] old.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_membership::{Member, NodeId};
+
+use crate::peer::{Peer, Timer};
+use crate::wire::Message;
+
+/// How long an answer counts, and how long one is waited for before the question is repeated. A
+/// heartbeat's time: many round trips, and short beside what membership needs.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// What members were asked and have answered.
+#[derive(Debug, Default)]
+pub(crate) struct Vouchers {
+    asked: BTreeMap<NodeId, Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// The question that is open.
+    query: Option<u64>,
+    at: Duration,
+    /// The life that answered last, and when.
+    heard: Option<(Member, Duration)>,
+}
+
+impl Vouchers {
+    /// True when a later life of this node has answered. Membership may not tell of that one yet.
+    pub(crate) fn is_over(&self, life: Member) -> bool {
+        let heard = self.asked.get(&life.node).and_then(|asked| asked.heard);
+        heard.is_some_and(|(by, _)| by.inc > life.inc)
+    }
+}
+
+impl Peer {
+    /// True when most of these have just said that they are there. Asks those that have not;
+    /// [`Timer::Look`] is due when they answer.
+    pub(crate) fn are_there(&mut self, members: &[Member]) -> bool {
+        let (me, now) = (self.me, self.now);
+        let mut there = 0;
+        for member in members {
+            let asked = self.vouchers.asked.get(&member.node);
+            let heard = asked.and_then(|asked| asked.heard);
+            let recent = heard.is_some_and(|(by, at)| by == *member && now < at + FRESH);
+            if *member == me || recent {
+                there += 1;
+            } else if asked.is_none_or(|asked| asked.at + FRESH <= now) {
+                self.ask_whether_there(member.node);
+            }
+        }
+        2 * there > members.len()
+    }
+
+    fn ask_whether_there(&mut self, node: NodeId) {
+        let links = &self.links;
+        self.vouchers.asked.retain(|node, _| links.contains(node));
+        let (query, shards) = (self.next_query, Vec::new());
+        if self.send_if(node, Message::Survey { query, shards }) {
+            self.next_query += 1;
+            let heard = self.vouchers.asked.get(&node).and_then(|asked| asked.heard);
+            let asked = Asked {
+                query: Some(query),
+                at: self.now,
+                heard,
+            };
+            self.vouchers.asked.insert(node, asked);
+        }
+    }
+
+    /// A member has answered a question that is no recovery's.
+    pub(crate) fn is_there(&mut self, query: u64, member: Member) {
+        let asked = self.vouchers.asked.get_mut(&member.node);
+        if let Some(asked) = asked.filter(|asked| asked.query == Some(query)) {
+            asked.query = None;
+            asked.heard = Some((member, self.now));
+            self.timers.set(Timer::Look, self.now);
+        }
+    }
+}
