@@ -53,6 +53,7 @@ mod mode;
 mod ranges;
 mod shard;
 mod sketch;
+mod tuples;
 mod variable;
 mod volatile;
 

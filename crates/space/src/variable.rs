@@ -1,11 +1,9 @@
 //! A variable of a workspace: its mode and the tuples nobody has taken.
 
-use std::collections::BTreeMap;
-
 use cpe_tuple::{Mark, Template, Tuple};
 use serde::{Deserialize, Serialize};
 
-use crate::Mode;
+use crate::{Mode, tuples::Tuples};
 
 /// A variable: tuples that share their first field, in the order they were admitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,10 +11,10 @@ pub struct Variable {
     /// The mode, once declared.
     mode: Option<Mode>,
     /// Tuples by the index that admitted them.
-    tuples: BTreeMap<u64, Tuple>,
+    tuples: Tuples,
     /// Set once somebody declared it in an instance of its workspace.
     #[serde(default)]
-    life: Option<Life>,
+    life: Option<Box<Life>>,
 }
 
 /// The life of a variable that was declared in an instance of its workspace: it stays, empty or
@@ -70,13 +68,13 @@ impl Variable {
 
     /// Its tuples with the indices that admitted them, oldest first.
     pub fn tuples(&self) -> impl DoubleEndedIterator<Item = (u64, &Tuple)> {
-        self.tuples.iter().map(|(index, tuple)| (*index, tuple))
+        self.tuples.iter()
     }
 
     /// Its life, once it was declared in an instance of its workspace.
     #[must_use]
     pub fn life(&self) -> Option<&Life> {
-        self.life.as_ref()
+        self.life.as_deref()
     }
 
     /// The tuple a take picks. `draw` chooses among those of a multi variable: it is the take's
@@ -97,11 +95,12 @@ impl Variable {
             Mode::Fifo | Mode::Single => self.tuples().find(matches),
             Mode::Lifo => self.tuples().rev().find(matches),
             Mode::Multi => {
-                let (first, last) = (self.tuples.keys().next()?, self.tuples.keys().next_back()?);
+                let (first, last) = self.tuples.ends()?;
                 let from = first + scatter(draw) % (last - first).saturating_add(1);
-                let after = self.tuples.range(from..);
-                let after = after.map(|(index, tuple)| (*index, tuple));
-                after.chain(self.tuples()).find(matches)
+                self.tuples
+                    .range_from(from)
+                    .chain(self.tuples())
+                    .find(matches)
             }
         }
     }
@@ -113,13 +112,11 @@ impl Variable {
             born,
             next: 0,
         };
-        for tuple in self.tuples.values_mut() {
-            *tuple = life.mark(tuple.clone());
-        }
+        self.tuples.update(|tuple| life.mark(tuple));
         if !self.tuples.is_empty() {
             self.mode.get_or_insert_default();
         }
-        self.life = Some(life);
+        self.life = Some(Box::new(life));
     }
 
     pub(crate) fn declare(&mut self, mode: Mode) -> Result<(), Mode> {
@@ -129,9 +126,7 @@ impl Variable {
                 self.mode = Some(mode);
                 if mode == Mode::Single {
                     // A single variable keeps the last value it was given.
-                    while self.tuples.len() > 1 {
-                        self.tuples.pop_first();
-                    }
+                    self.tuples.keep_last();
                 }
                 Ok(())
             }
@@ -148,7 +143,7 @@ impl Variable {
             None => tuple,
         };
         if self.mode == Some(Mode::Single) {
-            self.tuples.clear();
+            self.tuples = Tuples::None;
         }
         self.tuples.insert(index, tuple.clone());
         tuple
@@ -164,10 +159,10 @@ impl Variable {
     }
 
     pub(crate) fn remove(&mut self, index: u64) -> Option<Tuple> {
-        self.tuples.remove(&index)
+        self.tuples.remove(index)
     }
 
-    pub(crate) fn take(&mut self) -> BTreeMap<u64, Tuple> {
+    pub(crate) fn take(&mut self) -> Tuples {
         std::mem::take(&mut self.tuples)
     }
 

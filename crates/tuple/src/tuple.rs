@@ -20,7 +20,8 @@ pub struct Tuple {
     fields: Arc<[Value]>,
     // Invariant: the sum of the fields' sizes and the head; equal fields have equal sizes, so the
     // derived comparisons hold.
-    size: usize,
+    // Narrow, for a replica may hold millions: at most [`MAX_TUPLE_BYTES`] and a mark.
+    size: u32,
     /// Whether any value in it lies apart.
     blobs: bool,
     // Boxed: few tuples have one, and all would pay for its room.
@@ -34,12 +35,13 @@ impl Tuple {
     ///
     /// [`LimitError`] when there are more than [`MAX_FIELDS`], when they take more than
     /// [`MAX_TUPLE_BYTES`] in all, or when a value is too deep or has too large a map.
+    #[expect(clippy::cast_possible_truncation, reason = "MAX_TUPLE_BYTES fits")]
     pub fn new(fields: Vec<Value>) -> Result<Self, LimitError> {
         match check_fields(fields.len(), &fields) {
             Ok(size) => Ok(Self {
                 blobs: fields.iter().any(has_blobs),
                 fields: fields.into(),
-                size,
+                size: size as u32,
                 mark: None,
             }),
             Err(error) => {
@@ -70,7 +72,7 @@ impl Tuple {
     /// About how many bytes the tuple takes when encoded, never less than it really takes. Free:
     /// measured when the tuple was made.
     pub const fn size(&self) -> usize {
-        self.size
+        self.size as usize
     }
 
     /// Whether any value in it lies apart. Free, as [`size`](Self::size) is.
@@ -94,9 +96,14 @@ impl Tuple {
 
     /// The same fields with this noted beside them.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a mark is small")]
     pub fn with_mark(self, mark: Mark) -> Self {
         Self {
-            size: self.size - self.mark.as_ref().map_or(0, |_| Mark::SIZE) + Mark::SIZE,
+            size: if self.mark.is_some() {
+                self.size
+            } else {
+                self.size + Mark::SIZE as u32
+            },
             mark: Some(Box::new(mark)),
             ..self
         }
