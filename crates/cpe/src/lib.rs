@@ -95,7 +95,7 @@ pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
 pub use cpe_membership::{Incarnation, Member, NodeId};
 pub use cpe_mesh::{
     Ack, ActorInfo, Failure, HandleError, LeaseHandle, OpHandle, PeerInfo, Recovered, ShardInfo,
-    Status, VariableInfo, WorkspaceInfo,
+    Staleness, Status, VariableInfo, WorkspaceInfo,
 };
 pub use cpe_network::{Identity, MeshKey};
 pub use cpe_sleigh as sleigh;

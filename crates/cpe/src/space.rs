@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cpe_mesh::{Ack, Command, Failure, Reply, VariableInfo, WorkspaceInfo};
+use cpe_mesh::{Ack, Command, Failure, Reply, Staleness, VariableInfo, WorkspaceInfo};
 use cpe_space::{Mode, Name};
 use cpe_tuple::{Template, Tuple, Value};
 
@@ -142,6 +142,27 @@ impl Space {
         match found.await? {
             Some(tuple) => self.tuple_whole(ws, tuple).await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// How old what [`rd`](Self::rd) and a local [`rdp`](Self::rdp) of this template show may be:
+    /// `None` while this node reaches a majority of the variable's home group. Without a variable,
+    /// the worst of all shards of the workspace.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`].
+    pub async fn staleness(
+        &self,
+        ws: &str,
+        template: Template,
+    ) -> Result<Option<Staleness>, SpaceError> {
+        let command = Command::Staleness {
+            workspace: ws.to_owned(),
+            template: by_reference(template)?,
+        };
+        match self.desk.ask(command).await? {
+            Reply::Staleness(stale) => Ok(stale),
+            _ => Err(SpaceError::Unexpected),
         }
     }
 

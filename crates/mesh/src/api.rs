@@ -9,6 +9,7 @@ use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
 use crate::handle::{LeaseHandle, OpHandle};
+use crate::stale::Staleness;
 
 /// Names one command of the local node; chosen by the caller, unique while the command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -125,6 +126,13 @@ pub enum Command {
         /// How long to wait for the home, and for a tuple.
         deadline: Duration,
     },
+    /// How old what a local read shows may be.
+    Staleness {
+        /// Workspace.
+        workspace: String,
+        /// What is read.
+        template: Template,
+    },
     /// Waits until the local replica shows all that was decided before this command.
     Sync {
         /// How long to wait for the homes.
@@ -237,6 +245,8 @@ pub enum Reply {
     },
     /// What became of an operation.
     Fate(Fate),
+    /// How old what a local read shows may be; `None` while its home can be reached.
+    Staleness(Option<Staleness>),
     /// Exchanged, decided at this index.
     Exchanged(u64),
     /// Not exchanged: this is there.

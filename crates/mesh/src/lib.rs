@@ -69,6 +69,7 @@ mod request;
 mod route;
 mod scan;
 mod serve;
+mod stale;
 mod sync;
 mod synced;
 mod timers;
@@ -90,6 +91,7 @@ pub use handle::{HandleError, LeaseHandle, OpHandle};
 pub use peer::{Event, GroupView, Input, MAX_REQUESTS, Output, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use recover::{FORK_EPOCHS, Standing};
+pub use stale::Staleness;
 pub use wire::{
     FeedPart, Genesis, GroupMessage, Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, MAX_MESSAGE_BYTES,
     Message, Operation, Part, Want,

@@ -267,6 +267,10 @@ pub struct Peer {
     pub(crate) slots: Vec<Slot>,
     pub(crate) membership: Membership,
     pub(crate) links: BTreeSet<NodeId>,
+    /// When the links were lost to nodes that have none and are not forgotten.
+    pub(crate) links_lost: BTreeMap<NodeId, Duration>,
+    /// When this peer began.
+    pub(crate) began: Duration,
     pub(crate) timers: Timers<Timer>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     /// Takes answered to the local node, which has not yet said that it received the tuple.
@@ -364,6 +368,8 @@ impl Peer {
             slots: Vec::new(),
             membership,
             links: BTreeSet::new(),
+            links_lost: BTreeMap::new(),
+            began: now,
             timers: Timers::default(),
             requests: BTreeMap::new(),
             delivered: BTreeMap::new(),
@@ -634,6 +640,7 @@ impl Peer {
 
     fn link_up(&mut self, node: NodeId) {
         self.links.insert(node);
+        self.links_lost.remove(&node);
         self.greet(node);
         self.pull_next();
         self.membership.announce(self.now, node);
@@ -653,6 +660,10 @@ impl Peer {
 
     fn link_down(&mut self, node: NodeId) {
         self.links.remove(&node);
+        let membership = &self.membership;
+        self.links_lost
+            .retain(|node, _| membership.card(*node).is_some());
+        self.links_lost.insert(node, self.now);
         self.body_link_down(node);
         for slot in &mut self.slots {
             slot.leader.take_if(|leader| *leader == node);

@@ -150,6 +150,7 @@ impl Command {
             | Self::Adopt { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
+            | Self::Staleness { .. }
             | Self::List { .. }
             | Self::Where { .. }
             | Self::Actors
@@ -170,6 +171,7 @@ impl Command {
                 fresh: false,
                 ..
             }
+            | Self::Staleness { .. }
             | Self::List { .. }
             | Self::Where { .. }
             | Self::Actors
@@ -326,6 +328,13 @@ impl Peer {
                 };
                 let operation = without_reference(operation)?;
                 self.operate(request, shard, operation, deadline);
+            }
+            Command::Staleness {
+                workspace,
+                template,
+            } => {
+                let stale = self.staleness(&name(&workspace)?, &template);
+                self.reply(request, Reply::Staleness(stale));
             }
             Command::Sync { deadline } => self.sync(request, deadline)?,
             Command::Watch {

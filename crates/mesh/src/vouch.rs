@@ -4,7 +4,7 @@
 //! Membership learns of a death within seconds. A group that ends meanwhile in favour of a member
 //! that has just died, or has come back without its disk as another incarnation, waits for it, and
 //! if the disk is gone waits for ever, although all of its own members hold everything. An answer
-//! to a question asked for this purpose is at most [`FRESH`] old.
+//! to a question asked for this purpose tells that the member was there after it was asked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,9 +14,12 @@ use cpe_membership::{Member, NodeId};
 use crate::peer::{Peer, Timer};
 use crate::wire::Message;
 
-/// How long an answer counts, and how long one is waited for before the question is repeated. A
-/// heartbeat's time: many round trips, and short beside what membership needs.
+/// How long an answer counts. A heartbeat's time, short beside what membership needs.
 const FRESH: Duration = Duration::from_millis(200);
+
+/// How long an answer is waited for before the question is repeated. One that took longer waited
+/// here, while this node stood still, or there, and tells nothing of now.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What members were asked and have answered.
 #[derive(Debug, Default)]
@@ -31,6 +34,20 @@ struct Asked {
     at: Duration,
     /// The life that answered last, and when.
     heard: Option<(Member, Duration)>,
+}
+
+impl Asked {
+    /// True while the answer to the last question counts.
+    fn is_recent(&self, now: Duration) -> bool {
+        let came = self.heard.map(|(_, at)| at);
+        let in_time = came.is_some_and(|came| came <= self.at + SLOW && now < came + FRESH);
+        self.query.is_none() && in_time
+    }
+
+    /// True when it is time for the next question.
+    fn is_over(&self, now: Duration) -> bool {
+        self.query.is_none() || self.at + SLOW <= now
+    }
 }
 
 impl Vouchers {
@@ -50,10 +67,11 @@ impl Peer {
         for member in members {
             let asked = self.vouchers.asked.get(&member.node);
             let heard = asked.and_then(|asked| asked.heard);
-            let recent = heard.is_some_and(|(by, at)| by == *member && now < at + FRESH);
+            let recent = asked.is_some_and(|asked| asked.is_recent(now))
+                && heard.is_some_and(|(by, _)| by == *member);
             if *member == me || recent {
                 there += 1;
-            } else if asked.is_none_or(|asked| asked.at + FRESH <= now) {
+            } else if asked.is_none_or(|asked| asked.is_over(now)) {
                 self.ask_whether_there(member.node);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use cpe::{ActorInfo, Template, Tuple, Value, VariableInfo};
+use cpe::{ActorInfo, Staleness, Template, Tuple, Value, VariableInfo};
 use cpe_tuple::json::{
     template_from_json, tuple_from_json, tuple_to_json, value_from_json, value_to_json,
 };
@@ -83,6 +83,18 @@ pub(crate) fn template(json: &JsonValue) -> Result<Template, ApiError> {
 /// `{"tuple":[...]}`, or null in its place.
 pub(crate) fn found(tuple: Option<&Tuple>) -> Json<JsonValue> {
     Json(json!({"tuple": tuple.map(tuple_to_json)}))
+}
+
+/// The answer of a read from this node's replica: the same, and how old it may be while no majority
+/// of its home can be reached.
+pub(crate) fn seen(tuple: Option<&Tuple>, stale: Option<&Staleness>) -> Json<JsonValue> {
+    let Json(mut answer) = found(tuple);
+    if let (Some(stale), JsonValue::Object(answer)) = (stale, &mut answer) {
+        let ms = u64::try_from(stale.since.as_millis()).unwrap_or(u64::MAX);
+        let stale = json!({"shard": stale.shard, "applied": stale.applied, "since_ms": ms});
+        answer.insert("stale".to_owned(), stale);
+    }
+    Json(answer)
 }
 
 /// `{}`: done, and there is no more to say.

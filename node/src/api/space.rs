@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::error::ApiError;
-use super::forms::{Answer, Body, TimeoutMs, done, found, plain, template, tuple, value, variable};
+use super::forms::{
+    Answer, Body, TimeoutMs, done, found, plain, seen, template, tuple, value, variable,
+};
 
 /// How often an idle watch sends an empty line: shows both ends that the other one lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -166,12 +168,14 @@ pub(crate) async fn rd(
 ) -> Answer {
     let Path(workspace) = workspace?;
     let (template, deadline) = (template(&body.template)?, body.timeout_ms.deadline()?);
-    let tuple = if body.fresh {
-        app.space.rd_fresh(&workspace, template, deadline).await?
-    } else {
-        app.space.rd(&workspace, template, deadline).await?
-    };
-    Ok(found(Some(&tuple)))
+    if body.fresh {
+        let tuple = app.space.rd_fresh(&workspace, template, deadline).await?;
+        return Ok(found(Some(&tuple)));
+    }
+    let from = template.clone();
+    let tuple = app.space.rd(&workspace, template, deadline).await?;
+    let stale = app.space.staleness(&workspace, from).await?;
+    Ok(seen(Some(&tuple), stale.as_ref()))
 }
 
 /// Reads a matching tuple if there is one.
@@ -180,16 +184,15 @@ pub(crate) async fn rdp(
     workspace: Name,
     Body(body): Body<MatchBody>,
 ) -> Answer {
-    let fresh = if body.fresh {
-        Some(body.timeout_ms.deadline()?)
-    } else {
-        None
-    };
-    let tuple = app
-        .space
-        .rdp(&workspace?.0, template(&body.template)?, fresh)
-        .await?;
-    Ok(found(tuple.as_ref()))
+    let (workspace, template) = (workspace?.0, template(&body.template)?);
+    if body.fresh {
+        let within = Some(body.timeout_ms.deadline()?);
+        let tuple = app.space.rdp(&workspace, template, within).await?;
+        return Ok(found(tuple.as_ref()));
+    }
+    let tuple = app.space.rdp(&workspace, template.clone(), None).await?;
+    let stale = app.space.staleness(&workspace, template).await?;
+    Ok(seen(tuple.as_ref(), stale.as_ref()))
 }
 
 /// Sets a variable's mode.

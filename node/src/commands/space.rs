@@ -462,6 +462,13 @@ impl Remote {
             body.insert("lease_ms".to_owned(), Value::from(ms));
         }
         let mut found = self.post(workspace, how.path, body).await?;
+        if let Some(ms) = found.pointer("/stale/since_ms").and_then(Value::as_u64) {
+            let since = Duration::from_millis(ms);
+            output::warn(format_args!(
+                "no majority of its home has been in reach for {since:.1?}: this is what was known \
+                 then; --fresh waits for the home"
+            ));
+        }
         match found.get_mut("tuple").map(Value::take) {
             Some(tuple @ Value::Array(_)) => Ok(Some((tuple, lease.map(|_| found)))),
             Some(Value::Null) if !how.waits => Ok(None),

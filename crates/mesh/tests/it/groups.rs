@@ -5,7 +5,7 @@ use std::time::Duration;
 use cpe_membership::{Incarnation, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Operation, Reply, RequestId, ShardInfo};
 use cpe_space::{OpId, Session};
-use cpe_tuple::{Template, Value};
+use cpe_tuple::{Field, Template, Value};
 
 use crate::{Net, SECOND};
 
@@ -119,6 +119,53 @@ fn a_member_cut_off_from_the_others_never_says_empty() {
         matches!(failure, Some(Reply::Failed(Failure::Unavailable { .. }))),
         "{failure:?}"
     );
+}
+
+#[test]
+fn a_local_read_of_a_minority_says_since_when_it_may_be_stale() {
+    let mut net = grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    let staleness = |net: &mut Net, variable: Option<&str>| {
+        let first = variable.map_or(Field::Any, |name| Field::Actual(Value::from(name)));
+        let (workspace, fields) = ("w".to_owned(), vec![first, Field::Any]);
+        let template = Template::new(fields).unwrap();
+        let asked = net.ask(
+            1,
+            Command::Staleness {
+                workspace,
+                template,
+            },
+        );
+        match net.reply(asked) {
+            Some(Reply::Staleness(stale)) => *stale,
+            other => panic!("{other:?}"),
+        }
+    };
+    net.kill(2);
+    net.pass(2 * SECOND);
+    assert_eq!(
+        staleness(&mut net, Some("a")),
+        None,
+        "two of three are there"
+    );
+    net.kill(3);
+    net.pass(5 * SECOND);
+    let stale = staleness(&mut net, Some("a")).unwrap();
+    let since = 5 * SECOND;
+    assert!(
+        stale.since >= since && stale.since < since + SECOND,
+        "{stale:?}"
+    );
+    assert!(stale.applied > 0);
+    assert!(staleness(&mut net, None).is_some(), "of any variable");
+    // It still answers.
+    let read = net.read(1, "a");
+    assert_eq!(value(&net, read), Some(1));
+    net.start(3);
+    net.link_all();
+    net.pass(SECOND);
+    assert_eq!(staleness(&mut net, Some("a")), None);
 }
 
 /// A transport that repeats a message brings the copy to a leader that has lost its lead meanwhile.

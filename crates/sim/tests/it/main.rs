@@ -213,6 +213,12 @@ fn r53384_a_group_ends_in_favour_of_members_that_said_they_are_there() {
     }
 }
 
+/// Its answer had lain there for three seconds, while the node that had asked stood still.
+#[test]
+fn r58995_an_old_answer_does_not_tell_who_is_there() {
+    run(58_995);
+}
+
 /// The check is impossible on purpose: no run may see a pause and a partition.
 #[test]
 fn a_failure_shrinks_to_the_faults_that_suffice() {
