@@ -41,6 +41,8 @@ enum Standing {
     Here,
     /// Is to be in no group.
     Draining,
+    /// Alive by the word of others, but this node has no link to it.
+    Apart,
     Silent,
     Gone,
 }
@@ -48,7 +50,16 @@ enum Standing {
 /// Members by how they are and since when.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    members: BTreeMap<Member, (Standing, Duration)>,
+    members: BTreeMap<Member, Seen>,
+}
+
+/// How a member is, and since when.
+#[derive(Debug)]
+struct Seen {
+    standing: Standing,
+    since: Duration,
+    /// Since when this node has not reached it, while it is apart or silent.
+    away: Duration,
 }
 
 impl Survey {
@@ -76,28 +87,37 @@ impl Survey {
         for (member, standing) in all {
             self.note(member, standing, now);
         }
-        self.members.retain(|member, (standing, _)| {
+        self.members.retain(|member, seen| {
             let over = newest
                 .get(&member.node)
                 .is_some_and(|inc| *inc > member.inc);
             if over {
-                *standing = Standing::Gone;
+                seen.standing = Standing::Gone;
             }
             !over || seats.contains(member)
         });
     }
 
     fn note(&mut self, member: Member, standing: Standing, now: Duration) {
-        let entry = self.members.entry(member).or_insert((standing, now));
-        if entry.0 != standing {
-            *entry = (standing, now);
+        let seen = self.members.entry(member).or_insert(Seen {
+            standing,
+            since: now,
+            away: now,
+        });
+        let away = |standing| matches!(standing, Standing::Apart | Standing::Silent);
+        if seen.standing != standing {
+            if !away(seen.standing) {
+                seen.away = now;
+            }
+            seen.standing = standing;
+            seen.since = now;
         }
     }
 
     /// Members that are here and have been for so long, besides those in `always`.
     fn eligible(&self, now: Duration, age: Duration, always: &[Member]) -> Vec<Member> {
-        let here = self.members.iter().filter(|(member, (standing, since))| {
-            *standing == Standing::Here && (*since + age <= now || always.contains(member))
+        let here = self.members.iter().filter(|(member, seen)| {
+            seen.standing == Standing::Here && (seen.since + age <= now || always.contains(member))
         });
         here.map(|(member, _)| *member).collect()
     }
@@ -106,7 +126,7 @@ impl Survey {
     pub(crate) fn present(&self) -> Vec<Member> {
         let are = |standing: Standing| {
             let all = self.members.iter();
-            all.filter(move |(_, (is, _))| *is == standing)
+            all.filter(move |(_, seen)| seen.standing == standing)
                 .map(|(member, _)| *member)
         };
         let here: Vec<Member> = are(Standing::Here).collect();
@@ -117,22 +137,27 @@ impl Survey {
         }
     }
 
-    /// True for a member that is known to be over, or has been silent for so long.
+    /// True for a member that is known to be over, or has been silent for so long: to all, not to
+    /// this node alone.
     pub(crate) fn is_over(&self, member: Member, now: Duration, patience: Duration) -> bool {
-        match self.members.get(&member) {
-            Some((Standing::Gone, _)) => true,
-            Some((Standing::Silent, since)) => *since + patience <= now,
-            None | Some((Standing::Here | Standing::Draining, _)) => false,
-        }
+        self.members
+            .get(&member)
+            .is_some_and(|seen| match seen.standing {
+                Standing::Gone => true,
+                Standing::Silent => seen.since + patience <= now,
+                Standing::Here | Standing::Draining | Standing::Apart => false,
+            })
     }
 
     /// True for a member that will not come back into its groups, or not soon.
     fn is_lost(&self, member: Member, now: Duration, patience: Duration) -> bool {
-        match self.members.get(&member) {
-            Some((Standing::Gone | Standing::Draining, _)) => true,
-            Some((Standing::Silent, since)) => *since + patience <= now,
-            None | Some((Standing::Here, _)) => false,
-        }
+        self.members
+            .get(&member)
+            .is_some_and(|seen| match seen.standing {
+                Standing::Gone | Standing::Draining => true,
+                Standing::Silent | Standing::Apart => seen.away + patience <= now,
+                Standing::Here => false,
+            })
     }
 }
 
@@ -197,7 +222,8 @@ impl Peer {
                 _ if self.vouchers.is_over(view.member) => Standing::Gone,
                 MemberState::Alive if draining => Standing::Draining,
                 MemberState::Alive if self.links.contains(&view.member.node) => Standing::Here,
-                MemberState::Alive | MemberState::Suspect | MemberState::Dead => Standing::Silent,
+                MemberState::Alive => Standing::Apart,
+                MemberState::Suspect | MemberState::Dead => Standing::Silent,
                 MemberState::Left => Standing::Gone,
             };
             all.push((view.member, standing));
@@ -276,10 +302,9 @@ impl Peer {
         let lost = |member: &Member| survey.is_lost(*member, now, patience);
         let kept: Vec<Member> = current.iter().copied().filter(|m| !lost(m)).collect();
         let leaving = current.iter().any(|member| {
-            matches!(
-                survey.members.get(member),
-                Some((Standing::Gone | Standing::Draining, _))
-            )
+            let seen = survey.members.get(member);
+            let standing = seen.map(|seen| seen.standing);
+            matches!(standing, Some(Standing::Gone | Standing::Draining))
         });
         let age = if leaving {
             Duration::ZERO
