@@ -66,6 +66,8 @@ fn a_mesh_that_lost_two_of_three_nodes_for_ever_is_recovered() {
     }
     groups_of_three(&a);
     groups_of_three(&c);
+    let shown = c.cpe(&["space", "find-try", "w", "v2"]).code(0);
+    assert_eq!((shown.out.as_str(), shown.err.as_str()), ("2\n", ""));
     let why = c.cpe(&["mesh", "recover", "--unsafe", "0"]).code(1);
     why.says("can be reached");
     c.cpe(&["mesh", "recover", "all"]).code(2).says("--unsafe");
@@ -75,6 +77,10 @@ fn a_mesh_that_lost_two_of_three_nodes_for_ever_is_recovered() {
     }
     c.cpe(&["space", "fetch", "w", "v1", "--timeout", "2s"])
         .code(4);
+    // It still shows what it knew, and says since when.
+    let shown = c.cpe(&["space", "find-try", "w", "v2"]).code(0);
+    assert_eq!(shown.out, "2\n");
+    shown.says("no majority of its home has been in reach for");
     // Until the links of the lost are seen to be down, it is not known that they are lost.
     let mut done = Value::Null;
     until("every shard has a survivor", || {
