@@ -210,7 +210,8 @@ mod tests {
                 prop_assert_eq!(there, wanted);
                 let bytes = cpe_tuple::codec::encode(&tuples).unwrap();
                 prop_assert_eq!(&bytes, &cpe_tuple::codec::encode(&map).unwrap());
-                prop_assert_eq!(&cpe_tuple::codec::decode::<Tuples>(&bytes, 1 << 16).unwrap(), &tuples);
+                let decoded: Tuples = cpe_tuple::codec::decode(&bytes, 1 << 16).unwrap();
+                prop_assert_eq!(&decoded, &tuples);
             }
         }
     }
