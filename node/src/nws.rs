@@ -123,8 +123,9 @@ impl Spaces for Door {
         read.map_err(trouble)
     }
 
-    async fn sync(&self, within: Duration) -> Result<(), Trouble> {
-        self.space.sync(within).await.map_err(trouble)
+    async fn sync(&self, workspace: Option<&str>, within: Duration) -> Result<(), Trouble> {
+        let synced = self.space.sync(workspace, within).await;
+        synced.map_err(trouble)
     }
 
     async fn list(&self, workspace: &str) -> Result<Vec<Listed>, Trouble> {

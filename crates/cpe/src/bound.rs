@@ -29,7 +29,8 @@ impl Space {
     /// # Errors
     /// [`Failure::Absent`](crate::Failure::Absent) when the variable is not part of the instance;
     /// `Refused` for another mode or an iteration that cannot go on; `TimedOut`, `Unavailable` and
-    /// `Unknown` as for [`take`](Self::take). A put that is `Unavailable` never happens later.
+    /// `Unknown` as for [`take`](Self::take). What is `Unavailable` or `TimedOut` never happens later;
+    /// what is `Unknown` may.
     /// [`SpaceError::Body`] when the large values of a tuple cannot be put together: it stays.
     pub async fn bound(
         &self,
@@ -63,12 +64,20 @@ impl Space {
         reply
     }
 
-    /// Waits until this node's replica shows all that was decided, in all of the space, before the
-    /// call: what is read or listed locally afterwards is no older than that.
+    /// Waits until this node's replica shows all that was decided, in a workspace or in all of the
+    /// space, before the call: what is read or listed locally afterwards is no older than that.
     ///
     /// # Errors
-    /// `Unavailable` when a home does not answer in time.
-    pub async fn sync(&self, deadline: Duration) -> Result<(), SpaceError> {
-        done(self.desk.ask(Command::Sync { deadline }).await?)
+    /// `Unavailable` when a home does not answer in time, `Refused` for a bad name.
+    pub async fn sync(&self, ws: Option<&str>, deadline: Duration) -> Result<(), SpaceError> {
+        let workspace = ws.map(str::to_owned);
+        done(
+            self.desk
+                .ask(Command::Sync {
+                    workspace,
+                    deadline,
+                })
+                .await?,
+        )
     }
 }

@@ -127,6 +127,8 @@ pub enum Command {
     },
     /// Waits until the local replica shows all that was decided before this command.
     Sync {
+        /// In this workspace; in all of the space when `None`.
+        workspace: Option<String>,
         /// How long to wait for the homes.
         deadline: Duration,
     },

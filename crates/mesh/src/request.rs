@@ -145,7 +145,7 @@ impl Command {
             | Self::Release { deadline, .. }
             | Self::Drain { deadline }
             | Self::Bound { deadline, .. }
-            | Self::Sync { deadline }
+            | Self::Sync { deadline, .. }
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
@@ -327,7 +327,13 @@ impl Peer {
                 let operation = without_reference(operation)?;
                 self.operate(request, shard, operation, deadline);
             }
-            Command::Sync { deadline } => self.sync(request, deadline)?,
+            Command::Sync {
+                workspace,
+                deadline,
+            } => {
+                let workspace = workspace.as_deref().map(name).transpose()?;
+                self.sync(request, workspace, deadline)?;
+            }
             Command::Watch {
                 workspace,
                 template,

@@ -181,13 +181,14 @@ impl Operation {
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(
             self,
-            Self::Take { .. }
-                | Self::TakeLeased { .. }
-                | Self::Bound {
-                    act: Bound::Take { .. } | Bound::Put { .. },
-                    ..
-                }
+            Self::Take { .. } | Self::TakeLeased { .. } | Self::Bound { .. }
         )
+    }
+
+    /// One whose effect, once it is decided, no cancellation undoes: whoever cancels it must wait
+    /// for the home's word on which came first.
+    pub(crate) fn lasts(&self) -> bool {
+        matches!(self, Self::Bound { act, .. } if !matches!(act, Bound::Take { .. }))
     }
 
     /// One that adds a tuple.

@@ -239,7 +239,7 @@ impl<S: Spaces> Gateway<S> {
         };
         // Nobody adds a variable to the instance any more: whoever did before this moment is
         // shown, and whoever does later looks at the record afterwards and takes it back.
-        self.spaces.sync(DECIDED_WITHIN).await?;
+        self.spaces.sync(Some(&workspace), DECIDED_WITHIN).await?;
         let there = self.spaces.list(&workspace).await?;
         let ours = there
             .into_iter()

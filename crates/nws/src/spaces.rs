@@ -88,8 +88,12 @@ pub trait Spaces: Send + Sync + 'static {
         fresh: Option<Duration>,
     ) -> impl Future<Output = Result<Option<Tuple>, Trouble>> + Send;
 
-    /// Waits until the local replica shows all that was decided before.
-    fn sync(&self, within: Duration) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Waits until the local replica shows all that was decided before in a workspace, or anywhere.
+    fn sync(
+        &self,
+        workspace: Option<&str>,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
 
     /// The variables of a workspace in the local replica.
     fn list(&self, workspace: &str) -> impl Future<Output = Result<Vec<Listed>, Trouble>> + Send;

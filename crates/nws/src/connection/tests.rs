@@ -25,7 +25,7 @@ impl Spaces for Late {
         Ok(None)
     }
 
-    async fn sync(&self, _: Duration) -> Result<(), Trouble> {
+    async fn sync(&self, _: Option<&str>, _: Duration) -> Result<(), Trouble> {
         Ok(())
     }
 
