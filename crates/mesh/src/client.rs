@@ -127,6 +127,11 @@ impl ShardClient {
         self.outbox.len()
     }
 
+    /// Tuples of operations on their way.
+    pub(crate) fn adding(&self) -> impl Iterator<Item = &Tuple> {
+        self.ops.values().filter_map(|op| op.operation.adds())
+    }
+
     /// Own stores that the replica has not applied.
     pub(crate) fn outbox(&self) -> impl Iterator<Item = &Item> {
         self.outbox.values().map(|out| &out.item)
@@ -204,7 +209,7 @@ impl Peer {
             self.timers.clear(&Timer::Grace(shard, seq));
             if let Some(request) = op.request {
                 // As of a store that was heard of: it may have been there, and taken.
-                if op.operation.puts() && op.sent {
+                if op.operation.adds().is_some() && op.sent {
                     let lost = Failure::Lost { shard: shard.0 };
                     self.finish(request, Reply::Failed(lost));
                     continue;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe_membership::MemberState;
-use cpe_space::{Name, ShardId, variable_of};
+use cpe_space::{Bound, Name, ShardId, variable_of};
 use cpe_tuple::{Blob, BlobHash, Template, Value};
 
-use crate::body::Placing;
+use crate::body::{Placing, Way};
 use crate::peer::{MAX_REQUESTS, Peer, Timer};
 use crate::wire::Operation;
 use crate::{
@@ -225,7 +225,7 @@ impl Peer {
                 ack,
                 ..
             } => {
-                self.store(request, name(&workspace)?, tuple, ack);
+                self.store(request, name(&workspace)?, tuple, Way::Outbox(ack));
             }
             Command::Read {
                 workspace,
@@ -318,6 +318,11 @@ impl Peer {
                 deadline,
             } => {
                 let workspace = name(&workspace)?;
+                if let Bound::Put { tuple } = act {
+                    let within = deadline;
+                    self.store(request, workspace, tuple, Way::Bound { terms, within });
+                    return Ok(());
+                }
                 let shard = self.shard_for(&workspace, &act.variable());
                 let operation = Operation::Bound {
                     workspace,

@@ -191,25 +191,24 @@ impl Operation {
         matches!(self, Self::Bound { act, .. } if !matches!(act, Bound::Take { .. }))
     }
 
-    /// One that adds a tuple.
-    pub(crate) fn puts(&self) -> bool {
-        matches!(
-            self,
+    /// The tuple it adds, if it adds one.
+    pub(crate) fn adds(&self) -> Option<&Tuple> {
+        match self {
             Self::Bound {
-                act: Bound::Put { .. },
+                act: Bound::Put { tuple },
                 ..
-            }
-        )
+            } => Some(tuple),
+            _ => None,
+        }
     }
 
     /// One that would put a reference to a body where rules B1 and B2 do not look for any.
     pub(crate) fn refers(&self) -> bool {
         match self {
-            Self::Bound { act, .. } => match act {
-                Bound::Put { tuple } => tuple.has_blobs(),
-                Bound::Exchange { put, .. } => put.as_ref().is_some_and(Tuple::has_blobs),
-                _ => false,
-            },
+            Self::Bound {
+                act: Bound::Exchange { put, .. },
+                ..
+            } => put.as_ref().is_some_and(Tuple::has_blobs),
             Self::Claim { spec, .. } => !spec.blobs().is_empty(),
             _ => false,
         }
