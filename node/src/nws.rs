@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use cpe::{Bound, BoundReply, Failure, Member, Mesh, Space, SpaceError, Template, Terms, Tuple};
-use cpe_nws::{Answer, Gateway, Health, Listed, Server, Spaces, Trouble, Who};
+use bytes::Bytes;
+use cpe::{
+    Blob, Bound, BoundReply, Failure, LargeValue, LargeWriter, Member, Mesh, Space, SpaceError,
+    Template, Terms, Tuple,
+};
+use cpe_nws::{
+    Answer, Gateway, Health, Inlet, Listed, Outlet, Receipt, Server, Spaces, Trouble, Who,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -96,21 +102,64 @@ fn trouble(error: SpaceError) -> Trouble {
     }
 }
 
+struct Taken(cpe::Receipt);
+
+impl Receipt for Taken {
+    fn confirm(self) {
+        self.0.confirm();
+    }
+}
+
+struct Writer(LargeWriter);
+
+impl Inlet for Writer {
+    async fn push(&mut self, part: &[u8]) -> Result<(), Trouble> {
+        self.0.push(part).await.map_err(trouble)
+    }
+
+    async fn finish(self, text: bool) -> Result<Blob, Trouble> {
+        self.0.finish(text).await.map_err(trouble)
+    }
+}
+
+struct Reader(LargeValue);
+
+impl Outlet for Reader {
+    async fn part(&mut self) -> Result<Option<Bytes>, Trouble> {
+        self.0.chunk().await.map_err(trouble)
+    }
+}
+
 impl Spaces for Door {
+    type Receipt = Taken;
+    type Inlet = Writer;
+    type Outlet = Reader;
+
     async fn act(
         &self,
         workspace: &str,
         terms: Terms,
         act: Bound,
         within: Duration,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<(Answer, Option<Taken>), Trouble> {
         let reply = self.space.bound(workspace, terms, act, within).await;
-        Ok(match reply.map_err(trouble)? {
+        let (reply, receipt) = reply.map_err(trouble)?;
+        let answer = match reply {
             BoundReply::Done => Answer::Done,
             BoundReply::Tuple(tuple) => Answer::Tuple(tuple),
             BoundReply::Exchanged(index) => Answer::Exchanged(index),
             BoundReply::Differs(tuple) => Answer::Differs(tuple),
-        })
+        };
+        Ok((answer, receipt.map(Taken)))
+    }
+
+    async fn inlet(&self) -> Result<Writer, Trouble> {
+        self.space.write_large().await.map(Writer).map_err(trouble)
+    }
+
+    async fn outlet(&self, workspace: &str, tuple: Tuple) -> Result<Reader, Trouble> {
+        let opened = self.space.open_second(workspace, tuple).await;
+        opened.map(Reader).map_err(trouble)
     }
 
     async fn read(

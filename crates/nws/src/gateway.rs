@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cpe_space::Terms;
-use cpe_tuple::Tuple;
 use rand::RngExt as _;
 use tokio::sync::Semaphore;
 
+use crate::leftovers::Leftovers;
 use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
 use crate::names;
+use crate::payload::Handed;
 use crate::record::Owner;
 use crate::spaces::{Spaces, Trouble};
 use crate::waits::Waits;
@@ -28,6 +29,7 @@ pub(crate) const DEFAULT_INSTANCE: u64 = 1;
 pub struct Gateway<S> {
     pub(crate) spaces: S,
     pub(crate) waits: Waits,
+    pub(crate) leftovers: Leftovers,
     /// Connections there are: what a record names besides them is gone.
     live: Mutex<BTreeSet<u64>>,
     next: AtomicU64,
@@ -67,10 +69,10 @@ impl Target {
 }
 
 /// What a request has come to.
-pub(crate) enum Outcome {
+pub(crate) enum Outcome<S: Spaces> {
     Reply(Reply),
     /// This value.
-    Value(Tuple),
+    Value(Handed<S>),
     /// There is no value yet: wait for one.
     Wait(crate::variables::Waiting),
 }
@@ -81,6 +83,7 @@ impl<S: Spaces> Gateway<S> {
         Arc::new(Self {
             spaces,
             waits: Waits::default(),
+            leftovers: Leftovers::default(),
             live: Mutex::default(),
             // A node whose disk is intact comes back in the same life: were connections numbered
             // from 1 again, one of this run would be taken for the owner of what one of the last
@@ -126,7 +129,7 @@ impl<S: Spaces> Gateway<S> {
     }
 
     /// Executes an operation.
-    pub(crate) async fn execute(&self, session: &mut Session, operation: Operation) -> Outcome {
+    pub(crate) async fn execute(&self, session: &mut Session, operation: Operation) -> Outcome<S> {
         let reply = match operation {
             Operation::OpenWs {
                 name,
@@ -192,7 +195,7 @@ impl<S: Spaces> Gateway<S> {
         ws: &[u8],
         variable: &[u8],
         how: Retrieve,
-    ) -> Outcome {
+    ) -> Outcome<S> {
         let (Some(target), Some(variable)) = (session.target(ws), names::variable(variable)) else {
             return Outcome::Reply(Reply::Nothing);
         };

@@ -19,6 +19,7 @@
 
 mod connection;
 mod gateway;
+mod leftovers;
 pub mod limits;
 mod listing;
 mod names;
@@ -34,6 +35,6 @@ mod waits;
 pub mod wire;
 
 pub use gateway::Gateway;
-pub use operation::{Operation, Retrieve, Senseless};
+pub use operation::{Operation, Payload, Retrieve, Senseless};
 pub use server::Server;
-pub use spaces::{Answer, Health, Listed, Spaces, Trouble, Who};
+pub use spaces::{Answer, Health, Inlet, Listed, Outlet, Receipt, Spaces, Trouble, Who};
