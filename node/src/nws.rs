@@ -1,5 +1,6 @@
 //! The shared space as the `NetWorkSpaces` gateway needs it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +11,6 @@ use cpe::{
 use cpe_nws::{
     Answer, Gateway, Health, Inlet, Listed, Outlet, Receipt, Server, Spaces, Trouble, Who,
 };
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::NwsConfig;
 use crate::exit::Fault;
@@ -52,15 +51,12 @@ pub(crate) async fn bind(config: &NwsConfig) -> Result<Option<Server>, Fault> {
     Ok(Some(server))
 }
 
-/// Serves clients until the token is set.
-pub(crate) fn serve(
-    server: Server,
-    space: Space,
-    mesh: Mesh,
-    me: Member,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    server.serve(Gateway::new(Door { space, mesh, me }), stop)
+/// The gateway of this node.
+pub(crate) type NodeGateway = Arc<Gateway<Door>>;
+
+/// A gateway to the space.
+pub(crate) fn gateway(space: Space, mesh: Mesh, me: Member) -> NodeGateway {
+    Gateway::new(Door { space, mesh, me })
 }
 
 /// Systems give a process room for about a thousand connections unless it asks for more.
@@ -79,7 +75,9 @@ fn raise_file_limit() {
     }
 }
 
-struct Door {
+/// The space, as the gateway sees it.
+#[derive(Debug)]
+pub(crate) struct Door {
     space: Space,
     mesh: Mesh,
     me: Member,
@@ -102,7 +100,7 @@ fn trouble(error: SpaceError) -> Trouble {
     }
 }
 
-struct Taken(cpe::Receipt);
+pub(crate) struct Taken(cpe::Receipt);
 
 impl Receipt for Taken {
     fn confirm(self) {
@@ -110,7 +108,7 @@ impl Receipt for Taken {
     }
 }
 
-struct Writer(LargeWriter);
+pub(crate) struct Writer(LargeWriter);
 
 impl Inlet for Writer {
     async fn push(&mut self, part: &[u8]) -> Result<(), Trouble> {
@@ -122,7 +120,7 @@ impl Inlet for Writer {
     }
 }
 
-struct Reader(LargeValue);
+pub(crate) struct Reader(LargeValue);
 
 impl Outlet for Reader {
     async fn part(&mut self) -> Result<Option<Bytes>, Trouble> {

@@ -145,6 +145,15 @@ pub enum Command {
         /// The workspace; all when `None`.
         workspace: Option<String>,
     },
+    /// The first tuples of a variable in the local replica, to be looked at.
+    Browse {
+        /// Workspace.
+        workspace: String,
+        /// First field of the tuples.
+        variable: Value,
+        /// How many tuples at most; fewer when they would be more than a MiB.
+        limit: usize,
+    },
     /// Claims a named actor for this node (rule A3), or registers a new one.
     Claim {
         /// The actor's name.
@@ -249,6 +258,8 @@ pub enum Reply {
     Workspaces(Vec<WorkspaceInfo>),
     /// The variables of a workspace.
     Variables(Vec<VariableInfo>),
+    /// Tuples, eldest first.
+    Tuples(Vec<Tuple>),
     /// The actor's record after a claim, or now.
     Actor(Option<ActorInfo>),
     /// All named actors.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_membership::MemberState;
 use cpe_space::{Bound, Name, ShardId, variable_of};
-use cpe_tuple::{Blob, BlobHash, Template, Value};
+use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
 use crate::body::{Placing, Way};
 use crate::peer::{MAX_REQUESTS, Peer, Timer};
@@ -17,6 +17,9 @@ use crate::{
 
 /// Workspace that names registry records: a named actor lives in the shard of its name here.
 const ACTORS: &str = "#actor";
+
+/// Bytes of tuples shown at once, unless the first alone has more.
+const BROWSED_BYTES: usize = 1024 * 1024;
 
 /// How long a command that waits for nothing is kept until the mesh is known. A node that finds its
 /// mesh at all mostly does so sooner; whoever asks learns that it has not.
@@ -151,6 +154,7 @@ impl Command {
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::List { .. }
+            | Self::Browse { .. }
             | Self::Where { .. }
             | Self::Actors
             | Self::Status
@@ -171,6 +175,7 @@ impl Command {
                 ..
             }
             | Self::List { .. }
+            | Self::Browse { .. }
             | Self::Where { .. }
             | Self::Actors
             | Self::Shards => Some(JOINS_WITHIN),
@@ -351,6 +356,14 @@ impl Peer {
                     Some(workspace) => Reply::Variables(self.variables(&name(&workspace)?)),
                 };
                 self.reply(request, reply);
+            }
+            Command::Browse {
+                workspace,
+                variable,
+                limit,
+            } => {
+                let tuples = self.browse(&name(&workspace)?, &variable, limit);
+                self.reply(request, Reply::Tuples(tuples));
             }
             Command::Claim {
                 name: actor,
@@ -657,6 +670,19 @@ impl Peer {
             }
         }
         all.into_values().collect()
+    }
+
+    fn browse(&self, workspace: &Name, variable: &Value, limit: usize) -> Vec<Tuple> {
+        let slot = self.slot_ref(self.shard_for(workspace, variable));
+        let there = slot.and_then(|slot| slot.shard.sm().variable(workspace, variable));
+        let mut bytes = 0;
+        let tuples = there.into_iter().flat_map(cpe_space::Variable::tuples);
+        let shown = tuples.map(|(_, tuple)| tuple).take_while(|tuple| {
+            let first = bytes == 0;
+            bytes += tuple.size();
+            first || bytes <= BROWSED_BYTES
+        });
+        shown.take(limit).cloned().collect()
     }
 
     fn status(&self) -> Status {

@@ -1,18 +1,20 @@
 //! The gateway: what all connections of a node share, and the way from an operation to a reply.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpe_space::Terms;
 use rand::RngExt as _;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::leftovers::Leftovers;
 use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
 use crate::names;
 use crate::payload::Handed;
 use crate::record::Owner;
+use crate::shown::ClientInfo;
 use crate::spaces::{Spaces, Trouble};
 use crate::waits::Waits;
 use crate::wire::Reply;
@@ -31,10 +33,30 @@ pub struct Gateway<S> {
     pub(crate) waits: Waits,
     pub(crate) leftovers: Leftovers,
     /// Connections there are: what a record names besides them is gone.
-    live: Mutex<BTreeSet<u64>>,
+    live: Mutex<BTreeMap<u64, Connection>>,
     next: AtomicU64,
     /// Room for payloads under way, in KiB.
     pub(crate) room: Arc<Semaphore>,
+}
+
+/// A connection, as it is shown.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    peer: String,
+    since: Instant,
+    open: usize,
+    owned: usize,
+}
+
+impl From<&Connection> for ClientInfo {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer.clone(),
+            connected: connection.since.elapsed(),
+            open: connection.open,
+            owned: connection.owned,
+        }
+    }
 }
 
 /// What a connection has opened, and who it is.
@@ -95,7 +117,13 @@ impl<S: Spaces> Gateway<S> {
 
     pub(crate) fn begin(&self, peer: String) -> Session {
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
-        self.live().insert(connection);
+        let shown = Connection {
+            peer: peer.clone(),
+            since: Instant::now(),
+            open: 0,
+            owned: 0,
+        };
+        self.live().insert(connection, shown);
         Session {
             owner: Owner {
                 node: self.spaces.me(),
@@ -120,10 +148,10 @@ impl<S: Spaces> Gateway<S> {
     }
 
     pub(crate) fn is_live(&self, connection: u64) -> bool {
-        self.live().contains(&connection)
+        self.live().contains_key(&connection)
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
         // Nothing under this lock panics half-way.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,6 +252,9 @@ impl<S: Spaces> Gateway<S> {
             return Err(Trouble::Refused(why));
         }
         session.open.insert(name.to_vec(), instance);
+        if let Some(shown) = self.live().get_mut(&session.owner.connection) {
+            (shown.open, shown.owned) = (session.open.len(), session.owned.len());
+        }
         Ok(())
     }
 }

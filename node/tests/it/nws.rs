@@ -13,6 +13,7 @@ use super::harness::{Node, until};
 mod clients;
 mod large;
 mod load;
+mod page;
 
 /// How long an answer may take on a machine that is busy testing.
 const PATIENCE: Duration = Duration::from_secs(60);
