@@ -14,6 +14,7 @@ mod clients;
 mod large;
 mod load;
 mod page;
+mod scripts;
 
 /// How long an answer may take on a machine that is busy testing.
 const PATIENCE: Duration = Duration::from_secs(60);
