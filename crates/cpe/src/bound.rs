@@ -30,13 +30,13 @@ impl Space {
     /// # Errors
     /// [`Failure::Absent`](crate::Failure::Absent) when the variable is not part of the instance;
     /// `Refused` for another mode or an iteration that cannot go on; `TimedOut`, `Unavailable` and
-    /// `Unknown` as for [`take`](Self::take). What is `Unavailable` or `TimedOut` never happens later;
-    /// what is `Unknown` may.
+    /// `Unknown` as for [`take`](Self::take). What is `Unavailable` or `TimedOut` never happens
+    /// later; what is `Unknown` may.
     /// [`SpaceError::Body`] when a large value of a put cannot be written.
     ///
     /// A tuple that was taken comes with a receipt and goes back unless that is confirmed. Its
-    /// large values stay apart: [`open_second`](Self::open_second) reads them. A put may take longer
-    /// than `deadline` by the time that its large values need to get to the home.
+    /// large values stay apart: [`open_second`](Self::open_second) reads them. A put may take
+    /// longer than `deadline` by the time that its large values need to get to the home.
     pub async fn bound(
         &self,
         ws: &str,

@@ -174,7 +174,7 @@ impl Space {
         }
     }
 
-    /// Opens the value of a tuple `[name, value]` that was read or taken, to be read chunk by chunk.
+    /// Opens the value of a tuple `[name, value]` that was read or taken, to be read by chunks.
     ///
     /// # Errors
     /// [`SpaceError::NotAVariable`] for a tuple of another form; `Unavailable` when the value lies

@@ -265,7 +265,10 @@ impl<S: Spaces> Client<'_, S> {
         let outcome = if matches!(operation, Operation::Retrieve { .. }) {
             tokio::select! {
                 biased;
-                end = hear_end(&mut self.stream, &mut self.buffer) => return Ok(end.map(|()| None)?),
+                end = hear_end(&mut self.stream, &mut self.buffer) => {
+                    end?;
+                    return Ok(None);
+                }
                 outcome = self.gateway.execute(session, operation) => outcome,
             }
         } else {

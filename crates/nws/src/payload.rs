@@ -186,7 +186,8 @@ mod tests {
                 "\\PC{0,50}".prop_map(String::into_bytes),
             ],
         ) {
-            let stored = tuple(Value::from("v"), descriptor, Payload::Whole(payload.clone())).unwrap();
+            let whole = Payload::Whole(payload.clone());
+            let stored = tuple(Value::from("v"), descriptor, whole).unwrap();
             prop_assert_eq!(value(reply(stored)), (descriptor, payload));
         }
     }

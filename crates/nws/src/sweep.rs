@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(10);
 struct Dead(BTreeMap<Who, Instant>);
 
 impl Dead {
-    /// Notes who is alive: who was heard has not been dead ever since, whatever it owns. Those whose
-    /// connections own nothing any more are forgotten.
+    /// Notes who is alive: who was heard has not been dead ever since, whatever it owns. Those
+    /// whose connections own nothing any more are forgotten.
     fn look(&mut self, owners: &BTreeSet<Who>, nodes: &[(Who, Health)]) {
         self.0.retain(|who, _| {
             let lives = nodes.contains(&(*who, Health::Alive));
