@@ -1,8 +1,8 @@
 //! Scripts written from the description of the protocol, compared byte for byte: over one node, and
 //! with each client at another node of three. None was recorded from the original server.
 //!
-//! A script has one step a line. `a> x|y` sends a request of these arguments as client `a`. `a< x|y`
-//! demands these bytes as its answer, without the strokes. `\t`, `\n` and `\x80` are bytes, `{v}`
+//! A script has one step a line. `a> x|y` sends a request of these arguments as client `a`, and
+//! `a< x|y` demands these bytes as its answer, without the strokes. `\t`, `\n` and `\x80` are bytes, `{v}`
 //! is a variable id: the same wherever it stands. `a? w|line` asks until a listing of the variables
 //! of `w` says so, at any node: who waits is listed at its own. `! a 1111` lets a client begin so.
 
@@ -92,7 +92,10 @@ impl Script<'_> {
                         continue;
                     };
                     let got = self.client(name).read(ID);
-                    let known = self.ids.entry(variable.to_owned()).or_insert(got.clone());
+                    let known = self
+                        .ids
+                        .entry(variable.to_owned())
+                        .or_insert_with(|| got.clone());
                     assert_eq!(*known, got, "{line}");
                     assert_ne!(got, [b' '; ID], "{line}");
                 }
