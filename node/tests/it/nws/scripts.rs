@@ -2,9 +2,10 @@
 //! with each client at another node of three. None was recorded from the original server.
 //!
 //! A script has one step a line. `a> x|y` sends a request of these arguments as client `a`, and
-//! `a< x|y` demands these bytes as its answer, without the strokes. `\t`, `\n` and `\x80` are bytes, `{v}`
-//! is a variable id: the same wherever it stands. `a? w|line` asks until a listing of the variables
-//! of `w` says so, at any node: who waits is listed at its own. `! a 1111` lets a client begin so.
+//! `a< x|y` demands these bytes as its answer, without the strokes. `\t`, `\n` and `\x80` are
+//! bytes, `{v}` is a variable id: the same wherever it stands. `a? w|line` asks until a listing of
+//! the variables of `w` says so, at any node: who waits is listed at its own. `! a 1111` lets a
+//! client begin so.
 
 use std::collections::BTreeMap;
 use std::fs;
