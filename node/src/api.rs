@@ -4,6 +4,7 @@
 //! people, `openapi.json` for programs; a test holds the routes and that document together.
 
 mod actors;
+mod browse;
 mod error;
 mod forms;
 mod guard;
@@ -35,6 +36,10 @@ pub(crate) struct Shared {
     pub(crate) actors: cpe::Actors,
     /// The mesh as this node sees it.
     pub(crate) mesh: cpe::Mesh,
+    /// Where NetWorkSpaces clients are served, and the gateway that serves them.
+    pub(crate) nws: Option<(String, crate::nws::NodeGateway)>,
+    /// What pages must send back to change anything: only this node's own page is given it.
+    pub(crate) token: String,
     /// What does not change while the node runs.
     pub(crate) about: About,
     /// Names besides loopback's that requests may call this node by.
@@ -43,6 +48,11 @@ pub(crate) struct Shared {
     pub(crate) body_bytes_max: usize,
     /// Set when the node begins to stop: what waits is answered, new requests are refused.
     pub(crate) stop: CancellationToken,
+}
+
+/// A token that nobody guesses, another one in each run.
+pub(crate) fn token() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// Handed to each handler.
@@ -87,7 +97,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/spaces/{workspace}/declare", post(space::declare)),
         (
             "/v1/spaces/{workspace}/variables/{name}",
-            delete(space::delete_variable),
+            get(browse::variable).delete(space::delete_variable),
         ),
         (
             "/v1/spaces/{workspace}/values/{name}",
@@ -98,6 +108,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
             post(values::take),
         ),
         ("/v1/spaces/{workspace}/watch", get(space::watch)),
+        ("/v1/nws", get(browse::gateway)),
+        ("/v1/nws/{workspace}", delete(browse::delete_workspace)),
         ("/v1/leases/{lease}/renew", post(lease::renew)),
         ("/v1/leases/{lease}/commit", post(lease::commit)),
         ("/v1/leases/{lease}/return", post(lease::give_back)),

@@ -1,11 +1,16 @@
 //! The shared space as the `NetWorkSpaces` gateway needs it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cpe::{Bound, BoundReply, Failure, Member, Mesh, Space, SpaceError, Template, Terms, Tuple};
-use cpe_nws::{Answer, Gateway, Health, Listed, Server, Spaces, Trouble, Who};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use bytes::Bytes;
+use cpe::{
+    Blob, Bound, BoundReply, Failure, LargeValue, LargeWriter, Member, Mesh, Space, SpaceError,
+    Template, Terms, Tuple,
+};
+use cpe_nws::{
+    Answer, Gateway, Health, Inlet, Listed, Outlet, Receipt, Server, Spaces, Trouble, Who,
+};
 
 use crate::config::NwsConfig;
 use crate::exit::Fault;
@@ -46,15 +51,12 @@ pub(crate) async fn bind(config: &NwsConfig) -> Result<Option<Server>, Fault> {
     Ok(Some(server))
 }
 
-/// Serves clients until the token is set.
-pub(crate) fn serve(
-    server: Server,
-    space: Space,
-    mesh: Mesh,
-    me: Member,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    server.serve(Gateway::new(Door { space, mesh, me }), stop)
+/// The gateway of this node.
+pub(crate) type NodeGateway = Arc<Gateway<Door>>;
+
+/// A gateway to the space.
+pub(crate) fn gateway(space: Space, mesh: Mesh, me: Member) -> NodeGateway {
+    Gateway::new(Door { space, mesh, me })
 }
 
 /// Systems give a process room for about a thousand connections unless it asks for more.
@@ -73,7 +75,9 @@ fn raise_file_limit() {
     }
 }
 
-struct Door {
+/// The space, as the gateway sees it.
+#[derive(Debug)]
+pub(crate) struct Door {
     space: Space,
     mesh: Mesh,
     me: Member,
@@ -96,21 +100,64 @@ fn trouble(error: SpaceError) -> Trouble {
     }
 }
 
+pub(crate) struct Taken(cpe::Receipt);
+
+impl Receipt for Taken {
+    fn confirm(self) {
+        self.0.confirm();
+    }
+}
+
+pub(crate) struct Writer(LargeWriter);
+
+impl Inlet for Writer {
+    async fn push(&mut self, part: &[u8]) -> Result<(), Trouble> {
+        self.0.push(part).await.map_err(trouble)
+    }
+
+    async fn finish(self, text: bool) -> Result<Blob, Trouble> {
+        self.0.finish(text).await.map_err(trouble)
+    }
+}
+
+pub(crate) struct Reader(LargeValue);
+
+impl Outlet for Reader {
+    async fn part(&mut self) -> Result<Option<Bytes>, Trouble> {
+        self.0.chunk().await.map_err(trouble)
+    }
+}
+
 impl Spaces for Door {
+    type Receipt = Taken;
+    type Inlet = Writer;
+    type Outlet = Reader;
+
     async fn act(
         &self,
         workspace: &str,
         terms: Terms,
         act: Bound,
         within: Duration,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<(Answer, Option<Taken>), Trouble> {
         let reply = self.space.bound(workspace, terms, act, within).await;
-        Ok(match reply.map_err(trouble)? {
+        let (reply, receipt) = reply.map_err(trouble)?;
+        let answer = match reply {
             BoundReply::Done => Answer::Done,
             BoundReply::Tuple(tuple) => Answer::Tuple(tuple),
             BoundReply::Exchanged(index) => Answer::Exchanged(index),
             BoundReply::Differs(tuple) => Answer::Differs(tuple),
-        })
+        };
+        Ok((answer, receipt.map(Taken)))
+    }
+
+    async fn inlet(&self) -> Result<Writer, Trouble> {
+        self.space.write_large().await.map(Writer).map_err(trouble)
+    }
+
+    async fn outlet(&self, workspace: &str, tuple: Tuple) -> Result<Reader, Trouble> {
+        let opened = self.space.open_second(workspace, tuple).await;
+        opened.map(Reader).map_err(trouble)
     }
 
     async fn read(
@@ -123,8 +170,9 @@ impl Spaces for Door {
         read.map_err(trouble)
     }
 
-    async fn sync(&self, within: Duration) -> Result<(), Trouble> {
-        self.space.sync(within).await.map_err(trouble)
+    async fn sync(&self, workspace: Option<&str>, within: Duration) -> Result<(), Trouble> {
+        let synced = self.space.sync(workspace, within).await;
+        synced.map_err(trouble)
     }
 
     async fn list(&self, workspace: &str) -> Result<Vec<Listed>, Trouble> {

@@ -7,6 +7,7 @@ use cpe_mesh::{Command, Reply};
 use cpe_space::{Bound, Terms};
 use cpe_tuple::Tuple;
 
+use crate::large::{Receipt, store_within};
 use crate::space::done;
 use crate::{Space, SpaceError};
 
@@ -29,15 +30,28 @@ impl Space {
     /// # Errors
     /// [`Failure::Absent`](crate::Failure::Absent) when the variable is not part of the instance;
     /// `Refused` for another mode or an iteration that cannot go on; `TimedOut`, `Unavailable` and
-    /// `Unknown` as for [`take`](Self::take). A put that is `Unavailable` never happens later.
-    /// [`SpaceError::Body`] when the large values of a tuple cannot be put together: it stays.
+    /// `Unknown` as for [`take`](Self::take). What is `Unavailable` or `TimedOut` never happens
+    /// later; what is `Unknown` may.
+    /// [`SpaceError::Body`] when a large value of a put cannot be written.
+    ///
+    /// A tuple that was taken comes with a receipt and goes back unless that is confirmed. Its
+    /// large values stay apart: [`open_second`](Self::open_second) reads them. A put may take
+    /// longer than `deadline` by the time that its large values need to get to the home.
     pub async fn bound(
         &self,
         ws: &str,
         terms: Terms,
         act: Bound,
         deadline: Duration,
-    ) -> Result<BoundReply, SpaceError> {
+    ) -> Result<(BoundReply, Option<Receipt>), SpaceError> {
+        let (act, deadline) = match act {
+            Bound::Put { tuple } => {
+                let tuple = self.tuple_apart(tuple).await?;
+                let deadline = store_within(&tuple, deadline);
+                (Bound::Put { tuple }, deadline)
+            }
+            other => (other, deadline),
+        };
         let command = Command::Bound {
             workspace: ws.to_owned(),
             terms,
@@ -47,28 +61,28 @@ impl Space {
         let (reply, receipt) = self.desk.ask_held(command).await?;
         let reply = match reply {
             Reply::Done => Ok(BoundReply::Done),
-            Reply::Tuple(None) => Ok(BoundReply::Tuple(None)),
-            // Without its large values it goes back: the receipt is dropped.
-            Reply::Tuple(Some(tuple)) => {
-                let whole = self.taken_whole(ws, tuple).await?;
-                Ok(BoundReply::Tuple(Some(whole)))
-            }
+            Reply::Tuple(tuple) => Ok(BoundReply::Tuple(tuple)),
             Reply::Exchanged(index) => Ok(BoundReply::Exchanged(index)),
             Reply::Differs(tuple) => Ok(BoundReply::Differs(tuple)),
             _ => Err(SpaceError::Unexpected),
         };
-        if let Some(receipt) = receipt {
-            receipt.confirm();
-        }
-        reply
+        Ok((reply?, receipt.map(Receipt)))
     }
 
-    /// Waits until this node's replica shows all that was decided, in all of the space, before the
-    /// call: what is read or listed locally afterwards is no older than that.
+    /// Waits until this node's replica shows all that was decided, in a workspace or in all of the
+    /// space, before the call: what is read or listed locally afterwards is no older than that.
     ///
     /// # Errors
-    /// `Unavailable` when a home does not answer in time.
-    pub async fn sync(&self, deadline: Duration) -> Result<(), SpaceError> {
-        done(self.desk.ask(Command::Sync { deadline }).await?)
+    /// `Unavailable` when a home does not answer in time, `Refused` for a bad name.
+    pub async fn sync(&self, ws: Option<&str>, deadline: Duration) -> Result<(), SpaceError> {
+        let workspace = ws.map(str::to_owned);
+        done(
+            self.desk
+                .ask(Command::Sync {
+                    workspace,
+                    deadline,
+                })
+                .await?,
+        )
     }
 }

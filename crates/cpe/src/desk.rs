@@ -383,7 +383,7 @@ fn bounded(mut command: Command) -> Command {
         | Command::Adopt { deadline, .. }
         | Command::Gather { deadline, .. }
         | Command::Bound { deadline, .. }
-        | Command::Sync { deadline }
+        | Command::Sync { deadline, .. }
         | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }

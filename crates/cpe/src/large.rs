@@ -174,6 +174,28 @@ impl Space {
         }
     }
 
+    /// Opens the value of a tuple `[name, value]` that was read or taken, to be read by chunks.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotAVariable`] for a tuple of another form; `Unavailable` when the value lies
+    /// apart and nobody who has it can be reached.
+    pub async fn open_second(&self, ws: &str, tuple: Tuple) -> Result<LargeValue, SpaceError> {
+        self.open_value(ws, tuple).await
+    }
+
+    /// Begins to write a large value that comes in parts of any size.
+    ///
+    /// # Errors
+    /// [`SpaceError::Body`] when the disk refuses it.
+    pub async fn write_large(&self) -> Result<LargeWriter, SpaceError> {
+        Ok(LargeWriter {
+            space: self.clone(),
+            writer: Some(self.writer().await?),
+            chunk: Vec::new(),
+            text: Some(Utf8::default()),
+        })
+    }
+
     /// The value of `[name, value]`, ready to be read.
     async fn open_value(&self, ws: &str, tuple: Tuple) -> Result<LargeValue, SpaceError> {
         let variable = cpe_space::variable_of(&tuple);
@@ -252,6 +274,7 @@ impl Space {
         if !tuple.iter().skip(1).any(is_large) {
             return Ok(tuple);
         }
+        let mark = tuple.mark().copied();
         let mut fields = Vec::with_capacity(tuple.len());
         for (n, value) in Vec::from(tuple).into_iter().enumerate() {
             fields.push(if n == 0 {
@@ -260,7 +283,11 @@ impl Space {
                 self.apart(value).await?
             });
         }
-        Ok(Tuple::new(fields)?)
+        let apart = Tuple::new(fields)?;
+        Ok(match mark {
+            Some(mark) => apart.with_mark(mark),
+            None => apart,
+        })
     }
 
     /// A tuple with its large values put together, as far as the limits of a tuple let them in.
@@ -399,6 +426,71 @@ fn is_large(value: &Value) -> bool {
     }
 }
 
+/// A large value being written. Dropped before it is finished, nothing is left of it.
+#[derive(Debug)]
+pub struct LargeWriter {
+    space: Space,
+    /// `None` while a chunk is being written.
+    writer: Option<BodyWriter>,
+    /// The beginning of the next chunk.
+    chunk: Vec<u8>,
+    /// `None` once it is no text.
+    text: Option<Utf8>,
+}
+
+impl LargeWriter {
+    /// Adds a part of any size. Holds less than a chunk of it in memory, 256 KiB.
+    ///
+    /// # Errors
+    /// [`SpaceError::Body`] when it cannot be written, or is above
+    /// [`MAX_BLOB_BYTES`](cpe_tuple::blob::MAX_BLOB_BYTES).
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, nothing more can be added.
+    pub async fn push(&mut self, mut part: &[u8]) -> Result<(), SpaceError> {
+        while !part.is_empty() {
+            let room = CHUNK_BYTES - self.chunk.len();
+            let (now, later) = part.split_at(room.min(part.len()));
+            if let Some(text) = &mut self.text
+                && text.take(now).is_err()
+            {
+                self.text = None;
+            }
+            self.chunk.extend_from_slice(now);
+            part = later;
+            if self.chunk.len() == CHUNK_BYTES {
+                self.write_chunk().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value is complete. It is a string if that is asked for and it is UTF-8, else bytes. A
+    /// body that no tuple refers to within a minute is deleted.
+    ///
+    /// # Errors
+    /// [`SpaceError::Body`] when it cannot be written, or is empty.
+    pub async fn finish(mut self, text: bool) -> Result<Blob, SpaceError> {
+        if !self.chunk.is_empty() {
+            self.write_chunk().await?;
+        }
+        let writer = self.writer.take().ok_or_else(broken_off)?;
+        let is_text = self.text.is_some_and(|text| text.end().is_ok());
+        self.space.adopt(writer, text && is_text).await
+    }
+
+    async fn write_chunk(&mut self) -> Result<(), SpaceError> {
+        let writer = self.writer.take().ok_or_else(broken_off)?;
+        let chunk = std::mem::take(&mut self.chunk);
+        self.writer = Some(write(writer, chunk).await?);
+        Ok(())
+    }
+}
+
+fn broken_off() -> SpaceError {
+    SpaceError::Body("it was broken off".to_owned())
+}
+
 /// A value being read.
 #[derive(Debug)]
 pub struct LargeValue(Source);
@@ -444,8 +536,7 @@ impl LargeValue {
                 }
                 let chunk = *next;
                 let open = reader.take();
-                let mut open =
-                    open.ok_or_else(|| SpaceError::Body("reading was broken off".to_owned()))?;
+                let mut open = open.ok_or_else(broken_off)?;
                 let (open, bytes) = blocking(move || {
                     let bytes = open.chunk(chunk)?;
                     Ok((open, bytes))
@@ -481,7 +572,7 @@ pub struct TakenValue {
 /// What was taken goes back when this is dropped unconfirmed.
 #[derive(Debug)]
 #[must_use = "what was taken goes back unless it is confirmed"]
-pub struct Receipt(crate::desk::Receipt);
+pub struct Receipt(pub(crate) crate::desk::Receipt);
 
 impl Receipt {
     /// What was taken was received.

@@ -111,7 +111,7 @@ pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use error::{ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};
-pub use large::{LargeValue, Receipt, TakenValue, WHOLE_BYTES_MAX};
+pub use large::{LargeValue, LargeWriter, Receipt, TakenValue, WHOLE_BYTES_MAX};
 pub use lease::Leased;
 pub use mesh::Mesh;
 pub use node::Node;

@@ -403,6 +403,28 @@ impl Space {
         }
     }
 
+    /// The first tuples of a variable that this node's replica shows, eldest first: at most `limit`
+    /// and, but for the first, a MiB. Large values stay apart.
+    ///
+    /// # Errors
+    /// [`SpaceError::Closed`], or `Refused` for a bad name.
+    pub async fn browse(
+        &self,
+        ws: &str,
+        variable: Value,
+        limit: usize,
+    ) -> Result<Vec<Tuple>, SpaceError> {
+        let command = Command::Browse {
+            workspace: ws.to_owned(),
+            variable,
+            limit,
+        };
+        match self.desk.ask(command).await? {
+            Reply::Tuples(tuples) => Ok(tuples),
+            _ => Err(SpaceError::Unexpected),
+        }
+    }
+
     /// Every matching tuple as this node learns of it, beginning with those there are.
     ///
     /// # Errors

@@ -135,6 +135,8 @@ pub enum Command {
     },
     /// Waits until the local replica shows all that was decided before this command.
     Sync {
+        /// In this workspace; in all of the space when `None`.
+        workspace: Option<String>,
         /// How long to wait for the homes.
         deadline: Duration,
     },
@@ -150,6 +152,15 @@ pub enum Command {
     List {
         /// The workspace; all when `None`.
         workspace: Option<String>,
+    },
+    /// The first tuples of a variable in the local replica, to be looked at.
+    Browse {
+        /// Workspace.
+        workspace: String,
+        /// First field of the tuples.
+        variable: Value,
+        /// How many tuples at most; fewer when they would be more than a MiB.
+        limit: usize,
     },
     /// Claims a named actor for this node (rule A3), or registers a new one.
     Claim {
@@ -257,6 +268,8 @@ pub enum Reply {
     Workspaces(Vec<WorkspaceInfo>),
     /// The variables of a workspace.
     Variables(Vec<VariableInfo>),
+    /// Tuples, eldest first.
+    Tuples(Vec<Tuple>),
     /// The actor's record after a claim, or now.
     Actor(Option<ActorInfo>),
     /// All named actors.

@@ -2,7 +2,8 @@
 //!
 //! A tuple holds a [`Blob`], the hash of its body. Four rules keep the body where it is needed:
 //!
-//! - B1. A store is sent to its home once a majority of the home group has the body on disk.
+//! - B1. A store, or a bound put, is sent to its home once a majority of the home group has the
+//!   body on disk.
 //! - B2. A member of a home group takes an entry that is not decided into its log only with the
 //!   bodies the entry refers to on its disk. So what is decided is on the disks of a majority,
 //!   bodies included, whatever became of groups and leaders in between.
@@ -28,7 +29,7 @@ mod pull;
 mod sweep;
 mod wire;
 
-pub(crate) use place::Placing;
+pub(crate) use place::{Placing, Way};
 pub(crate) use pull::Wanted;
 pub(crate) use sweep::Sweep;
 pub use wire::{BodyMessage, BodyPart};
@@ -212,21 +213,27 @@ impl Peer {
 
     /// The first of these stores whose bodies are not all here; they are fetched then (rule B2).
     pub(crate) fn present(&mut self, shard: ShardId, from: NodeId, items: &[Item]) -> usize {
-        for (n, item) in items.iter().enumerate() {
-            let missing: Vec<Blob> = item.tuple.blobs();
-            let missing: Vec<Blob> = missing
-                .into_iter()
-                .filter(|blob| !self.has_body(blob.hash()))
-                .collect();
-            if !missing.is_empty() {
-                for blob in missing {
-                    self.want(blob, shard, Some(from));
-                }
-                return n;
+        let mut there = 0;
+        for item in items {
+            if !self.has_bodies_for(shard, from, &item.tuple) {
+                break;
             }
-            self.saw_bodies(&item.tuple);
+            there += 1;
         }
-        items.len()
+        there
+    }
+
+    /// Whether the bodies of a tuple are all here; those that are not are fetched (rule B2).
+    pub(crate) fn has_bodies_for(&mut self, shard: ShardId, from: NodeId, tuple: &Tuple) -> bool {
+        let mut missing = tuple.blobs();
+        missing.retain(|blob| !self.has_body(blob.hash()));
+        for blob in &missing {
+            self.want(*blob, shard, Some(from));
+        }
+        if missing.is_empty() {
+            self.saw_bodies(tuple);
+        }
+        missing.is_empty()
     }
 
     /// Storage reports.

@@ -98,8 +98,8 @@ struct About {
     lease: Option<LeaseId>,
     /// The time to live of the lease it took.
     ttl_ms: u64,
-    /// It was to add a tuple.
-    put: bool,
+    /// It was to do what cannot be undone.
+    lasts: bool,
 }
 
 /// True for outcomes that hand out a tuple.
@@ -125,6 +125,11 @@ struct ClientOp {
 impl ShardClient {
     pub(crate) fn outbox_len(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// Tuples of operations on their way.
+    pub(crate) fn adding(&self) -> impl Iterator<Item = &Tuple> {
+        self.ops.values().filter_map(|op| op.operation.adds())
     }
 
     /// Own stores that the replica has not applied.
@@ -204,7 +209,7 @@ impl Peer {
             self.timers.clear(&Timer::Grace(shard, seq));
             if let Some(request) = op.request {
                 // As of a store that was heard of: it may have been there, and taken.
-                if op.operation.puts() && op.sent {
+                if op.operation.adds().is_some() && op.sent {
                     let lost = Failure::Lost { shard: shard.0 };
                     self.finish(request, Reply::Failed(lost));
                     continue;
@@ -444,13 +449,13 @@ impl Peer {
             Operation::TakeLeased { ttl_ms, .. } => *ttl_ms,
             _ => 0,
         };
-        let put = op.operation.puts();
+        let lasts = op.operation.lasts();
         let about = About {
             shard,
             id,
             lease,
             ttl_ms,
-            put,
+            lasts,
         };
         if is_tuple(&outcome)
             && let Some(request) = request
@@ -532,7 +537,7 @@ impl Peer {
             }
             Outcome::Exchanged { index } => Reply::Exchanged(index),
             Outcome::Differs(there) => Reply::Differs(there),
-            Outcome::Cancelled if about.put => {
+            Outcome::Cancelled if about.lasts => {
                 let why = format!("not decided within {within:?}, and never will be");
                 Reply::Failed(Failure::Unavailable {
                     shard: shard.0,
@@ -637,10 +642,11 @@ impl Peer {
         let take = op.operation.is_cancelled();
         // Each member asked has said that it did nothing (space.md, 2.7). A copy of the question
         // may still be on its way to one that leads by then: it goes on being cancelled.
-        // What such a copy takes is put back. What it adds is not: a put waits for the home's word.
-        let put = op.operation.puts();
+        // What such a copy takes is put back. What it adds or deletes is not: that waits for the
+        // home's word.
+        let lasts = op.operation.lasts();
         let refused =
-            sent && take && !put && op.state == OpState::Asking && op.open_tries.is_empty();
+            sent && take && !lasts && op.state == OpState::Asking && op.open_tries.is_empty();
         if !sent || refused {
             op.request = None;
             let why = if sent {

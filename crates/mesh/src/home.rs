@@ -16,6 +16,10 @@ use cpe_tuple::{Template, Tuple, Value};
 use crate::group::Proposal;
 use crate::guard::{Guard, holds};
 
+mod parked;
+
+use parked::{Line, Parked, Place, Turn};
+
 /// Takes parked at a time, per shard. More are refused: their clients ask again.
 pub(crate) const MAX_WAITERS: usize = 100_000;
 
@@ -90,8 +94,11 @@ impl Wanted {
 }
 
 impl Waiter {
-    fn place(&self) -> Place {
-        (self.workspace.clone(), self.wanted.key().cloned())
+    fn line(&self) -> Line {
+        Line {
+            place: (self.workspace.clone(), self.wanted.key().cloned()),
+            leaves: self.wanted.leaves(),
+        }
     }
 
     fn command(&self, acks: Vec<u64>, wait: bool) -> Command {
@@ -136,8 +143,6 @@ impl Waiter {
         }
     }
 }
-
-type Place = (Name, Option<Value>);
 
 /// Proposals that will change a variable once decided.
 #[derive(Debug, Default)]
@@ -221,10 +226,8 @@ pub(crate) struct Home {
     admits: BTreeMap<Member, u64>,
     /// By workspace and variable.
     inflight: BTreeMap<Name, BTreeMap<Value, Inflight>>,
-    waiters: BTreeMap<Place, VecDeque<Waiter>>,
-    /// Those of the parked who want a copy: they come before any who take.
-    finders: BTreeMap<Place, VecDeque<Waiter>>,
-    parked: BTreeSet<OpId>,
+    /// Those who want a copy come before any who take.
+    parked: Parked,
 }
 
 impl Home {
@@ -370,9 +373,9 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
-        if self.parked.contains(&waiter.op) {
+        if self.parked.contains(waiter.op) {
             if !self.may_match(sm, &waiter) {
-                self.refresh(&waiter);
+                self.parked.refresh(waiter.op, waiter.seen);
                 return Asked::Parked;
             }
             self.unpark(waiter.op);
@@ -404,29 +407,8 @@ impl Home {
         if self.parked.len() >= MAX_WAITERS {
             return Asked::Busy;
         }
-        self.parked.insert(waiter.op);
-        let parked = if waiter.wanted.leaves() {
-            &mut self.finders
-        } else {
-            &mut self.waiters
-        };
-        let queue = parked.entry(waiter.place()).or_default();
-        if first {
-            queue.push_front(waiter);
-        } else {
-            queue.push_back(waiter);
-        }
+        self.parked.add(waiter, first);
         Asked::Parked
-    }
-
-    fn refresh(&mut self, waiter: &Waiter) {
-        let place = waiter.place();
-        let takers = self.waiters.get_mut(&place).into_iter().flatten();
-        let finders = self.finders.get_mut(&place).into_iter().flatten();
-        let parked = takers.chain(finders);
-        for other in parked.filter(|other| other.op == waiter.op) {
-            other.seen = waiter.seen;
-        }
     }
 
     /// Whether a take proposed now has a tuple to find, as far as can be told, or another answer.
@@ -472,34 +454,27 @@ impl Home {
             return;
         }
         let named = (workspace.clone(), Some(variable.clone()));
-        if let Some(finders) = self.finders.remove(&named) {
-            let left = self.propose_if(finders, log, |home, waiter| home.may_match(sm, waiter));
-            if !left.is_empty() {
-                self.finders.insert(named.clone(), left);
-            }
-        }
+        let finders = Line {
+            place: named.clone(),
+            leaves: true,
+        };
+        self.propose_line(
+            &finders,
+            log,
+            |_| true,
+            |home, waiter| home.may_match(sm, waiter),
+        );
         for place in [named, (workspace.clone(), None)] {
-            let Some(mut queue) = self.waiters.remove(&place) else {
-                continue;
+            let takers = Line {
+                place,
+                leaves: false,
             };
-            let mut left = VecDeque::new();
-            while self.may_spare(sm, &place) {
-                let Some(waiter) = queue.pop_front() else {
-                    break;
-                };
-                if self.may_match(sm, &waiter) {
-                    if let Some(waiter) = self.propose_parked(waiter, log) {
-                        left.push_back(waiter);
-                        break;
-                    }
-                } else {
-                    left.push_back(waiter);
-                }
-            }
-            left.append(&mut queue);
-            if !left.is_empty() {
-                self.waiters.insert(place, left);
-            }
+            self.propose_line(
+                &takers,
+                log,
+                |home| home.may_spare(sm, &takers.place),
+                |home, waiter| home.may_match(sm, waiter),
+            );
         }
     }
 
@@ -511,69 +486,41 @@ impl Home {
         variable: Option<&Value>,
         log: &mut Proposer<'_>,
     ) {
-        let concerned = |((at, key), _): &(&Place, &VecDeque<Waiter>)| {
-            at == workspace && variable.is_none_or(|variable| key.as_ref() == Some(variable))
-        };
-        for finders in [false, true] {
-            let parked = if finders {
-                &self.finders
-            } else {
-                &self.waiters
-            };
-            let from = (workspace.clone(), None);
-            let places: Vec<Place> = parked
-                .range(&from..)
-                .take_while(|((at, _), _)| at == workspace)
-                .filter(concerned)
-                .map(|(place, _)| place.clone())
-                .collect();
-            for place in places {
-                let queue = if finders {
-                    self.finders.remove(&place)
-                } else {
-                    self.waiters.remove(&place)
-                };
-                let left = self.propose_if(queue.unwrap_or_default(), log, |_, waiter| {
-                    waiter.wanted.is_refused(sm, &waiter.workspace)
-                });
-                if left.is_empty() {
-                    continue;
-                }
-                if finders {
-                    self.finders.insert(place, left);
-                } else {
-                    self.waiters.insert(place, left);
-                }
-            }
+        for line in self.parked.lines_of(workspace, variable) {
+            self.propose_line(
+                &line,
+                log,
+                |_| true,
+                |_, waiter| waiter.wanted.is_refused(sm, &waiter.workspace),
+            );
         }
     }
 
-    /// Proposes those who pass; returns the others, and who found no room, in order.
-    fn propose_if(
+    /// Proposes those of a line who pass, in order, as long as there is something for them and room
+    /// in the log. The others stay where they are.
+    fn propose_line(
         &mut self,
-        queue: VecDeque<Waiter>,
+        line: &Line,
         log: &mut Proposer<'_>,
+        goes_on: impl Fn(&Self) -> bool,
         passes: impl Fn(&Self, &Waiter) -> bool,
-    ) -> VecDeque<Waiter> {
-        let mut left = VecDeque::new();
-        for waiter in queue {
-            if !passes(self, &waiter) {
-                left.push_back(waiter);
-            } else if let Some(waiter) = self.propose_parked(waiter, log) {
-                left.push_back(waiter);
+    ) {
+        let mut from = Turn::MIN;
+        while goes_on(self) {
+            let Some((turn, waiter)) = self.parked.next(line, from) else {
+                return;
+            };
+            from = turn + 1;
+            if !passes(self, waiter) {
+                continue;
             }
+            let waiter = waiter.clone();
+            let op = waiter.op;
+            if self.propose_take(waiter, Vec::new(), true, log) != Asked::Proposed {
+                return;
+            }
+            self.parked.remove(op);
         }
-        left
-    }
-
-    /// Proposes the take of one who was parked; back when there is no room.
-    fn propose_parked(&mut self, waiter: Waiter, log: &mut Proposer<'_>) -> Option<Waiter> {
-        let again = waiter.clone();
-        if self.propose_take(waiter, Vec::new(), true, log) != Asked::Proposed {
-            return Some(again);
-        }
-        self.parked.remove(&again.op);
-        None
     }
 
     /// Who gets the outcome of a decided operation. A take that missed is parked again, first.
@@ -587,35 +534,12 @@ impl Home {
 
     /// Forgets a parked take; true if it was parked.
     pub(crate) fn unpark(&mut self, op: OpId) -> bool {
-        if !self.parked.remove(&op) {
-            return false;
-        }
-        self.retain(|waiter| waiter.op != op);
-        true
+        self.parked.remove(op).is_some()
     }
 
     /// Drops parked takes whose clients have been silent since `before`.
     pub(crate) fn expire(&mut self, before: Duration) {
-        let mut gone = Vec::new();
-        self.retain(|waiter| {
-            let keep = waiter.seen >= before;
-            if !keep {
-                gone.push(waiter.op);
-            }
-            keep
-        });
-        for op in gone {
-            self.parked.remove(&op);
-        }
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&Waiter) -> bool) {
-        for parked in [&mut self.waiters, &mut self.finders] {
-            parked.retain(|_, queue| {
-                queue.retain(&mut keep);
-                !queue.is_empty()
-            });
-        }
+        self.parked.expire(before);
     }
 
     /// An entry was decided and applied: lets waiters have what came free.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe_membership::MemberState;
-use cpe_space::{Name, ShardId, variable_of};
-use cpe_tuple::{Blob, BlobHash, Template, Value};
+use cpe_space::{Bound, Name, ShardId, variable_of};
+use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
-use crate::body::Placing;
+use crate::body::{Placing, Way};
 use crate::peer::{MAX_REQUESTS, Peer, Timer};
 use crate::wire::Operation;
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 
 /// Workspace that names registry records: a named actor lives in the shard of its name here.
 const ACTORS: &str = "#actor";
+
+/// Bytes of tuples shown at once, unless the first alone has more.
+const BROWSED_BYTES: usize = 1024 * 1024;
 
 /// How long a command that waits for nothing is kept until the mesh is known. A node that finds its
 /// mesh at all mostly does so sooner; whoever asks learns that it has not.
@@ -145,13 +148,14 @@ impl Command {
             | Self::Release { deadline, .. }
             | Self::Drain { deadline }
             | Self::Bound { deadline, .. }
-            | Self::Sync { deadline }
+            | Self::Sync { deadline, .. }
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::Staleness { .. }
             | Self::List { .. }
+            | Self::Browse { .. }
             | Self::Where { .. }
             | Self::Actors
             | Self::Status
@@ -173,6 +177,7 @@ impl Command {
             }
             | Self::Staleness { .. }
             | Self::List { .. }
+            | Self::Browse { .. }
             | Self::Where { .. }
             | Self::Actors
             | Self::Shards => Some(JOINS_WITHIN),
@@ -227,7 +232,7 @@ impl Peer {
                 ack,
                 ..
             } => {
-                self.store(request, name(&workspace)?, tuple, ack);
+                self.store(request, name(&workspace)?, tuple, Way::Outbox(ack));
             }
             Command::Read {
                 workspace,
@@ -320,6 +325,11 @@ impl Peer {
                 deadline,
             } => {
                 let workspace = name(&workspace)?;
+                if let Bound::Put { tuple } = act {
+                    let within = deadline;
+                    self.store(request, workspace, tuple, Way::Bound { terms, within });
+                    return Ok(());
+                }
                 let shard = self.shard_for(&workspace, &act.variable());
                 let operation = Operation::Bound {
                     workspace,
@@ -336,7 +346,13 @@ impl Peer {
                 let stale = self.staleness(&name(&workspace)?, &template);
                 self.reply(request, Reply::Staleness(stale));
             }
-            Command::Sync { deadline } => self.sync(request, deadline)?,
+            Command::Sync {
+                workspace,
+                deadline,
+            } => {
+                let workspace = workspace.as_deref().map(name).transpose()?;
+                self.sync(request, workspace, deadline)?;
+            }
             Command::Watch {
                 workspace,
                 template,
@@ -349,6 +365,14 @@ impl Peer {
                     Some(workspace) => Reply::Variables(self.variables(&name(&workspace)?)),
                 };
                 self.reply(request, reply);
+            }
+            Command::Browse {
+                workspace,
+                variable,
+                limit,
+            } => {
+                let tuples = self.browse(&name(&workspace)?, &variable, limit);
+                self.reply(request, Reply::Tuples(tuples));
             }
             Command::Claim {
                 name: actor,
@@ -655,6 +679,19 @@ impl Peer {
             }
         }
         all.into_values().collect()
+    }
+
+    fn browse(&self, workspace: &Name, variable: &Value, limit: usize) -> Vec<Tuple> {
+        let slot = self.slot_ref(self.shard_for(workspace, variable));
+        let there = slot.and_then(|slot| slot.shard.sm().variable(workspace, variable));
+        let mut bytes = 0;
+        let tuples = there.into_iter().flat_map(cpe_space::Variable::tuples);
+        let shown = tuples.map(|(_, tuple)| tuple).take_while(|tuple| {
+            let first = bytes == 0;
+            bytes += tuple.size();
+            first || bytes <= BROWSED_BYTES
+        });
+        shown.take(limit).cloned().collect()
     }
 
     fn status(&self) -> Status {

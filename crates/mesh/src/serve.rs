@@ -117,6 +117,13 @@ impl Peer {
         if !self.leads_for(from, shard, Some((op, attempt))) {
             return;
         }
+        // Rule B2, for the leader's own log: as good as lost, and asked again, when the bodies that
+        // are fetched now may be here.
+        if let Some(tuple) = operation.adds()
+            && !self.has_bodies_for(shard, from, tuple)
+        {
+            return;
+        }
         self.count("operations_served", 1);
         let now = self.now;
         let Some(Slot {

@@ -14,10 +14,22 @@ use crate::{Reply, RequestId};
 const ALL: &str = "#";
 
 impl Peer {
-    /// Asks all homes how far they are, and waits for the replica to be there.
-    pub(crate) fn sync(&mut self, request: RequestId, within: Duration) -> Result<(), String> {
-        let all = Name::new(ALL).map_err(|error| error.to_string())?;
-        let query = self.ask(request, self.all_shards(), &all, None);
+    /// Asks the homes of a workspace, or all, how far they are, and waits for the replica to be
+    /// there.
+    pub(crate) fn sync(
+        &mut self,
+        request: RequestId,
+        workspace: Option<Name>,
+        within: Duration,
+    ) -> Result<(), String> {
+        let (shards, about) = match workspace {
+            Some(workspace) => (self.shards_of(&workspace), workspace),
+            None => {
+                let all = Name::new(ALL).map_err(|error| error.to_string())?;
+                (self.all_shards(), all)
+            }
+        };
+        let query = self.ask(request, shards, &about, None);
         let state = Request::Sync {
             query: Some(query),
             left: BTreeMap::new(),

@@ -181,34 +181,34 @@ impl Operation {
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(
             self,
-            Self::Take { .. }
-                | Self::TakeLeased { .. }
-                | Self::Bound {
-                    act: Bound::Take { .. } | Bound::Put { .. },
-                    ..
-                }
+            Self::Take { .. } | Self::TakeLeased { .. } | Self::Bound { .. }
         )
     }
 
-    /// One that adds a tuple.
-    pub(crate) fn puts(&self) -> bool {
-        matches!(
-            self,
+    /// One whose effect, once it is decided, no cancellation undoes: whoever cancels it must wait
+    /// for the home's word on which came first.
+    pub(crate) fn lasts(&self) -> bool {
+        matches!(self, Self::Bound { act, .. } if !matches!(act, Bound::Take { .. }))
+    }
+
+    /// The tuple it adds, if it adds one.
+    pub(crate) fn adds(&self) -> Option<&Tuple> {
+        match self {
             Self::Bound {
-                act: Bound::Put { .. },
+                act: Bound::Put { tuple },
                 ..
-            }
-        )
+            } => Some(tuple),
+            _ => None,
+        }
     }
 
     /// One that would put a reference to a body where rules B1 and B2 do not look for any.
     pub(crate) fn refers(&self) -> bool {
         match self {
-            Self::Bound { act, .. } => match act {
-                Bound::Put { tuple } => tuple.has_blobs(),
-                Bound::Exchange { put, .. } => put.as_ref().is_some_and(Tuple::has_blobs),
-                _ => false,
-            },
+            Self::Bound {
+                act: Bound::Exchange { put, .. },
+                ..
+            } => put.as_ref().is_some_and(Tuple::has_blobs),
             Self::Claim { spec, .. } => !spec.blobs().is_empty(),
             _ => false,
         }

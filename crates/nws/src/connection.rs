@@ -1,10 +1,12 @@
 //! One client, from its first bytes to its last.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use cpe_tuple::Tuple;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
@@ -12,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Outcome, Session};
 use crate::limits::{
-    ANSWER_WITHIN, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES, UNDER_WAY_KIB_MAX,
+    ANSWER_WITHIN, PARTS_BYTES, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES,
+    UNDER_WAY_KIB_MAX,
 };
-use crate::operation::Senseless;
-use crate::payload::Answer;
-use crate::spaces::Spaces;
-use crate::wire::{Collector, Decoder, HANDSHAKE, Item, Malformed, Reply, Request, has_cookies};
+use crate::operation::{DESCRIPTOR, Senseless, is_text};
+use crate::payload::{self, Answer, Coder, Form, Handed};
+use crate::spaces::{Inlet as _, Outlet as _, Receipt as _, Spaces, Trouble};
+use crate::wire::{
+    Collector, Decoder, HANDSHAKE, Head, Item, Kept, Malformed, Reply, Request, has_cookies,
+};
 use crate::{Gateway, Operation};
 
 /// Bytes read at a time.
@@ -39,6 +44,10 @@ enum Closed {
     Silent,
     #[error("an answer was not taken in time")]
     Slow,
+    #[error("it was gone when its answer came")]
+    Gone,
+    #[error("the rest of a large value cannot be had: {0}")]
+    Unreadable(Trouble),
     #[error("it broke: {0}")]
     Broken(#[from] std::io::Error),
 }
@@ -54,9 +63,10 @@ pub(crate) async fn serve<S: Spaces>(
     let mut client = Client {
         gateway: &gateway,
         stream,
-        buffer: BytesMut::with_capacity(READ_BYTES),
+        buffer: BytesMut::new(),
         decoder: Decoder::default(),
         collector: Collector::default(),
+        inlet: None,
         cookies: true,
         room: None,
         due: within(REQUEST_WITHIN, 0),
@@ -71,13 +81,15 @@ pub(crate) async fn serve<S: Spaces>(
     gateway.end(session).await;
 }
 
-struct Client<'a, S> {
+struct Client<'a, S: Spaces> {
     gateway: &'a Gateway<S>,
     stream: TcpStream,
     /// What was read and not yet looked at.
     buffer: BytesMut,
     decoder: Decoder,
     collector: Collector,
+    /// Where the large payload goes that is under way.
+    inlet: Option<S::Inlet>,
     cookies: bool,
     /// Held while a large payload is under way.
     room: Option<OwnedSemaphorePermit>,
@@ -87,7 +99,7 @@ struct Client<'a, S> {
 
 impl<S: Spaces> Client<'_, S> {
     async fn run(&mut self, session: &mut Session) -> Result<(), Closed> {
-        while let Some(request) = self.request().await? {
+        while let Some(request) = self.request(session).await? {
             let answer = match Operation::read(request) {
                 Ok(operation) => self.execute(session, operation).await?,
                 Err(Senseless::Refused(reply)) => Some(Answer::Reply(reply)),
@@ -103,12 +115,15 @@ impl<S: Spaces> Client<'_, S> {
     }
 
     /// The next request; `None` when the client has gone.
-    async fn request(&mut self) -> Result<Option<Request>, Closed> {
+    async fn request(&mut self, session: &Session) -> Result<Option<Request>, Closed> {
         loop {
             while let Some((step, used)) = self.step()? {
+                if step == Step::Part {
+                    self.pass_on(used).await;
+                }
                 self.buffer.advance(used);
                 match step {
-                    Step::Nothing => {}
+                    Step::Nothing | Step::Part => {}
                     Step::Greet => self.send(HANDSHAKE.to_vec(), Bytes::new()).await?,
                     Step::Room(bytes) => {
                         self.reserve(bytes).await;
@@ -116,12 +131,21 @@ impl<S: Spaces> Client<'_, S> {
                     }
                     // What is not kept needs no room, but time to come and be refused.
                     Step::Skip(bytes) => self.due = within(REQUEST_WITHIN, bytes),
-                    Step::Request(request) => return Ok(Some(request)),
+                    Step::Apart(bytes) => {
+                        self.reserve(PARTS_BYTES as u64).await;
+                        self.due = within(REQUEST_WITHIN, bytes);
+                        self.let_in(session).await;
+                    }
+                    Step::Request(request) => return Ok(Some(self.complete(request).await)),
                 }
             }
-            let read = self.stream.read_buf(&mut self.buffer);
-            // Between requests a client may be silent for as long as it likes.
-            let read = if self.decoder.is_between_requests() {
+            // Between requests a client may be silent for as long as it likes, and holds nothing.
+            let idle = self.decoder.is_between_requests();
+            if idle {
+                self.buffer = BytesMut::new();
+            }
+            let read = fill(&mut self.stream, &mut self.buffer);
+            let read = if idle {
                 read.await?
             } else {
                 timeout_at(self.due, read)
@@ -153,20 +177,16 @@ impl<S: Spaces> Client<'_, S> {
                 Step::Greet
             }
             Some(item) => {
-                let limit = self.collector.limit();
                 let request = self.collector.add(item);
                 match (item, request) {
                     (_, Some(request)) => Step::Request(request),
-                    (Item::Argument { length }, None) => {
-                        let length = usize::try_from(length).unwrap_or(usize::MAX);
-                        if length <= SMALL_BYTES {
-                            Step::Nothing
-                        } else if length > limit {
-                            Step::Skip(length)
-                        } else {
-                            Step::Room(length)
-                        }
-                    }
+                    (Item::Argument { length }, None) => match self.collector.kept() {
+                        Kept::Apart => Step::Apart(length),
+                        Kept::Not => Step::Skip(length),
+                        Kept::Whole if length <= SMALL_BYTES as u64 => Step::Nothing,
+                        Kept::Whole => Step::Room(length),
+                    },
+                    (Item::Bytes(_), None) if self.collector.kept() == Kept::Apart => Step::Part,
                     _ => Step::Nothing,
                 }
             }
@@ -175,26 +195,89 @@ impl<S: Spaces> Client<'_, S> {
     }
 
     /// Waits until there is room for a payload of so many bytes, if it is a large one.
-    async fn reserve(&mut self, bytes: usize) {
-        if bytes <= SMALL_BYTES {
+    async fn reserve(&mut self, bytes: u64) {
+        if bytes <= SMALL_BYTES as u64 {
             return;
         }
-        let kib = bytes.div_ceil(1024).min(UNDER_WAY_KIB_MAX);
+        let kib = bytes.div_ceil(1024).min(UNDER_WAY_KIB_MAX as u64);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let room = std::sync::Arc::clone(&self.gateway.room);
+        let room = Arc::clone(&self.gateway.room);
         // The semaphore is never closed.
         self.room = room.acquire_many_owned(kib).await.ok();
     }
 
-    /// Executes an operation; `None` when the client goes while it waits.
+    /// A large payload begins: it is let in if the request can come to anything.
+    async fn let_in(&mut self, session: &Session) {
+        let opened = matches!(
+            self.collector.arguments(),
+            [_, ws, ..] if session.open.contains_key(ws)
+        );
+        if !opened {
+            return self.collector.refuse();
+        }
+        match self.gateway.spaces.inlet().await {
+            Ok(inlet) => self.inlet = Some(inlet),
+            Err(trouble) => self.keep_out(&trouble),
+        }
+    }
+
+    /// Passes on what stands first in the buffer; what is refused already is forgotten.
+    async fn pass_on(&mut self, bytes: usize) {
+        let part = self.buffer.get(..bytes).unwrap_or_default();
+        if let Some(inlet) = &mut self.inlet
+            && let Err(trouble) = inlet.push(part).await
+        {
+            self.keep_out(&trouble);
+        }
+    }
+
+    fn keep_out(&mut self, trouble: &Trouble) {
+        tracing::warn!(%trouble, "refused: a large value could not be written");
+        self.inlet = None;
+        self.collector.refuse();
+    }
+
+    /// A request has come to its end, and with it its large payload, if it has one.
+    async fn complete(&mut self, mut request: Request) -> Request {
+        if let Some(inlet) = self.inlet.take() {
+            let text = request
+                .arguments
+                .get(DESCRIPTOR)
+                .is_some_and(|text| is_text(text));
+            match inlet.finish(text).await {
+                Ok(blob) => request.apart = Some(blob),
+                Err(trouble) => {
+                    tracing::warn!(%trouble, "refused: a large value could not be written");
+                    request.is_too_large = true;
+                }
+            }
+        }
+        request
+    }
+
+    /// Executes an operation; `None` when the client goes while it waits, or while something is
+    /// taken for it: that goes back.
     async fn execute(
         &mut self,
         session: &mut Session,
         operation: Operation,
-    ) -> Result<Option<Answer>, Closed> {
-        let waiting = match self.gateway.execute(session, operation).await {
+    ) -> Result<Option<Answer<S>>, Closed> {
+        let outcome = if matches!(operation, Operation::Retrieve { .. }) {
+            tokio::select! {
+                biased;
+                end = hear_end(&mut self.stream, &mut self.buffer) => {
+                    end?;
+                    return Ok(None);
+                }
+                outcome = self.gateway.execute(session, operation) => outcome,
+            }
+        } else {
+            // What changes something is done also for a client that does not stay for the answer.
+            self.gateway.execute(session, operation).await
+        };
+        let waiting = match outcome {
             Outcome::Reply(reply) => return Ok(Some(Answer::Reply(reply))),
-            Outcome::Value(tuple) => return Ok(Some(Answer::Value(tuple))),
+            Outcome::Value(value) => return Ok(Some(Answer::Value(value))),
             Outcome::Wait(waiting) => waiting,
         };
         self.room = None;
@@ -208,12 +291,102 @@ impl<S: Spaces> Client<'_, S> {
         }
     }
 
-    async fn answer(&mut self, answer: Answer) -> Result<(), Closed> {
-        self.reserve(answer.size()).await;
-        let (head, payload) = answer.into_reply().encode(self.cookies);
-        let sent = self.send(head, payload).await;
+    async fn answer(&mut self, answer: Answer<S>) -> Result<(), Closed> {
+        let sent = match answer {
+            Answer::Reply(reply) => self.reply(reply).await,
+            Answer::Value(value) => self.hand_over(value).await,
+        };
         self.room = None;
         sent
+    }
+
+    async fn reply(&mut self, reply: Reply) -> Result<(), Closed> {
+        let (head, payload) = reply.encode(self.cookies);
+        self.reserve(payload.len() as u64).await;
+        self.send(head, payload).await
+    }
+
+    /// Sends a value. What was taken is the client's once all of it was written to the socket;
+    /// before, it goes back.
+    async fn hand_over(&mut self, value: Handed<S>) -> Result<(), Closed> {
+        let Handed {
+            workspace,
+            tuple,
+            receipt,
+        } = value;
+        let size = if tuple.has_blobs() {
+            PARTS_BYTES
+        } else {
+            tuple.size()
+        };
+        self.reserve(size as u64).await;
+        match payload::form(&tuple) {
+            Form::Whole(reply) => {
+                let (head, payload) = reply.encode(self.cookies);
+                if receipt.is_some() {
+                    self.is_there()?;
+                }
+                self.send(head, payload).await?;
+            }
+            Form::Parts(head, coder) => {
+                let opened = tokio::select! {
+                    biased;
+                    end = hear_end(&mut self.stream, &mut self.buffer) => {
+                        end?;
+                        return Err(Closed::Gone);
+                    }
+                    opened = open(&self.gateway.spaces, &workspace, tuple) => opened,
+                };
+                match opened {
+                    Ok((first, rest)) => self.send_parts(head, coder, first, rest).await?,
+                    Err(trouble) => {
+                        tracing::warn!(%trouble, "refused: a large value cannot be had, and stays");
+                        return self.reply(Reply::Nothing).await;
+                    }
+                }
+            }
+            Form::Nested => {
+                let variable = tuple.fields().first();
+                tracing::warn!(?variable, "refused: what is inside of a list lies apart");
+                return self.reply(Reply::Nothing).await;
+            }
+        }
+        self.stream.flush().await?;
+        if let Some(receipt) = receipt {
+            receipt.confirm();
+        }
+        Ok(())
+    }
+
+    async fn send_parts(
+        &mut self,
+        head: Head,
+        mut coder: Coder,
+        first: Option<Bytes>,
+        mut rest: S::Outlet,
+    ) -> Result<(), Closed> {
+        self.is_there()?;
+        self.send(head.encode(self.cookies), coder.begin()).await?;
+        let mut next = first;
+        while let Some(part) = next {
+            let part = coder.part(part);
+            write(&mut self.stream, &part).await?;
+            next = rest.part().await.map_err(Closed::Unreadable)?;
+        }
+        write(&mut self.stream, &coder.end()).await
+    }
+
+    /// An error when the client is known to have gone.
+    fn is_there(&mut self) -> Result<(), Closed> {
+        if self.buffer.len() >= READ_BYTES {
+            return Ok(());
+        }
+        self.buffer.reserve(READ_BYTES);
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(0) => Err(Closed::Gone),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn send(&mut self, head: Vec<u8>, payload: Bytes) -> Result<(), Closed> {
@@ -226,13 +399,30 @@ impl<S: Spaces> Client<'_, S> {
     }
 }
 
+/// Opens a large value and reads the first part of it: what cannot be had at all is refused, not
+/// broken off.
+async fn open<S: Spaces>(
+    spaces: &S,
+    workspace: &str,
+    tuple: Tuple,
+) -> Result<(Option<Bytes>, S::Outlet), Trouble> {
+    let mut outlet = spaces.outlet(workspace, tuple).await?;
+    let first = outlet.part().await?;
+    Ok((first, outlet))
+}
+
+#[derive(PartialEq)]
 enum Step {
     Nothing,
     Greet,
     /// A large argument of so many bytes begins.
-    Room(usize),
-    /// One begins that is too large to be kept.
-    Skip(usize),
+    Room(u64),
+    /// A payload begins that is too large to be held in memory.
+    Apart(u64),
+    /// Some of its bytes stand first in the buffer.
+    Part,
+    /// An argument begins that is too large to be kept.
+    Skip(u64),
     Request(Request),
 }
 
@@ -242,24 +432,49 @@ async fn hear(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), Close
         if buffer.len() >= COUNT_BYTES {
             return Err(Closed::Impatient);
         }
-        if stream.read_buf(buffer).await? == 0 {
+        if fill(stream, buffer).await? == 0 {
             return Ok(());
+        }
+    }
+}
+
+/// Listens to a client whose request is being executed: returns when it goes. It may send the next
+/// requests meanwhile, which are kept up to a limit.
+async fn hear_end(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<()> {
+    loop {
+        if buffer.len() >= READ_BYTES {
+            return std::future::pending().await;
+        }
+        if fill(stream, buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what is there, once something is: no memory is held before.
+async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        buffer.reserve(READ_BYTES);
+        match stream.try_read_buf(buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
         }
     }
 }
 
 /// Writes all of it, in the time that even a slow reader needs.
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Closed> {
-    let due = within(ANSWER_WITHIN, bytes.len());
+    let due = within(ANSWER_WITHIN, bytes.len() as u64);
     let written = timeout_at(due, stream.write_all(bytes)).await;
     Ok(written.map_err(|_| Closed::Slow)??)
 }
 
 /// When so many bytes must have been passed on.
-fn within(patience: Duration, bytes: usize) -> Instant {
-    let seconds = bytes as u64 / SLOWEST_BYTES_PER_SECOND;
+fn within(patience: Duration, bytes: u64) -> Instant {
+    let seconds = bytes / SLOWEST_BYTES_PER_SECOND;
     Instant::now() + patience + Duration::from_secs(seconds)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

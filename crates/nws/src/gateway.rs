@@ -1,17 +1,20 @@
 //! The gateway: what all connections of a node share, and the way from an operation to a reply.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpe_space::Terms;
-use cpe_tuple::Tuple;
 use rand::RngExt as _;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
+use crate::leftovers::Leftovers;
 use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
 use crate::names;
+use crate::payload::Handed;
 use crate::record::Owner;
+use crate::shown::ClientInfo;
 use crate::spaces::{Spaces, Trouble};
 use crate::waits::Waits;
 use crate::wire::Reply;
@@ -28,11 +31,32 @@ pub(crate) const DEFAULT_INSTANCE: u64 = 1;
 pub struct Gateway<S> {
     pub(crate) spaces: S,
     pub(crate) waits: Waits,
+    pub(crate) leftovers: Leftovers,
     /// Connections there are: what a record names besides them is gone.
-    live: Mutex<BTreeSet<u64>>,
+    live: Mutex<BTreeMap<u64, Connection>>,
     next: AtomicU64,
     /// Room for payloads under way, in KiB.
     pub(crate) room: Arc<Semaphore>,
+}
+
+/// A connection, as it is shown.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    peer: String,
+    since: Instant,
+    open: usize,
+    owned: usize,
+}
+
+impl From<&Connection> for ClientInfo {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            peer: connection.peer.clone(),
+            connected: connection.since.elapsed(),
+            open: connection.open,
+            owned: connection.owned,
+        }
+    }
 }
 
 /// What a connection has opened, and who it is.
@@ -67,10 +91,10 @@ impl Target {
 }
 
 /// What a request has come to.
-pub(crate) enum Outcome {
+pub(crate) enum Outcome<S: Spaces> {
     Reply(Reply),
     /// This value.
-    Value(Tuple),
+    Value(Handed<S>),
     /// There is no value yet: wait for one.
     Wait(crate::variables::Waiting),
 }
@@ -81,6 +105,7 @@ impl<S: Spaces> Gateway<S> {
         Arc::new(Self {
             spaces,
             waits: Waits::default(),
+            leftovers: Leftovers::default(),
             live: Mutex::default(),
             // A node whose disk is intact comes back in the same life: were connections numbered
             // from 1 again, one of this run would be taken for the owner of what one of the last
@@ -92,7 +117,13 @@ impl<S: Spaces> Gateway<S> {
 
     pub(crate) fn begin(&self, peer: String) -> Session {
         let connection = self.next.fetch_add(1, Ordering::Relaxed);
-        self.live().insert(connection);
+        let shown = Connection {
+            peer: peer.clone(),
+            since: Instant::now(),
+            open: 0,
+            owned: 0,
+        };
+        self.live().insert(connection, shown);
         Session {
             owner: Owner {
                 node: self.spaces.me(),
@@ -117,16 +148,16 @@ impl<S: Spaces> Gateway<S> {
     }
 
     pub(crate) fn is_live(&self, connection: u64) -> bool {
-        self.live().contains(&connection)
+        self.live().contains_key(&connection)
     }
 
-    fn live(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
         // Nothing under this lock panics half-way.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Executes an operation.
-    pub(crate) async fn execute(&self, session: &mut Session, operation: Operation) -> Outcome {
+    pub(crate) async fn execute(&self, session: &mut Session, operation: Operation) -> Outcome<S> {
         let reply = match operation {
             Operation::OpenWs {
                 name,
@@ -192,7 +223,7 @@ impl<S: Spaces> Gateway<S> {
         ws: &[u8],
         variable: &[u8],
         how: Retrieve,
-    ) -> Outcome {
+    ) -> Outcome<S> {
         let (Some(target), Some(variable)) = (session.target(ws), names::variable(variable)) else {
             return Outcome::Reply(Reply::Nothing);
         };
@@ -221,6 +252,9 @@ impl<S: Spaces> Gateway<S> {
             return Err(Trouble::Refused(why));
         }
         session.open.insert(name.to_vec(), instance);
+        if let Some(shown) = self.live().get_mut(&session.owner.connection) {
+            (shown.open, shown.owned) = (session.open.len(), session.owned.len());
+        }
         Ok(())
     }
 }

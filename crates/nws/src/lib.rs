@@ -19,6 +19,7 @@
 
 mod connection;
 mod gateway;
+mod leftovers;
 pub mod limits;
 mod listing;
 mod names;
@@ -27,6 +28,7 @@ mod payload;
 mod record;
 mod registry;
 mod server;
+mod shown;
 mod spaces;
 mod sweep;
 mod variables;
@@ -34,6 +36,7 @@ mod waits;
 pub mod wire;
 
 pub use gateway::Gateway;
-pub use operation::{Operation, Retrieve, Senseless};
+pub use operation::{Operation, Payload, Retrieve, Senseless};
 pub use server::Server;
-pub use spaces::{Answer, Health, Listed, Spaces, Trouble, Who};
+pub use shown::{ClientInfo, WaitingInfo, WorkspaceInfo};
+pub use spaces::{Answer, Health, Inlet, Listed, Outlet, Receipt, Spaces, Trouble, Who};

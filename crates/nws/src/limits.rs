@@ -14,9 +14,16 @@ pub const ARGUMENT_BYTES_MAX: usize = 4 * 1024;
 /// Bytes. The longest name of a variable.
 pub const NAME_BYTES_MAX: usize = cpe_tuple::limits::MAX_NAME_BYTES;
 
-/// Bytes. The largest payload: what a tuple holds, less its name and what surrounds it. Larger ones
-/// are read, forgotten and refused.
-pub const PAYLOAD_BYTES_MAX: usize = cpe_tuple::limits::MAX_TUPLE_BYTES - 1024;
+/// Bytes. The largest payload that is held in memory as a whole. Larger ones are written to the
+/// disk and read from it as they come and go, part by part.
+pub const WHOLE_BYTES_MAX: usize = cpe_tuple::blob::MAX_INLINE_BYTES;
+
+/// Bytes. The largest payload: 16 GiB. Larger ones are read, forgotten and refused.
+pub const PAYLOAD_BYTES_MAX: u64 = cpe_tuple::blob::MAX_BLOB_BYTES;
+
+/// Bytes. What a large payload holds of memory while it is under way: one part of it, and what is
+/// read of the next one.
+pub const PARTS_BYTES: usize = 2 * cpe_tuple::blob::CHUNK_BYTES;
 
 /// Bytes. A length beyond it is no length but garbage: the connection is closed. 16 TiB.
 pub const LENGTH_MAX: u64 = 1 << 44;
@@ -30,6 +37,10 @@ pub const SMALL_BYTES: usize = 16 * 1024;
 
 /// Workspaces that one connection may have open.
 pub const OPEN_MAX: usize = 4_096;
+
+/// Variables remembered as possibly left in an instance that is gone. More are left to the deletion
+/// of the next instance.
+pub const LEFTOVERS_MAX: usize = 65_536;
 
 /// How long a request may take from its first byte to its last, besides the time that its payload
 /// takes at [`SLOWEST_BYTES_PER_SECOND`]. Then its connection is closed.

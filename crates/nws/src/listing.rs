@@ -16,7 +16,8 @@ impl<S: Spaces> Gateway<S> {
         if !self.is_current(&target.name, target.instance).await? {
             return Err(Trouble::Absent);
         }
-        self.spaces.sync(DECIDED_WITHIN).await?;
+        let workspace = Some(target.workspace.as_str());
+        self.spaces.sync(workspace, DECIDED_WITHIN).await?;
         let variables = self.variables(&target.workspace, target.instance).await?;
         let lines = variables.into_iter().map(|(name, listed)| {
             let waits = self.waits.of(&target.workspace, &listed.name);
@@ -39,7 +40,8 @@ impl<S: Spaces> Gateway<S> {
         session: &Session,
         only: Option<Vec<u8>>,
     ) -> Result<Vec<u8>, Trouble> {
-        self.spaces.sync(DECIDED_WITHIN).await?;
+        // One question for all of them: their records and variables may be at any home.
+        self.spaces.sync(None, DECIDED_WITHIN).await?;
         let mut records = BTreeMap::new();
         let default = Record {
             shown: b"[system]".to_vec(),

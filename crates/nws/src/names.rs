@@ -22,6 +22,16 @@ pub(crate) fn workspace(name: &[u8]) -> Option<String> {
     (1..=NAME_BYTES_MAX).contains(&text.len()).then_some(text)
 }
 
+/// The name that means a workspace of the space; none for those that no name means.
+pub(crate) fn of_workspace(workspace: &str) -> Option<Vec<u8>> {
+    let Some(digits) = workspace.strip_prefix(HEX) else {
+        return (!workspace.starts_with('#')).then(|| workspace.as_bytes().to_vec());
+    };
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(byte).collect()
+}
+
 /// The first field of a variable's tuples; none for a name that is too long.
 pub(crate) fn variable(name: &[u8]) -> Option<Value> {
     (name.len() <= NAME_BYTES_MAX).then(|| text(name))
@@ -55,6 +65,10 @@ mod tests {
         let names: [&[u8]; 5] = [b"a b", b"#a", b"\xff", b"#nws:ff", b"ff"];
         let mut places: Vec<_> = names.iter().map(|name| workspace(name).unwrap()).collect();
         assert_eq!(places[0], "a b");
+        for (name, place) in names.iter().zip(&places) {
+            assert_eq!(of_workspace(place).as_deref(), Some(*name));
+        }
+        assert_eq!(of_workspace("#nws"), None);
         places.sort();
         places.dedup();
         assert_eq!(places.len(), names.len());

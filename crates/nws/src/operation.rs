@@ -1,7 +1,9 @@
 //! What a request asks for.
 
 use cpe_space::Mode;
+use cpe_tuple::Blob;
 
+use crate::payload;
 use crate::wire::{Reply, Request};
 
 /// A request's meaning. Names and texts are bytes: the protocol knows no character set.
@@ -70,7 +72,7 @@ pub enum Operation {
         /// What the client says of the value.
         descriptor: u64,
         /// The value.
-        payload: Vec<u8>,
+        payload: Payload,
         /// The life of the variable that is meant, if one is.
         life: Option<u64>,
     },
@@ -83,6 +85,15 @@ pub enum Operation {
         /// How.
         how: Retrieve,
     },
+}
+
+/// A value to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// This.
+    Whole(Vec<u8>),
+    /// A large one, which the space has already.
+    Apart(Blob),
 }
 
 /// How a value is read or taken.
@@ -118,6 +129,7 @@ impl Operation {
     /// [`Senseless`]: an operation that does not exist, or with other arguments than it has.
     pub fn read(request: Request) -> Result<Self, Senseless> {
         let too_large = request.is_too_large;
+        let apart = request.apart;
         let mut arguments = request.arguments.into_iter();
         let name = arguments.next().unwrap_or_default();
         let arguments: Vec<Vec<u8>> = arguments.collect();
@@ -168,7 +180,10 @@ impl Operation {
                 descriptor: next()
                     .and_then(|text| number(&text))
                     .ok_or(Senseless::Refused(refusal))?,
-                payload: next().unwrap_or_default(),
+                payload: {
+                    let whole = next().unwrap_or_default();
+                    apart.map_or(Payload::Whole(whole), Payload::Apart)
+                },
                 life: next().and_then(|text| life(&text)),
             },
             other => {
@@ -225,6 +240,14 @@ fn mode(name: &[u8]) -> Mode {
     }
 }
 
+/// Which argument of a `store` is the descriptor.
+pub(crate) const DESCRIPTOR: usize = 3;
+
+/// Whether a descriptor says that the payload is text.
+pub(crate) fn is_text(descriptor: &[u8]) -> bool {
+    number(descriptor).is_some_and(|descriptor| descriptor & payload::STRING != 0)
+}
+
 fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
@@ -245,7 +268,7 @@ mod tests {
         let arguments = arguments.iter().map(|text| text.as_bytes().to_vec());
         Operation::read(Request {
             arguments: arguments.collect(),
-            is_too_large: false,
+            ..Request::default()
         })
     }
 

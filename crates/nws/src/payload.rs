@@ -5,21 +5,28 @@
 //! nobody else stumbles over it. A value that came without one is given to clients as text: itself
 //! if it is a string, else its JSON.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cpe_tuple::{LimitError, Mark, Tuple, Value, json};
+use cpe_tuple::{Blob, LimitError, Mark, Tuple, Value, json};
 
-use crate::wire::{Cookie, Reply};
+use crate::Payload;
+use crate::spaces::Spaces;
+use crate::wire::{Cookie, Head, Reply};
 
 /// Bit of a descriptor: the payload is plain text, for every language.
-const STRING: u64 = 1;
+pub(crate) const STRING: u64 = 1;
+
+/// Around the base64 of bytes that came without a descriptor, as JSON shows them.
+const JSON_BYTES: (&[u8], &[u8]) = (br#"{"bytes":""#, br#""}"#);
 
 /// The tuple of a stored value.
-pub(crate) fn tuple(name: Value, descriptor: u64, payload: Vec<u8>) -> Result<Tuple, LimitError> {
-    let value = if descriptor & STRING == 0 {
-        Value::Bytes(payload)
-    } else {
-        String::from_utf8(payload)
-            .map_or_else(|error| Value::Bytes(error.into_bytes()), Value::String)
+pub(crate) fn tuple(name: Value, descriptor: u64, payload: Payload) -> Result<Tuple, LimitError> {
+    let value = match payload {
+        Payload::Apart(blob) => Value::from(blob),
+        Payload::Whole(bytes) if descriptor & STRING == 0 => Value::Bytes(bytes),
+        Payload::Whole(bytes) => String::from_utf8(bytes)
+            .map_or_else(|error| Value::Bytes(error.into_bytes()), Value::String),
     };
     let mark = Mark {
         descriptor: Some(descriptor),
@@ -30,37 +37,62 @@ pub(crate) fn tuple(name: Value, descriptor: u64, payload: Vec<u8>) -> Result<Tu
 
 /// What is to be answered. A value stays a tuple, which may be shared with the space, until there
 /// is room for the bytes of it.
-pub(crate) enum Answer {
+pub(crate) enum Answer<S: Spaces> {
     Reply(Reply),
-    Value(Tuple),
+    Value(Handed<S>),
 }
 
-impl Answer {
-    /// Bytes that the payload will have; of a value that is shown as JSON, about so many.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Reply(Reply::Value { payload, .. }) => payload.len(),
-            Self::Reply(_) => 0,
-            Self::Value(tuple) => tuple.size(),
-        }
-    }
-
-    pub(crate) fn into_reply(self) -> Reply {
-        match self {
-            Self::Reply(reply) => reply,
-            Self::Value(tuple) => reply(tuple),
-        }
-    }
+/// A value for a client. One that was taken goes back when this is dropped unconfirmed.
+pub(crate) struct Handed<S: Spaces> {
+    pub(crate) workspace: String,
+    pub(crate) tuple: Tuple,
+    pub(crate) receipt: Option<S::Receipt>,
 }
 
-/// The reply that hands a tuple to a client.
-pub(crate) fn reply(tuple: Tuple) -> Reply {
+/// How a value goes to a client.
+pub(crate) enum Form {
+    /// At once.
+    Whole(Reply),
+    /// Part by part, after this.
+    Parts(Head, Coder),
+    /// Not at all: something inside of it lies apart, and would be lost.
+    Nested,
+}
+
+fn descriptor_of(tuple: &Tuple) -> (Option<u64>, Option<Cookie>) {
     let mark = tuple.mark().copied();
-    let descriptor = mark.and_then(|mark| mark.descriptor);
     let cookie = mark.map(|mark| Cookie {
         variable: mark.variable,
         index: mark.ordinal,
     });
+    (mark.and_then(|mark| mark.descriptor), cookie)
+}
+
+/// How a tuple is handed to a client.
+pub(crate) fn form(tuple: &Tuple) -> Form {
+    if !tuple.has_blobs() {
+        return Form::Whole(reply(tuple.clone()));
+    }
+    let Some(Value::Blob(blob)) = tuple.fields().get(1) else {
+        return Form::Nested;
+    };
+    let (descriptor, cookie) = descriptor_of(tuple);
+    let coder = if blob.is_text() || descriptor.is_some() {
+        Coder::Plain
+    } else {
+        Coder::Json(Vec::new())
+    };
+    let head = Head {
+        descriptor: descriptor.unwrap_or(STRING),
+        cookie,
+        length: coder.length(blob),
+    };
+    Form::Parts(head, coder)
+}
+
+/// The reply that hands a tuple to a client.
+pub(crate) fn reply(tuple: Tuple) -> Reply {
+    let (descriptor, cookie) = descriptor_of(&tuple);
     let value = Vec::from(tuple).into_iter().nth(1).unwrap_or_default();
     let payload = match (value, descriptor) {
         (Value::String(text), _) => text.into_bytes(),
@@ -71,6 +103,60 @@ pub(crate) fn reply(tuple: Tuple) -> Reply {
         descriptor: descriptor.unwrap_or(STRING),
         cookie,
         payload: Bytes::from(payload),
+    }
+}
+
+/// What becomes of the parts of a large value.
+#[derive(Debug)]
+pub(crate) enum Coder {
+    /// They are sent as they are.
+    Plain,
+    /// Bytes that came without a descriptor become JSON. Holds what is no whole group of base64.
+    Json(Vec<u8>),
+}
+
+/// Bytes that become four characters of base64.
+const GROUP: usize = 3;
+
+impl Coder {
+    fn length(&self, blob: &Blob) -> u64 {
+        match self {
+            Self::Plain => blob.len(),
+            Self::Json(_) => {
+                let (before, after) = JSON_BYTES;
+                (before.len() + after.len()) as u64 + blob.len().div_ceil(GROUP as u64) * 4
+            }
+        }
+    }
+
+    /// What goes before the first part.
+    pub(crate) fn begin(&self) -> Bytes {
+        match self {
+            Self::Plain => Bytes::new(),
+            Self::Json(_) => Bytes::from_static(JSON_BYTES.0),
+        }
+    }
+
+    pub(crate) fn part(&mut self, part: Bytes) -> Bytes {
+        match self {
+            Self::Plain => part,
+            Self::Json(rest) => {
+                rest.extend_from_slice(&part);
+                let later = rest.split_off(rest.len() / GROUP * GROUP);
+                let now = std::mem::replace(rest, later);
+                STANDARD.encode(now).into()
+            }
+        }
+    }
+
+    /// What comes after the last part.
+    pub(crate) fn end(self) -> Bytes {
+        match self {
+            Self::Plain => Bytes::new(),
+            Self::Json(rest) => [STANDARD.encode(rest).as_bytes(), JSON_BYTES.1]
+                .concat()
+                .into(),
+        }
     }
 }
 
@@ -100,14 +186,20 @@ mod tests {
                 "\\PC{0,50}".prop_map(String::into_bytes),
             ],
         ) {
-            let stored = tuple(Value::from("v"), descriptor, payload.clone()).unwrap();
+            let whole = Payload::Whole(payload.clone());
+            let stored = tuple(Value::from("v"), descriptor, whole).unwrap();
             prop_assert_eq!(value(reply(stored)), (descriptor, payload));
         }
     }
 
     #[test]
     fn a_string_is_a_string_for_everybody() {
-        let stored = tuple(Value::from("v"), 0x0300_0001, b"hello".to_vec()).unwrap();
+        let stored = tuple(
+            Value::from("v"),
+            0x0300_0001,
+            Payload::Whole(b"hello".to_vec()),
+        )
+        .unwrap();
         assert_eq!(
             stored,
             Tuple::named("v", "hello")
@@ -125,6 +217,28 @@ mod tests {
         ] {
             let got = value(reply(Tuple::named("v", stored).unwrap()));
             assert_eq!(got, (1, wanted.as_bytes().to_vec()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn large_bytes_of_others_are_the_json_they_would_be_if_they_were_small(
+            bytes in proptest::collection::vec(any::<u8>(), 1..100),
+            size in 1_usize..10,
+        ) {
+            let small = value(reply(Tuple::named("v", Value::Bytes(bytes.clone())).unwrap()));
+            let blob = Blob::of(false, &bytes).unwrap();
+            let large = Tuple::named("v", Value::from(blob)).unwrap();
+            let Form::Parts(head, mut coder) = form(&large) else {
+                panic!("not in parts");
+            };
+            let mut payload = coder.begin().to_vec();
+            for part in bytes.chunks(size) {
+                payload.extend(coder.part(Bytes::copy_from_slice(part)));
+            }
+            payload.extend(coder.end());
+            prop_assert_eq!(head.length, payload.len() as u64);
+            prop_assert_eq!((head.descriptor, payload), small);
         }
     }
 }

@@ -202,7 +202,7 @@ impl<S: Spaces> Gateway<S> {
         let decided = self
             .spaces
             .act(RECORDS, Terms::default(), act, DECIDED_WITHIN);
-        match decided.await? {
+        match decided.await?.0 {
             Answer::Exchanged(index) => Ok(Some(index)),
             _ => Ok(None),
         }
@@ -239,14 +239,17 @@ impl<S: Spaces> Gateway<S> {
         };
         // Nobody adds a variable to the instance any more: whoever did before this moment is
         // shown, and whoever does later looks at the record afterwards and takes it back.
-        self.spaces.sync(DECIDED_WITHIN).await?;
+        self.spaces.sync(Some(&workspace), DECIDED_WITHIN).await?;
         let there = self.spaces.list(&workspace).await?;
+        // What is left of earlier instances goes too: nobody can reach it.
         let ours = there
             .into_iter()
-            .filter(|listed| listed.instance.is_none_or(|it| it == terms.instance));
+            .filter(|listed| listed.instance.is_none_or(|it| it <= terms.instance));
         stream::iter(ours)
             .map(|listed| {
                 let plain = listed.instance.is_none();
+                let instance = listed.instance.unwrap_or(terms.instance);
+                let terms = Terms { instance, ..terms };
                 self.drop_variable(&workspace, terms, listed.name, plain)
             })
             .buffer_unordered(DELETIONS)
@@ -276,7 +279,7 @@ impl<S: Spaces> Gateway<S> {
     }
 }
 
-fn ignore_absent(done: Result<Answer, Trouble>) -> Result<(), Trouble> {
+fn ignore_absent<T>(done: Result<T, Trouble>) -> Result<(), Trouble> {
     match done {
         Ok(_) | Err(Trouble::Absent) => Ok(()),
         Err(trouble) => Err(trouble),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cpe_space::{Bound, Mode, Terms};
-use cpe_tuple::{Template, Tuple, Value};
+use cpe_tuple::{Blob, Template, Tuple, Value};
 
 /// One life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,19 +66,59 @@ pub struct Listed {
     pub values: usize,
 }
 
+/// What was taken for a client and has not reached it: dropped, it goes back into the space.
+pub trait Receipt: Send {
+    /// The client has it.
+    fn confirm(self);
+}
+
+/// A large value on its way into the space. Dropped before it is finished, nothing is left of it.
+pub trait Inlet: Send {
+    /// Adds a part.
+    fn push(&mut self, part: &[u8]) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// The value is complete: what stands for it in a tuple. A string if that is asked for and it
+    /// is UTF-8.
+    fn finish(self, text: bool) -> impl Future<Output = Result<Blob, Trouble>> + Send;
+}
+
+/// A large value on its way to a client.
+pub trait Outlet: Send {
+    /// The next part; none at the end.
+    fn part(&mut self) -> impl Future<Output = Result<Option<Bytes>, Trouble>> + Send;
+}
+
 /// A tuple space, as far as the gateway needs one.
 ///
 /// Every future may be dropped before it is ready: a tuple that was taken and not returned must go
 /// back into the space.
 pub trait Spaces: Send + Sync + 'static {
-    /// Executes a bound operation.
+    /// See [`Receipt`].
+    type Receipt: Receipt;
+    /// See [`Inlet`].
+    type Inlet: Inlet;
+    /// See [`Outlet`].
+    type Outlet: Outlet;
+
+    /// Executes a bound operation. A tuple that was taken comes with a receipt. Its large values
+    /// stay apart.
     fn act(
         &self,
         workspace: &str,
         terms: Terms,
         act: Bound,
         within: Duration,
-    ) -> impl Future<Output = Result<Answer, Trouble>> + Send;
+    ) -> impl Future<Output = Result<(Answer, Option<Self::Receipt>), Trouble>> + Send;
+
+    /// Begins a large value.
+    fn inlet(&self) -> impl Future<Output = Result<Self::Inlet, Trouble>> + Send;
+
+    /// Opens the large value of a tuple `[name, value]`.
+    fn outlet(
+        &self,
+        workspace: &str,
+        tuple: Tuple,
+    ) -> impl Future<Output = Result<Self::Outlet, Trouble>> + Send;
 
     /// A matching tuple if there is one: as its home has it, which is waited for that long, or,
     /// with none, as the local replica has it.
@@ -88,8 +129,12 @@ pub trait Spaces: Send + Sync + 'static {
         fresh: Option<Duration>,
     ) -> impl Future<Output = Result<Option<Tuple>, Trouble>> + Send;
 
-    /// Waits until the local replica shows all that was decided before.
-    fn sync(&self, within: Duration) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Waits until the local replica shows all that was decided before in a workspace, or anywhere.
+    fn sync(
+        &self,
+        workspace: Option<&str>,
+        within: Duration,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
 
     /// The variables of a workspace in the local replica.
     fn list(&self, workspace: &str) -> impl Future<Output = Result<Vec<Listed>, Trouble>> + Send;

@@ -2,7 +2,7 @@
 //!
 //! Every node does this, each by itself: the exchange of the record decides who succeeds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,15 @@ const GRACE: Duration = Duration::from_secs(10);
 struct Dead(BTreeMap<Who, Instant>);
 
 impl Dead {
+    /// Notes who is alive: who was heard has not been dead ever since, whatever it owns. Those
+    /// whose connections own nothing any more are forgotten.
+    fn look(&mut self, owners: &BTreeSet<Who>, nodes: &[(Who, Health)]) {
+        self.0.retain(|who, _| {
+            let lives = nodes.contains(&(*who, Health::Alive));
+            owners.contains(who) && !lives
+        });
+    }
+
     /// Whether the connections of this life of a node are gone for certain, or for all that can be
     /// known.
     fn is_gone(&mut self, who: Who, nodes: &[(Who, Health)], now: Instant) -> bool {
@@ -63,12 +72,13 @@ pub(crate) async fn run<S: Spaces>(gateway: Arc<Gateway<S>>, stop: CancellationT
 
 impl<S: Spaces> Gateway<S> {
     async fn sweep(&self, dead: &mut Dead) -> Result<(), Trouble> {
+        self.clear_leftovers().await;
         let records = self.records().await?;
-        if records.is_empty() {
-            return Ok(());
-        }
-        let (me, now) = (self.spaces.me(), Instant::now());
+        let owners = records.iter().filter_map(|record| record.owner);
+        let owners: BTreeSet<Who> = owners.map(|owner| owner.node).collect();
         let nodes = self.spaces.nodes().await?;
+        dead.look(&owners, &nodes);
+        let (me, now) = (self.spaces.me(), Instant::now());
         let mut is_gone = |owner: &Owner| {
             if owner.node == me {
                 !self.is_live(owner.connection)
@@ -123,6 +133,24 @@ mod tests {
         assert!(!check(at(Health::Alive), GRACE), "it was heard again");
         assert!(!check(None, 2 * GRACE));
         assert!(check(at(Health::Dead), 3 * GRACE));
+    }
+
+    /// Dead while it owned something, alive while it did not, dead again: the first time says
+    /// nothing about the second.
+    #[test]
+    fn a_node_that_was_heard_while_it_owned_nothing_is_not_dead_since_before() {
+        let (mut dead, start) = (Dead::default(), Instant::now());
+        let owners = BTreeSet::from([who(1, 2)]);
+        let at = |health| [(who(1, 2), health)];
+        assert!(!dead.is_gone(who(1, 2), &at(Health::Dead), start));
+        dead.look(&owners, &at(Health::Alive));
+        let late = start + 2 * GRACE;
+        dead.look(&owners, &at(Health::Dead));
+        assert!(!dead.is_gone(who(1, 2), &at(Health::Dead), late));
+        assert!(dead.is_gone(who(1, 2), &at(Health::Dead), late + GRACE));
+        // What owns nothing is not remembered.
+        dead.look(&BTreeSet::new(), &at(Health::Dead));
+        assert!(dead.0.is_empty());
     }
 
     #[test]

@@ -8,15 +8,16 @@
 //! asking the record once more afterwards.
 
 use cpe_space::{After, Bound, Mode, Terms};
-use cpe_tuple::{Tuple, Value};
+use cpe_tuple::Value;
 
 use crate::gateway::{Outcome, Target};
 use crate::limits::{DECIDED_WITHIN, WAITS};
+use crate::payload::Handed;
 use crate::registry::{TRIES_MAX, contended};
 use crate::spaces::{Answer, Spaces, Trouble};
 use crate::waits::Wait;
 use crate::wire::Reply;
-use crate::{Gateway, Retrieve, payload};
+use crate::{Gateway, Payload, Retrieve, payload};
 
 /// A request that waits for a value.
 pub(crate) struct Waiting {
@@ -43,13 +44,22 @@ impl<S: Spaces> Gateway<S> {
             variable: variable.clone(),
             mode,
         };
-        self.act(target, act).await?;
-        if !self.is_current(&target.name, target.instance).await? {
+        let doubt = self.leftovers.doubt(target, variable);
+        match self.act(target, act).await {
+            // Decided, and not done.
+            Err(trouble @ (Trouble::Absent | Trouble::Refused(_))) => {
+                doubt.settle();
+                return Err(trouble);
+            }
+            done => done?,
+        };
+        let current = self.is_current(&target.name, target.instance).await?;
+        if !current {
             let variable = variable.clone();
             self.act(target, Bound::Drop { variable }).await?;
-            return Err(gone());
         }
-        Ok(())
+        doubt.settle();
+        if current { Ok(()) } else { Err(gone()) }
     }
 
     pub(crate) async fn delete_variable(
@@ -84,7 +94,7 @@ impl<S: Spaces> Gateway<S> {
         target: &Target,
         variable: Value,
         descriptor: u64,
-        payload: Vec<u8>,
+        payload: Payload,
         life: Option<u64>,
     ) -> Result<(), Trouble> {
         let tuple = payload::tuple(variable.clone(), descriptor, payload)
@@ -120,7 +130,7 @@ impl<S: Spaces> Gateway<S> {
         target: Target,
         variable: Value,
         how: Retrieve,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Outcome<S>, Trouble> {
         let terms = Terms {
             after: how.after,
             ..target.terms()
@@ -129,7 +139,7 @@ impl<S: Spaces> Gateway<S> {
             match self.take(&target, terms, &variable, how.leave, false).await {
                 Err(Trouble::Absent) => self.declare(&target, &variable, None).await?,
                 Err(trouble) => return Err(trouble),
-                Ok(Some(tuple)) => return Ok(Outcome::Value(tuple)),
+                Ok(Some(value)) => return Ok(Outcome::Value(value)),
                 Ok(None) if !how.wait => return Ok(Outcome::Reply(Reply::Nothing)),
                 Ok(None) => {
                     let waits = self.waits.begin(&target.workspace, &variable, how.leave);
@@ -151,7 +161,7 @@ impl<S: Spaces> Gateway<S> {
     ///
     /// # Cancel safety
     /// Dropped, it gives back what it has taken.
-    pub(crate) async fn wait(&self, waiting: &Waiting) -> Option<Tuple> {
+    pub(crate) async fn wait(&self, waiting: &Waiting) -> Option<Handed<S>> {
         let Waiting {
             target,
             terms,
@@ -173,26 +183,28 @@ impl<S: Spaces> Gateway<S> {
         variable: &Value,
         leave: bool,
         wait: bool,
-    ) -> Result<Option<Tuple>, Trouble> {
+    ) -> Result<Option<Handed<S>>, Trouble> {
         let act = Bound::Take {
             variable: variable.clone(),
             wait,
             leave,
         };
         let within = if wait { WAITS } else { DECIDED_WITHIN };
-        let answer = self
-            .spaces
-            .act(&target.workspace, terms, act, within)
-            .await?;
-        match answer {
-            Answer::Tuple(tuple) => Ok(tuple),
+        let acted = self.spaces.act(&target.workspace, terms, act, within);
+        match acted.await? {
+            (Answer::Tuple(tuple), receipt) => Ok(tuple.map(|tuple| Handed {
+                workspace: target.workspace.clone(),
+                tuple,
+                receipt,
+            })),
             _ => Err(Trouble::Undecided("an answer of another kind".to_owned())),
         }
     }
 
     async fn act(&self, target: &Target, act: Bound) -> Result<Answer, Trouble> {
-        self.spaces
-            .act(&target.workspace, target.terms(), act, DECIDED_WITHIN)
-            .await
+        let acted = self
+            .spaces
+            .act(&target.workspace, target.terms(), act, DECIDED_WITHIN);
+        acted.await.map(|(answer, _)| answer)
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Counts {
     pub(crate) finders: usize,
 }
 
-type Place = (String, Value);
+pub(crate) type Place = (String, Value);
 
 /// Bounded by the number of connections: each waits for one thing at most.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,13 @@ impl Waits {
     pub(crate) fn of(&self, workspace: &str, variable: &Value) -> Counts {
         let place = (workspace.to_owned(), variable.clone());
         self.all().get(&place).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn list(&self) -> Vec<(Place, Counts)> {
+        let all = self.all();
+        let all = all.iter();
+        all.map(|(place, counts)| (place.clone(), *counts))
+            .collect()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<Place, Counts>> {

@@ -35,6 +35,6 @@ mod collect;
 mod decode;
 mod reply;
 
-pub use collect::{Collector, Request};
+pub use collect::{Collector, Kept, Request};
 pub use decode::{Decoder, Item, Malformed};
-pub use reply::{Cookie, HANDSHAKE, Reply, has_cookies};
+pub use reply::{Cookie, HANDSHAKE, Head, Reply, has_cookies};

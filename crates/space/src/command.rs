@@ -339,7 +339,13 @@ impl Outcome {
     pub fn stays(&self) -> bool {
         matches!(
             self,
-            Self::Done | Self::Found { .. } | Self::Absent | Self::NoIteration
+            Self::Done
+                | Self::Found { .. }
+                | Self::Absent
+                | Self::NoIteration
+                | Self::ModeIs(_)
+                | Self::Exchanged { .. }
+                | Self::Differs(_)
         )
     }
 }

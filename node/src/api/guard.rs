@@ -4,23 +4,30 @@
 //! to fear there is a web page in the user's browser. It could ask for a name of its own that it
 //! lets point to 127.0.0.1 (DNS rebinding), so only loopback's names are answered; or send a form
 //! across origins, so requests that change anything must carry JSON, which a browser sends across
-//! origins only when allowed, and nothing here allows it.
+//! origins only when allowed, and nothing here allows it. And whatever a page changes it changes
+//! with a token that only this node's own page is given.
 
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::ApiError;
 
+/// Where this node's page sends back the token that stands in it.
+const TOKEN: HeaderName = HeaderName::from_static("x-cpe-token");
+
+/// What browsers send beside the origin.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// Refuses what a hostile page could have sent.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
     let (method, headers) = (request.method(), request.headers());
-    let checked =
-        verdict(method, headers, &app.hosts).and_then(|()| fits(headers, app.body_bytes_max));
+    let checked = verdict(method, headers, &app.hosts, &app.token)
+        .and_then(|()| fits(headers, app.body_bytes_max));
     match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -51,7 +58,12 @@ fn fits(headers: &HeaderMap, body_bytes_max: usize) -> Result<(), ApiError> {
     }
 }
 
-fn verdict(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
+fn verdict(
+    method: &Method,
+    headers: &HeaderMap,
+    hosts: &[String],
+    token: &str,
+) -> Result<(), ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(host) = text(header::HOST) else {
         return Err(ApiError::new(
@@ -74,6 +86,16 @@ fn verdict(method: &Method, headers: &HeaderMap, hosts: &[String]) -> Result<(),
             StatusCode::FORBIDDEN,
             "forbidden",
             format!("pages of {origin} may not use this node"),
+        ));
+    }
+    // Browsers name the origin with everything that may change something; other programs do not.
+    let is_page = text(header::ORIGIN).is_some() || headers.contains_key(FETCH_SITE);
+    let only_reads = matches!(*method, Method::GET | Method::HEAD);
+    if is_page && !only_reads && text(TOKEN) != Some(token) {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "a page must send the token it came with, in X-CPE-Token; load it again",
         ));
     }
     let sends = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
@@ -114,7 +136,7 @@ mod tests {
             .iter()
             .map(|(k, v)| (k.clone(), v.parse().unwrap()))
             .collect();
-        let verdict = verdict(&method, &map, &["node-7.lan".to_owned()]);
+        let verdict = verdict(&method, &map, &["node-7.lan".to_owned()], "secret");
         verdict.err().map(|error| error.into_response().status())
     }
 
@@ -152,6 +174,29 @@ mod tests {
         for origin in ["http://localhost:9000", "https://localhost:8766", "null"] {
             let status = ask(Method::GET, &[host.clone(), (header::ORIGIN, origin)]);
             assert_eq!(status, Some(StatusCode::FORBIDDEN), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_changes_nothing_without_its_token() {
+        let host = (header::HOST, "localhost:8766");
+        let kind = (header::CONTENT_TYPE, "application/json");
+        for method in [Method::POST, Method::DELETE, Method::PUT] {
+            for sign in [
+                (header::ORIGIN, "http://localhost:8766"),
+                (FETCH_SITE, "same-origin"),
+            ] {
+                let page = [host.clone(), kind.clone(), sign];
+                let status = ask(method.clone(), &page);
+                assert_eq!(status, Some(StatusCode::FORBIDDEN));
+                let wrong = [&page[..], &[(TOKEN, "guess")]].concat();
+                let status = ask(method.clone(), &wrong);
+                assert_eq!(status, Some(StatusCode::FORBIDDEN));
+                let right = [&page[..], &[(TOKEN, "secret")]].concat();
+                assert_eq!(ask(method.clone(), &right), None);
+            }
+            // A program is no page.
+            assert_eq!(ask(method, &[host.clone(), kind.clone()]), None);
         }
     }
 

@@ -1,9 +1,16 @@
 //! The status page and the machine-readable description of the API.
 
+use axum::extract::State;
 use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 
+use super::App;
+
 const PAGE: &str = include_str!("page.html");
+
+/// Where the token stands in the page.
+const TOKEN_PLACE: &str = "{{token}}";
+
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 /// The page loads nothing from elsewhere, sends nothing elsewhere and cannot be framed.
@@ -18,12 +25,14 @@ const HARDENING: [(HeaderName, &str); 3] = [
 ];
 
 /// A page that shows this node, its peers and its workspaces, and keeps them current.
-pub(crate) async fn page() -> impl IntoResponse {
-    (
-        HARDENING,
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-        PAGE,
-    )
+pub(crate) async fn page(State(app): State<App>) -> impl IntoResponse {
+    let page = PAGE.replace(TOKEN_PLACE, &app.token);
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        // The token in it is of this run.
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (HARDENING, headers, page)
 }
 
 /// The OpenAPI document.

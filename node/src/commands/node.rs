@@ -174,7 +174,13 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     };
 
     let stop = CancellationToken::new();
+    let door = gateway.as_ref().map(|server| {
+        let gateway = nws::gateway(node.space(), node.mesh(), node.member());
+        (server.address().to_string(), gateway)
+    });
     let app = Arc::new(api::Shared {
+        nws: door.clone(),
+        token: api::token(),
         space: node.space(),
         actors: node.actors(),
         mesh: node.mesh(),
@@ -192,14 +198,11 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     Workers::start(node.space(), node.name().to_owned(), workers, &stop);
     let api = server.address().to_owned();
     let serving = server.serve(&app);
-    let door = gateway
-        .as_ref()
-        .map(|gateway| gateway.address().to_string());
-    let gateway = gateway.map(|gateway| {
-        let (space, mesh) = (node.space(), node.mesh());
-        nws::serve(gateway, space, mesh, node.member(), stop.clone())
-    });
-    announce(&node, &api, door.as_deref(), &config, common.json)?;
+    let nws = door.as_ref().map(|(address, _)| address.as_str());
+    announce(&node, &api, nws, &config, common.json)?;
+    let gateway = gateway
+        .zip(door)
+        .map(|(server, (_, gateway))| server.serve(gateway, stop.clone()));
 
     tokio::select! {
         () = signals.next() => {}

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::harness::Node;
 
 /// Sends bytes and reads until the node closes; gives the status and the body.
-fn raw(node: &Node, request: &str) -> (u16, String) {
+pub(crate) fn raw(node: &Node, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(&node.api).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -25,7 +25,13 @@ fn raw(node: &Node, request: &str) -> (u16, String) {
     (status, body.unwrap_or_default())
 }
 
-fn send(node: &Node, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+pub(crate) fn send(
+    node: &Node,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, Value) {
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\

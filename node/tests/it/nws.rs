@@ -11,6 +11,10 @@ use serde_json::json;
 use super::harness::{Node, until};
 
 mod clients;
+mod large;
+mod load;
+mod page;
+mod scripts;
 
 /// How long an answer may take on a machine that is busy testing.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,6 +145,17 @@ fn three() -> [Node; 3] {
         node.sees(3);
     }
     [a, b, c]
+}
+
+/// Waits until each shard that was ever used has a home on three nodes.
+fn three_homes_for_everything(node: &Node) {
+    until("three homes for everything", || {
+        let shards = node.cpe(&["mesh", "shards", "--json"]).json();
+        let shards = shards.as_array().unwrap().clone();
+        shards
+            .iter()
+            .all(|shard| shard["members"].as_array().unwrap().len() == 3)
+    });
 }
 
 /// A conversation with clients at these nodes: the same over one node and over three.
@@ -398,21 +413,6 @@ fn garbage_closes_its_connection_and_disturbs_nobody() {
 }
 
 #[test]
-fn too_large_a_payload_is_refused_and_the_conversation_goes_on() {
-    let node = alone();
-    let mut client = Client::at(&node);
-    client.status(&["open ws", "w", "1", "no"], "0000");
-    let large = vec![b'x'; 5 << 20];
-    client.ask(&[b"store", b"w", b"v", STRING.as_bytes(), &large]);
-    client.says(b"0001");
-    let most = &large[..(4 << 20) - 1024];
-    client.ask(&[b"store", b"w", b"v", STRING.as_bytes(), most]);
-    client.says(b"0000");
-    client.ask(&[b"fetch", b"w", b"v"]);
-    assert_eq!(client.value().unwrap().3.len(), most.len());
-}
-
-#[test]
 fn of_many_who_wait_each_gets_one_value_and_who_leaves_takes_none() {
     const CLIENTS: usize = 500;
     let node = alone();
@@ -453,13 +453,7 @@ fn what_clients_of_a_dead_node_owned_is_purged_by_the_others() {
     let mut other = Client::at(&a);
     other.status(&["use ws", "mine", "", "no"], "0000");
     assert_eq!(other.get(&["find", "mine", "v"]).as_deref(), Some("x"));
-    until("three homes for everything", || {
-        let shards = a.cpe(&["mesh", "shards", "--json"]).json();
-        let shards = shards.as_array().unwrap().clone();
-        shards
-            .iter()
-            .all(|shard| shard["members"].as_array().unwrap().len() == 3)
-    });
+    three_homes_for_everything(&a);
     b.end_by(Signal::KILL);
     let mut lister = Client::at(&c);
     until("it is purged", || {
@@ -471,19 +465,64 @@ fn what_clients_of_a_dead_node_owned_is_purged_by_the_others() {
     other.status(&["store", "mine", "v", STRING, "x"], "0001");
 }
 
+/// What waits is parked at the home of its variable, and goes on to the next leader.
+#[test]
+fn a_blocked_fetch_survives_the_death_of_its_home_s_leader() {
+    let nodes = three();
+    let mut owner = Client::at(&nodes[0]);
+    owner.status(&["open ws", "w", "1", "yes"], "0000");
+    // A variable that is led by another node than the client's.
+    let variable = |n: u32| format!("v{n}");
+    for n in 0..8 {
+        owner.status(&["declare var", "w", &variable(n), "fifo"], "0000");
+    }
+    three_homes_for_everything(&nodes[0]);
+    let shards = nodes[0].cpe(&["mesh", "shards", "--json"]).json();
+    let variables = nodes[0].cpe(&["space", "list", "w", "--json"]).json();
+    let names = nodes
+        .each_ref()
+        .map(|node| node.cpe(&["mesh", "status", "--json"]).json()["node"].clone());
+    let leads = |name: &str| {
+        let variables = variables.as_array().unwrap();
+        let variable = variables.iter().find(|it| it["name"] == name).unwrap();
+        let shards = shards.as_array().unwrap();
+        let shard = shards.iter().find(|it| it["shard"] == variable["shard"]);
+        let leader = shard.unwrap()["leader"].clone();
+        names.iter().position(|name| *name == leader)
+    };
+    let found = (0..8).find_map(|n| Some((variable(n), leads(&variable(n)).filter(|it| *it > 0)?)));
+    let (name, leader) = found.expect("another node than the first leads one of eight");
+    owner.ask(&[b"fetch", b"w", name.as_bytes()]);
+    until("the fetch waits", || {
+        let mut other = Client::at(&nodes[0]);
+        other.status(&["use ws", "w", "", "no"], "0000");
+        let listed = other.get(&["list vars", "w"]).unwrap();
+        listed.contains(&format!("{name}\t0\t1\t0\t"))
+    });
+    let [a, b, c] = nodes;
+    let (dead, alive) = if leader == 1 { (b, c) } else { (c, b) };
+    dead.end_by(Signal::KILL);
+    let mut other = Client::at(&alive);
+    until("a store is decided again", || {
+        other.ask(&[b"use ws", b"w", b"", b"no"]);
+        other.read(4) == b"0000"
+    });
+    until("the value is stored", || {
+        other.ask(&[b"store", b"w", name.as_bytes(), STRING.as_bytes(), b"late"]);
+        other.read(4) == b"0000"
+    });
+    assert_eq!(owner.value().unwrap().3, b"late");
+    assert_eq!(owner.get(&["fetchTry", "w", &name]), None, "taken once");
+    drop(a);
+}
+
 #[test]
 fn without_a_majority_clients_are_refused_and_the_log_says_why() {
     let [a, b, c] = three();
     let mut client = Client::at(&a);
     client.status(&["open ws", "w", "1", "no"], "0000");
     client.status(&["store", "w", "v", STRING, "x"], "0000");
-    until("three homes for everything", || {
-        let shards = a.cpe(&["mesh", "shards", "--json"]).json();
-        let shards = shards.as_array().unwrap().clone();
-        shards
-            .iter()
-            .all(|shard| shard["members"].as_array().unwrap().len() == 3)
-    });
+    three_homes_for_everything(&a);
     b.end_by(Signal::KILL);
     c.end_by(Signal::KILL);
     assert_eq!(client.get(&["fetchTry", "w", "v"]), None);

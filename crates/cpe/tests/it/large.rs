@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use cpe::{Ack, Bound, BoundReply, Field, SpaceError, Template, Terms, Tuple, Value};
+use cpe::{Ack, Bound, BoundReply, Field, Mark, SpaceError, Template, Terms, Tuple, Value};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::harness::{Ground, LONG};
@@ -189,7 +189,7 @@ async fn a_tuple_of_several_fields_too_large_for_memory_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bound_operation_hands_out_a_large_value_whole() {
+async fn a_bound_take_hands_out_a_large_value_and_what_is_not_confirmed_goes_back() {
     let ground = Ground::new();
     let node = ground.ephemeral("a").start().await.unwrap();
     let space = node.space();
@@ -198,27 +198,53 @@ async fn a_bound_operation_hands_out_a_large_value_whole() {
         after: None,
     };
     let variable = Value::from("film");
-    let (mode, wait) = (None, false);
+    let mode = None;
     let declare = Bound::Declare {
         variable: variable.clone(),
         mode,
     };
     space.bound("w", terms, declare, LONG).await.unwrap();
-    let large = Value::from(bytes(70 << 10));
-    space.store("w", "film", large.clone()).await.unwrap();
-    for leave in [true, false] {
+    let large = bytes(700 << 10);
+    let mut writer = space.write_large().await.unwrap();
+    for part in large.chunks(33_333) {
+        writer.push(part).await.unwrap();
+    }
+    let blob = writer.finish(true).await.unwrap();
+    assert!(!blob.is_text(), "it is not UTF-8");
+    let mark = Mark {
+        descriptor: Some(7),
+        ..Mark::default()
+    };
+    let tuple = Tuple::named("film", Value::from(blob)).unwrap();
+    let put = Bound::Put {
+        tuple: tuple.with_mark(mark),
+    };
+    let (reply, _) = space.bound("w", terms, put, LONG).await.unwrap();
+    assert_eq!(reply, BoundReply::Done);
+    // A copy, one that is not confirmed, one that is.
+    for (leave, confirms) in [(true, false), (false, false), (false, true)] {
         let variable = variable.clone();
         let take = Bound::Take {
             variable,
-            wait,
+            // It comes back when its home has heard of it.
+            wait: true,
             leave,
         };
-        let reply = space.bound("w", terms, take, LONG).await.unwrap();
+        let (reply, receipt) = space.bound("w", terms, take, LONG).await.unwrap();
         let BoundReply::Tuple(Some(tuple)) = reply else {
             unreachable!("{reply:?}");
         };
-        assert_eq!(tuple[1], large);
-        assert!(tuple.mark().is_some());
+        assert_eq!(tuple.mark().unwrap().descriptor, Some(7));
+        let mut open = space.open_second("w", tuple).await.unwrap();
+        let mut read = Vec::new();
+        while let Some(chunk) = open.chunk().await.unwrap() {
+            read.extend_from_slice(&chunk);
+        }
+        assert!(read == large);
+        assert_eq!(receipt.is_some(), !leave);
+        if confirms {
+            receipt.unwrap().confirm();
+        }
     }
     assert_eq!(space.fetch_try("w", "film", LONG).await.unwrap(), None);
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_space::{Command, Name, ShardId, variable_of};
+use cpe_space::{Bound, Name, ShardId, Terms, variable_of};
 use cpe_tuple::{Blob, BlobHash, Tuple};
 
 use super::BodyMessage;
 use crate::peer::Timer;
 use crate::request::Request;
-use crate::wire::GroupMessage;
+use crate::wire::{GroupMessage, Operation};
 use crate::{Ack, Failure, Peer, Reply, RequestId};
 
 /// How often the members that have not answered are asked again to have a body.
@@ -22,19 +22,44 @@ const HOLD_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Placing {
     workspace: Name,
     tuple: Tuple,
-    ack: Ack,
+    way: Way,
     shard: ShardId,
     blobs: Vec<Blob>,
     held: BTreeSet<(BlobHash, NodeId)>,
 }
 
+/// How a tuple goes on to its home once its bodies are in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Through the outbox.
+    Outbox(Ack),
+    /// As an operation under these terms.
+    Bound { terms: Terms, within: Duration },
+}
+
 impl Peer {
-    /// Adds a tuple: its bodies first, then the outbox, then the home (rules B1 and R16).
-    pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, ack: Ack) {
+    /// Adds a tuple: its bodies first, then the way it takes, then the home (rules B1 and R16).
+    pub(crate) fn store(&mut self, request: RequestId, workspace: Name, tuple: Tuple, way: Way) {
         if !tuple.has_blobs() {
-            self.store_placed(request, workspace, tuple, ack);
-        } else if let Err(refusal) = self.place_first(request, workspace, tuple, ack) {
+            self.add_by_way(request, workspace, tuple, way);
+        } else if let Err(refusal) = self.place_first(request, workspace, tuple, way) {
             self.finish(request, Reply::Failed(Failure::Refused(refusal)));
+        }
+    }
+
+    fn add_by_way(&mut self, request: RequestId, workspace: Name, tuple: Tuple, way: Way) {
+        match way {
+            Way::Outbox(ack) => self.store_placed(request, workspace, tuple, ack),
+            Way::Bound { terms, within } => {
+                let shard = self.shard_for(&workspace, &variable_of(&tuple));
+                let act = Bound::Put { tuple };
+                let operation = Operation::Bound {
+                    workspace,
+                    terms,
+                    act,
+                };
+                self.operate(request, shard, operation, within);
+            }
         }
     }
 
@@ -44,7 +69,7 @@ impl Peer {
         request: RequestId,
         workspace: Name,
         tuple: Tuple,
-        ack: Ack,
+        way: Way,
     ) -> Result<(), String> {
         let blobs = tuple.blobs();
         for blob in &blobs {
@@ -62,8 +87,8 @@ impl Peer {
         }
         self.saw_bodies(&tuple);
         // What is acknowledged here has its place in the order of this node's stores at once.
-        if ack == Ack::Local {
-            self.store_placed(request, workspace, tuple, ack);
+        if way == Way::Outbox(Ack::Local) {
+            self.add_by_way(request, workspace, tuple, way);
             return Ok(());
         }
         let shard = self.shard_for(&workspace, &variable_of(&tuple));
@@ -76,7 +101,7 @@ impl Peer {
         let placing = Placing {
             workspace,
             tuple,
-            ack,
+            way,
             shard,
             blobs,
             held,
@@ -126,7 +151,7 @@ impl Peer {
         };
         self.forget_placing(request, &placing);
         self.saw_bodies(&placing.tuple);
-        self.store_placed(request, placing.workspace, placing.tuple, placing.ack);
+        self.add_by_way(request, placing.workspace, placing.tuple, placing.way);
     }
 
     /// A node has a body on its disk.
@@ -153,12 +178,19 @@ impl Peer {
         }
     }
 
-    /// No majority has the bodies in time: the store waits in the outbox, as any other would.
+    /// No majority has the bodies in time: a store waits in the outbox, as any other would; an
+    /// operation has not begun, and never will.
     pub(crate) fn placing_over(&mut self, request: RequestId) {
-        if let Some(Request::Place(placing)) = self.requests.get_mut(&request) {
-            placing.ack = Ack::Local;
-            self.bodies_are_placed(request);
+        let Some(Request::Place(placing)) = self.requests.get_mut(&request) else {
+            return;
+        };
+        if let Way::Outbox(ack) = &mut placing.way {
+            *ack = Ack::Local;
+            return self.bodies_are_placed(request);
         }
+        let shard = placing.shard.0;
+        let why = "no majority of its members got the large value in time".to_owned();
+        self.finish(request, Reply::Failed(Failure::Unavailable { shard, why }));
     }
 
     /// Somebody here reads a body.
@@ -277,7 +309,7 @@ impl Peer {
         let decided = usize::try_from(decided).unwrap_or(usize::MAX);
         let mut all = true;
         for proposal in entries.iter().skip(decided) {
-            if let Command::Admit { tuple, .. } = proposal.command()
+            if let Some((_, tuple)) = proposal.command().adds()
                 && tuple.has_blobs()
             {
                 for blob in tuple.blobs() {

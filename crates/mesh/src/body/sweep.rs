@@ -90,10 +90,11 @@ impl Peer {
         for item in pending {
             refer(&item.tuple);
         }
+        slot.client.adding().for_each(&mut refer);
         if let Some(group) = slot.seat.group() {
             for index in slot.shard.version().index + 1..=group.len() {
                 let command = group.entry(index).map(crate::Proposal::command);
-                if let Some(Command::Admit { tuple, .. }) = command {
+                if let Some((_, tuple)) = command.and_then(Command::adds) {
                     refer(tuple);
                 }
             }

@@ -166,3 +166,30 @@ fn a_waiting_take_that_missed_is_parked_again_before_those_that_came_later() {
     leader.decide(&store);
     assert!(leader.home.is_asked(op(1)) && !leader.home.is_asked(op(2)));
 }
+
+/// Each waiter is looked at a few times, however many wait beside it.
+#[test]
+fn the_work_for_waiters_grows_with_their_number_and_not_its_square() {
+    const WAITERS: u64 = 1_000;
+    let mut leader = Leader::new();
+    // Once to be parked, and again when their clients show that they live.
+    for seq in (1..=WAITERS).chain(1..=WAITERS) {
+        assert_eq!(leader.take(seq), Asked::Parked);
+    }
+    // Half leave; the others get what comes, in order of arrival.
+    for seq in (1..=WAITERS).step_by(2) {
+        assert!(leader.home.unpark(op(seq)));
+    }
+    for seq in (2..=WAITERS).step_by(2) {
+        let store = leader.store();
+        leader.decide(&store);
+        assert!(leader.home.is_asked(op(seq)));
+        leader.decide(&take(seq));
+    }
+    assert_eq!(leader.home.waiting(), 0);
+    let looks = leader.home.parked.looks.get();
+    assert!(
+        looks <= 8 * usize::try_from(WAITERS).unwrap(),
+        "{looks} looks"
+    );
+}

@@ -231,27 +231,119 @@ fn a_reference_goes_nowhere_but_into_a_stored_tuple() {
     let exchange = Bound::Exchange {
         variable,
         expect: None,
-        put: Some(tuple.clone()),
+        put: Some(tuple),
     };
-    let bound = [Bound::Put { tuple }, exchange].map(|act| Command::Bound {
+    let exchange = Command::Bound {
         workspace: "w".to_owned(),
         terms: Terms::default(),
-        act,
+        act: exchange,
         deadline,
-    });
+    };
     let claim = Command::Claim {
         name: "a".to_owned(),
         expect: 0,
         spec: Value::List(vec![Value::from(blob)]),
         deadline,
     };
-    for command in bound.into_iter().chain([claim]) {
+    for command in [exchange, claim] {
         let request = net.ask(1, command);
         let reply = net.reply(request);
         let Some(Reply::Failed(Failure::Refused(why))) = reply else {
             unreachable!("{reply:?}");
         };
         assert!(why.contains("give the value itself"), "{why}");
+    }
+}
+
+fn put(net: &mut Net, n: u64, variable: &str, blob: Blob) -> RequestId {
+    let tuple = Tuple::named(variable, Value::from(blob)).unwrap();
+    bound(net, n, Bound::Put { tuple })
+}
+
+fn bound(net: &mut Net, n: u64, act: Bound) -> RequestId {
+    let (workspace, instance, after) = ("w".to_owned(), 1, None);
+    let terms = Terms { instance, after };
+    let deadline = 3 * SECOND;
+    let command = Command::Bound {
+        workspace,
+        terms,
+        act,
+        deadline,
+    };
+    net.ask(n, command)
+}
+
+fn take(net: &mut Net, n: u64, variable: &str) -> RequestId {
+    let act = Bound::Take {
+        variable: Value::from(variable),
+        wait: false,
+        leave: false,
+    };
+    bound(net, n, act)
+}
+
+#[test]
+fn a_bound_put_is_decided_with_its_body_on_the_disks_of_a_majority() {
+    for variable in ["a", "b", "c", "d"] {
+        let mut net = grown();
+        let (name, mode) = (Value::from(variable), None);
+        let declare = Bound::Declare {
+            variable: name.clone(),
+            mode,
+        };
+        bound(&mut net, 2, declare);
+        net.pass(SECOND);
+        let blob = adopt(&mut net, 2, body(10, 0));
+        net.wire = Some(Box::new(|_, _, bytes| {
+            (!is_about_parts(&bytes)).then_some(bytes)
+        }));
+        let request = put(&mut net, 2, variable, blob);
+        net.pass(2 * SECOND);
+        assert_eq!(net.reply(request), None);
+        net.wire = None;
+        net.pass(3 * SECOND);
+        assert_eq!(net.reply(request), Some(&Reply::Done));
+        // As long as somebody may need it, however often the sweep comes by.
+        net.pass(200 * SECOND);
+        assert_eq!(holders(&net, blob), [1, 2, 3]);
+        let taken = take(&mut net, 3, variable);
+        net.pass(SECOND);
+        let tuple = Tuple::named(variable, Value::from(blob)).unwrap();
+        let Some(Reply::Tuple(Some(got))) = net.reply(taken) else {
+            unreachable!("{:?}", net.reply(taken));
+        };
+        assert_eq!(got.fields(), tuple.fields());
+        assert_eq!(net.malformed, 0);
+    }
+}
+
+#[test]
+fn a_bound_put_whose_body_reaches_no_majority_in_time_never_happens() {
+    for variable in ["a", "b", "c", "d"] {
+        let mut net = grown();
+        let (name, mode) = (Value::from(variable), None);
+        let declare = Bound::Declare {
+            variable: name.clone(),
+            mode,
+        };
+        bound(&mut net, 2, declare);
+        net.pass(SECOND);
+        let blob = adopt(&mut net, 2, body(10, 0));
+        net.wire = Some(Box::new(|_, _, bytes| {
+            (!is_about_parts(&bytes)).then_some(bytes)
+        }));
+        let request = put(&mut net, 2, variable, blob);
+        net.pass(4 * SECOND);
+        let reply = net.reply(request);
+        assert!(
+            matches!(reply, Some(Reply::Failed(Failure::Unavailable { .. }))),
+            "{reply:?}"
+        );
+        net.wire = None;
+        net.pass(10 * SECOND);
+        let taken = take(&mut net, 3, variable);
+        net.pass(SECOND);
+        assert_eq!(net.reply(taken), Some(&Reply::Tuple(None)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cpe_mesh::{Command, Failure, Reply, RequestId};
+use cpe_mesh::{Command, Failure, Message, Reply, RequestId};
 use cpe_space::{After, Bound, Mode, Terms};
 use cpe_tuple::{Tuple, Value};
 
@@ -49,6 +49,18 @@ impl Net {
             leave,
         };
         self.bound(n, 1, act, LONG)
+    }
+
+    fn sync(&mut self, n: u64, workspace: Option<&str>) -> RequestId {
+        let workspace = workspace.map(str::to_owned);
+        let deadline = SECOND;
+        self.ask(
+            n,
+            Command::Sync {
+                workspace,
+                deadline,
+            },
+        )
     }
 
     fn put_now(&mut self, n: u64, variable: &str, value: i64) {
@@ -178,6 +190,86 @@ fn a_put_that_no_majority_decides_is_refused_and_never_comes_later() {
 }
 
 #[test]
+fn what_is_refused_without_a_majority_never_comes_later() {
+    let variable = || Value::from("v");
+    let acts = [
+        Bound::Drop {
+            variable: variable(),
+        },
+        Bound::Declare {
+            variable: Value::from("v"),
+            mode: None,
+        },
+        Bound::Exchange {
+            variable: variable(),
+            expect: Some(pair("v", 7)),
+            put: None,
+        },
+    ];
+    for act in acts {
+        let mut net = grown();
+        net.declare(1, 1, "v");
+        net.put_now(1, "v", 7);
+        let leader = leader_of(&mut net, "v");
+        let others: Vec<u64> = (1..=3).filter(|n| *n != leader).collect();
+        for other in &others {
+            net.kill(*other);
+        }
+        net.pass(10 * SECOND);
+        // In another instance, a declaration would delete the values.
+        let instance = if matches!(act, Bound::Declare { .. }) {
+            2
+        } else {
+            1
+        };
+        let asked = net.bound(leader, instance, act.clone(), 2 * SECOND);
+        net.pass(10 * SECOND);
+        let reply = net.reply(asked).cloned();
+        assert!(matches!(reply, Some(Reply::Failed(_))), "{reply:?}");
+        for other in &others {
+            net.start(*other);
+        }
+        net.link_all();
+        net.pass(20 * SECOND);
+        let take = Bound::Take {
+            variable: variable(),
+            wait: false,
+            leave: true,
+        };
+        let found = net.bound(leader, 1, take, 5 * SECOND);
+        net.pass(6 * SECOND);
+        assert_eq!(value(&net, found), Some(7), "{act:?}: {reply:?}");
+    }
+}
+
+/// A cancellation that comes after the decision must not say that there was none.
+#[test]
+fn an_exchange_that_was_decided_is_told_although_it_is_cancelled() {
+    let mut net = grown();
+    net.declare(1, 1, "v");
+    let leader = leader_of(&mut net, "v");
+    let asker = if leader == 3 { 2 } else { 3 };
+    // The answers of the home are lost until the asker has given up and cancelled.
+    net.wire = Some(Box::new(move |from, to, bytes| {
+        let answers = (from, to) == (leader, asker)
+            && matches!(Message::decode(&bytes), Ok(Message::Decided { .. }));
+        (!answers).then_some(bytes)
+    }));
+    let act = Bound::Exchange {
+        variable: Value::from("v"),
+        expect: None,
+        put: Some(pair("v", 7)),
+    };
+    let asked = net.bound(asker, 1, act, SECOND);
+    net.pass(SECOND + SECOND / 10);
+    assert_eq!(net.reply(asked), None, "it is being cancelled");
+    net.wire = None;
+    net.pass(2 * SECOND);
+    let reply = net.reply(asked);
+    assert!(matches!(reply, Some(Reply::Exchanged(_))), "{reply:?}");
+}
+
+#[test]
 fn an_iteration_is_the_same_from_every_node() {
     let mut net = grown();
     net.declare(1, 1, "v");
@@ -220,7 +312,7 @@ fn a_synced_replica_shows_what_was_decided_before() {
         net.pass(SECOND / 4);
         assert!(matches!(net.reply(put), Some(Reply::Stored { .. })));
         for reader in 1..=3 {
-            let synced = net.ask(reader, Command::Sync { deadline: SECOND });
+            let synced = net.sync(reader, Some("w"));
             while net.reply(synced).is_none() {
                 net.pass(Duration::from_millis(1));
             }
@@ -232,5 +324,28 @@ fn a_synced_replica_shows_what_was_decided_before() {
             };
             assert_eq!(all[0].tuples as u64, n, "at node {reader}");
         }
+    }
+}
+
+/// The mesh of these tests has four shards that are kept on disk and two that are not.
+#[test]
+fn a_sync_asks_only_the_homes_that_its_workspace_can_be_at() {
+    for (workspace, wanted) in [(Some("w"), 4), (None, 6)] {
+        let mut net = grown();
+        let (asked, seen) = std::sync::mpsc::channel();
+        net.wire = Some(Box::new(move |_, _, bytes| {
+            if let Ok(Message::Query { shards, .. }) = Message::decode(&bytes) {
+                shards.into_iter().for_each(|it| asked.send(it.0).unwrap());
+            }
+            Some(bytes)
+        }));
+        // A node asks itself without a message: of three, two ask another one.
+        for n in 1..=3 {
+            let synced = net.sync(n, workspace);
+            net.pass(SECOND);
+            assert_eq!(net.reply(synced), Some(&Reply::Done));
+        }
+        let shards: std::collections::BTreeSet<u16> = seen.try_iter().collect();
+        assert_eq!(shards, (0..wanted).collect());
     }
 }

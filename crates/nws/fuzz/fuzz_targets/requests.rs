@@ -5,7 +5,7 @@
 #![no_main]
 
 use cpe_nws::Operation;
-use cpe_nws::limits::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, PAYLOAD_BYTES_MAX};
+use cpe_nws::limits::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX, WHOLE_BYTES_MAX};
 use cpe_nws::wire::{Collector, Decoder};
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +24,7 @@ fuzz_target!(|input: (u8, &[u8])| {
                     };
                     assert!(request.arguments.len() <= ARGUMENTS_MAX);
                     let bytes: usize = request.arguments.iter().map(Vec::len).sum();
-                    assert!(bytes <= PAYLOAD_BYTES_MAX + ARGUMENTS_MAX * ARGUMENT_BYTES_MAX);
+                    assert!(bytes <= WHOLE_BYTES_MAX + ARGUMENTS_MAX * ARGUMENT_BYTES_MAX);
                     let _ = Operation::read(request);
                 }
             }

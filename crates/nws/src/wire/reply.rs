@@ -52,25 +52,55 @@ impl Reply {
     /// What goes before the payload, and the payload.
     #[must_use]
     pub fn encode(self, has_cookies: bool) -> (Vec<u8>, Bytes) {
-        let (status, descriptor, cookie, payload) = match self {
-            Self::Status(done) => return (status(done).to_vec(), Bytes::new()),
+        match self {
+            Self::Status(done) => (status(done).to_vec(), Bytes::new()),
             Self::Value {
                 descriptor,
                 cookie,
                 payload,
-            } => (status(true), descriptor, cookie, payload),
-            Self::Nothing => (status(false), 0, None, Bytes::new()),
-        };
-        let mut head = status.to_vec();
-        head.extend(number(descriptor).into_bytes());
-        if has_cookies {
-            let variable = cookie.map(|cookie| number(cookie.variable));
-            head.extend(format!("{:20}", variable.unwrap_or_default()).into_bytes());
-            head.extend(number(cookie.map_or(0, |cookie| cookie.index)).into_bytes());
+            } => {
+                let head = Head {
+                    descriptor,
+                    cookie,
+                    length: payload.len() as u64,
+                };
+                (head.encode(has_cookies), payload)
+            }
+            Self::Nothing => (head(false, Head::default(), has_cookies), Bytes::new()),
         }
-        head.extend(number(payload.len() as u64).into_bytes());
-        (head, payload)
     }
+}
+
+/// What goes before the payload of a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// What its writer said of it.
+    pub descriptor: u64,
+    /// Where it stands.
+    pub cookie: Option<Cookie>,
+    /// Bytes of the payload that follows.
+    pub length: u64,
+}
+
+impl Head {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(self, has_cookies: bool) -> Vec<u8> {
+        head(true, self, has_cookies)
+    }
+}
+
+fn head(done: bool, about: Head, has_cookies: bool) -> Vec<u8> {
+    let mut head = status(done).to_vec();
+    head.extend(number(about.descriptor).into_bytes());
+    if has_cookies {
+        let cookie = about.cookie;
+        let variable = cookie.map(|cookie| number(cookie.variable));
+        head.extend(format!("{:20}", variable.unwrap_or_default()).into_bytes());
+        head.extend(number(cookie.map_or(0, |cookie| cookie.index)).into_bytes());
+    }
+    head.extend(number(about.length).into_bytes());
+    head
 }
 
 fn status(done: bool) -> &'static [u8; 4] {

@@ -31,14 +31,30 @@ fn client(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// In the place of ssh, for sleighs that start their workers by it: what the other host would run,
+/// run here. A login has a shell and nothing of this environment but where the programs are.
+const SSH: &str = "while :; do case \"$1\" in
+    -l|-p|-i|-o) shift 2;;
+    -*) shift;;
+    *) break;;
+esac; done
+shift
+exec /bin/sh -c \"$*\"";
+
+/// Writes a program into a folder.
+fn script(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// Runs one of the client's test programs, or some of its tests, against an address.
 fn run(client: &Path, program: &[&str], address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap();
     // A sleigh starts its workers by a script of the client, and that one `python`.
     let folder = tempfile::tempdir().unwrap();
-    let python = folder.path().join("python");
-    fs::write(&python, "#!/bin/sh\nexec jython \"$@\"\n").unwrap();
-    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    script(folder.path(), "python", "exec jython \"$@\"");
+    script(folder.path(), "ssh", SSH);
     let found = std::env::var_os("PATH").unwrap_or_default();
     let ours = [folder.path().to_owned(), client.join("scripts")];
     let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&found)));
@@ -53,10 +69,10 @@ fn run(client: &Path, program: &[&str], address: &str) -> String {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{program:?}: {said}\n{out}");
-    said
+    format!("{out}{said}")
 }
 
 /// Listens, and hands each connection on to the next of the nodes.
@@ -136,4 +152,96 @@ fn a_sleigh_rides_whose_connections_are_each_to_another_node() {
     let tests = ["SleighTest.testString", "SleighTest.testIterables"];
     let program = [&["test_sleigh2.py"][..], &tests].concat();
     all_passed(&run(&client, &program, &spread(&[&a, &b])), 2);
+}
+
+/// A node in memory, and two behind one address.
+fn one_and_two(test: impl Fn(&str)) {
+    let node = Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"]);
+    test(door(&node));
+    drop(node);
+    let [a, b] = two();
+    test(&spread(&[&a, &b]));
+}
+
+/// The test makes 220,000 rounds, some ten gigabytes: here it goes around a hundredth of that,
+/// with values as large as they are.
+#[test]
+fn many_long_values_come_and_go() {
+    const FEWER: &str = "import sys, unittest
+sys.path.insert(0, '.')
+import test_long
+test_long.xrange = lambda n: range(max(2, n // 50))
+host, port = sys.argv[1:]
+test_long.nwsargs = {'serverHost': host, 'serverPort': int(port)}
+tests = unittest.defaultTestLoader.loadTestsFromModule(test_long)
+sys.exit(not unittest.TextTestRunner().run(tests).wasSuccessful())
+";
+    let Some(client) = client("many_long_values_come_and_go") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("fewer.py");
+    fs::write(&program, FEWER).unwrap();
+    one_and_two(|address| {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let program = [program.to_str().unwrap(), host, port];
+        all_passed(&run(&client, &program, address), 4);
+    });
+}
+
+/// Minutes of Java: `cargo nextest run -p cpe-node --run-ignored only nws::clients`, with
+/// `CPE_NWSCLIENT` as `cargo xtask test` sets it.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_rounds_of_all_workers_are_in_step() {
+    let Some(client) = client("a_thousand_rounds_of_all_workers_are_in_step") else {
+        return;
+    };
+    one_and_two(|address| {
+        let said = run(&client, &["test_barrier.py"], address);
+        assert!(said.contains("999 ["), "{said}");
+    });
+}
+
+/// As above. One of the tests gives its workers some seconds to start, and waits for ever when they
+/// take longer, as Java may: here each test begins when its workers are there.
+#[test]
+#[ignore = "takes minutes"]
+fn all_of_the_client_s_sleigh_tests_pass() {
+    const WHEN_THERE: &str = "import sys, unittest
+sys.path.insert(0, '.')
+import test_sleigh2
+host, port = sys.argv[1:]
+test_sleigh2.slargs = {'nwsHost': host, 'nwsPort': int(port)}
+class SleighTest(test_sleigh2.SleighTest):
+    def setUp(self):
+        test_sleigh2.SleighTest.setUp(self)
+        self.s.status(True, 120)
+tests = unittest.defaultTestLoader.loadTestsFromTestCase(SleighTest)
+sys.exit(not unittest.TextTestRunner(verbosity=2).run(tests).wasSuccessful())
+";
+    let Some(client) = client("all_of_the_client_s_sleigh_tests_pass") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("when_there.py");
+    fs::write(&program, WHEN_THERE).unwrap();
+    one_and_two(|address| {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let program = [program.to_str().unwrap(), host, port];
+        all_passed(&run(&client, &program, address), 13);
+    });
+}
+
+/// As above. Sixteen sleighs, each with another way to start its workers by ssh.
+#[test]
+#[ignore = "takes minutes"]
+fn sleighs_start_their_workers_by_ssh_in_all_ways() {
+    let Some(client) = client("sleighs_start_their_workers_by_ssh_in_all_ways") else {
+        return;
+    };
+    one_and_two(|address| {
+        let said = run(&client, &["test_sleigh.py"], address);
+        assert!(said.contains("successes: 17; failures: 0"), "{said}");
+    });
 }

@@ -1,0 +1,126 @@
+//! Who waits at a home: in lines, by what is waited for, and each found by its operation.
+//!
+//! Clients of parked takes ask again to show that they live, and may leave at any time. With many
+//! of them in one line, each must be found without a look at the others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cpe_space::{Name, OpId};
+use cpe_tuple::Value;
+
+use super::Waiter;
+
+/// Workspace, and variable if only one will do.
+pub(super) type Place = (Name, Option<Value>);
+
+/// A line of waiters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Line {
+    pub(super) place: Place,
+    /// Those who want a copy.
+    pub(super) leaves: bool,
+}
+
+/// A place in a line: lower ones come first.
+pub(super) type Turn = i64;
+
+/// All who wait.
+#[derive(Debug, Default)]
+pub(super) struct Parked {
+    ops: BTreeMap<OpId, (Line, Turn)>,
+    /// None is empty.
+    lines: BTreeMap<Line, BTreeMap<Turn, Waiter>>,
+    /// Turns given at the ends.
+    first: Turn,
+    last: Turn,
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<usize>,
+}
+
+impl Parked {
+    pub(super) fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    pub(super) fn contains(&self, op: OpId) -> bool {
+        self.ops.contains_key(&op)
+    }
+
+    /// Adds one at the end of its line, or before all others.
+    pub(super) fn add(&mut self, waiter: Waiter, first: bool) {
+        let turn = if first {
+            self.first -= 1;
+            self.first
+        } else {
+            self.last += 1;
+            self.last
+        };
+        let (op, line) = (waiter.op, waiter.line());
+        self.remove(op);
+        self.ops.insert(op, (line.clone(), turn));
+        self.lines.entry(line).or_default().insert(turn, waiter);
+    }
+
+    pub(super) fn remove(&mut self, op: OpId) -> Option<Waiter> {
+        let (line, turn) = self.ops.remove(&op)?;
+        self.looked();
+        let queue = self.lines.get_mut(&line)?;
+        let waiter = queue.remove(&turn);
+        if queue.is_empty() {
+            self.lines.remove(&line);
+        }
+        waiter
+    }
+
+    /// Its client was heard.
+    pub(super) fn refresh(&mut self, op: OpId, seen: Duration) {
+        self.looked();
+        let spot = self.ops.get(&op);
+        let queue = spot.and_then(|(line, turn)| self.lines.get_mut(line)?.get_mut(turn));
+        if let Some(waiter) = queue {
+            waiter.seen = seen;
+        }
+    }
+
+    /// The next of a line, from this turn on.
+    pub(super) fn next(&self, line: &Line, from: Turn) -> Option<(Turn, &Waiter)> {
+        self.looked();
+        let (turn, waiter) = self.lines.get(line)?.range(from..).next()?;
+        Some((*turn, waiter))
+    }
+
+    /// The lines of a workspace: all, or those for a variable.
+    pub(super) fn lines_of(&self, workspace: &Name, variable: Option<&Value>) -> Vec<Line> {
+        let from = Line {
+            place: (workspace.clone(), None),
+            leaves: false,
+        };
+        let there = self.lines.range(&from..).map(|(line, _)| line);
+        there
+            .take_while(|line| line.place.0 == *workspace)
+            .filter(|line| variable.is_none() || line.place.1.as_ref() == variable)
+            .cloned()
+            .collect()
+    }
+
+    /// Drops those not heard since `before`.
+    pub(super) fn expire(&mut self, before: Duration) {
+        let waiters = self.lines.values().flat_map(BTreeMap::values);
+        let silent = waiters.filter(|waiter| waiter.seen < before);
+        for op in silent.map(|waiter| waiter.op).collect::<Vec<_>>() {
+            self.remove(op);
+        }
+    }
+
+    /// Counts looks at waiters, for a test of how they grow.
+    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "only tests count"))]
+    fn looked(&self) {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
+    }
+}
