@@ -2,22 +2,18 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use cpe_tuple::Tuple;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::{Outcome, Session};
-use crate::limits::{
-    ANSWER_WITHIN, PARTS_BYTES, REQUEST_WITHIN, SLOWEST_BYTES_PER_SECOND, SMALL_BYTES,
-    UNDER_WAY_KIB_MAX,
-};
+use crate::limits::{ANSWER_WITHIN, PARTS_BYTES, REQUEST_WITHIN, SMALL_BYTES, UNDER_WAY_KIB_MAX};
 use crate::operation::{DESCRIPTOR, Senseless, is_text};
+use crate::pace::Pace;
 use crate::payload::{self, Answer, Coder, Form, Handed};
 use crate::spaces::{Inlet as _, Outlet as _, Receipt as _, Spaces, Trouble};
 use crate::wire::{
@@ -69,7 +65,7 @@ pub(crate) async fn serve<S: Spaces>(
         inlet: None,
         cookies: true,
         room: None,
-        due: within(REQUEST_WITHIN, 0),
+        pace: Pace::new(REQUEST_WITHIN),
     };
     let why = stop.run_until_cancelled(client.run(&mut session)).await;
     drop(client);
@@ -93,8 +89,8 @@ struct Client<'a, S: Spaces> {
     cookies: bool,
     /// Held while a large payload is under way.
     room: Option<OwnedSemaphorePermit>,
-    /// When the request that has begun must be there.
-    due: Instant,
+    /// How slowly what is under way, the request that has begun or an answer, may go on.
+    pace: Pace,
 }
 
 impl<S: Spaces> Client<'_, S> {
@@ -125,15 +121,9 @@ impl<S: Spaces> Client<'_, S> {
                 match step {
                     Step::Nothing | Step::Part => {}
                     Step::Greet => self.send(HANDSHAKE.to_vec(), Bytes::new()).await?,
-                    Step::Room(bytes) => {
-                        self.reserve(bytes).await;
-                        self.due = within(REQUEST_WITHIN, bytes);
-                    }
-                    // What is not kept needs no room, but time to come and be refused.
-                    Step::Skip(bytes) => self.due = within(REQUEST_WITHIN, bytes),
-                    Step::Apart(bytes) => {
+                    Step::Room(bytes) => self.reserve(bytes).await,
+                    Step::Apart => {
                         self.reserve(PARTS_BYTES as u64).await;
-                        self.due = within(REQUEST_WITHIN, bytes);
                         self.let_in(session).await;
                     }
                     Step::Request(request) => return Ok(Some(self.complete(request).await)),
@@ -148,9 +138,8 @@ impl<S: Spaces> Client<'_, S> {
             let read = if idle {
                 read.await?
             } else {
-                timeout_at(self.due, read)
-                    .await
-                    .map_err(|_| Closed::Silent)??
+                let read = self.pace.moves(read).await;
+                read.map_err(|error| in_time(error, Closed::Silent))?
             };
             if read == 0 {
                 return Ok(None);
@@ -167,7 +156,7 @@ impl<S: Spaces> Client<'_, S> {
         let used = before - rest.len();
         // At the first byte of its count, which may come in pieces.
         if begins && used > 0 {
-            self.due = within(REQUEST_WITHIN, 0);
+            self.pace = Pace::new(REQUEST_WITHIN);
         }
         let step = match item {
             None if used == 0 => return Ok(None),
@@ -181,8 +170,9 @@ impl<S: Spaces> Client<'_, S> {
                 match (item, request) {
                     (_, Some(request)) => Step::Request(request),
                     (Item::Argument { length }, None) => match self.collector.kept() {
-                        Kept::Apart => Step::Apart(length),
-                        Kept::Not => Step::Skip(length),
+                        Kept::Apart => Step::Apart,
+                        // It needs no room.
+                        Kept::Not => Step::Nothing,
                         Kept::Whole if length <= SMALL_BYTES as u64 => Step::Nothing,
                         Kept::Whole => Step::Room(length),
                     },
@@ -292,6 +282,7 @@ impl<S: Spaces> Client<'_, S> {
     }
 
     async fn answer(&mut self, answer: Answer<S>) -> Result<(), Closed> {
+        self.pace = Pace::new(ANSWER_WITHIN);
         let sent = match answer {
             Answer::Reply(reply) => self.reply(reply).await,
             Answer::Value(value) => self.hand_over(value).await,
@@ -370,10 +361,10 @@ impl<S: Spaces> Client<'_, S> {
         let mut next = first;
         while let Some(part) = next {
             let part = coder.part(part);
-            write(&mut self.stream, &part).await?;
+            self.write(&part).await?;
             next = rest.part().await.map_err(Closed::Unreadable)?;
         }
-        write(&mut self.stream, &coder.end()).await
+        self.write(&coder.end()).await
     }
 
     /// An error when the client is known to have gone.
@@ -392,10 +383,22 @@ impl<S: Spaces> Client<'_, S> {
     async fn send(&mut self, head: Vec<u8>, payload: Bytes) -> Result<(), Closed> {
         if payload.len() <= SMALL_BYTES {
             let all = [head.as_slice(), &payload].concat();
-            return write(&mut self.stream, &all).await;
+            return self.write(&all).await;
         }
-        write(&mut self.stream, &head).await?;
-        write(&mut self.stream, &payload).await
+        self.write(&head).await?;
+        self.write(&payload).await
+    }
+
+    /// Writes all of it, if the client takes it in fast enough.
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Closed> {
+        while !bytes.is_empty() {
+            let written = self.pace.moves(self.stream.write(bytes)).await;
+            match written.map_err(|error| in_time(error, Closed::Slow))? {
+                0 => return Err(Closed::Gone),
+                written => bytes.advance(written),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -418,11 +421,9 @@ enum Step {
     /// A large argument of so many bytes begins.
     Room(u64),
     /// A payload begins that is too large to be held in memory.
-    Apart(u64),
+    Apart,
     /// Some of its bytes stand first in the buffer.
     Part,
-    /// An argument begins that is too large to be kept.
-    Skip(u64),
     Request(Request),
 }
 
@@ -463,17 +464,13 @@ async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<
     }
 }
 
-/// Writes all of it, in the time that even a slow reader needs.
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), Closed> {
-    let due = within(ANSWER_WITHIN, bytes.len() as u64);
-    let written = timeout_at(due, stream.write_all(bytes)).await;
-    Ok(written.map_err(|_| Closed::Slow)??)
-}
-
-/// When so many bytes must have been passed on.
-fn within(patience: Duration, bytes: u64) -> Instant {
-    let seconds = bytes / SLOWEST_BYTES_PER_SECOND;
-    Instant::now() + patience + Duration::from_secs(seconds)
+/// Of a transfer: `late` if the other end was too slow.
+fn in_time(error: std::io::Error, late: Closed) -> Closed {
+    if error.kind() == ErrorKind::TimedOut {
+        late
+    } else {
+        error.into()
+    }
 }
 
 #[cfg(test)]

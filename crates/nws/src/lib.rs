@@ -24,6 +24,7 @@ pub mod limits;
 mod listing;
 mod names;
 mod operation;
+mod pace;
 mod payload;
 mod record;
 mod registry;

@@ -42,11 +42,12 @@ pub const OPEN_MAX: usize = 4_096;
 /// of the next instance.
 pub const LEFTOVERS_MAX: usize = 65_536;
 
-/// How long a request may take from its first byte to its last, besides the time that its payload
-/// takes at [`SLOWEST_BYTES_PER_SECOND`]. Then its connection is closed.
+/// How long a client that is sending a request may be waited for. Each second of waiting takes one
+/// away, and each [`SLOWEST_BYTES_PER_SECOND`] that have come bring one back, up to this. Then its
+/// connection is closed. What it says is to come counts for nothing.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a client may take to take in an answer, besides the same.
+/// How long a client that is taking in an answer may be waited for: the same.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Bytes per second. A client slower than this is cut off in the middle of a large value.

@@ -40,8 +40,17 @@ impl<S: Spaces> Gateway<S> {
         session: &Session,
         only: Option<Vec<u8>>,
     ) -> Result<Vec<u8>, Trouble> {
-        // One question for all of them: their records and variables may be at any home.
-        self.spaces.sync(None, DECIDED_WITHIN).await?;
+        match only.as_deref().map(names::workspace) {
+            // One question for all of them: their records and variables may be at any home.
+            None => self.spaces.sync(None, DECIDED_WITHIN).await?,
+            // A home that has nothing to do with this one is not waited for.
+            Some(Some(workspace)) => {
+                let records = self.spaces.sync(Some(RECORDS), DECIDED_WITHIN);
+                let variables = self.spaces.sync(Some(&workspace), DECIDED_WITHIN);
+                tokio::try_join!(records, variables)?;
+            }
+            Some(None) => return Ok(Vec::new()),
+        }
         let mut records = BTreeMap::new();
         let default = Record {
             shown: b"[system]".to_vec(),
@@ -108,5 +117,28 @@ impl<S: Spaces> Gateway<S> {
         Ok(ours
             .map(|listed| (names::shown(&listed.name), listed))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::Late;
+
+    #[tokio::test]
+    async fn a_listing_of_one_workspace_asks_only_its_homes() {
+        let gateway = Gateway::new(Late::default());
+        let session = gateway.begin("a test".to_owned());
+        let synced = || std::mem::take(&mut *gateway.spaces.synced.lock().unwrap());
+        let only = Some(DEFAULT.to_vec());
+        let listing = gateway.list_workspaces(&session, only).await.unwrap();
+        assert!(listing.starts_with(b" __default\t[system]\t"));
+        let workspace = names::workspace(DEFAULT).unwrap();
+        assert_eq!(synced(), [Some(RECORDS.to_owned()), Some(workspace)]);
+        let no_name = Some(Vec::new());
+        let nothing = gateway.list_workspaces(&session, no_name).await.unwrap();
+        assert!(nothing.is_empty() && synced().is_empty());
+        gateway.list_workspaces(&session, None).await.unwrap();
+        assert_eq!(synced(), [None]);
     }
 }

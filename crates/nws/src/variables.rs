@@ -79,7 +79,9 @@ impl<S: Spaces> Gateway<S> {
             Err(Trouble::Absent) => {}
             done => return done.map(drop),
         }
-        // Others may have stored to it who know no instances.
+        // Others may have stored to it who know no instances, a moment ago and at another node.
+        let workspace = Some(target.workspace.as_str());
+        self.spaces.sync(workspace, DECIDED_WITHIN).await?;
         let listed = self.spaces.list(&target.workspace).await?;
         let plain = |it: &crate::Listed| it.name == variable && it.instance.is_none();
         if !listed.iter().any(plain) {
@@ -206,5 +208,37 @@ impl<S: Spaces> Gateway<S> {
             .spaces
             .act(&target.workspace, target.terms(), act, DECIDED_WITHIN);
         acted.await.map(|(answer, _)| answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::Late;
+    use crate::gateway::DEFAULT;
+
+    /// Another node has acknowledged the store; this one's replica has not heard of it yet.
+    #[tokio::test]
+    async fn a_variable_that_others_stored_to_elsewhere_a_moment_ago_is_deleted() {
+        let variable = Value::from("v");
+        let mut spaces = Late::default();
+        spaces.later.push(crate::Listed {
+            name: variable.clone(),
+            mode: None,
+            instance: None,
+            values: 1,
+        });
+        let gateway = Gateway::new(spaces);
+        let target = Target {
+            name: DEFAULT.to_vec(),
+            workspace: "w".to_owned(),
+            instance: 1,
+        };
+        let deleted = gateway.delete_variable(&target, variable.clone()).await;
+        assert_eq!(deleted, Ok(()));
+        let last = gateway.spaces.acts.lock().unwrap().last().cloned();
+        assert_eq!(last, Some(Bound::Drop { variable }));
+        let synced = gateway.spaces.synced.lock().unwrap().clone();
+        assert_eq!(synced, [Some("w".to_owned())], "only its homes are asked");
     }
 }

@@ -1,14 +1,16 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use cpe_space::{Bound, Terms};
 use cpe_tuple::{Blob, Template, Value};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
-use crate::limits::{PAYLOAD_BYTES_MAX, WHOLE_BYTES_MAX};
+use crate::limits::{PAYLOAD_BYTES_MAX, SLOWEST_BYTES_PER_SECOND, WHOLE_BYTES_MAX};
 use crate::spaces::{Answer, Health, Inlet, Listed, Outlet, Receipt, Trouble, Who};
 
 /// Bytes of a value that no socket holds as a whole.
@@ -34,6 +36,10 @@ pub(crate) struct Late {
     fate: Arc<Mutex<Fate>>,
     begun: Arc<Notify>,
     told: Arc<Notify>,
+    /// What the replica shows once it was synced; before, nothing.
+    pub(crate) later: Vec<Listed>,
+    /// What was synced.
+    pub(crate) synced: Arc<Mutex<Vec<Option<String>>>>,
     /// Takes are under way for ever.
     stuck: bool,
     /// The value, if it is another one than `late`.
@@ -111,7 +117,13 @@ impl Spaces for Late {
         _: Duration,
     ) -> Result<(Answer, Option<Taken>), Trouble> {
         let Bound::Take { wait, leave, .. } = act else {
-            self.acts.lock().unwrap().push(act);
+            let mut acts = self.acts.lock().unwrap();
+            let first = acts.is_empty();
+            acts.push(act.clone());
+            // What others stored is of no instance before it is declared.
+            if first && !self.later.is_empty() && matches!(act, Bound::Drop { .. }) {
+                return Err(Trouble::Absent);
+            }
             return Ok((Answer::Done, None));
         };
         let taken = Taken {
@@ -151,11 +163,18 @@ impl Spaces for Late {
         next.unwrap_or(Ok(None))
     }
 
-    async fn sync(&self, _: Option<&str>, _: Duration) -> Result<(), Trouble> {
+    async fn sync(&self, workspace: Option<&str>, _: Duration) -> Result<(), Trouble> {
+        let workspace = workspace.map(str::to_owned);
+        self.synced.lock().unwrap().push(workspace);
         Ok(())
     }
 
-    async fn list(&self, _: &str) -> Result<Vec<Listed>, Trouble> {
+    async fn list(&self, workspace: &str) -> Result<Vec<Listed>, Trouble> {
+        let synced = self.synced.lock().unwrap();
+        let shows = |it: &Option<String>| it.as_deref().is_none_or(|it| it == workspace);
+        if synced.iter().any(shows) {
+            return Ok(self.later.clone());
+        }
         Ok(Vec::new())
     }
 
@@ -182,44 +201,41 @@ async fn connected(gateway: &Gateway<Late>) -> (TcpStream, Client<'_, Late>) {
         inlet: None,
         cookies: true,
         room: None,
-        due: within(REQUEST_WITHIN, 0),
+        pace: Pace::new(REQUEST_WITHIN),
     };
     (far.unwrap(), client)
 }
 
-/// Reads what the client sends before it goes, which is no whole request.
-async fn hears(mut far: TcpStream, client: &mut Client<'_, Late>, sent: &[u8]) {
-    far.write_all(sent).await.unwrap();
-    far.shutdown().await.unwrap();
-    let session = client.gateway.begin("a test".to_owned());
-    assert_eq!(client.request(&session).await.unwrap(), None);
-}
-
 #[tokio::test]
-async fn too_large_a_payload_has_the_time_of_its_length_and_no_room() {
+async fn too_large_a_payload_takes_no_room() {
     let gateway = Gateway::new(Late::default());
-    let (far, mut client) = connected(&gateway).await;
-    let mut sent = b"0005".to_vec();
-    for argument in ["store", "ws", "v", "00000000000000000001"] {
-        sent.extend(format!("{:020}{argument}", argument.len()).into_bytes());
-    }
-    let bytes = PAYLOAD_BYTES_MAX + 1;
-    sent.extend(format!("{bytes:020}").into_bytes());
-    let due = within(REQUEST_WITHIN, bytes);
-    hears(far, &mut client, &sent).await;
-    assert!(client.due >= due);
+    let (mut far, mut client) = connected(&gateway).await;
+    client.buffer.clear();
+    announces(&mut far, PAYLOAD_BYTES_MAX + 1).await;
+    far.shutdown().await.unwrap();
+    let mut session = opened(&gateway);
+    let opens = client.request(&session).await.unwrap().unwrap();
+    let opens = Operation::read(opens).unwrap();
+    client.execute(&mut session, opens).await.unwrap();
+    assert_eq!(client.request(&session).await.unwrap(), None);
     assert!(client.room.is_none() && client.inlet.is_none());
 }
 
-#[tokio::test]
+/// Between two requests a client may be silent for as long as it likes, and has all of the time for
+/// the second one.
+#[tokio::test(start_paused = true)]
 async fn a_request_has_its_time_from_the_first_byte_of_its_count() {
     let gateway = Gateway::new(Late::default());
-    let (far, mut client) = connected(&gateway).await;
-    // As after a long silence.
-    client.due = Instant::now();
-    let due = within(REQUEST_WITHIN, 0);
-    hears(far, &mut client, b"00").await;
-    assert!(client.due >= due);
+    let (mut far, serving) = served(&gateway).await;
+    let mut greeted = [0; 4];
+    far.write_all(b"1112").await.unwrap();
+    far.read_exact(&mut greeted).await.unwrap();
+    tokio::time::sleep(100 * REQUEST_WITHIN).await;
+    assert!(!serving.is_finished());
+    far.write_all(b"00").await.unwrap();
+    let begun = Instant::now();
+    serving.await.unwrap();
+    assert!((REQUEST_WITHIN..2 * REQUEST_WITHIN).contains(&begun.elapsed()));
 }
 
 fn takes(wait: bool) -> Operation {
@@ -278,10 +294,29 @@ async fn a_take_under_way_ends_with_its_client() {
 
 /// The whole of a connection, as the server serves it.
 async fn served(gateway: &Arc<Gateway<Late>>) -> (TcpStream, tokio::task::JoinHandle<()>) {
+    served_by(gateway, None).await
+}
+
+/// The same, with so many bytes that the system keeps on either side: with few of them, this side
+/// gets rid of what the client takes in, and no more.
+async fn served_by(
+    gateway: &Arc<Gateway<Late>>,
+    buffer: Option<u32>,
+) -> (TcpStream, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let far = TcpSocket::new_v4().unwrap();
+    if let Some(bytes) = buffer {
+        far.set_recv_buffer_size(bytes).unwrap();
+    }
+    let (far, near) = tokio::join!(far.connect(address), listener.accept());
     let near = near.unwrap().0;
+    if let Some(bytes) = buffer {
+        let bytes = usize::try_from(bytes).unwrap();
+        socket2::SockRef::from(&near)
+            .set_send_buffer_size(bytes)
+            .unwrap();
+    }
     let serving = serve(
         Arc::clone(gateway),
         near,
@@ -413,4 +448,104 @@ async fn a_large_payload_is_passed_on_in_parts_and_the_next_request_is_read() {
     assert!(!stored.is_too_large);
     assert!(refused.is_too_large && refused.apart.is_none());
     assert_eq!(last.arguments, [b"list wss"]);
+}
+
+/// Sends the first bytes of a store, up to the length of its payload.
+async fn announces(far: &mut TcpStream, bytes: u64) {
+    let mut sent = b"1112".to_vec();
+    sent.extend(request(&[b"open ws", b"__default", b"1", b"no"]));
+    sent.extend(b"0005");
+    for argument in ["store", "__default", "v", "00000000000000000001"] {
+        sent.extend(format!("{:020}{argument}", argument.len()).into_bytes());
+    }
+    sent.extend(format!("{bytes:020}").into_bytes());
+    far.write_all(&sent).await.unwrap();
+}
+
+/// What a client says is to come buys it no time: it could hold a connection, and room that others
+/// need, for days.
+#[tokio::test(start_paused = true)]
+async fn who_announces_much_and_sends_nothing_is_cut_off_like_anybody() {
+    for bytes in [
+        PAYLOAD_BYTES_MAX,
+        PAYLOAD_BYTES_MAX + 1,
+        WHOLE_BYTES_MAX as u64,
+    ] {
+        let gateway = Gateway::new(Late::default());
+        let (mut far, serving) = served(&gateway).await;
+        announces(&mut far, bytes).await;
+        let begun = Instant::now();
+        serving.await.unwrap();
+        let passed = begun.elapsed();
+        assert!((REQUEST_WITHIN..2 * REQUEST_WITHIN).contains(&passed));
+        let free = gateway.room.available_permits();
+        assert_eq!(free, UNDER_WAY_KIB_MAX, "its room is free again");
+    }
+}
+
+/// At an eighth of the slowest speed, for as long as it is served.
+#[tokio::test(start_paused = true)]
+async fn who_sends_a_large_value_too_slowly_is_cut_off() {
+    let gateway = Gateway::new(Late::default());
+    let (mut far, serving) = served(&gateway).await;
+    announces(&mut far, LARGE as u64).await;
+    let begun = Instant::now();
+    let sends = async {
+        let piece = vec![0; usize::try_from(SLOWEST_BYTES_PER_SECOND / 8).unwrap()];
+        while far.write_all(&piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::join!(sends, async { serving.await.unwrap() });
+    assert!(begun.elapsed() < 3 * REQUEST_WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_in_a_large_value_too_slowly_is_cut_off_and_it_is_given_back() {
+    let gateway = Gateway::new(Late {
+        value: Some(large()),
+        ..Late::default()
+    });
+    let (mut far, serving) = served_by(&gateway, Some(8 * 1024)).await;
+    asks(&mut far).await;
+    let begun = Instant::now();
+    let takes = async {
+        let mut piece = vec![0; usize::try_from(SLOWEST_BYTES_PER_SECOND / 8).unwrap()];
+        let patience = begun + 20 * ANSWER_WITHIN;
+        while Instant::now() < patience && !serving.is_finished() {
+            far.read_exact(&mut piece).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    takes.await;
+    assert!(begun.elapsed() < 4 * ANSWER_WITHIN);
+    serving.await.unwrap();
+    assert_eq!(gateway.spaces.fates(), (0, 1));
+}
+
+/// A slow client that keeps the pace gets all of it, however long that takes.
+#[tokio::test(start_paused = true)]
+async fn who_sends_at_twice_the_slowest_speed_may_take_many_minutes() {
+    let gateway = Gateway::new(Late::default());
+    let (mut far, mut client) = connected(&gateway).await;
+    let session = opened(&gateway);
+    let piece = vec![b'x'; usize::try_from(2 * SLOWEST_BYTES_PER_SECOND).unwrap()];
+    let pieces = 300;
+    let sends = async {
+        far.write_all(b"0005").await.unwrap();
+        for argument in ["store", "__default", "v", "00000000000000000001"] {
+            let argument = format!("{:020}{argument}", argument.len());
+            far.write_all(argument.as_bytes()).await.unwrap();
+        }
+        let length = format!("{:020}", piece.len() * pieces);
+        far.write_all(length.as_bytes()).await.unwrap();
+        for _ in 0..pieces {
+            far.write_all(&piece).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let begun = Instant::now();
+    let (stored, ()) = tokio::join!(client.request(&session), sends);
+    assert!(stored.unwrap().unwrap().apart.is_some());
+    assert!(begun.elapsed() > 2 * REQUEST_WITHIN);
 }
