@@ -206,6 +206,10 @@ impl<A: Actor> Cell<A> {
 
     /// Makes a new instance ready for messages.
     async fn begin(&mut self, shared: &Peer<A>, first: bool) -> Result<(), String> {
+        if !poll_fn(|cx| shared.poll_may_begin(cx)).await {
+            // The loop finds the stop itself.
+            return Ok(());
+        }
         if (first || shared.options.supervision.from_snapshot)
             && let Some(snapshot) = self
                 .ctx
@@ -339,7 +343,8 @@ impl<A: Actor> Cell<A> {
         outcome::bury::<A>(&shared, &reason, &mut self.local);
         stop_children(&*shared, &ExitReason::ParentStopped).await;
         self.leave_behind(&shared);
-        if !reason.is_failure() {
+        // Behind a closed gate another node may have the actor by now: no last word.
+        if !reason.is_failure() && shared.system.gate().is_open() {
             let why = &reason;
             let last = call!(self, &*shared, |actor, ctx| {
                 actor.stopping(why, ctx).map(Ok::<(), ActorError>)

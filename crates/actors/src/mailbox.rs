@@ -362,6 +362,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             return Poll::Pending;
         }
         local.turn += 1;
+        if !self.system.gate().is_open() {
+            return self.poll_closed(cx);
+        }
         if self.urgent.load(Ordering::Acquire)
             && let Some(next) = self.take_urgent(local)
         {
@@ -409,6 +412,30 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         }
     }
 
+    /// Behind a closed gate: ready with a stop, and with nothing else.
+    fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
+        {
+            let mut queue = self.lock();
+            if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
+                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            }
+            register(&mut queue.waker, cx);
+            queue.idle = false;
+        }
+        if self.system.gate().poll_open(cx, self.id).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Ready once a new instance may begin, or once a stop was asked for; true if it may begin.
+    pub(crate) fn poll_may_begin(&self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        if self.system.gate().is_open() {
+            return Poll::Ready(true);
+        }
+        self.poll_closed(cx).map(|_| false)
+    }
+
     fn pop(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
         let envelope = local.batch.pop_front()?;
         local.taken += 1;
@@ -421,6 +448,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// The next message that waits, for a handler that takes several.
     pub(crate) fn pop_batch(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        if !self.system.gate().is_open() {
+            return None;
+        }
         if let Some(envelope) = local.pop_again() {
             return Some(envelope);
         }

@@ -73,6 +73,11 @@ impl<A: Actor> Cell<A> {
             }
             return Flow::Break(exit);
         }
+        if !shared.system.gate().is_open() {
+            let back = Back::Again(Box::new(back));
+            self.local.put_back([Envelope { message, back }].into());
+            return Flow::Continue(());
+        }
         let spare = caught(|| A::keep(&message)).unwrap_or_default();
         match call!(self, shared, |actor, ctx| actor.handle(message, ctx)) {
             Outcome::Done(answer) => match self.done(shared, answer, back) {
