@@ -19,7 +19,7 @@ use crate::output;
 pub(crate) enum ActorCommand {
     /// Start a named actor on a node that suits it
     Spawn {
-        /// What it is: echo, counter, rules, forest or a kind of your own
+        /// What it is: echo, counter, rules, forest, command or a kind of your own
         kind: String,
         /// Its name, unique in the mesh
         name: String,
