@@ -357,7 +357,7 @@ impl<A: Actor> Cell<A> {
         self.leave_behind(&shared);
         // Behind a closed gate another node may have the actor by now, and has it after a fence:
         // no last word.
-        let may = shared.system.gate().is_open() && !matches!(reason, ExitReason::Fenced(_));
+        let may = shared.may_act() && !matches!(reason, ExitReason::Fenced(_));
         if !reason.is_failure() && may {
             let why = &reason;
             let last = call!(self, &*shared, |actor, ctx| {

@@ -23,8 +23,9 @@ use crate::ActorId;
 /// The value of a gate that never closes.
 const FOR_EVER: u64 = u64::MAX;
 
-/// The instant after which the actors of a [`System`](crate::System) are not run. Clones are the
-/// same gate. By default it never closes, and costs one load per message.
+/// The instant after which the [gated](crate::Options::gated) actors of a
+/// [`System`](crate::System) are not run, nor their children. Clones are the same gate. By default
+/// it never closes, and costs such an actor one load per message, and others nothing.
 ///
 /// Behind a closed gate no handler is called, `started` and `stopping` among them; mailboxes,
 /// timers and notices keep what they have, up to their bounds, and senders wait or are told that

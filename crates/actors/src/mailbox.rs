@@ -182,6 +182,8 @@ pub(crate) struct Shared<M, R> {
     pub(crate) type_name: fn() -> &'static str,
     pub(crate) options: Arc<Options>,
     pub(crate) system: System,
+    /// Whether the system's gate holds it.
+    pub(crate) gated: bool,
     queue: Mutex<Queue<M, R>>,
     /// A system message waits. Written under the lock, read without.
     urgent: AtomicBool,
@@ -259,10 +261,15 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         options: Arc<Options>,
         system: System,
     ) -> Self {
+        let parent_gated = || {
+            let parent = parent.and_then(|id| system.control(id));
+            parent.is_some_and(|parent| parent.is_gated())
+        };
         Self {
             id,
             parent,
             type_name,
+            gated: options.gated || parent_gated(),
             options,
             system,
             queue: Mutex::new(Queue {
@@ -362,7 +369,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             return Poll::Pending;
         }
         local.turn += 1;
-        if !self.system.gate().is_open() {
+        if !self.may_act() {
             return self.poll_closed(cx);
         }
         if self.urgent.load(Ordering::Acquire)
@@ -412,6 +419,11 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         }
     }
 
+    /// Whether its handlers may be called.
+    pub(crate) fn may_act(&self) -> bool {
+        !self.gated || self.system.gate().is_open()
+    }
+
     /// Behind a closed gate: ready with a stop, and with nothing else.
     fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
         {
@@ -430,7 +442,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// Ready once a new instance may begin, or once a stop was asked for; true if it may begin.
     pub(crate) fn poll_may_begin(&self, cx: &mut TaskContext<'_>) -> Poll<bool> {
-        if self.system.gate().is_open() {
+        if self.may_act() {
             return Poll::Ready(true);
         }
         self.poll_closed(cx).map(|_| false)
@@ -448,7 +460,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// The next message that waits, for a handler that takes several.
     pub(crate) fn pop_batch(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
-        if !self.system.gate().is_open() {
+        if !self.may_act() {
             return None;
         }
         if let Some(envelope) = local.pop_again() {

@@ -30,6 +30,7 @@ pub struct Options {
     pub(crate) snapshot_every: Option<u64>,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) journal: Option<SharedJournal>,
+    pub(crate) gated: bool,
     pub(crate) sink: Option<SnapshotSink>,
 }
 
@@ -46,6 +47,7 @@ impl Default for Options {
             snapshot_every: None,
             snapshot: None,
             journal: None,
+            gated: false,
             sink: None,
         }
     }
@@ -107,6 +109,14 @@ impl Options {
     #[must_use]
     pub fn restore(mut self, snapshot: Snapshot) -> Self {
         self.snapshot = Some(snapshot);
+        self
+    }
+
+    /// Holds the actor, and the children it will have, behind the system's
+    /// [`Gate`](crate::Gate). Not by default, unless its parent is.
+    #[must_use]
+    pub const fn gated(mut self) -> Self {
+        self.gated = true;
         self
     }
 

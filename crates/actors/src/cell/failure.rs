@@ -74,7 +74,7 @@ impl<A: Actor> Cell<A> {
             }
             return Flow::Break(exit);
         }
-        if !shared.system.gate().is_open() {
+        if !shared.may_act() {
             let back = Back::Again(Box::new(back));
             self.local.put_back([Envelope { message, back }].into());
             return Flow::Continue(());

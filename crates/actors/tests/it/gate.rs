@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use cpe_actors::{Actor, ActorError, AsActor as _, Batch, Context, Options, System, TellError};
+use cpe_actors::{
+    Actor, ActorError, AsActor as _, Batch, Context, Options, Supervision, System, TellError,
+};
 use tokio::time::Instant;
 
 use crate::{Do, MS, SECOND, capacity, gated, lines, log, settle, spawn};
@@ -12,7 +14,7 @@ use crate::{Do, MS, SECOND, capacity, gated, lines, log, settle, spawn};
 async fn past_its_instant_a_gate_keeps_messages_and_timers_until_it_is_open_again() {
     let system = System::default();
     let log = log();
-    let actor = spawn(&system, &log, capacity(2).name("p"));
+    let actor = spawn(&system, &log, capacity(2).gated().name("p"));
     actor.ask(Do::After(3 * SECOND, "timer")).await.unwrap();
     system.gate().open_until(Instant::now() + 2 * SECOND);
     tokio::time::sleep(1_999 * MS).await;
@@ -37,7 +39,7 @@ async fn past_its_instant_a_gate_keeps_messages_and_timers_until_it_is_open_agai
 async fn a_gate_that_is_moved_before_it_closes_lets_nothing_wait() {
     let system = System::default();
     let log = log();
-    let actor = spawn(&system, &log, Options::default());
+    let actor = spawn(&system, &log, Options::default().gated());
     for _ in 0..100 {
         system.gate().open_until(Instant::now() + SECOND);
         tokio::time::sleep(999 * MS).await;
@@ -52,7 +54,7 @@ async fn a_gate_that_is_moved_before_it_closes_lets_nothing_wait() {
 async fn a_handler_that_began_in_time_ends_and_the_next_does_not_begin() {
     let system = System::default();
     let log = log();
-    let (actor, permits) = gated(&system, &log, Options::default().name("p"));
+    let (actor, permits) = gated(&system, &log, Options::default().gated().name("p"));
     actor.tell(Do::Wait).await.unwrap();
     actor.tell(Do::Note("next")).await.unwrap();
     settle().await;
@@ -68,7 +70,7 @@ async fn an_actor_behind_a_closed_gate_begins_once_it_opens() {
     let system = System::default();
     let log = log();
     system.gate().close();
-    let actor = spawn(&system, &log, Options::default().name("p"));
+    let actor = spawn(&system, &log, Options::default().gated().name("p"));
     actor.tell(Do::Note("first")).await.unwrap();
     tokio::time::sleep(SECOND).await;
     assert!(lines(&log).is_empty());
@@ -81,10 +83,10 @@ async fn an_actor_behind_a_closed_gate_begins_once_it_opens() {
 async fn an_actor_behind_a_closed_gate_can_be_stopped_and_has_no_last_word() {
     let system = System::default();
     let log = log();
-    let begun = spawn(&system, &log, Options::default().name("begun"));
+    let begun = spawn(&system, &log, Options::default().gated().name("begun"));
     settle().await;
     system.gate().close();
-    let never = spawn(&system, &log, Options::default().name("never"));
+    let never = spawn(&system, &log, Options::default().gated().name("never"));
     begun.tell(Do::Note("not handled")).await.unwrap();
     for actor in [begun, never] {
         settle().await;
@@ -100,8 +102,8 @@ async fn an_actor_behind_a_closed_gate_can_be_stopped_and_has_no_last_word() {
 async fn a_watcher_behind_a_closed_gate_is_told_when_it_opens() {
     let system = System::default();
     let log = log();
-    let other = spawn(&system, &log, Options::default().name("other"));
-    let watcher = spawn(&system, &log, Options::default().name("watcher"));
+    let other = spawn(&system, &log, Options::default().gated().name("other"));
+    let watcher = spawn(&system, &log, Options::default().gated().name("watcher"));
     watcher.ask(Do::Watch(other.clone())).await.unwrap();
     system.gate().close();
     other.stop();
@@ -117,7 +119,7 @@ async fn a_watcher_behind_a_closed_gate_is_told_when_it_opens() {
 async fn a_message_that_is_tried_once_more_waits_for_the_gate() {
     let system = System::default();
     let log = log();
-    let actor = spawn(&system, &log, Options::default().name("p"));
+    let actor = spawn(&system, &log, Options::default().gated().name("p"));
     let once = Arc::new(AtomicU32::new(1));
     actor.tell(Do::Kept("kept", once)).await.unwrap();
     // It has failed, and is in its back-off.
@@ -163,7 +165,8 @@ impl Actor for Closer {
 #[tokio::test(start_paused = true)]
 async fn a_batch_ends_where_the_gate_closes() {
     let system = System::default();
-    let actor = system.spawn(Closer).unwrap();
+    let options = Options::default().gated();
+    let actor = system.spawn_with(options, || Ok(Closer)).unwrap();
     for close in [0, 1, 0, 0] {
         actor.try_tell(close).unwrap();
     }
@@ -172,4 +175,23 @@ async fn a_batch_ends_where_the_gate_closes() {
     system.gate().open();
     settle().await;
     assert_eq!(actor.info().handled, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_holds_children_of_gated_actors_and_nobody_else() {
+    let system = System::default();
+    let log = log();
+    let held = spawn(&system, &log, Options::default().gated().name("held"));
+    let free = spawn(&system, &log, Options::default().name("free"));
+    let kids = || Do::Kids(vec![("kid", Supervision::default())]);
+    held.ask(kids()).await.unwrap();
+    system.gate().close();
+    let kid = system.find::<Do, i64>("kid").unwrap();
+    kid.tell(Do::Note("held back")).await.unwrap();
+    free.ask(Do::Note("free")).await.unwrap();
+    settle().await;
+    assert_eq!(lines(&log).last().unwrap(), "free");
+    system.gate().open();
+    settle().await;
+    assert_eq!(lines(&log).last().unwrap(), "held back");
 }
