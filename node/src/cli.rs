@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{actor, completions, config, forest, mesh, node, rules, sim, space};
+use crate::commands::{actor, apply, completions, config, forest, mesh, node, rules, sim, space};
 use crate::config::parse_span;
 use crate::demo;
 
@@ -86,6 +86,8 @@ pub(crate) enum Command {
     /// Start actors and talk to them, wherever they live
     #[command(subcommand)]
     Actor(actor::ActorCommand),
+    /// Have the mesh run the actors of a crowd file: start, change and stop what differs
+    Apply(apply::ApplyArgs),
     /// Run and check CLIPS rules on this machine
     #[command(subcommand)]
     Rules(rules::RulesCommand),

@@ -1,6 +1,7 @@
 //! What the commands do. Each module has its arguments and a `run`.
 
 pub(crate) mod actor;
+pub(crate) mod apply;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod forest;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status, Fault> {
         Command::Mesh(command) => block_on(mesh::run(command, common)),
         Command::Space(command) => block_on(space::run(command, common)),
         Command::Actor(command) => block_on(actor::run(command, common)),
+        Command::Apply(args) => block_on(apply::run(args, common)),
         Command::Rules(command) => rules::run(command, &common),
         Command::Forest(command) => block_on(forest::run(command, common)),
         Command::Sim(command) => sim::run(command, &common),

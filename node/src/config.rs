@@ -53,6 +53,8 @@ pub(crate) struct NodeConfig {
     pub(crate) ephemeral: bool,
     /// What it says of itself.
     pub(crate) capabilities: BTreeMap<String, String>,
+    /// Programs that actors may run here.
+    pub(crate) commands: Vec<String>,
     /// How long an orderly stop may take.
     #[serde(deserialize_with = "span")]
     pub(crate) stop_within: Duration,

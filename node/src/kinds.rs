@@ -1,5 +1,6 @@
 //! The actor kinds of the stock binary, beside `echo` and `counter`, which the library brings.
 
+mod command;
 mod forest;
 mod rules;
 
@@ -7,8 +8,9 @@ use cpe::NodeBuilder;
 
 use crate::forest::model::Models;
 
-/// Adds the stock kinds to a node.
-pub(crate) fn register(builder: NodeBuilder) -> NodeBuilder {
+/// Adds the stock kinds to a node: `command` only if it allows a program.
+pub(crate) fn register(builder: NodeBuilder, commands: &[String]) -> NodeBuilder {
+    let builder = command::register(builder, commands);
     let models = Models::default();
     let of_rules = models.clone();
     builder

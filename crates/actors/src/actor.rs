@@ -128,13 +128,31 @@ pub trait Actor: Send + Sized + 'static {
         Ok(None)
     }
 
-    /// Takes up the state of a snapshot; called before [`started`](Self::started).
+    /// The form of the snapshots that this kind takes: raise it when the form changes, and read the
+    /// earlier ones in [`restore_older`](Self::restore_older). 1 by default.
+    fn snapshot_version(&self) -> u32 {
+        1
+    }
+
+    /// Takes up the state of a snapshot of the present form; called before
+    /// [`started`](Self::started).
     ///
     /// # Errors
     /// An error is a failure of the actor: say clearly if the snapshot's form is unknown.
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// Takes up the state of a snapshot of an earlier form. By default none is known. One of a
+    /// later form is never taken up.
+    ///
+    /// # Errors
+    /// As for [`restore`](Self::restore).
+    fn restore_older(&mut self, version: u32, snapshot: Value) -> Result<(), ActorError> {
+        let _ = snapshot;
+        let known = self.snapshot_version();
+        Err(crate::error::unknown_form(version, known))
     }
 
     /// A second copy of the message for one more try after a failure; nothing by default.

@@ -2,7 +2,7 @@
 
 use cpe_tuple::Value;
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{Actor, ActorError, Context, DynActor, DynContext, KindContext};
 
@@ -30,13 +30,6 @@ pub(crate) struct Counter {
 pub(crate) enum CounterMessage {
     Add(i64),
     Get,
-}
-
-/// Form 1 of the snapshot; a later one gets another number.
-#[derive(Serialize, Deserialize)]
-struct CounterSnapshot {
-    version: u32,
-    total: i64,
 }
 
 impl Counter {
@@ -73,21 +66,11 @@ impl Actor for Counter {
     }
 
     fn snapshot(&self) -> Result<Option<Value>, ActorError> {
-        let snapshot = CounterSnapshot {
-            version: 1,
-            total: self.total,
-        };
-        Ok(Some(crate::bridge::to_value(&snapshot)?))
+        Ok(Some(Value::Int(self.total)))
     }
 
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
-        let CounterSnapshot { version, total } = crate::bridge::from_value(&snapshot)?;
-        if version != 1 {
-            return Err(ActorError::failed(format!(
-                "a counter's snapshot of version {version}"
-            )));
-        }
-        self.total = total;
+        self.total = crate::bridge::from_value(&snapshot)?;
         Ok(())
     }
 }

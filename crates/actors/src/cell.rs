@@ -20,6 +20,7 @@ use crate::{
     mailbox::{Local, Next, Notice, Shared},
     system::Factory,
 };
+use durable::Committed;
 use outcome::Outcome;
 
 /// Calls user code: a panic becomes a failure, and a stop cancels it after the grace period.
@@ -52,6 +53,7 @@ macro_rules! call {
 }
 
 mod batch;
+mod durable;
 mod failure;
 mod outcome;
 
@@ -177,6 +179,12 @@ impl<A: Actor> Cell<A> {
             let kept = caught(|| A::keep(&message)).unwrap_or_default();
             let outcome = call!(self, shared, |actor, ctx| actor.handle(message, ctx));
             let failure = match outcome {
+                Outcome::Done(answer) if shared.options.journal.is_some() => {
+                    match Box::pin(self.done_durably(shared, answer, kept, back)).await {
+                        Flow::Continue(()) => continue,
+                        Flow::Break(exit) => return exit,
+                    }
+                }
                 Outcome::Done(answer) => match self.done(shared, answer, back) {
                     Ok(()) => continue,
                     Err(reason) => Box::pin(self.recover(shared, reason)),
@@ -206,6 +214,10 @@ impl<A: Actor> Cell<A> {
 
     /// Makes a new instance ready for messages.
     async fn begin(&mut self, shared: &Peer<A>, first: bool) -> Result<(), String> {
+        if !poll_fn(|cx| shared.poll_may_begin(cx)).await {
+            // The loop finds the stop itself.
+            return Ok(());
+        }
         if (first || shared.options.supervision.from_snapshot)
             && let Some(snapshot) = self
                 .ctx
@@ -213,13 +225,19 @@ impl<A: Actor> Cell<A> {
                 .as_ref()
                 .and_then(|rare| rare.snapshot.clone())
         {
-            let restored = caught(|| self.actor.restore(snapshot));
-            restored
-                .unwrap_or_else(|panic| Err(ActorError::failed(panic_text(&*panic))))
-                .map_err(|error| format!("cannot take up its snapshot: {error}"))?;
+            self.take_up(snapshot)?;
         }
         match call!(self, shared, |actor, ctx| actor.started(ctx)) {
             Outcome::Done(()) => {
+                match self.commit(shared).await {
+                    Committed::Lasts | Committed::Cancelled => {}
+                    Committed::Failed(reason) => return Err(reason),
+                    Committed::Fenced(why) => {
+                        // The loop finds the stop itself, as after a cancelled call.
+                        shared.request_stop(ExitReason::Fenced(why), Instant::now());
+                        return Ok(());
+                    }
+                }
                 shared.set_state(ActorState::Running);
                 Ok(())
             }
@@ -257,17 +275,14 @@ impl<A: Actor> Cell<A> {
 
     fn take_snapshot(&mut self, shared: &Peer<A>) -> Result<(), String> {
         self.ctx.snapshot_due = false;
-        let taken = caught(|| {
-            let snapshot = self.actor.snapshot()?;
-            if let (Some(snapshot), Some(sink)) = (&snapshot, &shared.options.sink) {
-                sink(shared.id, snapshot);
-            }
-            Ok(snapshot)
-        });
-        let snapshot = taken
-            .unwrap_or_else(|panic| Err(ActorError::failed(panic_text(&*panic))))
-            .map_err(|error| format!("cannot take a snapshot: {error}"))?;
-        if snapshot.is_some() && self.factory.is_some() {
+        let snapshot = self.snapshot()?;
+        if let (Some(snapshot), Some(sink)) = (&snapshot, &shared.options.sink) {
+            caught(|| sink(shared.id, snapshot))
+                .map_err(|panic| format!("cannot take a snapshot: {}", panic_text(&*panic)))?;
+        }
+        // A durable actor begins anew from what was committed.
+        let keeps = self.factory.is_some() && shared.options.journal.is_none();
+        if snapshot.is_some() && keeps {
             self.ctx.rare().snapshot = snapshot;
         }
         Ok(())
@@ -294,7 +309,7 @@ impl<A: Actor> Cell<A> {
             }
         };
         match outcome {
-            Outcome::Done(()) => Flow::Continue(()),
+            Outcome::Done(()) => self.settle(shared).await,
             Outcome::Cancelled => self.cancelled(shared),
             Outcome::Stashed => {
                 self.hold(shared, Back::Nowhere);
@@ -317,6 +332,7 @@ impl<A: Actor> Cell<A> {
 
     /// Drops the timers and watches of an instance that is gone.
     fn leave_behind(&mut self, shared: &Peer<A>) {
+        self.ctx.take_effects();
         shared.clear_timers();
         let watching = self
             .ctx
@@ -339,7 +355,10 @@ impl<A: Actor> Cell<A> {
         outcome::bury::<A>(&shared, &reason, &mut self.local);
         stop_children(&*shared, &ExitReason::ParentStopped).await;
         self.leave_behind(&shared);
-        if !reason.is_failure() {
+        // Behind a closed gate another node may have the actor by now, and has it after a fence:
+        // no last word.
+        let may = shared.may_act() && !matches!(reason, ExitReason::Fenced(_));
+        if !reason.is_failure() && may {
             let why = &reason;
             let last = call!(self, &*shared, |actor, ctx| {
                 actor.stopping(why, ctx).map(Ok::<(), ActorError>)

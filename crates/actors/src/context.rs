@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
-use cpe_tuple::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor, ExitReason,
-    Options, Pool, PoolOptions, SpawnError, System, TellError, TimerId, TooManySubscribers,
-    TooManyTimers, Topic,
+    Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor,
+    EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, ExitReason, Options, Pool, PoolOptions, Snapshot,
+    SpawnError, System, TellError, TimerId, TooManySubscribers, TooManyTimers, Topic,
     address::MAX_DEADLINE,
     cell::panic_text,
     control::Control,
@@ -57,7 +56,10 @@ pub(crate) struct Rare {
     pub(crate) watching: BTreeSet<ActorId>,
     /// When the last failures were, oldest first; bounded by the intensity limit.
     pub(crate) failures: VecDeque<Instant>,
-    pub(crate) snapshot: Option<Value>,
+    pub(crate) snapshot: Option<Snapshot>,
+    /// What the present message asked for, and how many bytes it takes.
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) effects_bytes: usize,
     /// A call of this instance was cancelled half-way.
     pub(crate) broken: bool,
 }
@@ -364,6 +366,44 @@ impl<A: Actor> Context<A> {
     /// next restart and given to [`Options::on_snapshot`].
     pub const fn save_snapshot(&mut self) {
         self.snapshot_due = true;
+    }
+
+    /// Has something done once the state after the present message lasts: exactly once, also if
+    /// this actor or its node fails right after. Of a message that fails, or is refused, nothing is
+    /// done.
+    ///
+    /// # Errors
+    /// A failure when the actor is not [durable](Options::durable), and beyond [`EFFECTS_MAX`] or
+    /// [`EFFECTS_BYTES_MAX`] for one message or batch.
+    pub fn effect(&mut self, effect: Effect) -> Result<(), ActorError> {
+        if self.shared.options.journal.is_none() {
+            return Err(ActorError::failed(
+                "it is not durable, so its effects could be lost or done twice: send them itself, \
+                 or make it durable",
+            ));
+        }
+        let rare = self.rare();
+        let bytes = rare.effects_bytes + effect.bytes();
+        if rare.effects.len() >= EFFECTS_MAX || bytes > EFFECTS_BYTES_MAX {
+            return Err(ActorError::failed(format!(
+                "more than {EFFECTS_MAX} effects, or {EFFECTS_BYTES_MAX} bytes of them, in one \
+                 message: divide the work among several messages"
+            )));
+        }
+        rare.effects_bytes = bytes;
+        rare.effects.push(effect);
+        Ok(())
+    }
+
+    /// Takes out what the present message asked for.
+    pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
+        match &mut self.rare {
+            Some(rare) => {
+                rare.effects_bytes = 0;
+                std::mem::take(&mut rare.effects)
+            }
+            None => Vec::new(),
+        }
     }
 
     /// Runs work that computes long or blocks on a thread of its own, so that other actors go on;

@@ -90,6 +90,7 @@ pub(crate) trait Control: Any + Send + Sync {
     fn notify(&self, notice: Notice);
     fn supervision(&self) -> &Supervision;
     fn strategy(&self) -> Strategy;
+    fn is_gated(&self) -> bool;
     fn request_halt(&self, halt: Halt);
     fn add_link(&self, id: ActorId, other: &Arc<dyn Control>) -> bool;
     fn remove_link(&self, id: ActorId) -> bool;
@@ -160,6 +161,10 @@ impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
 
     fn strategy(&self) -> Strategy {
         self.options.strategy
+    }
+
+    fn is_gated(&self) -> bool {
+        self.gated
     }
 
     fn request_halt(&self, halt: Halt) {

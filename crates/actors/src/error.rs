@@ -132,6 +132,8 @@ pub enum ExitReason {
     RuntimeGone,
     /// It had to begin anew together with this sibling, which failed, and has no factory.
     SiblingFailed(String),
+    /// Another incarnation of it has taken over; the text says what is known of that.
+    Fenced(String),
 }
 
 impl ExitReason {
@@ -155,8 +157,16 @@ impl Display for ExitReason {
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::RuntimeGone => f.write_str("its runtime went away"),
             Self::SiblingFailed(sibling) => write!(f, "its sibling {sibling} failed"),
+            Self::Fenced(why) => write!(f, "another incarnation has taken over: {why}"),
         }
     }
+}
+
+/// A snapshot of an earlier form that a kind does not read.
+pub(crate) fn unknown_form(version: u32, known: u32) -> ActorError {
+    ActorError::failed(format!(
+        "its snapshot has form {version}, which this kind does not read; it reads form {known}"
+    ))
 }
 
 /// A message was not taken; it comes back in the error.

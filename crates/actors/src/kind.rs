@@ -107,6 +107,11 @@ pub trait DynActor: Send + 'static {
         Ok(None)
     }
 
+    /// As [`Actor::snapshot_version`].
+    fn snapshot_version(&self) -> u32 {
+        1
+    }
+
     /// As [`Actor::restore`].
     ///
     /// # Errors
@@ -114,6 +119,16 @@ pub trait DynActor: Send + 'static {
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// As [`Actor::restore_older`].
+    ///
+    /// # Errors
+    /// An error is a failure of the actor.
+    fn restore_older(&mut self, version: u32, snapshot: Value) -> Result<(), ActorError> {
+        let _ = snapshot;
+        let known = self.snapshot_version();
+        Err(crate::error::unknown_form(version, known))
     }
 }
 
@@ -168,6 +183,14 @@ impl Actor for Dyn {
 
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
         self.0.restore(snapshot)
+    }
+
+    fn snapshot_version(&self) -> u32 {
+        self.0.snapshot_version()
+    }
+
+    fn restore_older(&mut self, version: u32, snapshot: Value) -> Result<(), ActorError> {
+        self.0.restore_older(version, snapshot)
     }
 
     fn keep(message: &Value) -> Option<Value> {

@@ -88,8 +88,10 @@ mod cell;
 mod context;
 mod control;
 mod dead_letters;
+mod durable;
 mod envelope;
 mod error;
+mod gate;
 mod kind;
 mod mailbox;
 mod options;
@@ -110,8 +112,12 @@ pub use batch::{Batch, BatchItem};
 pub use context::{Context, MAX_WATCHED, TooManyWatches};
 pub use control::{ActorId, ActorInfo, ActorRef, AsActor, Terminated};
 pub use dead_letters::{DEAD_LETTERS_BEHIND, DEAD_LETTERS_KEPT, DeadLetter, DeadReason};
+pub use durable::{
+    Commit, EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, Journal, NotCommitted, Snapshot,
+};
 pub use envelope::Poisoned;
 pub use error::{ActorError, AskError, ExitReason, MAX_REASON_BYTES, SpawnError, TellError};
+pub use gate::Gate;
 pub use kind::{Dyn, DynActor, DynContext, KEPT_MESSAGE_BYTES, KindContext, KindRegistry};
 pub use mailbox::{ActorState, MAX_RETURNED, MAX_WATCHERS};
 pub use options::{DEFAULT_GRACE, DEFAULT_MAILBOX, MAX_MAILBOX, Options, SnapshotSink};

@@ -182,6 +182,8 @@ pub(crate) struct Shared<M, R> {
     pub(crate) type_name: fn() -> &'static str,
     pub(crate) options: Arc<Options>,
     pub(crate) system: System,
+    /// Whether the system's gate holds it.
+    pub(crate) gated: bool,
     queue: Mutex<Queue<M, R>>,
     /// A system message waits. Written under the lock, read without.
     urgent: AtomicBool,
@@ -259,10 +261,15 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         options: Arc<Options>,
         system: System,
     ) -> Self {
+        let parent_gated = || {
+            let parent = parent.and_then(|id| system.control(id));
+            parent.is_some_and(|parent| parent.is_gated())
+        };
         Self {
             id,
             parent,
             type_name,
+            gated: options.gated || parent_gated(),
             options,
             system,
             queue: Mutex::new(Queue {
@@ -362,6 +369,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             return Poll::Pending;
         }
         local.turn += 1;
+        if !self.may_act() {
+            return self.poll_closed(cx);
+        }
         if self.urgent.load(Ordering::Acquire)
             && let Some(next) = self.take_urgent(local)
         {
@@ -409,6 +419,35 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         }
     }
 
+    /// Whether its handlers may be called.
+    pub(crate) fn may_act(&self) -> bool {
+        !self.gated || self.system.gate().is_open()
+    }
+
+    /// Behind a closed gate: ready with a stop, and with nothing else.
+    fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
+        {
+            let mut queue = self.lock();
+            if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
+                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            }
+            register(&mut queue.waker, cx);
+            queue.idle = false;
+        }
+        if self.system.gate().poll_open(cx, self.id).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Ready once a new instance may begin, or once a stop was asked for; true if it may begin.
+    pub(crate) fn poll_may_begin(&self, cx: &mut TaskContext<'_>) -> Poll<bool> {
+        if self.may_act() {
+            return Poll::Ready(true);
+        }
+        self.poll_closed(cx).map(|_| false)
+    }
+
     fn pop(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
         let envelope = local.batch.pop_front()?;
         local.taken += 1;
@@ -421,6 +460,9 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// The next message that waits, for a handler that takes several.
     pub(crate) fn pop_batch(&self, local: &mut Local<M, R>) -> Option<Envelope<M, R>> {
+        if !self.may_act() {
+            return None;
+        }
         if let Some(envelope) = local.pop_again() {
             return Some(envelope);
         }

@@ -2,9 +2,7 @@
 
 use std::{any::Any, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use cpe_tuple::Value;
-
-use crate::{ActorId, Strategy, Supervision};
+use crate::{ActorId, Journal, Snapshot, Strategy, Supervision, durable::SharedJournal};
 
 /// Messages a mailbox holds unless set otherwise.
 pub const DEFAULT_MAILBOX: usize = 1_024;
@@ -16,7 +14,7 @@ pub const MAX_MAILBOX: usize = 1 << 20;
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// Called with each snapshot an actor takes. Must not block: hand the value on.
-pub type SnapshotSink = Arc<dyn Fn(ActorId, &Value) + Send + Sync>;
+pub type SnapshotSink = Arc<dyn Fn(ActorId, &Snapshot) + Send + Sync>;
 
 /// How an actor runs; see each setter for the default.
 #[derive(Clone)]
@@ -30,7 +28,9 @@ pub struct Options {
     pub(crate) heir: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) grace: Duration,
     pub(crate) snapshot_every: Option<u64>,
-    pub(crate) snapshot: Option<Value>,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) journal: Option<SharedJournal>,
+    pub(crate) gated: bool,
     pub(crate) sink: Option<SnapshotSink>,
 }
 
@@ -46,6 +46,8 @@ impl Default for Options {
             grace: DEFAULT_GRACE,
             snapshot_every: None,
             snapshot: None,
+            journal: None,
+            gated: false,
             sink: None,
         }
     }
@@ -102,17 +104,36 @@ impl Options {
         self
     }
 
-    /// The snapshot to start from: handed to [`Actor::restore`](crate::Actor::restore) before the
-    /// first message.
+    /// The snapshot to start from: handed to [`Actor::restore`](crate::Actor::restore), or
+    /// [`restore_older`](crate::Actor::restore_older), before the first message.
     #[must_use]
-    pub fn restore(mut self, snapshot: Value) -> Self {
+    pub fn restore(mut self, snapshot: Snapshot) -> Self {
         self.snapshot = Some(snapshot);
+        self
+    }
+
+    /// Holds the actor, and the children it will have, behind the system's
+    /// [`Gate`](crate::Gate). Not by default, unless its parent is.
+    #[must_use]
+    pub const fn gated(mut self) -> Self {
+        self.gated = true;
+        self
+    }
+
+    /// Makes the actor durable: what each message changed is committed before it is answered. The
+    /// actor needs a [`snapshot`](crate::Actor::snapshot); a restart takes up the last commit.
+    #[must_use]
+    pub fn durable(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
         self
     }
 
     /// Called with each snapshot, on the actor's task.
     #[must_use]
-    pub fn on_snapshot(mut self, sink: impl Fn(ActorId, &Value) + Send + Sync + 'static) -> Self {
+    pub fn on_snapshot(
+        mut self,
+        sink: impl Fn(ActorId, &Snapshot) + Send + Sync + 'static,
+    ) -> Self {
         self.sink = Some(Arc::new(sink));
         self
     }
@@ -128,6 +149,7 @@ impl std::fmt::Debug for Options {
             .field("strategy", &self.strategy)
             .field("grace", &self.grace)
             .field("snapshot_every", &self.snapshot_every)
+            .field("durable", &self.journal.is_some())
             .field("restores", &self.snapshot.is_some())
             .finish_non_exhaustive()
     }

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorTree, Address, AnyAddress, AsActor,
-    DeadLetter, DeadReason, ExitReason, Options, Pool, PoolOptions, Published, SpawnError,
+    DeadLetter, DeadReason, ExitReason, Gate, Options, Pool, PoolOptions, Published, SpawnError,
     Strategy, TooManySubscribers, Topic, cell, control::Control, dead_letters::DeadLetters,
     error::bounded, mailbox::Shared, siblings::Family, topic::Topics,
 };
@@ -45,6 +45,7 @@ struct Inner {
     defaults: Arc<Options>,
     dead_letters: DeadLetters,
     topics: Topics,
+    gate: Gate,
 }
 
 #[derive(Default)]
@@ -110,6 +111,7 @@ impl SystemBuilder {
             defaults: Arc::new(self.defaults),
             dead_letters: DeadLetters::default(),
             topics: Topics::default(),
+            gate: Gate::new(),
         }))
     }
 }
@@ -295,6 +297,12 @@ impl System {
         &self.0.topics
     }
 
+    /// Until when handlers are called: for ever, unless somebody says otherwise.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.0.gate
+    }
+
     /// The number of living actors.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -464,6 +472,7 @@ impl System {
     }
 
     pub(crate) fn leave(&self, id: ActorId, parent: Option<ActorId>, name: Option<&str>) {
+        self.0.gate.leave(id);
         // Dropped after the lock: the last handle to an actor may drop its messages.
         let _gone = {
             let mut registry = self.registry();

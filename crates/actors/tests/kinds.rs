@@ -10,7 +10,7 @@ use std::{
 
 use cpe_actors::{
     Actor, ActorError, AskError, Context, DeadReason, DynActor, DynContext, KindRegistry, Options,
-    SpawnError, System, bridge,
+    Snapshot, SpawnError, System, bridge,
 };
 use cpe_tuple::Value;
 use futures::future::BoxFuture;
@@ -126,7 +126,10 @@ async fn counter_takes_a_snapshot_at_each_change_and_goes_on_from_one() {
         Value::Int(5)
     );
 
-    let options = Options::default().restore(Value::from("junk"));
+    let options = Options::default().restore(Snapshot {
+        version: 1,
+        state: Value::from("junk"),
+    });
     let broken = kinds
         .spawn(&system, "counter", options, Value::Null)
         .unwrap();

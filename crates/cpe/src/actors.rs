@@ -15,6 +15,7 @@ mod host;
 mod inspect;
 pub(crate) mod place;
 pub(crate) mod post;
+mod spec;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -40,6 +41,7 @@ use crate::{Mesh, Space, SpaceError};
 use envelope::{Answer, Envelope, NotStarted};
 use host::Hosted;
 use post::{CallError, Pending};
+use spec::{Spec, Wishes};
 
 /// How long a tell may wait for the actor's node to have the message in the mailbox.
 pub const TELL_DEADLINE: Duration = Duration::from_secs(10);
@@ -71,6 +73,8 @@ pub struct SpawnOptions {
     pub node: Option<String>,
     /// Capabilities its node must have, when none is named.
     pub require: BTreeMap<String, String>,
+    /// The crowd it belongs to, by which `cpe apply` knows it again. None by default.
+    pub crowd: Option<String>,
     /// How long it may take. [`SPAWN_DEADLINE`] by default.
     pub deadline: Duration,
 }
@@ -80,6 +84,7 @@ impl Default for SpawnOptions {
         Self {
             node: None,
             require: BTreeMap::new(),
+            crowd: None,
             deadline: SPAWN_DEADLINE,
         }
     }
@@ -296,10 +301,19 @@ impl Actors {
         let peers = inner.mesh.peers().await?;
         let node = options.node.as_deref();
         let host = place::choose(&peers, name, kind, node, &options.require)?;
-        let spec = host::spec(kind, &args);
-        let (kind, name) = (kind.to_owned(), name.to_owned());
+        let name = name.to_owned();
+        let spec = Spec {
+            kind: kind.to_owned(),
+            args,
+            wishes: Wishes {
+                require: options.require,
+                node: options.node,
+                crowd: options.crowd,
+            },
+        };
+        let record = spec.to_value();
         let started = if host.node == inner.me.node {
-            let starting = host::start(Arc::clone(inner), kind, name.clone(), args, until);
+            let starting = host::start(Arc::clone(inner), name.clone(), spec, until);
             // A task of its own: dropping this future must not leave a claim without an actor.
             match inner.tasks.spawn(starting).await {
                 Ok(started) => started,
@@ -308,10 +322,11 @@ impl Actors {
         } else {
             let request = |id| Envelope::Spawn {
                 id,
-                kind: kind.clone(),
+                kind: spec.kind.clone(),
                 name: name.clone(),
-                args: args.clone(),
+                args: spec.args.clone(),
                 within_ms: milliseconds(after),
+                wishes: spec.wishes.clone(),
             };
             match inner.call(host.node, until, request).await {
                 Ok(Answer::Started(token)) => Ok(token),
@@ -326,7 +341,7 @@ impl Actors {
                 let host = Some(host);
                 Ok(ActorInfo {
                     name,
-                    spec,
+                    spec: record,
                     token,
                     host,
                 })

@@ -43,6 +43,8 @@ pub(crate) struct SpawnBody {
     #[serde(default)]
     node: Option<String>,
     #[serde(default)]
+    crowd: Option<String>,
+    #[serde(default)]
     timeout_ms: TimeoutMs,
 }
 
@@ -65,6 +67,7 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
     let options = SpawnOptions {
         node: body.node,
         require: body.require,
+        crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,
     };
     let args = value(&body.args)?;

@@ -10,7 +10,7 @@ use super::space::value;
 use crate::cli::Common;
 use crate::client::{Client, segment};
 use crate::config::parse_pair;
-use crate::crowd::Crowd;
+use crate::crowd::{Agent, Crowd};
 use crate::exit::{Fault, Status};
 use crate::output;
 
@@ -19,7 +19,7 @@ use crate::output;
 pub(crate) enum ActorCommand {
     /// Start a named actor on a node that suits it
     Spawn {
-        /// What it is: echo, counter, rules, forest or a kind of your own
+        /// What it is: echo, counter, rules, forest, command or a kind of your own
         kind: String,
         /// Its name, unique in the mesh
         name: String,
@@ -38,7 +38,7 @@ pub(crate) enum ActorCommand {
         #[arg(long, value_name = "N")]
         node: Option<String>,
     },
-    /// Start all actors that a crowd file describes
+    /// Start all actors that a crowd file describes; `cpe apply` also changes and removes
     Crowd {
         /// The file, as configs/crowd.toml
         file: PathBuf,
@@ -151,17 +151,23 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
 async fn start(file: &Path, client: &Client, within: Duration) -> Result<Value, Fault> {
     let mut started = Vec::new();
     for agent in Crowd::read(file)?.agents {
-        let body = json!({
-            "kind": agent.kind,
-            "name": agent.name,
-            "args": agent.args,
-            "require": agent.require,
-            "node": agent.node,
-            "timeout_ms": millis(within),
-        });
+        let body = spawn_body(&agent, None, within);
         started.push(client.post("/v1/actors", &body, within).await?);
     }
     Ok(Value::Array(started))
+}
+
+/// The request that starts an agent of a crowd file.
+pub(super) fn spawn_body(agent: &Agent, crowd: Option<&str>, within: Duration) -> Value {
+    json!({
+        "kind": agent.kind,
+        "name": agent.name,
+        "args": agent.args,
+        "require": agent.require,
+        "node": agent.node,
+        "crowd": crowd,
+        "timeout_ms": millis(within),
+    })
 }
 
 fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), Fault> {
@@ -283,6 +289,6 @@ fn dead_letters(answer: &Value) -> Result<(), Fault> {
     output::table(&head, rows, "no dead letters")
 }
 
-fn millis(within: Duration) -> u64 {
+pub(super) fn millis(within: Duration) -> u64 {
     u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
 }

@@ -48,6 +48,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "K=V", value_parser = parse_pair)]
     capability: Vec<(String, String)>,
 
+    /// Let actors of the kind `command` run this program here (again for more)
+    #[arg(long, value_name = "PROGRAM")]
+    allow_command: Vec<String>,
+
     /// Look for members on the local network
     #[arg(long)]
     mdns: bool,
@@ -108,6 +112,11 @@ impl NodeArgs {
             "node.capabilities",
             "--capability",
             capabilities(&self.capability)?,
+        );
+        add(
+            "node.commands",
+            "--allow-command",
+            list(&self.allow_command),
         );
         let stop = self
             .stop_within
@@ -274,14 +283,17 @@ async fn start(config: &Config) -> Result<Node, Fault> {
     for (key, value) in &config.node.capabilities {
         builder = builder.capability(key, value);
     }
-    kinds::register(builder).start().await.map_err(|error| {
-        let fault = Fault::failed(format!("cannot start the node: {error}"));
-        if error.is_listen() {
-            fault.next("name another address with --listen; port 0 takes any free one")
-        } else {
-            fault
-        }
-    })
+    kinds::register(builder, &config.node.commands)
+        .start()
+        .await
+        .map_err(|error| {
+            let fault = Fault::failed(format!("cannot start the node: {error}"));
+            if error.is_listen() {
+                fault.next("name another address with --listen; port 0 takes any free one")
+            } else {
+                fault
+            }
+        })
 }
 
 /// Says that the node is ready: to a person how to go on, to a program where everything is.

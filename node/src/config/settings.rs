@@ -25,6 +25,9 @@ const NODE_NAME_BYTES_MAX: usize = 64;
 /// Names of other things: hosts, capabilities. Bytes.
 const NAME_BYTES_MAX: usize = 256;
 
+/// A program that actors may run: it must fit into a capability with what stands before it. Bytes.
+const PROGRAM_BYTES_MAX: usize = 200;
+
 /// Largest request body that may be configured: room for a few values of the largest size, and
 /// little enough that many requests at once do not exhaust a small machine. Bytes.
 const BODY_BYTES_CEILING: u64 = 64 << 20;
@@ -58,6 +61,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
             bytes_max: NAME_BYTES_MAX,
         },
         default: || json!({}),
+    },
+    Setting {
+        key: "node.commands",
+        env: "CPE_NODE_COMMANDS",
+        shape: Shape::Names {
+            bytes_max: PROGRAM_BYTES_MAX,
+        },
+        default: || json!([]),
     },
     Setting {
         key: "node.stop_within",

@@ -169,3 +169,30 @@ fn a_crowd_starts_together_and_triage_decides() {
         .code(1)
         .says("no model is called `demo`");
 }
+
+#[test]
+fn a_command_actor_runs_only_what_its_node_allows() {
+    let a = Node::start(&["--name", "a"]);
+    let b = a.join(&["--name", "b", "--allow-command", "cat"]);
+    for node in [&a, &b] {
+        node.sees(2);
+    }
+    let spawn = |name: &str, args: &str, more: &[&str]| {
+        let all = ["actor", "spawn", "command", name, "--args", args];
+        a.cpe(&[&all[..], more].concat())
+    };
+    // Only b has the kind, so it need not be required; it can be.
+    let cat = "{\"program\":\"cat\"}";
+    let can = ["--require", "command:cat=yes"];
+    for (name, more) in [("one", &[][..]), ("two", &can[..])] {
+        spawn(name, cat, more).code(0);
+        let answer = a.cpe(&["actor", "ask", name, "{\"x\":[1]}", "--json"]);
+        assert_eq!(answer.json(), json!({"x": [1]}));
+    }
+    spawn("three", "{\"program\":\"/bin/cat\"}", &[])
+        .code(1)
+        .says("does not allow the program `/bin/cat`; it allows cat");
+    spawn("four", cat, &["--node", "a"])
+        .code(1)
+        .says("no actor kind `command`");
+}

@@ -8,6 +8,7 @@
 
 mod actors;
 mod api;
+mod apply;
 mod chaos;
 mod config;
 mod damage;

@@ -6,12 +6,14 @@ use std::task::Poll;
 
 use tokio::time::Sleep;
 
+use super::durable::Committed;
 use super::outcome::Outcome;
 use super::{Cell, Flow, Peer, caught};
 use crate::{
     Actor, AskError, Batch, DeadReason, ExitReason,
     batch::{self, Taken, Verdict},
     envelope::{Back, Envelope},
+    mailbox::Shared,
 };
 
 impl<A: Actor> Cell<A> {
@@ -41,6 +43,27 @@ impl<A: Actor> Cell<A> {
         match outcome {
             Outcome::Done(()) | Outcome::Stashed => {
                 self.hold(shared, Back::Nowhere);
+                match self.commit(shared).await {
+                    Committed::Lasts => {}
+                    Committed::Fenced(why) => {
+                        let reason = ExitReason::Fenced(why);
+                        lose(shared, taken, &reason);
+                        return Flow::Break(reason);
+                    }
+                    Committed::Failed(reason) => {
+                        let error = AskError::Failed {
+                            actor: actor(),
+                            reason: reason.clone(),
+                        };
+                        let why = DeadReason::Failed(reason.clone());
+                        batch::settle(shared, unanswered(taken), Some((&why, &error)));
+                        return self.recover(shared, reason).await;
+                    }
+                    Committed::Cancelled => {
+                        lose(shared, taken, &ExitReason::Killed);
+                        return self.cancelled(shared);
+                    }
+                }
                 let messages = u64::try_from(taken.len()).unwrap_or(u64::MAX);
                 let snapshot = self.handled(shared, messages);
                 batch::settle(shared, taken, None);
@@ -50,6 +73,7 @@ impl<A: Actor> Cell<A> {
                 }
             }
             Outcome::Refused(reason) => {
+                self.ctx.take_effects();
                 let error = AskError::Refused {
                     actor: actor(),
                     reason: reason.clone(),
@@ -79,4 +103,26 @@ impl<A: Actor> Cell<A> {
             }
         }
     }
+}
+
+/// What was answered is not, as the state that led to it does not last.
+fn unanswered<R>(mut taken: Vec<Taken<R>>) -> Vec<Taken<R>> {
+    for one in &mut taken {
+        one.verdict = Verdict::None;
+    }
+    taken
+}
+
+/// Tells all senders of a batch that the actor ended before it lasted.
+fn lose<M: Send + 'static, R: Send + 'static>(
+    shared: &Shared<M, R>,
+    taken: Vec<Taken<R>>,
+    reason: &ExitReason,
+) {
+    let error = AskError::Dead {
+        actor: shared.label(),
+        reason: reason.clone(),
+    };
+    let why = DeadReason::ActorEnded(reason.clone());
+    batch::settle(shared, unanswered(taken), Some((&why, &error)));
 }

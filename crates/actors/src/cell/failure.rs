@@ -41,6 +41,7 @@ impl<A: Actor> Cell<A> {
         kept: Option<A::Message>,
         back: Back<A::Reply>,
     ) -> Flow {
+        self.ctx.take_effects();
         let reason = match outcome {
             Outcome::Failed(reason) => reason,
             Outcome::Stashed => {
@@ -73,12 +74,14 @@ impl<A: Actor> Cell<A> {
             }
             return Flow::Break(exit);
         }
+        if !shared.may_act() {
+            let back = Back::Again(Box::new(back));
+            self.local.put_back([Envelope { message, back }].into());
+            return Flow::Continue(());
+        }
         let spare = caught(|| A::keep(&message)).unwrap_or_default();
         match call!(self, shared, |actor, ctx| actor.handle(message, ctx)) {
-            Outcome::Done(answer) => match self.done(shared, answer, back) {
-                Ok(()) => Flow::Continue(()),
-                Err(reason) => self.recover(shared, reason).await,
-            },
+            Outcome::Done(answer) => Box::pin(self.done_again(shared, answer, spare, back)).await,
             Outcome::Failed(reason) => {
                 self.ctx.snapshot_due = false;
                 outcome::poison::<A>(shared, spare, reason.clone(), back, detail);
@@ -96,8 +99,27 @@ impl<A: Actor> Cell<A> {
         }
     }
 
+    /// A message was handled at its second try.
+    async fn done_again(
+        &mut self,
+        shared: &Peer<A>,
+        answer: A::Reply,
+        spare: Option<A::Message>,
+        back: Back<A::Reply>,
+    ) -> Flow {
+        if shared.options.journal.is_some() {
+            // A third would be one too many, should the commit fail.
+            let back = Back::Again(Box::new(back));
+            return self.done_durably(shared, answer, spare, back).await;
+        }
+        match self.done(shared, answer, back) {
+            Ok(()) => Flow::Continue(()),
+            Err(reason) => self.recover(shared, reason).await,
+        }
+    }
+
     /// A handler was cancelled. Its message is not at fault: with a copy, who comes next has it.
-    fn interrupted(
+    pub(super) fn interrupted(
         &mut self,
         shared: &Peer<A>,
         kept: Option<A::Message>,
@@ -124,6 +146,7 @@ impl<A: Actor> Cell<A> {
 
     /// Applies the policy to a failure: goes on with a sound instance, or says how it ends.
     pub(super) async fn recover(&mut self, shared: &Peer<A>, mut reason: String) -> Flow {
+        self.ctx.take_effects();
         let policy = &shared.options.supervision;
         loop {
             reason = bounded(reason);

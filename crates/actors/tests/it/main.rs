@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod ask;
+mod durable;
+mod gate;
 mod links;
 mod mailbox;
 mod pools;

@@ -9,6 +9,7 @@ use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
 use super::inspect::Inspection;
+use super::spec::Wishes;
 
 /// Bytes of a frame: what the message lane carries.
 pub(crate) const FRAME_BYTES_MAX: usize = cpe_network::Lane::Message.limits().message_bytes;
@@ -38,6 +39,8 @@ pub(crate) enum Envelope {
         name: String,
         args: Value,
         within_ms: u64,
+        #[serde(default)]
+        wishes: Wishes,
     },
     /// Stop an actor and give up its name.
     Stop {
@@ -215,6 +218,11 @@ mod tests {
                 name: name(),
                 args: Value::Map([("n".to_owned(), Value::Float(0.5))].into()),
                 within_ms,
+                wishes: Wishes {
+                    require: [("gpu".to_owned(), "yes".to_owned())].into(),
+                    node: Some("b".to_owned()),
+                    crowd: Some("demo".to_owned()),
+                },
             },
             Envelope::Stop {
                 id,

@@ -1,6 +1,5 @@
 //! The named actors that live on this node.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use cpe_tuple::Value;
 use tokio::time::Instant;
 
 use super::envelope::{Answer, NotStarted};
+use super::spec::Spec;
 use super::{Inner, lock};
 use crate::SpaceError;
 
@@ -21,17 +21,6 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Hosted {
     token: u64,
     address: AnyAddress,
-}
-
-/// What the registry keeps of an actor.
-pub(super) fn spec(kind: &str, args: &Value) -> Value {
-    let entries = [("kind", Value::from(kind)), ("args", args.clone())];
-    Value::Map(
-        entries
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect::<BTreeMap<_, _>>(),
-    )
 }
 
 impl Inner {
@@ -72,21 +61,24 @@ impl Inner {
 /// Claims the name and starts the actor; its token.
 pub(super) async fn start(
     inner: Arc<Inner>,
-    kind: String,
     name: String,
-    args: Value,
+    spec: Spec,
     until: Instant,
 ) -> Result<u64, NotStarted> {
-    if !inner.registry.contains(&kind) {
+    let kind = &spec.kind;
+    if !inner.registry.contains(kind) {
         let known: Vec<_> = inner.registry.names().collect();
         return Err(NotStarted::Cannot(format!(
             "no actor kind `{kind}` here; there are {}",
             known.join(", ")
         )));
     }
-    let token = claim(&inner, &name, spec(&kind, &args), until).await?;
+    let token = claim(&inner, &name, spec.to_value(), until).await?;
     let options = Options::default().name(&name);
-    match inner.registry.spawn(&inner.system, &kind, options, args) {
+    match inner
+        .registry
+        .spawn(&inner.system, kind, options, spec.args)
+    {
         Ok(address) => {
             let hosted = Hosted {
                 token,

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX};
+use super::spec::Spec;
 use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock};
 use crate::driver::Mail;
 
@@ -183,10 +184,11 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             name,
             args,
             within_ms,
+            wishes,
             ..
         } => {
             let until = Instant::now() + within(within_ms);
-            let starting = host::start(Arc::clone(inner), kind, name, args, until);
+            let starting = host::start(Arc::clone(inner), name, Spec { kind, args, wishes }, until);
             answer_later(inner, from, id, permit, async {
                 starting
                     .await

@@ -1,0 +1,109 @@
+//! Actors whose state outlives their machine.
+//!
+//! A durable actor has a [`Journal`]. After each message, and before anybody gets an answer, what
+//! changed is committed to it at once: the state, and the effects that the handler asked for by
+//! [`Context::effect`](crate::Context::effect). So nobody was ever told of something that a later
+//! instance does not know, and no effect exists whose cause was lost.
+
+use std::sync::Arc;
+
+use cpe_tuple::{Tuple, Value};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::ActorId;
+
+/// Effects of one message, or of one batch, at most.
+pub const EFFECTS_MAX: usize = 256;
+
+/// Bytes of the effects of one message, or of one batch, at most: they are one entry of a
+/// replicated log.
+pub const EFFECTS_BYTES_MAX: usize = 256 << 10;
+
+/// What an effect takes beside its values, in bytes: names and the form around them.
+const EFFECT_OVERHEAD_BYTES: usize = 64;
+
+/// A state, and the form it is written in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The form, by [`Actor::snapshot_version`](crate::Actor::snapshot_version).
+    pub version: u32,
+    /// The state.
+    pub state: Value,
+}
+
+/// Something to be done once the state that led to it lasts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Put a tuple into a workspace.
+    Out {
+        /// The workspace.
+        workspace: String,
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// Put a message into the mailbox of a named actor, wherever it lives.
+    Tell {
+        /// Its name.
+        actor: String,
+        /// The message.
+        message: Value,
+    },
+    /// Start a named actor.
+    Spawn {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Arguments of its kind.
+        args: Value,
+    },
+}
+
+impl Effect {
+    pub(crate) fn bytes(&self) -> usize {
+        let values = match self {
+            Self::Out { workspace, tuple } => workspace.len() + tuple.size(),
+            Self::Tell { actor, message } => actor.len() + message.size(),
+            Self::Spawn { kind, name, args } => kind.len() + name.len() + args.size(),
+        };
+        values + EFFECT_OVERHEAD_BYTES
+    }
+}
+
+/// What is to last together, or not at all.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Commit {
+    /// The state after the messages that led to this.
+    pub snapshot: Snapshot,
+    /// What those messages asked for, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Why a commit does not last.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotCommitted {
+    /// Another incarnation of the actor has taken over. This one ends, and what it did since its
+    /// last commit never was.
+    #[error("another incarnation has taken over: {0}")]
+    Fenced(String),
+    /// It can never be committed, being too large for example. The actor fails.
+    #[error("its state cannot be kept: {0}")]
+    Refused(String),
+}
+
+/// Where a durable actor's state lasts.
+pub trait Journal: Send + Sync + 'static {
+    /// Makes a commit last; done when it does. While that is not possible it waits: the actor
+    /// handles nothing meanwhile, and can be stopped, which drops the future.
+    ///
+    /// # Errors
+    /// [`NotCommitted`].
+    fn commit(&self, actor: ActorId, commit: Commit) -> BoxFuture<'_, Result<(), NotCommitted>>;
+}
+
+/// A journal, shared by the instances of one actor.
+pub(crate) type SharedJournal = Arc<dyn Journal>;
