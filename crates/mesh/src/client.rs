@@ -1,16 +1,17 @@
 //! The asking side of a shard: stores on their way and operations under way (rules R15, R16, R18).
 
+mod acks;
 mod stores;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cpe_consensus::MAX_TAIL;
 use cpe_membership::{Member, NodeId};
 use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in};
 use cpe_tuple::Tuple;
 
 use crate::boot;
+use crate::client::acks::Acks;
 use crate::guard::{Guard, holds};
 use crate::handle::{LeaseHandle, OpHandle};
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
@@ -31,12 +32,6 @@ const SHOWN_BYTES: usize = MAX_GOSSIP_BYTES * 3 / 4;
 
 /// Bytes that a shown store takes besides its tuple and the name of its workspace, at most.
 const ITEM_BYTES: usize = 16;
-
-/// Acknowledgements sent along with one operation.
-const ACKS_PER_MESSAGE: usize = 64;
-
-/// How long outcomes are left unacknowledged, to be told together.
-const ACK_DELAY: Duration = Duration::from_millis(500);
 
 /// Tries of one operation that are remembered as unanswered.
 const MAX_OPEN_TRIES: usize = 64;
@@ -67,9 +62,10 @@ pub(crate) struct ShardClient {
     store_tries: u32,
     next_seq: u64,
     ops: BTreeMap<u64, ClientOp>,
-    acks: Vec<u64>,
-    /// Operations answered unknown that have an outcome now, which the home still remembers.
-    unknown: VecDeque<u64>,
+    acks: Acks,
+    /// Operations answered unknown that have an outcome now, which the home still remembers, with
+    /// the index that decided it.
+    unknown: VecDeque<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -117,9 +113,13 @@ struct ClientOp {
     sent: bool,
     /// Its request was answered that it may have been executed.
     unknown: bool,
+    /// The index that decided it; 0 while none has.
+    index: u64,
     tries: u32,
     /// Tries that no member has said to have refused: each may have been executed.
     open_tries: BTreeSet<u32>,
+    /// There were more of them than are kept: it may have been executed, whatever is said of these.
+    doubtful: bool,
 }
 
 impl ShardClient {
@@ -290,8 +290,10 @@ impl Peer {
             state,
             sent: false,
             unknown: false,
+            index: 0,
             tries: 0,
             open_tries: BTreeSet::new(),
+            doubtful: false,
         };
         slot.client.ops.insert(seq, op);
         Some(seq)
@@ -319,7 +321,7 @@ impl Peer {
 
     /// Sends, or sends again, an operation or its cancellation.
     pub(crate) fn send_op(&mut self, shard: ShardId, seq: u64) {
-        let session = self.session;
+        let (session, now) = (self.session, self.now);
         let me = self.me.node;
         if !self.ready && holds(Guard::LifeFirst) {
             return self
@@ -337,14 +339,11 @@ impl Peer {
             OpState::Cancelling => Message::Cancel { shard, op: id },
             OpState::Asking => {
                 // Only a leader makes use of them, and logs them with a take.
-                let few = if leader && op.operation.carries_acks() {
-                    slot.client.acks.len().min(ACKS_PER_MESSAGE)
-                } else {
-                    0
+                let carries = leader && op.operation.carries_acks();
+                let acks = match carries {
+                    true => slot.client.acks.some(now),
+                    false => Vec::new(),
                 };
-                // Not kept until a home has logged them: a lost acknowledgement only means that an
-                // outcome is remembered until the session ends.
-                let acks = slot.client.acks.drain(..few).collect();
                 Message::Operate {
                     shard,
                     op: id,
@@ -375,9 +374,9 @@ impl Peer {
             if sent {
                 op.open_tries.insert(tries);
             }
-            // The eldest are the first to be in doubt for ever.
-            while op.open_tries.len() > MAX_OPEN_TRIES {
-                op.open_tries.pop_last();
+            if op.open_tries.len() > MAX_OPEN_TRIES {
+                op.open_tries.clear();
+                op.doubtful = true;
             }
         }
     }
@@ -438,6 +437,7 @@ impl Peer {
         else {
             return;
         };
+        op.index = index;
         let request = op.request.take();
         // The request's time was up when the operation was cancelled.
         let over = op.state == OpState::Cancelling;
@@ -568,59 +568,23 @@ impl Peer {
     }
 
     /// Removes a finished operation and remembers to acknowledge it.
-    fn end_op(&mut self, shard: ShardId, seq: u64) {
+    pub(crate) fn end_op(&mut self, shard: ShardId, seq: u64) {
         self.timers.clear(&Timer::Op(shard, seq));
         self.timers.clear(&Timer::Grace(shard, seq));
         if let Some(slot) = self.slot(shard)
             && let Some(op) = slot.client.ops.remove(&seq)
         {
             let client = &mut slot.client;
-            let ack = if op.unknown {
-                client.unknown.push_back(seq);
+            let over = if op.unknown {
+                client.unknown.push_back((seq, op.index));
                 let full = client.unknown.len() > MAX_UNKNOWN;
                 full.then(|| client.unknown.pop_front()).flatten()
             } else {
-                Some(seq)
+                Some((seq, op.index))
             };
-            let Some(ack) = ack else { return };
-            client.acks.push(ack);
-            self.unacked.insert(shard);
-            self.timers.set_if_none(Timer::Acks, self.now + ACK_DELAY);
-        }
-    }
-
-    pub(crate) fn send_acks(&mut self) {
-        let session = self.session;
-        for shard in std::mem::take(&mut self.unacked) {
-            let Some(slot) = self.slot(shard) else {
-                continue;
-            };
-            let seqs = std::mem::take(&mut slot.client.acks);
-            let home = self.home_for(shard, 0);
-            if let (false, Some(home)) = (seqs.is_empty(), home) {
-                for few in seqs.chunks(MAX_TAIL / 16) {
-                    let seqs = few.to_vec();
-                    if !self.send_if(
-                        home,
-                        Message::Ack {
-                            shard,
-                            session,
-                            seqs,
-                        },
-                    ) {
-                        self.acknowledge_later(shard, few);
-                    }
-                }
+            if let Some((seq, index)) = over {
+                self.acknowledge(shard, seq, index);
             }
-        }
-    }
-
-    /// The home could not be told: it is told when it can be.
-    fn acknowledge_later(&mut self, shard: ShardId, seqs: &[u64]) {
-        if let Some(slot) = self.slot(shard) {
-            slot.client.acks.extend_from_slice(seqs);
-            self.unacked.insert(shard);
-            self.timers.set_if_none(Timer::Acks, self.now + ACK_DELAY);
         }
     }
 
@@ -645,8 +609,8 @@ impl Peer {
         // What such a copy takes is put back. What it adds or deletes is not: that waits for the
         // home's word.
         let lasts = op.operation.lasts();
-        let refused =
-            sent && take && !lasts && op.state == OpState::Asking && op.open_tries.is_empty();
+        let denied = op.open_tries.is_empty() && !op.doubtful;
+        let refused = sent && take && !lasts && op.state == OpState::Asking && denied;
         if !sent || refused {
             op.request = None;
             let why = if sent {

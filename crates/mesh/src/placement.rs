@@ -35,8 +35,8 @@ fn gives_away(card: &NodeCard) -> bool {
     has(DRAINING, "true") || has(HOMES, "false")
 }
 
-/// How a member was when last looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a member was when last looked at, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     Here,
     /// Is to be in no group.
@@ -135,6 +135,11 @@ impl Survey {
         } else {
             here
         }
+    }
+
+    fn is_here(&self, member: Member) -> bool {
+        let seen = self.members.get(&member);
+        seen.is_some_and(|seen| seen.standing == Standing::Here)
     }
 
     /// True for a member that is known to be over, or has been silent for so long: to all, not to
@@ -268,7 +273,7 @@ impl Peer {
             },
             None => return Placed::Right,
         };
-        if !self.are_there(&self.lives(shard, &members)) {
+        if !self.are_there(shard, &members) {
             return Placed::Right;
         }
         let epoch = config.epoch + 1;
@@ -281,17 +286,6 @@ impl Peer {
             Some(true) => Placed::Changed,
             _ => Placed::Right,
         }
-    }
-
-    /// The lives of a group's members: those of a volatile shard's are starts.
-    fn lives(&self, shard: ShardId, members: &[Member]) -> Vec<Member> {
-        if self.slot_ref(shard).is_none_or(|slot| !slot.volatile) {
-            return members.to_vec();
-        }
-        let lives = self.membership.members().map(|view| view.member);
-        lives
-            .filter(|life| members.iter().any(|member| member.node == life.node))
-            .collect()
     }
 
     /// The group that should follow this one because of its size or because a member is lost.
@@ -340,14 +334,36 @@ impl Peer {
             }
             next.truncate(odd(next.len()));
         }
-        let next = ranked(key, next);
+        let next = ranked(key, self.one_exchange(shard, current, next));
         (!next.is_empty() && !same(&next, current)).then_some(next)
     }
 
-    /// One exchange that brings the group nearer to the one that rendezvous hashing wants.
+    /// The next group with at most one of its members in another's place (space.md, 2.6): the
+    /// others hold the state, so most of it can serve at once. Who is known to be over goes first.
+    fn one_exchange(&self, shard: ShardId, current: &[Member], next: Vec<Member>) -> Vec<Member> {
+        let leave: Vec<Member> = difference(current, &next);
+        let come: Vec<Member> = difference(&next, current);
+        let Some(first) = come.first().filter(|_| leave.len() > 1 && come.len() > 1) else {
+            return next;
+        };
+        let survey = self.survey_of(shard);
+        let urgency = |member: &&Member| {
+            let seen = survey.members.get(*member);
+            seen.map(|seen| (std::cmp::Reverse(seen.standing), seen.since))
+        };
+        let goes = leave.iter().min_by_key(urgency).copied();
+        let stay = current.iter().copied().filter(|m| Some(*m) != goes);
+        stay.chain([*first]).collect()
+    }
+
+    /// One exchange that brings the group nearer to the one that rendezvous hashing wants, while
+    /// all of its members are here: one that is suspected for a moment is none to be replaced.
     fn preferred(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
         let age = self.config.replace_after;
         let survey = self.survey_of(shard);
+        if !config.members.iter().all(|member| survey.is_here(*member)) {
+            return None;
+        }
         let eligible = survey.eligible(self.now, age, &config.members);
         let key = self.ranked_by(shard);
         let best: Vec<Member> = ranked(key, eligible)
@@ -453,6 +469,11 @@ pub(crate) fn odd(n: usize) -> usize {
         n => n,
     }
     .min(Config::MAX_MEMBERS)
+}
+
+/// Those of `a` that are not in `b`, in order.
+fn difference(a: &[Member], b: &[Member]) -> Vec<Member> {
+    a.iter().copied().filter(|m| !b.contains(m)).collect()
 }
 
 fn same(a: &[Member], b: &[Member]) -> bool {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cpe_consensus::{Ballot, Group, Held};
-use cpe_membership::{Member, NodeId};
+use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Command, Config, Entry, Shard, ShardId, Version};
 use serde::{Deserialize, Serialize};
 
@@ -122,12 +122,13 @@ impl Peer {
         }
         let standings = shards.iter().filter_map(|shard| self.slot_ref(*shard));
         let standings = standings.map(Slot::standing).collect();
-        let member = self.me;
+        let (member, start) = (self.me, self.start);
         self.send_if(
             from,
             Message::Standings {
                 query,
                 member,
+                start,
                 standings,
             },
         );
@@ -138,14 +139,14 @@ impl Peer {
         &mut self,
         from: NodeId,
         query: u64,
-        member: Member,
+        (member, start): (Member, Incarnation),
         standings: Vec<Standing>,
     ) {
         if member.node != from {
             return;
         }
         let Some(recovery) = self.recoveries.get_mut(&query) else {
-            return self.is_there(query, member);
+            return self.is_there(query, member, start);
         };
         if !recovery.waiting.remove(&from) {
             return;

@@ -120,6 +120,10 @@ impl Peer {
                 variable: None,
             };
             let Some(seq) = self.new_op(Some(request), *shard, operation) else {
+                // The request was answered that this home is busy: nothing of it is begun.
+                for (shard, seq) in sent {
+                    self.end_op(shard, seq);
+                }
                 return;
             };
             if let Some(Request::DropAll { left, .. }) = self.requests.get_mut(&request) {

@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe_membership::{Member, NodeId};
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_space::ShardId;
 
 use crate::peer::{Peer, Timer};
 use crate::wire::Message;
@@ -32,14 +33,23 @@ struct Asked {
     /// The question that is open.
     query: Option<u64>,
     at: Duration,
-    /// The life that answered last, and when.
-    heard: Option<(Member, Duration)>,
+    /// The life that answered last.
+    heard: Option<Heard>,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    life: Member,
+    /// The start of that life: what it is called in volatile shards.
+    start: Incarnation,
+    at: Duration,
 }
 
 impl Asked {
     /// True while the answer to the last question counts.
     fn is_recent(&self, now: Duration) -> bool {
-        let came = self.heard.map(|(_, at)| at);
+        let came = self.heard.map(|heard| heard.at);
         let in_time = came.is_some_and(|came| came <= self.at + SLOW && now < came + FRESH);
         self.query.is_none() && in_time
     }
@@ -54,21 +64,29 @@ impl Vouchers {
     /// True when a later life of this node has answered. Membership may not tell of that one yet.
     pub(crate) fn is_over(&self, life: Member) -> bool {
         let heard = self.asked.get(&life.node).and_then(|asked| asked.heard);
-        heard.is_some_and(|(by, _)| by.inc > life.inc)
+        heard.is_some_and(|heard| heard.life.inc > life.inc)
     }
 }
 
 impl Peer {
-    /// True when most of these have just said that they are there. Asks those that have not;
+    /// True when most of these, to be members of a shard's group, have just said that they are there
+    /// in that life, or in that start if the shard is volatile. Asks those that have not;
     /// [`Timer::Look`] is due when they answer.
-    pub(crate) fn are_there(&mut self, members: &[Member]) -> bool {
-        let (me, now) = (self.me, self.now);
+    pub(crate) fn are_there(&mut self, shard: ShardId, members: &[Member]) -> bool {
+        let Some(slot) = self.slot_ref(shard) else {
+            return false;
+        };
+        let (me, volatile, now) = (slot.me, slot.volatile, self.now);
         let mut there = 0;
         for member in members {
             let asked = self.vouchers.asked.get(&member.node);
             let heard = asked.and_then(|asked| asked.heard);
-            let recent = asked.is_some_and(|asked| asked.is_recent(now))
-                && heard.is_some_and(|(by, _)| by == *member);
+            let named = heard.map(|heard| match volatile {
+                true => heard.start,
+                false => heard.life.inc,
+            });
+            let recent =
+                asked.is_some_and(|asked| asked.is_recent(now)) && named == Some(member.inc);
             if *member == me || recent {
                 there += 1;
             } else if asked.is_none_or(|asked| asked.is_over(now)) {
@@ -95,11 +113,12 @@ impl Peer {
     }
 
     /// A member has answered a question that is no recovery's.
-    pub(crate) fn is_there(&mut self, query: u64, member: Member) {
-        let asked = self.vouchers.asked.get_mut(&member.node);
+    pub(crate) fn is_there(&mut self, query: u64, life: Member, start: Incarnation) {
+        let asked = self.vouchers.asked.get_mut(&life.node);
         if let Some(asked) = asked.filter(|asked| asked.query == Some(query)) {
             asked.query = None;
-            asked.heard = Some((member, self.now));
+            let at = self.now;
+            asked.heard = Some(Heard { life, start, at });
             self.timers.set(Timer::Look, self.now);
         }
     }

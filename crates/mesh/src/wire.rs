@@ -2,7 +2,7 @@
 //! duplicated and reordered.
 
 use cpe_consensus::Heartbeat;
-use cpe_membership::{Member, NodeId};
+use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{
     Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId,
     Terms, Version, shard_of,
@@ -482,6 +482,8 @@ pub enum Message {
         query: u64,
         /// The sender, in its present life.
         member: Member,
+        /// Its start: its life in volatile shards.
+        start: Incarnation,
         /// Where it stands.
         standings: Vec<Standing>,
     },

@@ -180,6 +180,22 @@ impl Sm {
         )
     }
 
+    /// True while the outcome of an operation is kept for its session, which has not acknowledged it.
+    #[must_use]
+    pub fn remembers(&self, op: OpId) -> bool {
+        let session = self.sessions.get(&op.session.member.node);
+        session.is_some_and(|(session, record)| {
+            *session == op.session && record.results.contains_key(&op.seq)
+        })
+    }
+
+    /// Outcomes kept for sessions that have not acknowledged them.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        let records = self.sessions.values().map(|(_, record)| record);
+        records.map(|record| record.results.len()).sum()
+    }
+
     /// Workspaces with anything in this shard, in order.
     pub fn workspaces(&self) -> impl Iterator<Item = (&Name, &BTreeMap<Value, Variable>)> {
         self.workspaces.iter()

@@ -135,8 +135,9 @@ impl Peer {
             Message::Standings {
                 query,
                 member,
+                start,
                 standings,
-            } => self.surveyed(from, query, member, standings),
+            } => self.surveyed(from, query, (member, start), standings),
             Message::Fork {
                 query,
                 shard,

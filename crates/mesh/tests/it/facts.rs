@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cpe_membership::NodeId;
-use cpe_mesh::{Ack, Command, Failure, Input, Part, Reply, RequestId, Want};
+use cpe_mesh::{Ack, Command, Failure, Input, Message, Part, Reply, RequestId, Want};
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
 use crate::{Net, SECOND, pair};
@@ -677,4 +677,29 @@ fn garbage_parts(edge: u64) -> Vec<Part> {
         },
         Part::Bodies(Vec::new()),
     ]
+}
+
+#[test]
+fn an_outcome_is_forgotten_although_its_acknowledgement_was_lost() {
+    let mut net = crate::groups::grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    net.wire = Some(Box::new(|_, _, bytes| {
+        let ack = matches!(Message::decode(&bytes), Ok(Message::Ack { .. }));
+        (!ack).then_some(bytes)
+    }));
+    let leader = crate::groups::leader_of(&mut net, "a");
+    let other = (1..=3).find(|n| *n != leader).unwrap();
+    let taken = net.take(other, "a", false);
+    net.pass(SECOND);
+    net.input(NodeId(other), Input::Received(taken));
+    net.pass(2 * SECOND);
+    let remembered = |net: &Net| {
+        let shards = net.peers.values().flat_map(cpe_mesh::Peer::shards);
+        shards.map(|shard| shard.sm().remembered()).sum::<usize>()
+    };
+    assert_eq!(remembered(&net), 3, "at each of three replicas");
+    net.wire = None;
+    net.pass(4 * SECOND);
+    assert_eq!(remembered(&net), 0);
 }

@@ -325,6 +325,74 @@ fn a_group_whose_other_members_leave_does_not_end_as_the_silent_one() {
     }
 }
 
+fn groups(net: &mut Net, n: u64) -> Vec<(u64, Vec<u64>)> {
+    let all = shards(net, n).into_iter();
+    all.map(|info| {
+        let members = info.members.iter().map(|member| member.node.0);
+        (info.epoch, members.collect())
+    })
+    .collect()
+}
+
+/// Two of a group of five die at once: each epoch replaces one, so that most of its members hold
+/// the state when it begins (space.md, 2.6).
+#[test]
+fn an_epoch_replaces_one_member_at_most() {
+    let mut net = Net::of(0, true);
+    for n in 1..=7 {
+        net.start_with(n, |config| config.group_size = 5);
+    }
+    net.link_all();
+    net.pass(Duration::from_secs(60));
+    let mut before = groups(&mut net, 1);
+    assert!(before.iter().all(|(_, members)| members.len() == 5));
+    net.kill(2);
+    net.kill(3);
+    let mut replaced = 0;
+    let end = net.now + Duration::from_secs(60);
+    while net.now < end {
+        net.pass(Duration::from_millis(20));
+        let after = groups(&mut net, 1);
+        for ((old, was), (new, is)) in before.iter().zip(&after) {
+            let come = is.iter().filter(|n| !was.contains(n)).count();
+            let epochs = usize::try_from(new - old).unwrap();
+            assert!(come <= epochs, "{was:?} in {old}, {is:?} in {new}");
+            replaced += come;
+        }
+        before = after;
+    }
+    assert!(replaced > 0);
+    for (_, members) in before {
+        assert!(members.len() == 5 && !members.contains(&2) && !members.contains(&3));
+    }
+}
+
+/// A member is suspected for a second because its link broke: that is no reason to replace it,
+/// even if another would be preferred.
+#[test]
+fn a_member_that_is_away_for_a_moment_is_not_exchanged_for_a_better_one() {
+    let mut net = Net::of(4, true);
+    // Past the time after which a better member takes another's place.
+    net.pass(Duration::from_secs(60));
+    let before = groups(&mut net, 1);
+    let mut exchanged = 0;
+    for away in 1..=4 {
+        for other in (1..=4).filter(|n| *n != away) {
+            net.input(NodeId(away), Input::LinkDown(NodeId(other)));
+            net.input(NodeId(other), Input::LinkDown(NodeId(away)));
+        }
+        net.pass(4 * SECOND);
+        for other in (1..=4).filter(|n| *n != away) {
+            net.input(NodeId(away), Input::LinkUp(NodeId(other)));
+            net.input(NodeId(other), Input::LinkUp(NodeId(away)));
+        }
+        net.pass(10 * SECOND);
+        exchanged += before.iter().filter(|(_, m)| m.contains(&away)).count();
+    }
+    assert!(exchanged > 0, "somebody was a member");
+    assert_eq!(groups(&mut net, 1), before);
+}
+
 #[test]
 fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
     let mut net = Net::of(4, true);

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
+use cpe_membership::Incarnation;
 use cpe_mesh::{
     BodyMessage, BodyPart, FeedPart, Genesis, GroupMessage, Message, Operation, Part, Proposal,
     Standing, Want,
@@ -672,6 +673,7 @@ fn all() -> Vec<Message> {
     all.push(Message::Standings {
         query: 1,
         member: member(2),
+        start: Incarnation(3),
         standings: [None, Some((None, 8)), Some((Some(ballot), 9))]
             .map(standing)
             .into(),
