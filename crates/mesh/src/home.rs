@@ -373,17 +373,33 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
-        if self.parked.contains(waiter.op) {
-            if !self.may_match(sm, &waiter) {
-                self.parked.refresh(waiter.op, waiter.seen);
-                return Asked::Parked;
-            }
-            self.unpark(waiter.op);
+        if !wait {
+            return self.propose_take(waiter, acks, wait, log);
         }
-        if wait && !self.may_match(sm, &waiter) {
-            return self.park(waiter, false);
+        let (op, line) = (waiter.op, waiter.line());
+        let may_match = self.may_match(sm, &waiter);
+        if self.parked.contains(op) {
+            self.parked.refresh(op, waiter.seen);
+        } else if may_match && !self.parked.has(&line) {
+            return self.propose_take(waiter, acks, wait, log);
+        } else if self.park(waiter, false) == Asked::Busy {
+            return Asked::Busy;
         }
-        self.propose_take(waiter, acks, wait, log)
+        if may_match {
+            // There was no room in the log when a tuple came, or what was to take it will not.
+            // Whoever asks first now, it goes to who came first.
+            self.propose_line(
+                &line,
+                log,
+                |home| home.parked.contains(op),
+                |home, waiter| home.may_match(sm, waiter),
+            );
+        }
+        if self.parked.contains(op) {
+            Asked::Parked
+        } else {
+            Asked::Proposed
+        }
     }
 
     fn propose_take(

@@ -51,6 +51,11 @@ impl Parked {
         self.ops.contains_key(&op)
     }
 
+    /// True for a line with somebody in it.
+    pub(super) fn has(&self, line: &Line) -> bool {
+        self.lines.contains_key(line)
+    }
+
     /// Adds one at the end of its line, or before all others.
     pub(super) fn add(&mut self, waiter: Waiter, first: bool) {
         let turn = if first {

@@ -167,6 +167,37 @@ fn a_waiting_take_that_missed_is_parked_again_before_those_that_came_later() {
     assert!(leader.home.is_asked(op(1)) && !leader.home.is_asked(op(2)));
 }
 
+/// Rule R17: takes that wait are served in order of arrival, also when the log was full when their
+/// tuple came and a later one is the first to ask again.
+#[test]
+fn a_waiting_take_keeps_its_place_while_the_log_is_full() {
+    let mut leader = Leader::new();
+    for seq in 1..=2 {
+        assert_eq!(leader.take(seq), Asked::Parked);
+    }
+    let store = leader.store();
+    let mut log = Proposer::new(&mut leader.group, &mut leader.out);
+    let large = Command::Drop {
+        op: op(9),
+        workspace: Name::new("w").unwrap(),
+        variable: Some(Value::from("v".repeat(60_000))),
+    };
+    while log.propose(large.clone()) {}
+    while log.propose(Command::Noop) {}
+    leader.decide(&store);
+    assert!(!leader.home.is_asked(op(1)), "there is no room");
+    assert_eq!(leader.take(2), Asked::Parked);
+    assert_eq!(leader.take(1), Asked::Parked);
+    assert_eq!(leader.take(3), Asked::Parked, "behind the others");
+    // The tail was decided: as a leader's of the next epoch.
+    let mut group = Group::new(member(), 2, vec![member()], 0);
+    group.tick(&[], &mut leader.out);
+    leader.group = group;
+    assert_eq!(leader.take(2), Asked::Parked);
+    assert!(leader.home.is_asked(op(1)), "it came first");
+    assert_eq!(leader.home.waiting(), 2);
+}
+
 /// Each waiter is looked at a few times, however many wait beside it.
 #[test]
 fn the_work_for_waiters_grows_with_their_number_and_not_its_square() {
