@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Dot, Item, LeaseId, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in};
+use cpe_space::{
+    Dot, Item, LeaseId, MAX_LEASED_BYTES, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in,
+};
 use cpe_tuple::Tuple;
 
 use crate::boot;
@@ -516,7 +518,10 @@ impl Peer {
                 }
             }
             Outcome::TooManyLeases => {
-                let why = format!("{MAX_LEASES} leases at the home of shard {shard}");
+                let mib = MAX_LEASED_BYTES >> 20;
+                let why = format!(
+                    "{MAX_LEASES} leases, or {mib} MiB under lease, at the home of shard {shard}"
+                );
                 Reply::Failed(Failure::Busy(why))
             }
             Outcome::LeaseLost(end) => {

@@ -35,6 +35,10 @@ pub struct PeerConfig {
     /// with what it holds. Members that came back as another start are given up at once. 60 s:
     /// twice the time after which one member is replaced.
     pub forget_after: Duration,
+    /// How long a later life of a node has to be known before what shards remember of the earlier
+    /// ones shrinks to their number. 10 min: whoever has stores of theirs to pass on has had the
+    /// time to.
+    pub retire_after: Duration,
     /// How long decided entries are gathered before they are gossiped. 20 ms: below what a person
     /// notices, and at most 50 frames a second (space.md, 1.3).
     pub feed_interval: Duration,
@@ -85,6 +89,7 @@ impl PeerConfig {
             eligible_after: Duration::from_secs(3),
             replace_after: Duration::from_secs(30),
             forget_after: Duration::from_secs(60),
+            retire_after: Duration::from_secs(10 * 60),
             feed_interval: Duration::from_millis(20),
             digest_interval: Duration::from_secs(1),
             pull_delay: Duration::from_millis(200),

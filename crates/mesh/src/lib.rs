@@ -66,6 +66,7 @@ mod query;
 mod read;
 mod recover;
 mod request;
+mod retire;
 mod route;
 mod scan;
 mod serve;

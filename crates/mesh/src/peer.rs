@@ -183,6 +183,7 @@ pub(crate) enum Timer {
     Drain,
     Heartbeat,
     Look,
+    Retire,
     Marks,
     Survey(u64),
     Register(ShardId),
@@ -419,6 +420,7 @@ impl Peer {
             .set(Timer::Digest, now + peer.config.digest_interval);
         peer.beat();
         peer.look();
+        peer.retire();
         peer.settle();
         Ok(peer)
     }
@@ -553,6 +555,7 @@ impl Peer {
             Timer::Drain => self.continue_drain(),
             Timer::Heartbeat => self.beat(),
             Timer::Look => self.look(),
+            Timer::Retire => self.retire(),
             Timer::Marks => self.marks_due = true,
             Timer::Survey(query) => self.survey_over(query),
             Timer::Register(shard) => self.ask_register(shard),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpe_membership::{Incarnation, Member, MemberState, NodeCard};
+use cpe_membership::{Incarnation, Member, MemberState, NodeCard, NodeId};
 use cpe_space::{Command, Config, ShardId};
 
 use crate::peer::{Peer, Timer};
@@ -51,6 +51,8 @@ enum Standing {
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     members: BTreeMap<Member, Seen>,
+    /// The latest life of each node, and since when it is known.
+    latest: BTreeMap<NodeId, (Incarnation, Duration)>,
 }
 
 /// How a member is, and since when.
@@ -75,6 +77,13 @@ impl Survey {
         for (member, _) in &all {
             let inc = newest.entry(member.node).or_insert(member.inc);
             *inc = (*inc).max(member.inc);
+        }
+        self.latest.retain(|node, _| newest.contains_key(node));
+        for (node, inc) in &newest {
+            let latest = self.latest.entry(*node).or_insert((*inc, now));
+            if latest.0 < *inc {
+                *latest = (*inc, now);
+            }
         }
         let seats: BTreeSet<Member> = seats.collect();
         // Members of groups that nobody has spoken of yet: a leader that has just started.
@@ -135,6 +144,12 @@ impl Survey {
         } else {
             here
         }
+    }
+
+    /// True for a life that a later one of its node has followed, known since then or before.
+    pub(crate) fn is_followed(&self, life: Member, since: Duration) -> bool {
+        let latest = self.latest.get(&life.node);
+        latest.is_some_and(|(inc, known)| *inc > life.inc && *known <= since)
     }
 
     fn is_here(&self, member: Member) -> bool {

@@ -96,7 +96,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 40] = [
+const EXPECTED: [Expected; 41] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home(
         "R2",
@@ -167,6 +167,11 @@ const EXPECTED: [Expected; 40] = [
     mesh("R16", Mesh::OutboxFirst, mixed(2, 50)),
     mesh("R16", Mesh::SendAgain, mixed(1, 50)),
     mesh("R16", Mesh::NextOfOrigin, mixed(1, 50)),
+    space(
+        "1.3",
+        Space::RetiredForGood,
+        mesh_test("facts::the_counts_of_a_life_are_forgotten_some_time_after_the_next_one_came"),
+    ),
     mesh(
         "R17",
         Mesh::ParkAgain,

@@ -104,6 +104,8 @@ impl World {
         }
         config.body_grace = Duration::from_secs(5);
         config.body_taken_max = Duration::from_secs(20);
+        // Longer than any message is on its way.
+        config.retire_after = Duration::from_secs(5);
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
         config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);

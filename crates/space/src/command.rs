@@ -191,6 +191,12 @@ pub enum Command {
         /// What to do.
         act: Bound,
     },
+    /// These lives are over, and so is the time in which anybody could bring stores of theirs: what
+    /// is remembered of them shrinks to that. Also of earlier lives of the same nodes.
+    Retire {
+        /// The last one of each node that is over.
+        lives: Vec<Member>,
+    },
 }
 
 impl Command {
@@ -217,7 +223,8 @@ impl Command {
             | Self::Fork { .. }
             | Self::Begin { .. }
             | Self::Register { .. }
-            | Self::Reinstate { .. } => None,
+            | Self::Reinstate { .. }
+            | Self::Retire { .. } => None,
         }
     }
 
@@ -308,7 +315,8 @@ pub enum Outcome {
         /// The fencing token.
         token: u64,
     },
-    /// The shard has [`MAX_LEASES`](crate::MAX_LEASES): nothing was taken.
+    /// The shard has [`MAX_LEASES`](crate::MAX_LEASES), or
+    /// [`MAX_LEASED_BYTES`](crate::MAX_LEASED_BYTES): nothing was taken.
     TooManyLeases,
     /// The lease had ended, in this way: nothing was done.
     LeaseLost(LeaseEnd),

@@ -15,6 +15,8 @@ pub enum Guard {
     OneOutcome,
     /// R16: a store is admitted only as the next of its origin.
     NextOfOrigin,
+    /// 1.3 (c): a store of a life that is retired is not admitted, although its count is forgotten.
+    RetiredForGood,
     /// R18: an operation that was cancelled before it came is not executed when it comes.
     CancelledFirst,
     /// R18: a tuple that goes back takes its old place.
@@ -24,9 +26,10 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
+        Self::RetiredForGood,
         Self::CancelledFirst,
         Self::OldPlace,
     ];

@@ -26,6 +26,11 @@ pub const LEASE_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Leases of one shard at a time. Leased takes beyond are refused ([`Outcome::TooManyLeases`]).
 pub const MAX_LEASES: usize = 16_384;
 
+/// Bytes of all leased tuples of a shard together. Leased takes beyond are refused in the same way.
+/// What is leased travels with a state that a replica fetches, in the part that is not fetched by
+/// the tuple, and must fit there beside all else.
+pub const MAX_LEASED_BYTES: usize = 64 * 1024 * 1024;
+
 /// Leases of one shard whose end is remembered, so that a repeated commit is answered truly.
 pub const MAX_ENDED_LEASES: usize = 4_096;
 
@@ -114,11 +119,29 @@ impl Lease {
 
 /// All leases of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Kept")]
 pub(crate) struct Leases {
     /// By token.
     open: BTreeMap<u64, Lease>,
     /// How the latest of the others ended, by token.
     ended: BTreeMap<u64, (OpId, LeaseEnd)>,
+    /// Bytes of the tuples of the open ones.
+    #[serde(skip)]
+    bytes: usize,
+}
+
+/// Leases as they are kept.
+#[derive(Deserialize)]
+struct Kept {
+    open: BTreeMap<u64, Lease>,
+    ended: BTreeMap<u64, (OpId, LeaseEnd)>,
+}
+
+impl From<Kept> for Leases {
+    fn from(Kept { open, ended }: Kept) -> Self {
+        let bytes = open.values().map(|lease| lease.tuple.size()).sum();
+        Self { open, ended, bytes }
+    }
 }
 
 impl Leases {
@@ -136,6 +159,7 @@ impl Leases {
     fn end(&mut self, id: LeaseId, end: LeaseEnd) -> Option<Lease> {
         self.open.get(&id.token).filter(|lease| lease.op == id.op)?;
         let lease = self.open.remove(&id.token)?;
+        self.bytes = self.bytes.saturating_sub(lease.tuple.size());
         self.ended.insert(id.token, (id.op, end));
         if self.ended.len() > MAX_ENDED_LEASES {
             self.ended.pop_first();
@@ -168,7 +192,7 @@ impl Sm {
 
     /// True when no further lease can be given.
     pub(crate) fn is_full_of_leases(&self) -> bool {
-        self.leases.open.len() >= MAX_LEASES
+        self.leases.open.len() >= MAX_LEASES || self.leases.bytes >= MAX_LEASED_BYTES
     }
 
     /// Sets a tuple that was just removed from its variable aside.
@@ -191,6 +215,7 @@ impl Sm {
             ttl_ms: u64::try_from(ttl_ms).unwrap_or(u64::MAX),
             renewals: 0,
         };
+        self.leases.bytes += lease.tuple.size();
         self.leases.open.insert(token, lease);
         Outcome::Leased {
             index,

@@ -66,7 +66,8 @@ pub use ids::{
     Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_in, variable_of,
 };
 pub use lease::{
-    LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES, MAX_LEASES,
+    LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES,
+    MAX_LEASED_BYTES, MAX_LEASES,
 };
 pub use machine::{Applied, Live, Refers, Sm};
 pub use mode::{Mode, UnknownMode};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cpe_membership::{Member, NodeId};
+use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ mod register;
 
 pub use bodies::Refers;
 pub use parts::Live;
+
+/// A count of stores that no life reaches.
+const BEYOND_ALL_STORES: u64 = u64::MAX >> 1;
 
 /// What applying one entry did, for those who wait and watch.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +102,10 @@ pub struct Sm {
     floor: u64,
     #[serde(default)]
     register: register::Register,
+    /// Lives that are over for good, by node: the last one. Their counts of stores are forgotten,
+    /// and none of their stores is admitted any more.
+    #[serde(default)]
+    retired: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Sm {
@@ -118,6 +125,7 @@ impl Sm {
             forked_at: None,
             floor: 0,
             register: register::Register::default(),
+            retired: BTreeMap::new(),
         }
     }
 
@@ -152,10 +160,26 @@ impl Sm {
         self.forked_at
     }
 
-    /// How many stores of `origin` were admitted.
+    /// How many stores of `origin` were admitted. More than it can have made when its life is
+    /// retired: none of what it stored waits to be admitted.
     #[must_use]
     pub fn admitted(&self, origin: Member) -> u64 {
+        if self.is_retired(origin) {
+            return BEYOND_ALL_STORES;
+        }
         self.admitted.get(&origin).copied().unwrap_or(self.floor)
+    }
+
+    /// True for a life that is over for good.
+    #[must_use]
+    pub fn is_retired(&self, life: Member) -> bool {
+        let last = self.retired.get(&life.node);
+        last.is_some_and(|last| *last >= life.inc) && holds(Guard::RetiredForGood)
+    }
+
+    /// Lives of which stores were admitted and that are not retired.
+    pub fn origins(&self) -> impl Iterator<Item = Member> {
+        self.admitted.keys().copied()
     }
 
     /// The remembered outcome of an operation; [`Outcome::Stale`] if it was acknowledged or its
@@ -318,7 +342,7 @@ impl Sm {
             Command::Expire { lease, renewals } => self.expire_lease(*lease, *renewals),
             Command::Inquire { op, about } => self.inquire(*op, *about),
             Command::Resume { op, n } => {
-                if self.forked_at.is_some() {
+                if self.forked_at.is_some() && !self.is_retired(op.session.member) {
                     let floor = self.floor;
                     let admitted = self.admitted.entry(op.session.member).or_insert(floor);
                     *admitted = (*admitted).max(*n);
@@ -414,6 +438,29 @@ impl Sm {
                 sealed_at,
                 config,
             } => self.register.reinstate(*shard, *sealed_at, config),
+            Command::Retire { lives } => {
+                self.retire(lives);
+                Applied::Nothing
+            }
+        }
+    }
+
+    fn retire(&mut self, lives: &[Member]) {
+        for life in lives {
+            let last = self.retired.entry(life.node).or_insert(life.inc);
+            *last = (*last).max(life.inc);
+            let first = Member {
+                inc: Incarnation(0),
+                ..*life
+            };
+            let over: Vec<Member> = self
+                .admitted
+                .range(first..=*life)
+                .map(|(m, _)| *m)
+                .collect();
+            for life in over {
+                self.admitted.remove(&life);
+            }
         }
     }
 
@@ -472,6 +519,9 @@ impl Sm {
     }
 
     fn admit(&mut self, dot: Dot, workspace: &Name, tuple: &Tuple) -> Applied {
+        if self.is_retired(dot.origin) {
+            return Applied::Skipped(dot);
+        }
         let count = self.admitted.entry(dot.origin).or_insert(self.floor);
         if dot.n != *count + 1 && holds(Guard::NextOfOrigin) {
             return Applied::Skipped(dot);

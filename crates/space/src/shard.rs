@@ -4,7 +4,7 @@
 //! 2.9): the product of a chain under "longer wins" and an add-wins set whose removals are read
 //! off the chain. [`Shard::merge`] is therefore commutative, associative and idempotent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use cpe_membership::Member;
 use cpe_tuple::{Template, Tuple};
@@ -175,8 +175,10 @@ impl Shard {
         let applied = self.sm.apply(command, hash);
         self.log_bytes += entry.as_bytes().len();
         self.log.push_back((entry, hash));
-        if let Command::Admit { dot, .. } = command {
-            self.settle(dot.origin);
+        match command {
+            Command::Admit { dot, .. } => self.settle(dot.origin),
+            Command::Retire { .. } => self.settle_all(),
+            _ => {}
         }
         applied
     }
@@ -251,10 +253,7 @@ impl Shard {
             .values()
             .map(|entry| entry.as_bytes().len())
             .sum();
-        let origins: Vec<Member> = self.pending.keys().map(|dot| dot.origin).collect();
-        for origin in origins {
-            self.settle(origin);
-        }
+        self.settle_all();
         true
     }
 
@@ -291,7 +290,14 @@ impl Shard {
         )
     }
 
-    /// Drops pending adds the chain has admitted.
+    fn settle_all(&mut self) {
+        let origins: BTreeSet<Member> = self.pending.keys().map(|dot| dot.origin).collect();
+        for origin in origins {
+            self.settle(origin);
+        }
+    }
+
+    /// Drops pending adds the chain has admitted, or never will.
     fn settle(&mut self, origin: Member) {
         let admitted = self.sm.admitted(origin);
         loop {
@@ -345,10 +351,7 @@ impl Shard {
         for (dot, item) in &other.pending {
             self.add_pending(*dot, item.clone());
         }
-        let origins: Vec<Member> = self.pending.keys().map(|dot| dot.origin).collect();
-        for origin in origins {
-            self.settle(origin);
-        }
+        self.settle_all();
         Ok(())
     }
 

@@ -152,6 +152,9 @@ fn commands() -> Vec<Command> {
                 members: vec![member(1)],
             },
         },
+        Command::Retire {
+            lives: vec![member(1), member(2)],
+        },
         Command::Bound {
             op,
             acks: vec![4],
@@ -244,8 +247,9 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Register { .. } => 17,
         Command::Reinstate { .. } => 18,
         Command::Bound { .. } => 19,
+        Command::Retire { .. } => 20,
     };
-    (place, 20)
+    (place, 21)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {

@@ -1,10 +1,10 @@
 //! Leased takes: set aside, renewed, committed, returned, expired.
 
 use cpe_space::{
-    Applied, Command, Fate, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES, MAX_LEASES, Mode, OpId,
-    Outcome, Session, Sm,
+    Applied, Command, Fate, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES, MAX_LEASED_BYTES,
+    MAX_LEASES, Mode, OpId, Outcome, Session, Shard, Sm,
 };
-use cpe_tuple::{Template, Value};
+use cpe_tuple::{Template, Value, codec};
 
 use crate::{Home, member, name};
 
@@ -287,6 +287,32 @@ fn leases_outlive_the_session_that_took_them() {
     let act = LeaseAct::Commit;
     let done = home.decide(&Command::ActOnLease { op, lease, act });
     assert_eq!(outcome(done), Outcome::Done);
+}
+
+#[test]
+fn what_is_under_lease_in_a_shard_is_bounded_in_bytes_also_after_a_snapshot() {
+    let mut home = Home::new();
+    let large = "x".repeat(60_000);
+    let mut lease = None;
+    for _ in 0..=MAX_LEASED_BYTES / 60_000 {
+        home.store_value("v", Value::from(large.as_str()));
+        let op = home.op();
+        match outcome(home.lease_as(op, true)) {
+            Outcome::Leased { token, .. } => lease = Some(LeaseId { op, token }),
+            other => panic!("{other:?}"),
+        }
+    }
+    home.store_value("v", Value::from(large.as_str()));
+    let bytes = codec::encode(home.shard.sm()).unwrap();
+    let kept: Sm = codec::decode(&bytes, bytes.len()).unwrap();
+    assert_eq!(kept, *home.shard.sm());
+    home.shard = Shard::from_snapshot(home.shard.id(), kept);
+    let op = home.op();
+    assert_eq!(outcome(home.lease_as(op, true)), Outcome::TooManyLeases);
+    home.act(lease.unwrap(), LeaseAct::Commit);
+    let op = home.op();
+    let leased = outcome(home.lease_as(op, true));
+    assert!(matches!(leased, Outcome::Leased { .. }), "there is room");
 }
 
 #[test]

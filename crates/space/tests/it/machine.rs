@@ -1,6 +1,7 @@
 //! The state machine, command by command.
 
-use cpe_space::{Applied, Command, Mode, OpId, Outcome, Session};
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_space::{Applied, Command, Dot, Mode, OpId, Outcome, Session};
 use cpe_tuple::{Template, Value};
 
 use crate::{Home, member, name, pair};
@@ -269,4 +270,46 @@ fn a_template_without_a_name_takes_from_any_variable_of_the_workspace() {
             .1,
         &pair("a", 1)
     );
+}
+
+/// Design, 1.3 (c): what is kept of lives that are over is one number per node, however many there
+/// were; and nothing of theirs is admitted twice, or at all, although their counts are forgotten.
+#[test]
+fn a_retired_life_leaves_one_number_and_none_of_its_stores_is_admitted_again() {
+    let life = |inc| Member {
+        node: NodeId(7),
+        inc: Incarnation(inc),
+    };
+    let admit = |inc, n| Command::Admit {
+        dot: Dot {
+            origin: life(inc),
+            n,
+        },
+        workspace: name("w"),
+        tuple: pair("v", 1),
+    };
+    let mut home = Home::new();
+    for inc in 1..=100 {
+        assert!(matches!(home.decide(&admit(inc, 1)), Applied::Added { .. }));
+    }
+    let item = cpe_space::Item {
+        workspace: name("w"),
+        tuple: pair("v", 2),
+    };
+    for origin in [life(99), life(100)] {
+        assert!(home.shard.add_pending(Dot { origin, n: 2 }, item.clone()));
+    }
+    let lives = vec![life(99)];
+    home.decide(&Command::Retire { lives });
+    let sm = home.shard.sm();
+    assert_eq!(sm.origins().collect::<Vec<_>>(), [life(100)]);
+    assert_eq!(sm.len(), 100, "what was admitted stays");
+    let pending: Vec<Member> = home.shard.pending().keys().map(|dot| dot.origin).collect();
+    assert_eq!(pending, [life(100)]);
+    for (inc, n) in [(99, 1), (99, 2), (1, 1), (1, 2)] {
+        assert!(matches!(home.decide(&admit(inc, n)), Applied::Skipped(_)));
+        let (origin, item) = (life(inc), item.clone());
+        assert!(!home.shard.add_pending(Dot { origin, n: 3 }, item));
+    }
+    assert!(matches!(home.decide(&admit(100, 2)), Applied::Added { .. }));
 }

@@ -61,6 +61,10 @@ impl Home {
     }
 
     fn store(&mut self, variable: &str, n: i64) -> Applied {
+        self.store_value(variable, Value::from(n))
+    }
+
+    fn store_value(&mut self, variable: &str, value: Value) -> Applied {
         self.stored += 1;
         self.decide(&Command::Admit {
             dot: Dot {
@@ -68,7 +72,7 @@ impl Home {
                 n: self.stored,
             },
             workspace: name("w"),
-            tuple: pair(variable, n),
+            tuple: Tuple::new(vec![Value::from(variable), value]).unwrap(),
         })
     }
 

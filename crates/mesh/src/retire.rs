@@ -1,0 +1,50 @@
+//! Lives that are over leave no more behind than a number per node (space.md, 1.3 c).
+//!
+//! Each shard remembers how many stores of each life it has admitted, so that none is admitted
+//! twice. A node has a new life whenever it lost its disk, and in volatile shards whenever it
+//! starts, so these counts grow with all that ever happened. Once a later life of the node is known
+//! for a while, and whoever had stores of the earlier one to pass on has done so, the leader logs
+//! that the earlier one is retired: from then on none of its stores is admitted, whatever their
+//! number, and the counts are not needed.
+
+use std::time::Duration;
+
+use cpe_membership::Member;
+use cpe_space::{Command, ShardId};
+
+use crate::peer::{Peer, Timer};
+
+/// How often leaders look for lives to retire. A minute: nothing waits for it.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Lives retired by one entry.
+const MAX_LIVES: usize = 1_024;
+
+impl Peer {
+    /// Retires the lives that are over, in the shards that this node leads.
+    pub(crate) fn retire(&mut self) {
+        let pause = LOOK.min(self.config.retire_after);
+        self.timers.set(Timer::Retire, self.now + pause);
+        let led = self.slots.iter().filter(|slot| slot.home.is_some());
+        let led: Vec<ShardId> = led.map(|slot| slot.shard.id()).collect();
+        for shard in led {
+            let lives = self.lives_over(shard);
+            if !lives.is_empty() {
+                self.count("lives_retired", lives.len() as u64);
+                self.with_home(shard, |_, _, log| log.propose(Command::Retire { lives }));
+            }
+        }
+    }
+
+    /// Lives of which a shard has counts, and of whose nodes a later one is known long enough.
+    fn lives_over(&self, shard: ShardId) -> Vec<Member> {
+        let Some(slot) = self.slot_ref(shard) else {
+            return Vec::new();
+        };
+        let survey = self.survey_of(shard);
+        let known = self.now.saturating_sub(self.config.retire_after);
+        let origins = slot.shard.sm().origins();
+        let over = origins.filter(|life| survey.is_followed(*life, known));
+        over.take(MAX_LIVES).collect()
+    }
+}
