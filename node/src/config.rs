@@ -76,6 +76,8 @@ pub(crate) struct MeshConfig {
     pub(crate) homes: bool,
     /// Shards of a mesh this node founds.
     pub(crate) shards: u16,
+    /// Members of each home group of a mesh this node founds.
+    pub(crate) group_size: u8,
 }
 
 /// Section `[api]`.

@@ -29,6 +29,7 @@ pub struct NodeBuilder {
     pub(crate) mdns: bool,
     pub(crate) capabilities: BTreeMap<String, String>,
     pub(crate) shards: u16,
+    pub(crate) group_size: u8,
     pub(crate) homes: bool,
     pub(crate) kinds: Kinds,
 }
@@ -45,6 +46,7 @@ impl Default for NodeBuilder {
             mdns: false,
             capabilities: BTreeMap::new(),
             shards: SHARDS_DEFAULT,
+            group_size: Genesis::GROUP_SIZE,
             homes: true,
             kinds: Kinds::default(),
         }
@@ -114,6 +116,13 @@ impl NodeBuilder {
     /// `tmp:`.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = shards;
+        self
+    }
+
+    /// Members of each home group of the mesh when this node founds it: 1, 3 or 5; 3 by default.
+    /// Any minority of them can be lost. There are fewer while the mesh has fewer nodes.
+    pub fn group_size(mut self, members: u8) -> Self {
+        self.group_size = members;
         self
     }
 

@@ -69,6 +69,13 @@ impl Node {
     }
 
     pub(crate) async fn start(builder: NodeBuilder) -> Result<Self, StartError> {
+        if !matches!(builder.group_size, 1 | 3 | 5) {
+            return Err(StartError::Setting {
+                what: "the size of home groups",
+                value: builder.group_size.to_string(),
+                why: "a group decides by majority; use 1, 3 or 5".to_owned(),
+            });
+        }
         let (listen, bootstrap) = builder.check()?;
         let Ground {
             opened,
@@ -127,6 +134,7 @@ impl Node {
             shards: builder.shards,
             volatile: volatile_of(builder.shards),
             founder: card.member(),
+            group_size: builder.group_size,
         });
         let peer = Peer::new(config, &image, rand::random(), clock.now())?;
         drop(image);

@@ -49,6 +49,7 @@ fn genesis() -> Genesis {
         shards: SHARDS,
         volatile: 0,
         founder: member(1),
+        group_size: Genesis::GROUP_SIZE,
     }
 }
 

@@ -46,6 +46,7 @@ impl Node {
             shards: 256,
             volatile: 64,
             founder,
+            group_size: Genesis::GROUP_SIZE,
         });
         let peer = Peer::new(config, &Image::default(), 1, Duration::ZERO).unwrap();
         Self { peer, next: 0 }

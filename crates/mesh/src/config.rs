@@ -21,8 +21,6 @@ pub struct PeerConfig {
     /// False for a node that is home of nothing as long as another member can be: it gives away
     /// what it leads, as a draining node does, and is in no group. True by default.
     pub takes_homes: bool,
-    /// Members a home group should have: 1, 3 or 5. It has fewer while the mesh is smaller. 3.
-    pub group_size: usize,
     /// How often the members of home groups ask for each other. A leader is missed after four
     /// rounds (rules R1 and R2). 200 ms: a killed leader is replaced within about a second.
     pub heartbeat: Duration,
@@ -84,7 +82,6 @@ impl PeerConfig {
             durable: true,
             membership: MembershipConfig::lan(),
             takes_homes: true,
-            group_size: 3,
             heartbeat: Duration::from_millis(200),
             eligible_after: Duration::from_secs(3),
             replace_after: Duration::from_secs(30),

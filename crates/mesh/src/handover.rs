@@ -90,7 +90,8 @@ impl Peer {
     }
 
     /// Takes up what the replica's newest configuration says about this node: rule R12, for the
-    /// replica holds the state at the seal.
+    /// replica holds the state at the seal. Who is no member any more keeps its replica, as every
+    /// node has one: so the state at a seal is never missing for who needs it (rule R14).
     pub(crate) fn settle_home(&mut self, shard: ShardId) {
         let Some(slot) = self.slot(shard) else { return };
         let me = slot.me;

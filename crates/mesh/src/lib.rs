@@ -22,7 +22,13 @@
 //! let founder = Member { node: NodeId(1), inc: Incarnation(1) };
 //! let mut config = PeerConfig::new(NodeCard::new(founder, "a"));
 //! config.durable = false;
-//! config.genesis = Some(Genesis { mesh: "demo".into(), shards: 16, volatile: 4, founder });
+//! config.genesis = Some(Genesis {
+//!     mesh: "demo".into(),
+//!     shards: 16,
+//!     volatile: 4,
+//!     founder,
+//!     group_size: 3,
+//! });
 //! let mut peer = Peer::new(config, &Image::default(), 42, Duration::ZERO)?;
 //!
 //! let second = Duration::from_secs(1);

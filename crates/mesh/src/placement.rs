@@ -9,7 +9,7 @@ use cpe_space::{Command, Config, ShardId};
 
 use crate::peer::{Peer, Timer};
 use crate::request::Request;
-use crate::{Reply, RequestId};
+use crate::{Genesis, Reply, RequestId};
 
 /// How often leaders look whether their groups are the right ones.
 const LOOK: Duration = Duration::from_secs(1);
@@ -303,6 +303,12 @@ impl Peer {
         }
     }
 
+    /// Members a home group should have. It has fewer while the mesh is smaller.
+    pub(crate) fn group_size(&self) -> usize {
+        let size = self.genesis.as_ref().map(|genesis| genesis.group_size);
+        usize::from(size.unwrap_or(Genesis::GROUP_SIZE))
+    }
+
     /// The group that should follow this one because of its size or because a member is lost.
     fn wanted(&self, shard: ShardId, config: &Config) -> Option<Vec<Member>> {
         let (now, patience) = (self.now, self.config.replace_after);
@@ -321,7 +327,7 @@ impl Peer {
             self.config.eligible_after
         };
         let eligible = survey.eligible(now, age, &kept);
-        let target = odd(self.config.group_size.min(eligible.len()));
+        let target = odd(self.group_size().min(eligible.len()));
         // A group whose member is only dead does not shrink: its disk may come back, and two of
         // three are more than one. Who leaves for good takes its seat along.
         let size = if leaving {

@@ -263,6 +263,8 @@ impl Peer {
         });
     }
 
+    /// Proposes a take, or parks it until there is something for it (rule R17): in memory, and
+    /// dropped when its client is silent.
     fn take_at_home(&mut self, shard: ShardId, waiter: Waiter, acks: Vec<u64>, wait: bool) {
         let (op, from) = (waiter.op, waiter.from);
         let asked = self.with_home(shard, |home, sm, log| {

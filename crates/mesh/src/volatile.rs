@@ -386,7 +386,7 @@ impl Peer {
         if members.is_empty() {
             return;
         }
-        members.truncate(odd(members.len().min(self.config.group_size)));
+        members.truncate(odd(members.len().min(self.group_size())));
         let begin = Command::Begin {
             shard,
             after,

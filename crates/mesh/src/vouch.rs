@@ -69,8 +69,8 @@ impl Vouchers {
 }
 
 impl Peer {
-    /// True when most of these, to be members of a shard's group, have just said that they are there
-    /// in that life, or in that start if the shard is volatile. Asks those that have not;
+    /// True when most of these, to be members of a shard's group, have just said that they are
+    /// there in that life, or in that start if the shard is volatile. Asks those that have not;
     /// [`Timer::Look`] is due when they answer.
     pub(crate) fn are_there(&mut self, shard: ShardId, members: &[Member]) -> bool {
         let Some(slot) = self.slot_ref(shard) else {

@@ -55,6 +55,14 @@ pub struct Genesis {
     pub volatile: u16,
     /// The home of every durable shard in epoch 1.
     pub founder: Member,
+    /// Members a home group has while there are as many: 1, 3 or 5. 3 in a mesh founded before this
+    /// could be said.
+    #[serde(default = "group_size_default")]
+    pub group_size: u8,
+}
+
+fn group_size_default() -> u8 {
+    Genesis::GROUP_SIZE
 }
 
 impl Genesis {
@@ -64,9 +72,13 @@ impl Genesis {
     /// The most volatile shards.
     pub const MAX_VOLATILE: u16 = 1_024;
 
+    /// Members of a home group where nothing else is said: one of them can be lost.
+    pub const GROUP_SIZE: u8 = 3;
+
     /// True for numbers within the bounds.
     pub(crate) fn is_possible(&self) -> bool {
-        (1..=Self::MAX_SHARDS).contains(&self.shards) && self.volatile <= Self::MAX_VOLATILE
+        let shards = (1..=Self::MAX_SHARDS).contains(&self.shards);
+        shards && self.volatile <= Self::MAX_VOLATILE && matches!(self.group_size, 1 | 3 | 5)
     }
 
     /// All shards, durable ones first.

@@ -107,7 +107,6 @@ impl World {
         // Longer than any message is on its way.
         config.retire_after = Duration::from_secs(5);
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
-        config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);
         config.replace_after = ms(self.scenario.replace_ms);
         // Who founds the mesh and lost it joins like any other: to found it again would be another

@@ -27,6 +27,7 @@ impl Scenario {
             shards: self.shards,
             volatile: self.volatile,
             founder,
+            group_size: u8::try_from(self.homes).unwrap_or(Genesis::GROUP_SIZE),
         }
     }
 

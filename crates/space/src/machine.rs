@@ -204,7 +204,8 @@ impl Sm {
         )
     }
 
-    /// True while the outcome of an operation is kept for its session, which has not acknowledged it.
+    /// True while the outcome of an operation is kept for its session, which has not acknowledged
+    /// it.
     #[must_use]
     pub fn remembers(&self, op: OpId) -> bool {
         let session = self.sessions.get(&op.session.member.node);

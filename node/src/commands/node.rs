@@ -64,6 +64,10 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "COUNT")]
     shards: Option<u16>,
 
+    /// Members of each home group of the mesh, when this node founds it: 1, 3 or 5
+    #[arg(long, value_name = "COUNT")]
+    group_size: Option<u8>,
+
     /// Where R, Python and MATLAB programs written for `NetWorkSpaces` connect
     /// [default: 127.0.0.1:8765]
     #[arg(long, value_name = "ADDR|off")]
@@ -136,6 +140,8 @@ impl NodeArgs {
             self.no_homes.then_some(Value::Bool(false)),
         );
         add("mesh.shards", "--shards", self.shards.map(Value::from));
+        let group_size = self.group_size.map(Value::from);
+        add("mesh.group_size", "--group-size", group_size);
         add("api.listen", "--api", text(&common.api));
         add("nws.listen", "--nws", text(&self.nws));
         add("log.filter", "--log", text(&common.log));
@@ -261,7 +267,8 @@ async fn start(config: &Config) -> Result<Node, Fault> {
     let mut builder = Node::builder()
         .mdns(config.mesh.mdns)
         .homes(config.mesh.homes)
-        .shards(config.mesh.shards);
+        .shards(config.mesh.shards)
+        .group_size(config.mesh.group_size);
     if !config.node.name.is_empty() {
         builder = builder.name(&config.node.name);
     }

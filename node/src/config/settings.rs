@@ -120,6 +120,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(256),
     },
     Setting {
+        key: "mesh.group_size",
+        env: "CPE_MESH_GROUP_SIZE",
+        shape: Shape::Count {
+            low: 1,
+            high: 5,
+            unit: "members, 1, 3 or 5",
+        },
+        default: || json!(3),
+    },
+    Setting {
         key: "api.listen",
         env: "CPE_API",
         shape: Shape::Socket,

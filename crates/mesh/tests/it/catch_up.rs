@@ -15,7 +15,6 @@ use crate::{Net, SECOND, member};
 /// Node 1 is the home of everything and trims its log at once.
 fn settings(n: u64, shards: u16) -> impl FnOnce(&mut PeerConfig) {
     move |config| {
-        config.group_size = 1;
         config.takes_homes = n == 1;
         config.log_kept = 4;
         config.log_bytes_max = 4_096;
@@ -25,6 +24,7 @@ fn settings(n: u64, shards: u16) -> impl FnOnce(&mut PeerConfig) {
                 shards,
                 volatile: 0,
                 founder: member(1),
+                group_size: 1,
             });
         }
     }

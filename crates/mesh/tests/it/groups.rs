@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, NodeId};
-use cpe_mesh::{Command, Failure, Input, Message, Operation, Reply, RequestId, ShardInfo};
+use cpe_mesh::{
+    Command, Failure, Input, Message, Operation, PeerConfig, Reply, RequestId, ShardInfo,
+};
 use cpe_space::{OpId, Session};
 use cpe_tuple::{Field, Template, Value};
 
@@ -340,7 +342,7 @@ fn groups(net: &mut Net, n: u64) -> Vec<(u64, Vec<u64>)> {
 fn an_epoch_replaces_one_member_at_most() {
     let mut net = Net::of(0, true);
     for n in 1..=7 {
-        net.start_with(n, |config| config.group_size = 5);
+        net.start_with(n, |config| sized(config, 5));
     }
     net.link_all();
     net.pass(Duration::from_secs(60));
@@ -411,6 +413,13 @@ fn a_founder_that_takes_no_homes_gives_them_away_and_gets_none_back() {
     assert_eq!(value(&net, taken), Some(1));
 }
 
+/// A mesh of groups of this size.
+fn sized(config: &mut PeerConfig, size: u8) {
+    if let Some(genesis) = config.genesis.as_mut() {
+        genesis.group_size = size;
+    }
+}
+
 fn sent(net: &mut Net) -> u64 {
     let all = (1..=5).map(|n| {
         let asked = net.ask(n, Command::Status);
@@ -445,7 +454,7 @@ fn a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped() 
     let mut net = Net::of(0, true);
     for n in 1..=2 {
         net.start_with(n, |config| {
-            config.group_size = 1;
+            sized(config, 1);
             config.feed_interval = Duration::from_secs(60);
             config.digest_interval = Duration::from_secs(60);
         });

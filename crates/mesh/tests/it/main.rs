@@ -97,6 +97,7 @@ impl Net {
                 shards: 4,
                 volatile: 2,
                 founder: member(1),
+                group_size: Genesis::GROUP_SIZE,
             });
         }
         set(&mut config);

@@ -1,7 +1,7 @@
 //! Volatile workspaces: nothing on disk, nothing lost with a minority, nothing taken twice when the
 //! rest is.
 
-use cpe_mesh::{Failure, ShardInfo};
+use cpe_mesh::{Failure, Genesis, ShardInfo};
 use cpe_space::{Name, first_of};
 
 use super::*;
@@ -14,6 +14,7 @@ fn genesis() -> Genesis {
         shards: 4,
         volatile: 2,
         founder: member(1),
+        group_size: Genesis::GROUP_SIZE,
     }
 }
 

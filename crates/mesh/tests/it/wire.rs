@@ -495,6 +495,7 @@ fn all() -> Vec<Message> {
                 shards: 256,
                 volatile: 64,
                 founder: member(1),
+                group_size: Genesis::GROUP_SIZE,
             }),
             map: vec![(shard, config.clone())],
         },

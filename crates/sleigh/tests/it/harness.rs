@@ -87,6 +87,7 @@ async fn run(mut asked: mpsc::Receiver<Asked>) {
         shards: 16,
         volatile: 4,
         founder,
+        group_size: Genesis::GROUP_SIZE,
     });
     let mut peer = Peer::new(config, &Image::default(), 1, Duration::ZERO).unwrap();
     let began = Instant::now();
