@@ -98,6 +98,7 @@ impl Node {
         network.listen = listen;
         network.bootstrap = bootstrap;
         network.mdns = builder.mdns;
+        network.test_blocks = builder.test_blocks;
 
         let (registry, home) = builder.kinds.into_parts();
         // Who has forgotten a mesh must not found it again: the others would hold another history.
