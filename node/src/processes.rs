@@ -1,8 +1,8 @@
 //! `cpe sim run --engine processes`: the scenarios of the simulator on real node processes.
 //!
 //! The same file, the same schedule of faults as far as processes can have them (SIGKILL, SIGTERM,
-//! SIGSTOP, partitions by `--test-blocks`), the same shares of requests, through the HTTP API; and the same judge of what the
-//! clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
+//! SIGSTOP, partitions by `--test-blocks`), the same shares of requests, through the HTTP API; and
+//! the same judge of what the clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
 //! asked, not what the machine makes of it.
 #![allow(
     clippy::indexing_slicing,

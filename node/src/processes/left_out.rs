@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn what_processes_cannot_do_is_named_and_what_they_can_is_not() {
         let text = "name = 'x'\nnodes = 3\nseconds = 30.0\nhomes = 5\n[faults]\nloss = 0.1\n\
-                    crashes = 20.0\npauses = 20.0\nstops = 20.0\npartitions = 30.0\none_ways = 30.0\nflaps = 30.0\ndrift = 0.01\n\
+                    crashes = 20.0\npauses = 20.0\nstops = 20.0\npartitions = 30.0\n\
+                    one_ways = 30.0\nflaps = 30.0\ndrift = 0.01\n\
                     [workload]\nabandon = 0.0\nscans = 0.0\nleases = 0.0";
         let scenario = Scenario::parse(text).unwrap();
         let schedule = Schedule::draw(&scenario, 1);

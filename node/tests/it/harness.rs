@@ -150,8 +150,8 @@ impl Node {
     }
 
     /// Runs a command that starts a node, as it is, and waits until it is ready. A node that was
-    /// not in time, or found its port taken, is started once more: on a machine that is busy testing
-    /// that says nothing about the node.
+    /// not in time, or found its port taken, is started once more: on a machine that is busy
+    /// testing that says nothing about the node.
     pub(crate) fn run_as_it_is(mut command: Command, folder: Arc<TempDir>) -> Self {
         match Self::try_run(&mut command, &folder) {
             Ok(node) => node,
