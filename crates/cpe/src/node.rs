@@ -292,7 +292,7 @@ impl Node {
         let left = until.saturating_duration_since(Instant::now()).mul_f64(0.8);
         // Who has not joined has nothing to hand over.
         if self.state.is_joined()
-            && let Err(error) = self.actors.mesh.drain(left).await
+            && let Err(error) = self.actors.mesh.hand_over(left).await
         {
             unfinished.push(format!("handing over: {error}"));
         }
