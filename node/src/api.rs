@@ -5,6 +5,7 @@
 
 mod actors;
 mod browse;
+mod delivery;
 mod error;
 mod forms;
 mod guard;

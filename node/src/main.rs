@@ -21,6 +21,7 @@ mod output;
 #[cfg(unix)]
 mod processes;
 mod remote;
+mod test_blocks;
 
 use std::process::ExitCode;
 

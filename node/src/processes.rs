@@ -1,8 +1,8 @@
 //! `cpe sim run --engine processes`: the scenarios of the simulator on real node processes.
 //!
 //! The same file, the same schedule of faults as far as processes can have them (SIGKILL, SIGTERM,
-//! SIGSTOP), the same shares of requests, through the HTTP API; and the same judge of what the
-//! clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
+//! SIGSTOP, partitions by `--test-blocks`), the same shares of requests, through the HTTP API; and
+//! the same judge of what the clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
 //! asked, not what the machine makes of it.
 #![allow(
     clippy::indexing_slicing,
@@ -377,6 +377,20 @@ enum Step<'a> {
     Strike(&'a Goes),
     Start(usize),
     GoOn(usize),
+    Cut(Pairs),
+    Mend(Pairs),
+    /// The end of a partition, which must have been one.
+    Join(Pairs),
+}
+
+/// Nodes by two.
+type Pairs = Vec<(usize, usize)>;
+
+/// All pairs of which one is on this side.
+fn across(side: &[usize], nodes: usize) -> Pairs {
+    let others = || (0..nodes).filter(|n| !side.contains(n));
+    let pairs = side.iter().flat_map(|a| others().map(|b| (*a, b)));
+    pairs.collect()
 }
 
 /// Lets the faults of a schedule happen for as long as the scenario says, and then heals all.
@@ -413,6 +427,33 @@ fn disturb(
             match step {
                 Step::Start(n) => nodes.start(n)?,
                 Step::GoOn(n) => nodes.go_on(n),
+                Step::Cut(pairs) => nodes.part(&pairs, true)?,
+                Step::Mend(pairs) => nodes.part(&pairs, false)?,
+                Step::Join(pairs) => {
+                    report.partitions += u64::from(nodes.sees_cut(&pairs));
+                    nodes.part(&pairs, false)?;
+                }
+                Step::Strike(Goes::Partition { side, lasts }) => {
+                    let pairs = across(side, scenario.nodes);
+                    nodes.part(&pairs, true)?;
+                    steps.push((now + *lasts, Step::Join(pairs)));
+                }
+                Step::Strike(Goes::Flap {
+                    a,
+                    b,
+                    lasts,
+                    period,
+                }) => {
+                    report.bad_links += 1;
+                    let period = (*period).max(LOOK_EVERY);
+                    let mut at = Duration::ZERO;
+                    while at < *lasts {
+                        steps.push((now + at, Step::Cut(vec![(*a, *b)])));
+                        let up = (at + period).min(*lasts);
+                        steps.push((now + up, Step::Mend(vec![(*a, *b)])));
+                        at += 2 * period;
+                    }
+                }
                 Step::Strike(Goes::Crash { node, down }) if !is_stopping(*node) => {
                     if nodes.kill(*node) {
                         report.crashes += 1;
@@ -446,6 +487,7 @@ fn disturb(
         let pause = next.saturating_sub(now).min(LOOK_EVERY);
         thread::sleep(pause.max(Duration::from_millis(1)));
     }
+    nodes.join_all()?;
     for n in 0..scenario.nodes {
         nodes.go_on(n);
     }

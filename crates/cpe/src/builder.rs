@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use cpe_actors::{Actor, ActorError, DynActor};
 use cpe_mesh::Genesis;
-use cpe_network::{ADDRESSES_MAX, Multiaddr};
+use cpe_network::{ADDRESSES_MAX, Multiaddr, TestBlocks};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -31,6 +31,7 @@ pub struct NodeBuilder {
     pub(crate) shards: u16,
     pub(crate) group_size: u8,
     pub(crate) homes: bool,
+    pub(crate) test_blocks: Option<TestBlocks>,
     pub(crate) kinds: Kinds,
 }
 
@@ -48,6 +49,7 @@ impl Default for NodeBuilder {
             shards: SHARDS_DEFAULT,
             group_size: Genesis::GROUP_SIZE,
             homes: true,
+            test_blocks: None,
             kinds: Kinds::default(),
         }
     }
@@ -132,6 +134,12 @@ impl NodeBuilder {
     /// there is somebody to take it.
     pub fn homes(mut self, takes: bool) -> Self {
         self.homes = takes;
+        self
+    }
+
+    /// Lets a test part this node from others while it runs. Nobody can without this call.
+    pub fn test_blocks(mut self, blocks: TestBlocks) -> Self {
+        self.test_blocks = Some(blocks);
         self
     }
 

@@ -384,7 +384,7 @@ fn bounded(mut command: Command) -> Command {
         | Command::Gather { deadline, .. }
         | Command::Bound { deadline, .. }
         | Command::Sync { deadline, .. }
-        | Command::Drain { deadline } => *deadline = (*deadline).min(DEADLINE_MAX),
+        | Command::Drain { deadline, .. } => *deadline = (*deadline).min(DEADLINE_MAX),
         _ => {}
     }
     command

@@ -8,7 +8,7 @@ use cpe_tuple::{Template, Tuple, Value};
 
 use crate::large::by_reference;
 use crate::space::{done, value_of};
-use crate::{Space, SpaceError};
+use crate::{Receipt, Space, SpaceError};
 
 /// A tuple taken under a lease: nobody else gets it while the lease lives.
 ///
@@ -151,7 +151,9 @@ impl Space {
         deadline: Duration,
     ) -> Result<Leased, SpaceError> {
         let taken = self.leased(ws, template, true, ttl, deadline).await?;
-        taken.ok_or(SpaceError::Unexpected)
+        let (leased, receipt) = taken.ok_or(SpaceError::Unexpected)?;
+        receipt.confirm();
+        Ok(leased)
     }
 
     /// Takes a matching tuple under a lease of `ttl` if there is one. `None` means that its home
@@ -166,7 +168,27 @@ impl Space {
         ttl: Duration,
         deadline: Duration,
     ) -> Result<Option<Leased>, SpaceError> {
-        self.leased(ws, template, false, ttl, deadline).await
+        let taken = self.leased(ws, template, false, ttl, deadline).await?;
+        Ok(taken.map(|(leased, receipt)| {
+            receipt.confirm();
+            leased
+        }))
+    }
+
+    /// As [`take_leased`](Self::take_leased), or [`try_take_leased`](Self::try_take_leased) with
+    /// `wait` false; but the lease ends at once unless the receipt that comes with it is confirmed.
+    ///
+    /// # Errors
+    /// As for [`take_leased`](Self::take_leased).
+    pub async fn take_leased_with_receipt(
+        &self,
+        ws: &str,
+        template: Template,
+        wait: bool,
+        ttl: Duration,
+        deadline: Duration,
+    ) -> Result<Option<(Leased, Receipt)>, SpaceError> {
+        self.leased(ws, template, wait, ttl, deadline).await
     }
 
     async fn leased(
@@ -176,7 +198,7 @@ impl Space {
         wait: bool,
         ttl: Duration,
         deadline: Duration,
-    ) -> Result<Option<Leased>, SpaceError> {
+    ) -> Result<Option<(Leased, Receipt)>, SpaceError> {
         let command = Command::TakeLeased {
             workspace: ws.to_owned(),
             template: by_reference(template)?,
@@ -187,13 +209,13 @@ impl Space {
         match self.desk.ask_held(command).await? {
             (Reply::Leased { tuple, lease, ttl }, Some(receipt)) => {
                 let tuple = self.taken_whole(ws, tuple).await?;
-                receipt.confirm();
-                Ok(Some(Leased {
+                let leased = Leased {
                     tuple,
                     handle: lease,
                     ttl,
                     space: self.clone(),
-                }))
+                };
+                Ok(Some((leased, Receipt(receipt))))
             }
             (Reply::Tuple(None), _) => Ok(None),
             _ => Err(SpaceError::Unexpected),

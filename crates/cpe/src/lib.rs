@@ -88,6 +88,7 @@ mod space;
 mod state;
 mod subscription;
 mod tasks;
+pub mod testing;
 mod watch;
 
 pub use cpe_actors as local;

@@ -55,12 +55,21 @@ impl Mesh {
         }
     }
 
-    /// Hands every shard this node is home of to other members, and takes none from now on.
+    /// Hands every shard this node is home of to other members, and takes none from now on. Once it
+    /// is done nothing needs this node's disk any more.
     ///
     /// # Errors
-    /// `TimedOut` when not all were taken over in time.
+    /// [`Failure::Kept`](cpe_mesh::Failure::Kept) when not all were taken over in time, or nobody is
+    /// there to take them over: then the node goes on as before.
     pub async fn drain(&self, deadline: Duration) -> Result<(), SpaceError> {
-        done(self.desk.ask(Command::Drain { deadline }).await?)
+        let whole = true;
+        done(self.desk.ask(Command::Drain { deadline, whole }).await?)
+    }
+
+    /// The same before a stop: what nobody within reach can take over stays on disk.
+    pub(crate) async fn hand_over(&self, deadline: Duration) -> Result<(), SpaceError> {
+        let whole = false;
+        done(self.desk.ask(Command::Drain { deadline, whole }).await?)
     }
 
     /// Lets a shard whose majority is lost for ever, or all such shards, go on with the most

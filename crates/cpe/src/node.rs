@@ -105,6 +105,7 @@ impl Node {
         network.listen = listen;
         network.bootstrap = bootstrap;
         network.mdns = builder.mdns;
+        network.test_blocks = builder.test_blocks;
 
         let (registry, home) = builder.kinds.into_parts();
         // Who has forgotten a mesh must not found it again: the others would hold another history.
@@ -299,7 +300,7 @@ impl Node {
         let left = until.saturating_duration_since(Instant::now()).mul_f64(0.8);
         // Who has not joined has nothing to hand over.
         if self.state.is_joined()
-            && let Err(error) = self.actors.mesh.drain(left).await
+            && let Err(error) = self.actors.mesh.hand_over(left).await
         {
             unfinished.push(format!("handing over: {error}"));
         }

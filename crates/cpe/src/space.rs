@@ -8,8 +8,8 @@ use cpe_space::{Mode, Name};
 use cpe_tuple::{Template, Tuple, Value};
 
 use crate::SpaceError;
-use crate::desk::{Desk, Receipt};
-use crate::large::{by_reference, store_within};
+use crate::desk::Desk;
+use crate::large::{Receipt, by_reference, store_within};
 use crate::watch::Watch;
 
 /// How long [`Space::out`] and [`Space::store`] wait for the home before they answer
@@ -225,13 +225,32 @@ impl Space {
         wait: bool,
         deadline: Duration,
     ) -> Result<Option<Tuple>, SpaceError> {
+        let taken = self.take_with_receipt(ws, template, wait, deadline).await?;
+        Ok(taken.map(|(tuple, receipt)| {
+            receipt.confirm();
+            tuple
+        }))
+    }
+
+    /// As [`take`](Self::take), or [`try_take`](Self::try_take) with `wait` false; but the tuple
+    /// goes back unless the receipt that comes with it is confirmed. For whoever hands it on to
+    /// somebody who may be gone.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub async fn take_with_receipt(
+        &self,
+        ws: &str,
+        template: Template,
+        wait: bool,
+        deadline: Duration,
+    ) -> Result<Option<(Tuple, Receipt)>, SpaceError> {
         let taken = self.take_held(ws, template, wait, deadline).await?;
         let Some((tuple, receipt)) = taken else {
             return Ok(None);
         };
         let tuple = self.taken_whole(ws, tuple).await?;
-        receipt.confirm();
-        Ok(Some(tuple))
+        Ok(Some((tuple, receipt)))
     }
 
     /// Takes a tuple; what lies apart stays apart, and all goes back unless it is confirmed.
@@ -249,7 +268,7 @@ impl Space {
             deadline,
         };
         match self.desk.ask_held(command).await? {
-            (Reply::Tuple(Some(tuple)), Some(receipt)) => Ok(Some((tuple, receipt))),
+            (Reply::Tuple(Some(tuple)), Some(receipt)) => Ok(Some((tuple, Receipt(receipt)))),
             (Reply::Tuple(None), _) => Ok(None),
             _ => Err(SpaceError::Unexpected),
         }

@@ -220,6 +220,10 @@ pub enum Command {
     Drain {
         /// How long to wait until all are taken over.
         deadline: Duration,
+        /// Whether it is done only once nothing is left that this node alone may have: before its
+        /// disk is taken away. Without it, as for a stop after which the node comes back, what
+        /// nobody within reach can take over stays.
+        whole: bool,
     },
     /// Lets a shard whose majority is lost for ever go on with the most advanced survivor that this
     /// node can reach. What only the lost ones knew is gone, and should they come back after all,
@@ -330,6 +334,18 @@ pub enum Failure {
         /// The shard.
         shard: u16,
     },
+    /// A drain ended before everything was with others. Nothing is lost: this node still has it.
+    #[error("{}", how_kept(*groups, *stores, *heirs, *within))]
+    Kept {
+        /// Home groups this node is still in, or waits for the successors of.
+        groups: usize,
+        /// Stores that no home has admitted yet.
+        stores: usize,
+        /// Whether any other member within reach may be home of anything.
+        heirs: bool,
+        /// How long was tried.
+        within: Duration,
+    },
     /// The variable is not in the instance of the workspace that was meant. Nothing was done.
     #[error("the variable is not there, or the workspace was deleted since it was opened")]
     Absent,
@@ -339,6 +355,22 @@ pub enum Failure {
     /// Too much is under way at this node already.
     #[error("too much is under way at this node ({0}); try again later")]
     Busy(String),
+}
+
+fn how_kept(groups: usize, stores: usize, heirs: bool, within: Duration) -> String {
+    let left = format!("{groups} home groups and {stores} stores on their way of this node");
+    if heirs {
+        format!(
+            "others have not taken over {left} within {within:?}: it goes on handing over; ask \
+             again, and do not take its disk away before that is done"
+        )
+    } else {
+        format!(
+            "nobody can take over {left}: no other member that takes homes is within reach. It \
+             keeps them and goes on; start or connect another member, ask again, and do not take \
+             its disk away before that is done"
+        )
+    }
 }
 
 fn how_lost(end: LeaseEnd) -> &'static str {

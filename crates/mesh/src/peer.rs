@@ -321,6 +321,8 @@ pub struct Peer {
     /// with one of the next start.
     pub(crate) ready: bool,
     pub(crate) draining: bool,
+    /// While draining: since when nobody is there to take over.
+    pub(crate) alone_since: Option<Duration>,
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) bodies: Bodies,
     pub(crate) batch: Batch,
@@ -401,6 +403,7 @@ impl Peer {
             places: Places::default(),
             ready: false,
             draining: false,
+            alone_since: None,
             counters: BTreeMap::new(),
             bodies: Bodies::default(),
             batch: Batch::default(),

@@ -7,15 +7,18 @@ use std::time::Duration;
 use cpe_membership::{Incarnation, Member, MemberState, NodeCard, NodeId};
 use cpe_space::{Command, Config, ShardId};
 
-use crate::peer::{Peer, Timer};
+use crate::peer::{Peer, Slot, Timer};
 use crate::request::Request;
-use crate::{Genesis, Reply, RequestId};
+use crate::{Failure, Genesis, Reply, RequestId};
 
 /// How often leaders look whether their groups are the right ones.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often a draining node looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// For how long a draining node looks for anybody to take over: links break for less.
+const HEIRS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Groups one node may be changing at a time: each is without a leader for a moment.
 const MAX_MOVES: usize = 32;
@@ -398,12 +401,18 @@ impl Peer {
     }
 
     /// Hands every shard to other members.
-    pub(crate) fn drain(&mut self, request: RequestId, within: Duration) {
-        self.draining = true;
+    pub(crate) fn drain(&mut self, request: RequestId, within: Duration, whole: bool) {
+        self.set_draining(true);
+        self.requests
+            .insert(request, Request::Drain { within, whole });
+        self.timers.set(Timer::Drain, self.now);
+    }
+
+    fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+        self.alone_since = None;
         let card = self.membership.own_card().clone();
         self.set_card(card);
-        self.requests.insert(request, Request::Drain { within });
-        self.timers.set(Timer::Drain, self.now);
     }
 
     /// Shows the others a new card.
@@ -416,30 +425,74 @@ impl Peer {
     }
 
     pub(crate) fn continue_drain(&mut self) {
-        self.look();
-        let me = self.me;
-        let heirs = self
-            .survey
-            .eligible(self.now, Duration::ZERO, &[])
-            .iter()
-            .any(|member| *member != me);
-        let busy = self.slots.iter().any(|slot| {
-            let me = slot.me;
-            let here = slot.map.members.contains(&me) || slot.is_waiting_for_successor(me);
-            (heirs && here) || (slot.client.outbox_len() > 0 && !self.links.is_empty())
-        });
-        if busy || !self.bodies_handed_over() {
-            self.timers.set(Timer::Drain, self.now + DRAIN_POLL);
+        if !self.draining {
             return;
         }
-        let waiting: Vec<RequestId> = self
-            .requests
-            .iter()
-            .filter(|(_, state)| matches!(state, Request::Drain { .. }))
-            .map(|(request, _)| *request)
-            .collect();
-        for request in waiting {
-            self.finish(request, Reply::Done);
+        self.look();
+        let (groups, stores, heirs) = self.left_here();
+        let bodies = self.bodies_handed_over();
+        let whole = groups == 0 && stores == 0 && bodies;
+        // A stop does not wait for who is not there.
+        let enough = (groups == 0 || !heirs) && (stores == 0 || self.links.is_empty()) && bodies;
+        let since = *self.alone_since.get_or_insert(self.now);
+        if heirs {
+            self.alone_since = None;
+        }
+        let given_up = !heirs && since + HEIRS_WITHIN <= self.now;
+        let waiting: Vec<_> = self.drains().collect();
+        for (request, within, all) in waiting {
+            if (all && whole) || (!all && enough) {
+                self.finish(request, Reply::Done);
+            } else if all && given_up {
+                self.fail_drain(request, within, all);
+            }
+        }
+        if self.drains().next().is_some() || (self.draining && !enough) {
+            self.timers.set(Timer::Drain, self.now + DRAIN_POLL);
+        }
+    }
+
+    /// Drains under way: the request, its time, and whether nothing may be left.
+    fn drains(&self) -> impl Iterator<Item = (RequestId, Duration, bool)> + '_ {
+        self.requests.iter().filter_map(|(request, state)| {
+            let Request::Drain { within, whole } = state else {
+                return None;
+            };
+            Some((*request, *within, *whole))
+        })
+    }
+
+    /// Home groups this node is in or waits for the successors of, stores on their way, and whether
+    /// there is anybody to take over.
+    fn left_here(&self) -> (usize, usize, bool) {
+        let eligible = self.survey.eligible(self.now, Duration::ZERO, &[]);
+        let heirs = eligible.iter().any(|member| *member != self.me);
+        let here = |slot: &&Slot| {
+            slot.map.members.contains(&slot.me) || slot.is_waiting_for_successor(slot.me)
+        };
+        let groups = self.slots.iter().filter(here).count();
+        let stores = self.slots.iter().map(|slot| slot.client.outbox_len());
+        (groups, stores.sum(), heirs)
+    }
+
+    /// Ends a drain that is not done, and says what is left. Where nobody could take anything over
+    /// the node goes on as before, open to be home of more.
+    pub(crate) fn fail_drain(&mut self, request: RequestId, within: Duration, whole: bool) {
+        let (groups, stores, heirs) = self.left_here();
+        let failure = Failure::Kept {
+            groups,
+            stores,
+            heirs,
+            within,
+        };
+        self.finish(request, Reply::Failed(failure));
+        if whole && !heirs && self.drains().next().is_none() {
+            tracing::warn!(
+                groups,
+                stores,
+                "nobody can take over what this node is home of"
+            );
+            self.set_draining(false);
         }
     }
 }
@@ -451,19 +504,15 @@ pub(crate) fn tell_homes(
     draining: bool,
     start: Option<Incarnation>,
 ) {
-    let mut say = |key: &str, value: &str| {
-        card.capabilities.insert(key.to_owned(), value.to_owned());
+    let mut say = |key: &str, value: Option<String>| match value {
+        Some(value) => drop(card.capabilities.insert(key.to_owned(), value)),
+        None => drop(card.capabilities.remove(key)),
     };
     if !takes {
-        say(HOMES, "false");
+        say(HOMES, Some("false".to_owned()));
     }
-    if draining {
-        say(DRAINING, "true");
-    }
-    match start {
-        Some(start) => say(START, &start.0.to_string()),
-        None => drop(card.capabilities.remove(START)),
-    }
+    say(DRAINING, draining.then(|| "true".to_owned()));
+    say(START, start.map(|start| start.0.to_string()));
 }
 
 /// The node in the start that its card tells of.

@@ -73,7 +73,7 @@ pub(crate) enum Request {
     /// A watch: ends only when cancelled.
     Watch { workspace: Name, template: Template },
     /// Waiting for all homes to be handed over.
-    Drain { within: Duration },
+    Drain { within: Duration, whole: bool },
     /// Waiting for the next generation of a volatile shard.
     GiveUp { shard: ShardId },
     /// Waiting for the survivors of lost majorities.
@@ -146,7 +146,7 @@ impl Command {
             | Self::Delete { deadline, .. }
             | Self::Claim { deadline, .. }
             | Self::Release { deadline, .. }
-            | Self::Drain { deadline }
+            | Self::Drain { deadline, .. }
             | Self::Bound { deadline, .. }
             | Self::Sync { deadline, .. }
             | Self::Recover { deadline, .. }
@@ -436,7 +436,7 @@ impl Peer {
                 let shards = self.shard_infos();
                 self.reply(request, Reply::Shards(shards));
             }
-            Command::Drain { deadline } => self.drain(request, deadline),
+            Command::Drain { deadline, whole } => self.drain(request, deadline, whole),
             Command::Recover { shard, .. } => {
                 self.recover(request, shard.map(ShardId))?;
             }
@@ -541,9 +541,9 @@ impl Peer {
                 let failure = Failure::TimedOut(*within);
                 self.finish(request, Reply::Failed(failure));
             }
-            Request::Drain { within } => {
-                let failure = Failure::TimedOut(*within);
-                self.finish(request, Reply::Failed(failure));
+            Request::Drain { within, whole } => {
+                let (within, whole) = (*within, *whole);
+                self.fail_drain(request, within, whole);
             }
             Request::Recover { query } => {
                 let query = *query;

@@ -322,10 +322,20 @@ impl Peer {
         self.timers.set(Timer::Register(shard), again);
     }
 
-    /// True while the shard that keeps a volatile shard's register has a leader within reach.
+    /// True while the shard that keeps a volatile shard's register has a leader within reach. Of a
+    /// group that this node is not in it may never have heard who leads: then most of its members
+    /// within reach will do, for all of them are asked to register.
     pub(crate) fn is_register_led(&self, shard: ShardId) -> bool {
-        let leader = self.leader_of(self.ranked_by(shard));
-        leader.is_some_and(|node| node == self.me.node || self.links.contains(&node))
+        let keeper = self.ranked_by(shard);
+        let within_reach = |node: NodeId| node == self.me.node || self.links.contains(&node);
+        if let Some(leader) = self.leader_of(keeper) {
+            return within_reach(leader);
+        }
+        self.slot_ref(keeper).is_some_and(|slot| {
+            let members = &slot.map.members;
+            let there = members.iter().filter(|member| within_reach(member.node));
+            !members.contains(&slot.me) && 2 * there.count() > members.len()
+        })
     }
 
     /// Registers a later group of a volatile shard, if this node leads the shard that keeps the

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use crate::blocks::TestBlocks;
 use crate::certificate::{Certificate, MeshPublicKey};
 use crate::identity::Identity;
 
@@ -48,6 +49,9 @@ pub struct NetworkConfig {
     pub redial_min: Duration,
     /// Longest pause between two dials of the same peer. Default: 15 s.
     pub redial_max: Duration,
+    /// Peers to be kept apart from, for tests of partitions. Default: none, and nothing can block
+    /// anybody.
+    pub test_blocks: Option<TestBlocks>,
 }
 
 impl NetworkConfig {
@@ -68,6 +72,7 @@ impl NetworkConfig {
             ping_interval: Duration::from_secs(5),
             redial_min: Duration::from_millis(250),
             redial_max: Duration::from_secs(15),
+            test_blocks: None,
         }
     }
 }

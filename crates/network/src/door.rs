@@ -150,6 +150,9 @@ impl Door {
         muxer: &mut StreamMuxerBox,
         point: &ConnectedPoint,
     ) -> Result<(), Refusal> {
+        if self.shared.is_blocked(&peer) {
+            return Err(Refusal::Blocked);
+        }
         self.check_patience(&peer)?;
         let unfinished = |error: &dyn std::fmt::Display| Refusal::Unfinished(error.to_string());
         let talk = async {
@@ -210,7 +213,9 @@ impl Door {
         let admitted = match judged {
             Ok(admitted) => admitted,
             Err(why) => {
-                self.remember_refused(peer);
+                if why.is_a_no() {
+                    self.remember_refused(peer);
+                }
                 // Whether it listens is its own affair.
                 let farewell = async {
                     drop(write_framed(&mut stream, &encode_verdict(Some(&why))).await);

@@ -1,7 +1,7 @@
 //! The task that owns the swarm. It decides which connection serves as a peer's link, dials who
 //! is wanted, and does nothing slow: messages never pass through it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -14,12 +14,13 @@ use libp2p::core::transport::TransportError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, kad, mdns, ping};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
+use crate::blocks;
 use crate::clock::{Clock, unix_now};
 use crate::config::ADDRESSES_MAX;
 use crate::dialing::{Dial, Target};
@@ -68,6 +69,7 @@ pub(crate) struct Driver {
     pub(crate) broadcasts: mpsc::Receiver<Broadcast>,
     pub(crate) done: mpsc::Receiver<ConnectionId>,
     pub(crate) stop: CancellationToken,
+    pub(crate) blocks: Option<watch::Receiver<BTreeSet<PeerId>>>,
     pub(crate) state: State,
 }
 
@@ -98,6 +100,7 @@ impl Driver {
                     self.swarm.close_connection(connection);
                 }
                 () = self.around.shared.changed.notified() => self.cut_unwanted(),
+                () = blocks::changed(&mut self.blocks) => self.cut_blocked(),
                 () = sleep_until(due) => {}
                 _ = tick.tick() => self.on_tick(),
             }
@@ -214,6 +217,10 @@ impl Driver {
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: ConnectedPoint) {
         if let Some(target) = self.state.dials.remove(&id) {
             lock(&self.around.shared.dialer).led_to(&target, peer);
+        }
+        if self.around.shared.is_blocked(&peer) {
+            self.swarm.close_connection(id);
+            return;
         }
         let Some(admitted) = self.door.admitted(&peer) else {
             // The door forgot it in the meantime; the peer may dial again.
@@ -333,6 +340,11 @@ impl Driver {
             ask,
         } in dials
         {
+            if peer.is_some_and(|peer| self.around.shared.is_blocked(&peer)) {
+                let now = self.clock.now();
+                lock(&self.around.shared.dialer).failed(&target, false, now, rand::random());
+                continue;
+            }
             if let Some(peer) = peer.filter(|_| ask) {
                 self.swarm.behaviour_mut().kad.get_closest_peers(peer);
             }
@@ -377,10 +389,13 @@ impl Driver {
             _ => None,
         };
         let error = chain(error);
-        let failures = dialer().failed(&target, refused.is_some(), now, rand::random());
+        let is_a_no = refused
+            .as_ref()
+            .is_some_and(|refused| refused.why.is_a_no());
+        let failures = dialer().failed(&target, is_a_no, now, rand::random());
         match &target {
             // Who cannot join wants to know why, and not every second.
-            Target::Bootstrap(address) if refused.is_none() && failures.is_power_of_two() => {
+            Target::Bootstrap(address) if !is_a_no && failures.is_power_of_two() => {
                 let what = "no node answers at a bootstrap address";
                 tracing::warn!(%address, %error, failures, "{what}");
             }
@@ -394,7 +409,7 @@ impl Driver {
     fn tell_refused(&self, Refused { peer, why }: Refused) {
         match why {
             // Told once already; and a line that broke is no refusal.
-            Refusal::TooSoon(_) | Refusal::Unfinished(_) => {}
+            Refusal::TooSoon(_) | Refusal::Unfinished(_) | Refusal::Blocked => {}
             why => {
                 tracing::warn!(%peer, %why, "a peer was not admitted");
                 self.around.inbox.offer(Event::Refused {
@@ -413,6 +428,19 @@ impl Driver {
             for id in ids {
                 self.end_connection(id, DownReason::Requested);
             }
+        }
+    }
+
+    /// Parts the node from the peers that a test has blocked, as a cut line would: at once.
+    fn cut_blocked(&mut self) {
+        let shared = &self.around.shared;
+        let connections = self.state.connections.iter();
+        let blocked = connections.filter(|(_, c)| shared.is_blocked(&c.peer));
+        let blocked: Vec<_> = blocked.map(|(id, c)| (*id, c.peer)).collect();
+        for (id, peer) in blocked {
+            tracing::warn!(%peer, "a peer is blocked by a test");
+            self.end_connection(id, DownReason::Blocked);
+            self.swarm.close_connection(id);
         }
     }
 

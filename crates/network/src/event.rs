@@ -105,6 +105,9 @@ pub enum DownReason {
     /// This node is shutting down.
     #[error("this node is shutting down")]
     Shutdown,
+    /// A test keeps the peer apart.
+    #[error("blocked by a test")]
+    Blocked,
 }
 
 /// Why a peer was not admitted.
@@ -135,6 +138,17 @@ pub enum Refusal {
     /// The other side refused us, and this is what it said.
     #[error("the other side refused: {0}")]
     ByPeer(String),
+    /// A test keeps the peer apart.
+    #[error("blocked by a test")]
+    Blocked,
+}
+
+impl Refusal {
+    /// Whether somebody said no. A line that broke, or that a test has cut, says nothing about the
+    /// next try.
+    pub(crate) fn is_a_no(&self) -> bool {
+        !matches!(self, Self::Unfinished(_) | Self::Blocked)
+    }
 }
 
 /// An event and the room it takes until the program has it.

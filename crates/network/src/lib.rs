@@ -58,6 +58,7 @@
 //! ```
 
 mod behaviour;
+mod blocks;
 mod certificate;
 mod clock;
 mod config;
@@ -86,6 +87,7 @@ mod tests;
 
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use blocks::TestBlocks;
 pub use certificate::{
     CERTIFICATE_MAX, CLOCK_SKEW_SECS, Certificate, CertificateError, MeshId, MeshKey,
     MeshPublicKey, NAME_MAX, ParseHexError, ROLE_MAX, ROLES_MAX,

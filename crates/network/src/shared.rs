@@ -7,6 +7,7 @@ use cpe_membership::NodeId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::Notify;
 
+use crate::blocks::TestBlocks;
 use crate::dialing::Dialer;
 use crate::link::Link;
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) unwanted: Mutex<BTreeSet<PeerId>>,
     /// Where others reach this node, with `/p2p/ID`.
     pub(crate) addresses: RwLock<Vec<Multiaddr>>,
+    /// Peers a test keeps apart, if any.
+    pub(crate) blocks: Option<TestBlocks>,
     /// Wakes the driver when `dialer` or `unwanted` changed.
     pub(crate) changed: Notify,
 }
@@ -43,5 +46,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         read(&self.links).get(&node).cloned()
+    }
+
+    /// Whether a test keeps this node apart from a peer.
+    pub(crate) fn is_blocked(&self, peer: &PeerId) -> bool {
+        self.blocks
+            .as_ref()
+            .is_some_and(|blocks| blocks.contains(peer))
     }
 }

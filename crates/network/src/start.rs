@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::behaviour::Behaviour;
+use crate::blocks::TestBlocks;
 use crate::clock::{Clock, unix_now};
 use crate::config::{ADDRESSES_MAX, NetworkConfig};
 use crate::dialing::Dialer;
@@ -61,6 +62,7 @@ pub async fn start(config: NetworkConfig) -> Result<(Network, Events), StartErro
         dialer: Mutex::new(dialer),
         unwanted: Mutex::new(BTreeSet::new()),
         addresses: RwLock::new(config.external.iter().map(with_peer).collect()),
+        blocks: config.test_blocks.clone(),
         changed: Notify::new(),
     });
     let door = Door::new(
@@ -95,6 +97,7 @@ pub async fn start(config: NetworkConfig) -> Result<(Network, Events), StartErro
         broadcasts,
         done,
         stop: stop.clone(),
+        blocks: config.test_blocks.as_ref().map(TestBlocks::watch),
         state: State::default(),
     };
     listen(&mut driver, &config.listen).await?;

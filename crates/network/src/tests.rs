@@ -33,6 +33,7 @@ fn shared(identity: &Identity) -> Arc<Shared> {
         dialer: Mutex::new(Dialer::new(Duration::ZERO, Duration::ZERO)),
         unwanted: Mutex::new(BTreeSet::new()),
         addresses: RwLock::new(Vec::new()),
+        blocks: None,
         changed: Notify::new(),
     })
 }

@@ -156,7 +156,10 @@ async fn exchange(
     };
     link.end(reason);
     let in_peace = match link.ended().await {
-        DownReason::Violation(_) | DownReason::Replaced | DownReason::Expired => false,
+        DownReason::Violation(_)
+        | DownReason::Replaced
+        | DownReason::Expired
+        | DownReason::Blocked => false,
         DownReason::Closed | DownReason::Lost(_) | DownReason::Requested | DownReason::Shutdown => {
             true
         }

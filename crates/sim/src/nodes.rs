@@ -260,7 +260,8 @@ impl World {
         if let Some(node) = self.nodes.get_mut(n) {
             node.draining = Some((request, down));
         }
-        let drain = Command::Drain { deadline: DRAIN };
+        let (deadline, whole) = (DRAIN, false);
+        let drain = Command::Drain { deadline, whole };
         self.input(n, Input::Command(request, drain));
     }
 

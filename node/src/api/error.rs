@@ -69,6 +69,7 @@ impl From<Failure> for ApiError {
             Failure::Unknown { .. } => (StatusCode::GATEWAY_TIMEOUT, "unknown"),
             Failure::LeaseLost { .. } => (StatusCode::CONFLICT, "lease_lost"),
             Failure::Lost { .. } => (StatusCode::GONE, "lost"),
+            Failure::Kept { .. } => (StatusCode::CONFLICT, "kept"),
             Failure::Refused(_) => (StatusCode::CONFLICT, "refused"),
             Failure::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

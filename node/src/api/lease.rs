@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use cpe::{Fate, LEASE_TTL_MAX, LEASE_TTL_MIN, LeaseAct, LeaseHandle, Leased, OpHandle};
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
 
 use super::App;
+use super::delivery::Deliveries;
 use super::error::ApiError;
 use super::forms::{Answer, Body, TimeoutMs, done, found, template};
 use super::mesh::WaitBody;
@@ -45,42 +47,56 @@ impl TakeBody {
     }
 }
 
-/// Waits for a matching tuple and takes it, under a lease if one is asked for.
+/// Waits for a matching tuple and takes it, under a lease if one is asked for. It goes back when
+/// the connection ends before the answer was written.
 pub(crate) async fn take(
-    State(app): State<App>,
+    app: State<App>,
+    deliveries: Extension<Deliveries>,
     workspace: Text,
-    Body(body): Body<TakeBody>,
-) -> Answer {
-    let Path(workspace) = workspace?;
-    let (template, deadline) = (template(&body.template)?, body.timeout_ms.deadline()?);
-    let Some(ttl) = body.ttl()? else {
-        let tuple = app.space.take(&workspace, template, deadline).await?;
-        return Ok(found(Some(&tuple)));
-    };
-    let taken = app
-        .space
-        .take_leased(&workspace, template, ttl, deadline)
-        .await?;
-    Ok(leased(&taken))
+    body: Body<TakeBody>,
+) -> Result<Response, ApiError> {
+    taken(app, deliveries, workspace, body, true).await
 }
 
-/// Takes a matching tuple if there is one, under a lease if one is asked for.
+/// Takes a matching tuple if there is one, as [`take`].
 pub(crate) async fn try_take(
+    app: State<App>,
+    deliveries: Extension<Deliveries>,
+    workspace: Text,
+    body: Body<TakeBody>,
+) -> Result<Response, ApiError> {
+    taken(app, deliveries, workspace, body, false).await
+}
+
+async fn taken(
     State(app): State<App>,
+    Extension(deliveries): Extension<Deliveries>,
     workspace: Text,
     Body(body): Body<TakeBody>,
-) -> Answer {
+    wait: bool,
+) -> Result<Response, ApiError> {
     let Path(workspace) = workspace?;
     let (template, deadline) = (template(&body.template)?, body.timeout_ms.deadline()?);
-    let Some(ttl) = body.ttl()? else {
-        let tuple = app.space.try_take(&workspace, template, deadline).await?;
-        return Ok(found(tuple.as_ref()));
+    let taken = match body.ttl()? {
+        None => {
+            let taken = app
+                .space
+                .take_with_receipt(&workspace, template, wait, deadline)
+                .await?;
+            taken.map(|(tuple, receipt)| (found(Some(&tuple)), receipt))
+        }
+        Some(ttl) => {
+            let taken = app
+                .space
+                .take_leased_with_receipt(&workspace, template, wait, ttl, deadline)
+                .await?;
+            taken.map(|(taken, receipt)| (leased(&taken), receipt))
+        }
     };
-    let taken = app
-        .space
-        .try_take_leased(&workspace, template, ttl, deadline)
-        .await?;
-    Ok(taken.as_ref().map_or_else(|| found(None), leased))
+    Ok(match taken {
+        Some((answer, receipt)) => deliveries.answer(answer, receipt),
+        None => found(None).into_response(),
+    })
 }
 
 fn leased(taken: &Leased) -> Json<JsonValue> {

@@ -8,12 +8,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
+use super::delivery::{Deliveries, Line, Service};
 use crate::exit::Fault;
 
 /// Connections at once. A browser keeps six, a command one; more wait in the system's backlog.
@@ -84,6 +86,8 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
         };
         match accepted {
             Ok((stream, _)) => {
+                // Without it each small answer could wait for the client's delayed acknowledgement.
+                let _ = stream.set_nodelay(true);
                 let connection = graceful.watch(connection(stream, router.clone()));
                 tokio::spawn(async move {
                     // A client that breaks off is no event: its request is dropped with it.
@@ -101,14 +105,20 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(FINISH_WITHIN, graceful.shutdown()).await;
 }
 
-fn connection(
-    stream: TcpStream,
+/// Serves one client.
+pub(super) fn connection<S>(
+    stream: S,
     router: Router,
-) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Without it each small answer could wait for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
+) -> http1::Connection<TokioIo<Line<S>>, Service>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let deliveries = Deliveries::default();
+    let line = Line::new(stream, deliveries.clone());
+    let router = TowerToHyperService::new(router);
+    let service = Service { router, deliveries };
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(line), service)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body as HttpBody;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tokio_util::io::StreamReader;
 
 use super::App;
+use super::delivery::Deliveries;
 use super::error::ApiError;
 use super::forms::{Answer, TimeoutMs};
 use super::space::{AckWord, stored};
@@ -91,6 +93,7 @@ pub(crate) async fn read(
 /// Answers with a value and takes it. It goes back when the connection breaks before its end.
 pub(crate) async fn take(
     State(app): State<App>,
+    Extension(deliveries): Extension<Deliveries>,
     path: Variable,
     query: Result<Query<ReadQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -102,8 +105,9 @@ pub(crate) async fn take(
         .space
         .open_taken(&workspace, template, query.wait, deadline)
         .await?;
+    let kept = |receipt| Some((receipt, deliveries));
     Ok(answer(
-        taken.map(|taken| (taken.value, Some(taken.receipt))),
+        taken.map(|taken| (taken.value, kept(taken.receipt))),
     ))
 }
 
@@ -133,7 +137,7 @@ fn in_time(body: HttpBody) -> impl Stream<Item = io::Result<Bytes>> {
 }
 
 /// A value as the body of an answer; 204 for none.
-fn answer(found: Option<(LargeValue, Option<Receipt>)>) -> Response {
+fn answer(found: Option<(LargeValue, Option<(Receipt, Deliveries)>)>) -> Response {
     let Some((value, receipt)) = found else {
         return StatusCode::NO_CONTENT.into_response();
     };
@@ -147,15 +151,15 @@ fn answer(found: Option<(LargeValue, Option<Receipt>)>) -> Response {
         match value.chunk().await {
             Ok(Some(bytes)) => Some((Ok(bytes), Some((value, receipt)))),
             Ok(None) => {
-                if let Some(receipt) = receipt {
-                    receipt.confirm();
+                if let Some((receipt, deliveries)) = receipt {
+                    deliveries.hand_over(receipt);
                 }
                 None
             }
             Err(error) => Some((Err(io::Error::other(error)), None)),
         }
     });
-    // Without a length the stream is asked for its end, and only that confirms a take.
+    // Without a length the stream is asked for its end, and only that hands the receipt over.
     let headers = [(header::CONTENT_TYPE, kind)];
     (headers, HttpBody::from_stream(chunks)).into_response()
 }

@@ -25,6 +25,9 @@ pub(crate) enum MeshCommand {
     /// List the shards with their homes, and how far the node asked is behind
     Shards,
     /// Hand everything the node asked is home of to others, before it is taken away
+    ///
+    /// Done means that nothing needs its disk any more. While nobody is there to take over it fails
+    /// and the node goes on as before; a node that only stops for a while needs no drain.
     Drain,
     /// Let a shard whose majority is lost for ever go on with the most advanced survivor
     ///

@@ -15,6 +15,7 @@ use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
 use crate::forest::worker::Workers;
+use crate::test_blocks::{self, Following};
 use crate::{environment, kinds, logging, nws, output};
 
 /// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
@@ -85,6 +86,10 @@ pub(crate) struct NodeArgs {
     /// How log lines look
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormatArg>,
+
+    /// For tests of partitions: keep apart from the peers in this file, as it is now and changes
+    #[arg(long, value_name = "F", hide = true)]
+    test_blocks: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -183,8 +188,10 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     // The API's port first: it is the cheapest thing to find taken.
     let server = Server::bind(&config.api.listen).await?;
     let gateway = nws::bind(&config.nws).await?;
+    let apart = args.test_blocks.as_deref().map(test_blocks::follow);
+    let apart = apart.transpose()?;
     let node = tokio::select! {
-        node = start(&config) => node?,
+        node = start(&config, apart.as_ref()) => node?,
         () = signals.next() => return Ok(Status::Done),
     };
 
@@ -263,7 +270,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     }
 }
 
-async fn start(config: &Config) -> Result<Node, Fault> {
+async fn start(config: &Config, apart: Option<&Following>) -> Result<Node, Fault> {
     let mut builder = Node::builder()
         .mdns(config.mesh.mdns)
         .homes(config.mesh.homes)
@@ -286,6 +293,9 @@ async fn start(config: &Config) -> Result<Node, Fault> {
     }
     for address in &config.mesh.bootstrap {
         builder = builder.bootstrap(address);
+    }
+    if let Some(apart) = apart {
+        builder = builder.test_blocks(apart.blocks.clone());
     }
     for (key, value) in &config.node.capabilities {
         builder = builder.capability(key, value);

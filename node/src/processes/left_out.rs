@@ -79,10 +79,12 @@ pub(crate) fn left_out(scenario: &Scenario, schedule: &Schedule) -> Vec<String> 
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for planned in schedule.iter() {
         let kind = match planned.fault {
-            Fault::Crash { .. } | Fault::Stop { .. } | Fault::Pause { .. } => continue,
-            Fault::Partition { .. } => "partitions: needs hosts of their own",
-            Fault::OneWay { .. } => "one-way links: needs hosts of their own",
-            Fault::Flap { .. } => "flapping links: needs hosts of their own",
+            Fault::Crash { .. }
+            | Fault::Stop { .. }
+            | Fault::Pause { .. }
+            | Fault::Partition { .. }
+            | Fault::Flap { .. } => continue,
+            Fault::OneWay { .. } => "one-way links: a connection works both ways or not at all",
             Fault::Clock { .. } => "clocks that run wrong: one machine has one clock",
             Fault::SlowDisk { .. } => "slow disks: a real machine has its own",
             Fault::WriteError { .. } => "failed writes: a real machine has its own",
@@ -107,15 +109,24 @@ mod tests {
     #[test]
     fn what_processes_cannot_do_is_named_and_what_they_can_is_not() {
         let text = "name = 'x'\nnodes = 3\nseconds = 30.0\nhomes = 5\n[faults]\nloss = 0.1\n\
-                    crashes = 20.0\npauses = 20.0\nstops = 20.0\npartitions = 30.0\ndrift = 0.01\n\
+                    crashes = 20.0\npauses = 20.0\nstops = 20.0\npartitions = 30.0\n\
+                    one_ways = 30.0\nflaps = 30.0\ndrift = 0.01\n\
                     [workload]\nabandon = 0.0\nscans = 0.0\nleases = 0.0";
         let scenario = Scenario::parse(text).unwrap();
         let schedule = Schedule::draw(&scenario, 1);
         let named = left_out(&scenario, &schedule).join("\n");
-        for part in ["faults.loss", "homes", "partitions", "3 clocks"] {
+        for part in ["faults.loss", "homes", "one-way links", "3 clocks"] {
             assert!(named.contains(part), "{part} is not in {named}");
         }
-        for part in ["crash", "pause", "stop", "abandon", "disk"] {
+        for part in [
+            "crash",
+            "pause",
+            "stop",
+            "abandon",
+            "disk",
+            "partitions",
+            "flapping",
+        ] {
             assert!(!named.contains(part), "{part} is in {named}");
         }
         let plain = Scenario::parse(

@@ -4,6 +4,7 @@
     reason = "a JSON value gives null for what it has not; it does not panic"
 )]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::client::get;
 use crate::exit::{About, Fault};
 
 /// Where a node is, and which of its lives this is.
@@ -26,6 +28,8 @@ pub(crate) struct Place {
     pub(crate) life: u32,
     /// Where other nodes dial it; what it said last.
     address: Option<String>,
+    /// Its peer id, once it has said it: each life has the same.
+    pub(crate) peer: Option<String>,
 }
 
 /// Where all nodes are, for clients.
@@ -64,6 +68,8 @@ pub(crate) struct Nodes {
     folder: PathBuf,
     shards: u16,
     places: Places,
+    /// Pairs of nodes that are parted, lower number first, and by how many faults.
+    parted: BTreeMap<(usize, usize), u32>,
 }
 
 impl Nodes {
@@ -76,6 +82,7 @@ impl Nodes {
             folder: folder.to_owned(),
             shards,
             places: Places::new(nodes),
+            parted: BTreeMap::new(),
         }
     }
 
@@ -100,6 +107,12 @@ impl Nodes {
         command.args(["node", "--json", "--name", &format!("n{}", n + 1)]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"]);
         command.arg("--data").arg(data(n));
+        let blocked = self.blocked(n);
+        if !blocked.exists() {
+            let what = format!("cannot write {}", blocked.display());
+            std::fs::write(&blocked, "").about(what)?;
+        }
+        command.arg("--test-blocks").arg(blocked);
         // Workers of forests wait in takes for ever: nothing would look settled.
         command.env("CPE_FOREST_WORKERS", "0");
         if n == 0 {
@@ -194,6 +207,77 @@ impl Nodes {
         paused
     }
 
+    /// The file with the peers that a node is kept apart from.
+    fn blocked(&self, n: usize) -> PathBuf {
+        self.folder.join(format!("n{}.blocked", n + 1))
+    }
+
+    /// Cuts all ways between these pairs, or mends them; what several faults have cut is whole once
+    /// all of them are over.
+    ///
+    /// # Errors
+    /// When a node cannot be told.
+    pub(crate) fn part(&mut self, pairs: &[(usize, usize)], cut: bool) -> Result<(), Fault> {
+        for (a, b) in pairs {
+            let times = self.parted.entry((*a.min(b), *a.max(b))).or_default();
+            *times = if cut {
+                *times + 1
+            } else {
+                times.saturating_sub(1)
+            };
+        }
+        self.parted.retain(|_, times| *times > 0);
+        let mut touched: Vec<usize> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for n in touched {
+            self.tell_blocked(n)?;
+        }
+        Ok(())
+    }
+
+    /// Writes whom a node is to keep apart from, all at once: it may be looking.
+    fn tell_blocked(&self, n: usize) -> Result<(), Fault> {
+        let other = |(a, b): &(usize, usize)| match n {
+            n if n == *a => Some(*b),
+            n if n == *b => Some(*a),
+            _ => None,
+        };
+        let others = self.parted.keys().filter_map(other);
+        let peers: Vec<String> = others.filter_map(|n| self.places.of(n).peer).collect();
+        let path = self.blocked(n);
+        let fresh = path.with_extension("next");
+        let what = format!("cannot write {}", path.display());
+        std::fs::write(&fresh, peers.join("\n")).about(&what)?;
+        std::fs::rename(&fresh, &path).about(what)
+    }
+
+    /// Mends all.
+    ///
+    /// # Errors
+    /// As for [`Self::part`].
+    pub(crate) fn join_all(&mut self) -> Result<(), Fault> {
+        self.parted.clear();
+        (0..self.children.len()).try_for_each(|n| self.tell_blocked(n))
+    }
+
+    /// True when of one of these pairs, both up, one says that it has no link to the other.
+    pub(crate) fn sees_cut(&self, pairs: &[(usize, usize)]) -> bool {
+        let answers = |n: usize| self.is_up(n) && !self.is_paused(n);
+        let seen = |(a, b): &(usize, usize)| {
+            let (one, other) = (self.places.of(*a), self.places.of(*b));
+            let peers = one.api.and_then(|api| get(api, "/v1/peers"));
+            let Some(peer) = other.peer.filter(|_| other.api.is_some()) else {
+                return false;
+            };
+            let peers = peers.as_ref().and_then(Value::as_array);
+            let mut peers = peers.map(Vec::as_slice).unwrap_or_default().iter();
+            peers.any(|seen| seen["peer"] == *peer && seen["linked"] == false)
+        };
+        let mut both_up = pairs.iter().filter(|(a, b)| answers(*a) && answers(*b));
+        both_up.next().is_some_and(seen)
+    }
+
     /// SIGCONT.
     pub(crate) fn go_on(&mut self, n: usize) {
         if let Some(paused) = self.paused.get_mut(n)
@@ -224,10 +308,12 @@ fn listen(out: impl Read, places: &Places, n: usize, life: u32) {
     let ready: Value = serde_json::from_str(&line).unwrap_or_default();
     let api = ready["api"].as_str().and_then(|text| text.parse().ok());
     let address = ready["addresses"][0].as_str().map(str::to_owned);
+    let peer = ready["peer"].as_str().map(str::to_owned);
     places.change(n, |place| {
         if place.life == life {
             place.api = api;
             place.address = address;
+            place.peer = peer;
         }
     });
     std::io::copy(&mut out, &mut std::io::sink()).ok();

@@ -5,7 +5,9 @@
 //! and parted from each other. Then all is healed; once nothing is under way any more, what is left
 //! is taken out, and the history of it all must be one that a correct space can show.
 //!
-//! Parting needs network namespaces; where there are none the rest runs without, and says so.
+//! They are parted in two ways: on hosts of their own (network namespaces) by taking the cable out,
+//! and on loopback by telling each node whom to keep apart from (`--test-blocks`). The first has
+//! connections that hang, the second ones that end; the second can be made everywhere.
 //!
 //! ```text
 //! CPE_CHAOS_SECONDS=300 CPE_CHAOS_SEED=7 \
@@ -21,7 +23,7 @@ mod judge;
 #[path = "../../src/processes/record.rs"]
 mod record;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
@@ -44,6 +46,12 @@ const SECONDS: u64 = 30;
 /// How long everything may take to be quiet again, on a machine that is busy testing.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 
+/// How long five nodes may take to find each other.
+const FORMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often they are started at most.
+const SET_UPS_MAX: u32 = 3;
+
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -61,11 +69,15 @@ const MODES: &[(&str, Mode)] = &[
 
 #[test]
 fn five_nodes_under_faults_keep_every_promise() {
-    let test = "five_nodes_under_faults_keep_every_promise";
+    run(None);
+}
+
+#[test]
+fn five_hosts_under_faults_keep_every_promise() {
+    let test = "five_hosts_under_faults_keep_every_promise";
     let path = format!("chaos::{test}");
     if let Err(why) = in_namespaces(&path, || run(Some(Hosts::new("f", NAMES)))) {
-        skipped(&format!("the partitions of {test}"), &why);
-        run(None);
+        skipped(test, &why);
     }
 }
 
@@ -129,8 +141,7 @@ fn run(hosts: Option<Hosts>) {
     let evidence = Evidence::new();
     let clock = Clock::start();
     let places = Places::new(hosts);
-    let mut five = Five::start(&places, &evidence.folder, clock);
-    settle(&places, "the mesh has formed", ready);
+    let mut five = formed(&places, &evidence.folder, clock);
     for (variable, mode) in MODES {
         declare(&places, variable, *mode);
     }
@@ -174,7 +185,29 @@ fn run(hosts: Option<Hosts>) {
         account.taken > evidence.seconds,
         "hardly anything was asked"
     );
+    println!("{} partitions, {} of them seen", five.partitions, five.seen);
+    // One may be over before anybody looks; not all of them.
+    assert!(
+        five.seen > 0,
+        "{} partitions parted nobody",
+        five.partitions
+    );
     tampered_is_refused(&operations, sound.excuses);
+}
+
+/// Five nodes that see each other. Where they do not in time, on a machine that is busy testing,
+/// others are started: nothing was asked of them yet. From here on nothing is tried twice.
+fn formed<'a>(places: &'a Places, folder: &'a Path, clock: Clock) -> Five<'a> {
+    for _ in 1..SET_UPS_MAX {
+        let five = Five::start(places, folder, clock);
+        match settled(places, FORMED_WITHIN, ready) {
+            Ok(()) => return five,
+            Err(why) => println!("the set-up failed, once more: {why}"),
+        }
+    }
+    let five = Five::start(places, folder, clock);
+    settle(places, "the mesh has formed", ready);
+    five
 }
 
 fn judge(operations: &[Operation]) -> Result<Sound, String> {
@@ -338,15 +371,24 @@ fn drain(places: &Places, clock: Clock, all: &Mutex<Vec<Recorded>>) {
 
 /// Waits until something is so of the whole mesh.
 fn settle(places: &Places, what: &str, so: fn(&[View]) -> Result<(), String>) {
+    if let Err(why) = settled(places, SETTLED_WITHIN, so) {
+        panic!("it never came to be that {what}: {why}");
+    }
+}
+
+/// The same; why it is not so, when it takes too long.
+fn settled(
+    places: &Places,
+    within: Duration,
+    so: fn(&[View]) -> Result<(), String>,
+) -> Result<(), String> {
     let clock = Clock::start();
     loop {
         let views: Option<Vec<View>> = (0..NAMES.len()).map(|n| View::of(places, n)).collect();
         let settled = views.map_or_else(|| Err("a node is silent".to_owned()), |views| so(&views));
         match settled {
-            Ok(()) => return,
-            Err(why) if clock.elapsed() > SETTLED_WITHIN => {
-                panic!("it never came to be that {what}: {why}")
-            }
+            Ok(()) => return Ok(()),
+            Err(why) if clock.elapsed() > within => return Err(why),
             Err(_) => thread::sleep(LOOK_EVERY),
         }
     }

@@ -12,7 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a node may take until it says that it is ready, on a machine that is busy testing.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(40);
+
+/// How the story of a start that took longer begins.
+const LATE: &str = "too late: ";
 
 /// The binary with nothing of the tester's environment.
 pub(crate) fn cpe() -> Command {
@@ -146,8 +149,22 @@ impl Node {
         Self::run_as_it_is(command, folder)
     }
 
-    /// Runs a command that starts a node, as it is, and waits until it is ready.
+    /// Runs a command that starts a node, as it is, and waits until it is ready. A node that was
+    /// not in time, or found its port taken, is started once more: on a machine that is busy
+    /// testing that says nothing about the node.
     pub(crate) fn run_as_it_is(mut command: Command, folder: Arc<TempDir>) -> Self {
+        match Self::try_run(&mut command, &folder) {
+            Ok(node) => node,
+            Err(why) if why.starts_with(LATE) || why.contains("Address already in use") => {
+                println!("a start failed, once more: {why}");
+                Self::try_run(&mut command, &folder).unwrap_or_else(|why| panic!("{why}"))
+            }
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    /// Why it did not start, otherwise.
+    fn try_run(command: &mut Command, folder: &Arc<TempDir>) -> Result<Self, String> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -164,23 +181,26 @@ impl Node {
         });
         let log = Arc::new(Log::default());
         log.read(child.stderr.take().unwrap());
-        let line = receiver.recv_timeout(READY_WITHIN).unwrap_or_default();
+        let line = receiver.recv_timeout(READY_WITHIN);
+        let late = if line.is_err() { LATE } else { "" };
+        let line = line.unwrap_or_default();
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             child.kill().ok();
             let status = child.wait();
-            panic!(
-                "the node said {line:?} and ended with {status:?}: {}",
-                log.wait(|_, ended| ended).unwrap_or_else(|text| text)
-            );
+            let log = log.wait(|_, ended| ended).unwrap_or_else(|text| text);
+            return Err(format!(
+                "{late}the node said {line:?} and ended with {status:?}: {log}"
+            ));
         };
         let api = ready["api"].as_str().unwrap().to_owned();
-        Self {
+        let folder = Arc::clone(folder);
+        Ok(Self {
             child,
             ready,
             api,
             folder,
             log,
-        }
+        })
     }
 
     /// Waits until its log has this.

@@ -58,6 +58,45 @@ fn a_mesh_outlives_its_founder_killed_at_once() {
 }
 
 #[test]
+fn a_node_whose_disk_is_still_needed_is_not_drained() {
+    let a = Node::start(&["--name", "a"]);
+    a.cpe(&["space", "store", "w", "x", "1"]).code(0);
+    let alone = a.cpe(&["mesh", "drain"]).code(1);
+    alone.says("nobody can take over");
+    let told = a.cpe(&["mesh", "drain", "--timeout", "1s"]).code(1);
+    told.says("do not take its disk away");
+    // It goes on.
+    a.cpe(&["space", "store", "w", "x", "2"]).code(0);
+
+    let b = a.join(&["--name", "b"]);
+    a.sees(2);
+    let drained = a.cpe(&["mesh", "drain", "--timeout", "60s"]).code(0);
+    assert!(drained.out.contains("drained"), "{drained:?}");
+    a.end_by(Signal::KILL);
+    for n in ["1", "2"] {
+        let got = b.cpe(&["space", "fetch", "w", "x", "--timeout", "20s"]);
+        assert_eq!(got.code(0).out, format!("{n}\n"));
+    }
+}
+
+#[test]
+fn a_node_that_lost_its_others_is_not_drained_and_stops_all_the_same() {
+    let [a, b, c] = Node::three();
+    a.cpe(&["space", "store", "w", "x", "1"]).code(0);
+    groups_of_three(&a);
+    for lost in [b, c] {
+        lost.end_by(Signal::KILL);
+    }
+    until("nobody is there to take over", || {
+        let drained = a.cpe(&["mesh", "drain", "--timeout", "1s"]).code(1);
+        drained.err.contains("nobody can take over")
+    });
+    let folder = a.keep_folder();
+    assert_eq!(a.stop().code(), Some(0));
+    assert!(folder.path().join("data").exists());
+}
+
+#[test]
 fn a_mesh_that_lost_two_of_three_nodes_for_ever_is_recovered() {
     let [a, b, c] = Node::three();
     for n in 1..=10 {

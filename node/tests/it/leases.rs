@@ -193,6 +193,29 @@ fn a_client_that_closes_its_connection_while_it_waits_takes_nothing() {
     }
 }
 
+/// More than the buffers of a connection hold: the node is in the middle of writing.
+#[test]
+fn a_client_that_closes_its_connection_in_the_middle_of_an_answer_takes_nothing() {
+    const BYTES: usize = 64 << 20;
+    let node = Node::alone();
+    let file = node.folder().join("large");
+    std::fs::write(&file, vec![7; BYTES]).unwrap();
+    let file = file.to_str().unwrap();
+    node.cpe(&["space", "store", "w", "x", "--file", file])
+        .code(0);
+    let mut stream = post(&node, "/v1/spaces/w/values/x/take", "");
+    let mut begin = [0; 1000];
+    stream.read_exact(&mut begin).unwrap();
+    assert!(begin.starts_with(b"HTTP/1.1 200 OK"));
+    node.cpe(&["space", "fetch-try", "w", "x", "--out", file])
+        .code(3);
+    drop(stream);
+    let out = node.folder().join("out");
+    let taken = ["space", "fetch", "w", "x", "--out", out.to_str().unwrap()];
+    node.cpe(&taken).code(0);
+    assert_eq!(std::fs::metadata(out).unwrap().len(), BYTES as u64);
+}
+
 #[test]
 fn an_interrupted_fetch_takes_nothing() {
     let node = Node::alone();

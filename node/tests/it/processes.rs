@@ -30,17 +30,25 @@ fn a_scenario_runs_on_real_processes_and_what_they_cannot_do_is_named() {
     let engine = ["--engine", "processes", "--seed", "5", "--json"];
     let mut args = vec!["sim", "run", &file, "--report", &report];
     args.extend(engine);
-    let said = run(&args).json();
+    let mut ran = run(&args);
+    if ran.code == Some(4) {
+        // The nodes did not come together in time: nothing was tried. It is tried once more, and
+        // whatever else goes wrong fails the test.
+        println!("the set-up failed, once more: {}", ran.err);
+        ran = run(&args);
+    }
+    let said = ran.json();
     let scenario = &said["scenarios"][0];
     assert_eq!(scenario["ok"], true, "{said}");
     let ran = &scenario["runs"][0]["report"];
-    for least in ["crashes", "acknowledged", "taken", "checked"] {
+    for least in ["crashes", "partitions", "acknowledged", "taken", "checked"] {
         assert!(ran[least].as_u64() > Some(0), "{least}: {ran}");
     }
     let left_out = scenario["left_out"].to_string();
-    for part in ["faults.loss", "partitions", "workload.leases"] {
+    for part in ["faults.loss", "workload.leases"] {
         assert!(left_out.contains(part), "{part} is not in {left_out}");
     }
+    assert!(!left_out.contains("partitions"), "{left_out}");
     // The nodes' data and logs, the faults, and what the clients saw.
     for kept in ["n1", "n3.log", "faults.txt", "history.jsonl"] {
         let kept = folder.path().join("report").join("three-5").join(kept);

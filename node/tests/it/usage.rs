@@ -34,6 +34,29 @@ fn commands_that_are_not_there_yet_are_unknown() {
     }
 }
 
+/// Nobody comes by what parts nodes for tests who does not look for it.
+#[test]
+fn the_flag_that_parts_nodes_is_for_tests_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("blocked");
+    let path = file.to_str().unwrap();
+    let node = |args: &[&str]| {
+        let data = folder.path().join("data");
+        let data = data.to_str().unwrap();
+        run(&[&["node", "--data", data, "--test-blocks"], args].concat())
+    };
+    node(&[path]).code(2).says("No such file");
+    std::fs::write(&file, "nobody").unwrap();
+    node(&[path]).code(2).says("`nobody` is no peer id");
+    std::fs::write(&file, " ".repeat(100_000)).unwrap();
+    node(&[path]).code(2).says("more than 65536 bytes");
+
+    for args in [&["node", "--help"][..], &["config", "show"]] {
+        let said = run(args).code(0).out;
+        assert!(!said.contains("blocks"), "{said}");
+    }
+}
+
 #[test]
 fn a_malformed_multiaddr_is_refused_with_a_right_one() {
     for address in ["nonsense", "/ip4/1.2.3/tcp/1", "127.0.0.1:4710", ""] {

@@ -570,7 +570,13 @@ fn who_drains_leaves_when_the_others_have_its_bodies() {
         (!is_about_parts(&bytes)).then_some(bytes)
     }));
     let deadline = 60 * SECOND;
-    let drained = net.ask(1, Command::Drain { deadline });
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(10 * SECOND);
     assert_eq!(net.reply(drained), None);
     net.wire = None;
@@ -644,7 +650,13 @@ fn who_drains_hands_over_the_body_of_a_take_that_is_not_acknowledged() {
     }
     assert_eq!(holders(&net, blob), [1]);
     let deadline = 60 * SECOND;
-    let drained = net.ask(1, Command::Drain { deadline });
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(20 * SECOND);
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     assert_eq!(holders(&net, blob), [1, 2]);

@@ -270,6 +270,7 @@ fn a_drained_node_hands_its_homes_to_the_others() {
         1,
         Command::Drain {
             deadline: 10 * SECOND,
+            whole: true,
         },
     );
     net.pass(5 * SECOND);

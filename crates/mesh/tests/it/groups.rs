@@ -230,7 +230,13 @@ fn a_drained_member_leaves_every_group() {
     net.out(2, "a", 1);
     net.pass(SECOND);
     let deadline = Duration::from_secs(10);
-    let drained = net.ask(1, Command::Drain { deadline });
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(deadline);
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     for info in shards(&mut net, 2) {
@@ -240,6 +246,102 @@ fn a_drained_member_leaves_every_group() {
     net.kill(1);
     net.input(NodeId(2), Input::Tick);
     let taken = net.take(3, "a", false);
+    net.pass(SECOND);
+    assert_eq!(value(&net, taken), Some(1));
+}
+
+fn kept(net: &Net, request: RequestId) -> Option<(usize, usize, bool)> {
+    match net.reply(request) {
+        None => None,
+        Some(Reply::Failed(Failure::Kept {
+            groups,
+            stores,
+            heirs,
+            ..
+        })) => Some((*groups, *stores, *heirs)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_drain_fails_while_nobody_can_take_over_and_an_ordinary_stop_goes_on() {
+    let mut net = grown();
+    net.out(2, "a", 1);
+    net.pass(SECOND);
+    net.kill(2);
+    net.kill(3);
+    net.pass(6 * SECOND);
+    let pending = net.out(1, "a", 2);
+    net.pass(6 * SECOND);
+    assert_eq!(net.reply(pending), Some(&Reply::Pending));
+    let Some(Reply::Status(status)) = ({
+        let asked = net.ask(1, Command::Status);
+        net.reply(asked)
+    }) else {
+        panic!("no status");
+    };
+    let groups = status.homes;
+    let deadline = 60 * SECOND;
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
+    net.pass(4 * SECOND);
+    assert_eq!(kept(&net, drained), None, "a link may come back");
+    net.pass(2 * SECOND);
+    let (left, stores, heirs) = kept(&net, drained).unwrap();
+    assert_eq!((left, stores, heirs), (groups, 1, false));
+    // Whoever comes back meets a node that takes homes as ever.
+    assert!(!drains(&mut net, 1));
+    let whole = false;
+    let stopped = net.ask(1, Command::Drain { deadline, whole });
+    net.pass(SECOND);
+    assert_eq!(net.reply(stopped), Some(&Reply::Done));
+}
+
+/// Whether a node says of itself that it gives its homes away.
+fn drains(net: &mut Net, n: u64) -> bool {
+    let asked = net.ask(n, Command::Peers);
+    let Some(Reply::Peers(peers)) = net.reply(asked) else {
+        panic!("{:?}", net.reply(asked));
+    };
+    peers[0].capabilities.contains_key("draining")
+}
+
+#[test]
+fn a_node_alone_is_not_drained_until_another_has_everything() {
+    let mut net = Net::of(1, true);
+    net.out(1, "a", 1);
+    net.pass(SECOND);
+    let deadline = 2 * SECOND;
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
+    net.pass(3 * SECOND);
+    let (groups, stores, heirs) = kept(&net, drained).unwrap();
+    assert!(groups > 0 && stores == 0 && !heirs);
+    net.start(2);
+    net.link_all();
+    net.pass(6 * SECOND);
+    let deadline = 10 * SECOND;
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
+    net.pass(deadline);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+    net.kill(1);
+    let taken = net.take(2, "a", false);
     net.pass(SECOND);
     assert_eq!(value(&net, taken), Some(1));
 }
@@ -269,7 +371,13 @@ fn a_leader_that_missed_the_end_of_its_epoch_steps_down_and_learns() {
     }));
     net.pass(3 * SECOND);
     let deadline = Duration::from_secs(5);
-    net.ask(next, Command::Drain { deadline });
+    net.ask(
+        next,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(deadline);
     net.kill(next);
     net.wire = None;
@@ -312,7 +420,13 @@ fn a_group_whose_other_members_leave_does_not_end_as_the_silent_one() {
     let deadline = Duration::from_secs(5);
     let leaving: Vec<u64> = members.into_iter().filter(|n| *n != silent).collect();
     for n in &leaving {
-        net.ask(*n, Command::Drain { deadline });
+        net.ask(
+            *n,
+            Command::Drain {
+                deadline,
+                whole: true,
+            },
+        );
     }
     net.pass(deadline);
     for n in &leaving {
@@ -462,7 +576,13 @@ fn a_home_that_moved_away_begins_at_its_next_node_before_anything_is_gossiped() 
     net.link_all();
     net.pass(Duration::from_secs(5));
     let deadline = Duration::from_secs(10);
-    let drained = net.ask(1, Command::Drain { deadline });
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(Duration::from_secs(5));
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     for info in shards(&mut net, 2) {
@@ -486,7 +606,13 @@ fn no_group_ends_in_favour_of_an_incarnation_that_is_over() {
     net.start_with(3, |config| config.card.inc = Incarnation(2));
     net.link_all();
     let deadline = 10 * SECOND;
-    let drained = net.ask(1, Command::Drain { deadline });
+    let drained = net.ask(
+        1,
+        Command::Drain {
+            deadline,
+            whole: true,
+        },
+    );
     net.pass(4 * SECOND);
     assert_eq!(net.reply(drained), Some(&Reply::Done));
     net.kill(1);

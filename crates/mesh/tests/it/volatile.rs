@@ -313,6 +313,24 @@ fn an_operator_need_not_wait_for_the_silent_but_for_a_majority() {
     assert!(refused, "a majority goes on by itself");
 }
 
+/// More than are moved at a time: when the last of them go, the shards that keep their registers
+/// have left before, and who leads those now was never told here.
+#[test]
+fn a_founder_hands_over_many_volatile_shards_after_their_registers() {
+    let mut net = Net::of(0, true);
+    net.start_with(1, |config| {
+        let genesis = config.genesis.as_mut().unwrap();
+        genesis.volatile = 80;
+    });
+    net.start(2);
+    net.link_all();
+    net.pass(2 * SECOND);
+    let (deadline, whole) = (20 * SECOND, true);
+    let drained = net.ask(1, Command::Drain { deadline, whole });
+    net.pass(deadline);
+    assert_eq!(net.reply(drained), Some(&Reply::Done));
+}
+
 #[test]
 fn a_mesh_without_volatile_shards_keeps_such_workspaces_durable() {
     let mut net = Net::of(0, true);

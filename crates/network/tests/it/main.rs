@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod admission;
+mod blocks;
 mod common;
 mod gossip;
 mod links;

@@ -1,17 +1,18 @@
 //! Five node processes with folders of their own, and what is done to them.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::client::Clock;
+use super::client::{Clock, get};
 use crate::harness::{Node, cpe};
 use crate::namespaces::Hosts;
 
@@ -20,10 +21,13 @@ pub(crate) const NAMES: &[&str] = &["a", "b", "c", "d", "e"];
 /// Nodes that may be down or paused at a time: two of a home group of three are its majority.
 const AWAY_MAX: usize = 2;
 
+/// How long a host is dialled before it counts as out of reach.
+const DIALLED_FOR: Duration = Duration::from_millis(300);
+
 /// Where the nodes are, for clients.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// Hosts of their own; `None`: all on loopback, where nothing can be parted.
+    /// Hosts of their own; `None`: all on loopback, where the nodes part themselves.
     hosts: Option<Hosts>,
     apis: Mutex<Vec<SocketAddr>>,
     /// How often each node has been started.
@@ -60,6 +64,7 @@ struct Slot {
     node: Option<Node>,
     paused: bool,
     address: String,
+    peer: String,
     /// Outlives the node.
     folder: Arc<TempDir>,
 }
@@ -81,7 +86,11 @@ pub(crate) enum Fault {
 #[derive(Debug)]
 pub(crate) struct Five<'p> {
     slots: Vec<Slot>,
-    parted: bool,
+    /// Which side each node is on.
+    sides: [bool; NAMES.len()],
+    /// How many there were, and of how many it was seen that nodes did not reach each other.
+    pub(crate) partitions: u32,
+    pub(crate) seen: u32,
     places: &'p Places,
     /// Where logs go.
     evidence: &'p Path,
@@ -95,7 +104,9 @@ impl<'p> Five<'p> {
     pub(crate) fn start(places: &'p Places, evidence: &'p Path, clock: Clock) -> Self {
         let mut five = Self {
             slots: Vec::new(),
-            parted: false,
+            sides: [false; NAMES.len()],
+            partitions: 0,
+            seen: 0,
             places,
             evidence,
             clock,
@@ -106,6 +117,7 @@ impl<'p> Five<'p> {
                 node: None,
                 paused: false,
                 address: String::new(),
+                peer: String::new(),
                 folder: Arc::new(tempfile::tempdir().unwrap()),
             });
             five.begin(n);
@@ -125,12 +137,15 @@ impl<'p> Five<'p> {
         command.args(["--stop-within", "3s"]);
         if self.places.hosts.is_none() {
             command.args(["--api", "127.0.0.1:0"]);
+            self.tell_blocked(n);
+            command.arg("--test-blocks").arg(self.blocked(n));
         }
         // Workers of forests wait in takes for ever: nothing would look settled.
         command.env("CPE_FOREST_WORKERS", "0");
         self.introduce(n, &mut command);
         let node = Node::run_in(command, Arc::clone(&self.slots[n].folder));
         self.slots[n].address = node.address().to_owned();
+        self.slots[n].peer = node.ready["peer"].as_str().unwrap().to_owned();
         self.places.apis.lock().unwrap()[n] = node.api.parse().unwrap();
         self.places.lives.lock().unwrap()[n] += 1;
         self.slots[n].node = Some(node);
@@ -159,7 +174,7 @@ impl<'p> Five<'p> {
             0..4 => can.then_some(Fault::Kill(victim)),
             4..6 => can.then_some(Fault::Pause(victim)),
             6 => can.then_some(Fault::Stop(victim)),
-            _ if self.places.hosts.is_some() && !self.parted => {
+            _ if !self.is_parted() => {
                 let mut sides = [false; NAMES.len()];
                 sides.fill_with(|| rng.random());
                 sides[victim] = !sides[(victim + 1) % NAMES.len()];
@@ -182,7 +197,10 @@ impl<'p> Five<'p> {
                     slot.paused = true;
                 }
             }
-            Fault::Part(sides) => self.part(sides),
+            Fault::Part(sides) => {
+                self.partitions += 1;
+                self.part(sides);
+            }
         }
     }
 
@@ -198,16 +216,63 @@ impl<'p> Five<'p> {
                     slot.paused = false;
                 }
             }
-            Fault::Part(_) => self.part([false; NAMES.len()]),
+            Fault::Part(_) => {
+                self.seen += u32::from(self.sees_parted());
+                self.part([false; NAMES.len()]);
+            }
         }
     }
 
     fn part(&mut self, sides: [bool; NAMES.len()]) {
-        let hosts = self.places.hosts.as_ref().unwrap();
+        self.sides = sides;
         for (n, second) in sides.into_iter().enumerate() {
-            hosts.part(n, second);
+            match &self.places.hosts {
+                Some(hosts) => hosts.part(n, second),
+                None => self.tell_blocked(n),
+            }
         }
-        self.parted = sides.contains(&true);
+    }
+
+    fn is_parted(&self) -> bool {
+        self.sides.contains(&true)
+    }
+
+    /// The file with the peers that a node is to keep apart from.
+    fn blocked(&self, n: usize) -> PathBuf {
+        self.slots[n].folder.path().join("blocked")
+    }
+
+    /// Writes it, all at once: the node may be looking.
+    fn tell_blocked(&self, n: usize) {
+        let others = self.slots.iter().zip(self.sides);
+        let across = others.filter(|(_, side)| *side != self.sides[n]);
+        let peers: Vec<&str> = across.map(|(slot, _)| slot.peer.as_str()).collect();
+        let path = self.blocked(n);
+        let fresh = path.with_extension("next");
+        std::fs::write(&fresh, peers.join("\n")).unwrap();
+        std::fs::rename(&fresh, &path).unwrap();
+    }
+
+    /// Whether a node on one side, asked now, does not reach one on the other; of two that run.
+    fn sees_parted(&self) -> bool {
+        let up = |n: &usize| self.slots[*n].node.is_some() && !self.slots[*n].paused;
+        let on = |side: bool| (0..NAMES.len()).filter(up).find(|n| self.sides[*n] == side);
+        let (Some(one), Some(other)) = (on(false), on(true)) else {
+            return false;
+        };
+        let api = self.places.api(one);
+        if self.places.hosts.is_some() {
+            // This thread is on the one's host now.
+            let address = SocketAddr::from(([10, 77, 0, u8::try_from(other + 1).unwrap()], 4710));
+            return TcpStream::connect_timeout(&address, DIALLED_FOR).is_err();
+        }
+        let peers = get(api, "/v1/peers").unwrap_or_default();
+        let mut peers = peers
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+            .iter();
+        peers.any(|peer| peer["peer"] == *self.slots[other].peer && peer["linked"] == false)
     }
 
     fn end(&mut self, n: usize, signal: Signal) {
