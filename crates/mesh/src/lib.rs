@@ -59,6 +59,7 @@ mod handover;
 mod heartbeat;
 mod home;
 mod lease;
+mod node_lease;
 mod peer;
 mod persist;
 mod placement;

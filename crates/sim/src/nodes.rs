@@ -105,6 +105,9 @@ impl World {
         config.body_grace = Duration::from_secs(5);
         config.body_taken_max = Duration::from_secs(20);
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
+        if self.scenario.workload.node_lease_ms > 0.0 {
+            config.node_lease = self.scenario.node_lease();
+        }
         config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);
         config.replace_after = ms(self.scenario.replace_ms);
@@ -142,6 +145,7 @@ impl World {
         self.note(n, || "start".to_owned());
         self.drain_outputs(n);
         self.relink_node(n);
+        self.host_later(n);
     }
 
     pub(crate) fn crash(&mut self, n: usize, down: Option<Duration>) {
@@ -171,6 +175,7 @@ impl World {
         self.books.excused += unsettled as u64;
         node.peer = None;
         node.held = None;
+        self.hosts.gone(n, self.now);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -437,6 +442,7 @@ impl World {
                         });
                         self.drained(n, down);
                     }
+                    _ if self.hosts.is_answered(request) => self.enlisted(n, &reply),
                     _ => self.replied(n, request, reply),
                 }
             }
@@ -455,6 +461,9 @@ impl World {
                 self.dial(n, to);
             }
             Output::Body(work) => self.body_work(n, work),
+            Output::MayAct { life, until } => self.may_act(n, life, until),
+            Output::Voided { life } => self.voided(n, life),
+            Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}
         }
     }

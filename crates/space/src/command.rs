@@ -191,6 +191,18 @@ pub enum Command {
         /// What to do.
         act: Bound,
     },
+    /// Gives a node that will host actors a life (rule A1).
+    Enlist {
+        /// The operation, of the node's session.
+        op: OpId,
+        /// Milliseconds. How long the life goes on without being renewed.
+        lease_ms: u64,
+    },
+    /// Ends a life of a node for ever (rule A2).
+    Void {
+        /// The node in that life.
+        life: Member,
+    },
 }
 
 impl Command {
@@ -208,7 +220,8 @@ impl Command {
             | Self::ActOnLease { op, .. }
             | Self::Inquire { op, .. }
             | Self::Resume { op, .. }
-            | Self::Bound { op, .. } => Some(*op),
+            | Self::Bound { op, .. }
+            | Self::Enlist { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -217,7 +230,8 @@ impl Command {
             | Self::Fork { .. }
             | Self::Begin { .. }
             | Self::Register { .. }
-            | Self::Reinstate { .. } => None,
+            | Self::Reinstate { .. }
+            | Self::Void { .. } => None,
         }
     }
 
@@ -331,6 +345,10 @@ pub enum Outcome {
     },
     /// Not exchanged: this is there.
     Differs(Option<Tuple>),
+    /// The node may host actors in this life, while it renews its lease.
+    Enlisted(Member),
+    /// The node has no new life: one that it had with another data folder is not over.
+    StillAlive(Member),
 }
 
 impl Outcome {
@@ -388,14 +406,16 @@ impl From<&Outcome> for Fate {
             | Outcome::Claimed(_)
             | Outcome::Fate(_)
             | Outcome::Found { .. }
-            | Outcome::Exchanged { .. } => Self::Done,
+            | Outcome::Exchanged { .. }
+            | Outcome::Enlisted(_) => Self::Done,
             Outcome::ModeIs(_)
             | Outcome::Absent
             | Outcome::NoIteration
             | Outcome::Differs(_)
             | Outcome::Fenced(_)
             | Outcome::TooManyLeases
-            | Outcome::LeaseLost(_) => Self::Refused,
+            | Outcome::LeaseLost(_)
+            | Outcome::StillAlive(_) => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }

@@ -19,16 +19,19 @@ pub enum Guard {
     CancelledFirst,
     /// R18: a tuple that goes back takes its old place.
     OldPlace,
+    /// A2: a life that is over stays over.
+    VoidForEver,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::CancelledFirst,
         Self::OldPlace,
+        Self::VoidForEver,
     ];
 }
 

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::guard::{Guard, holds};
 use crate::{
-    ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
-    Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
+    ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
+    RangeSet, Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod bodies;
@@ -49,6 +49,8 @@ pub enum Applied {
     Forked(Config),
     /// The register has a newer home group of this volatile shard.
     Registered(ShardId),
+    /// This life of a node is over.
+    Voided(Member),
 }
 
 /// What a session's client may still ask about.
@@ -99,6 +101,9 @@ pub struct Sm {
     floor: u64,
     #[serde(default)]
     register: register::Register,
+    /// Nodes as hosts of actors: one record per node that ever was one.
+    #[serde(default)]
+    pub(crate) hosts: BTreeMap<NodeId, HostRecord>,
 }
 
 impl Sm {
@@ -118,6 +123,7 @@ impl Sm {
             forked_at: None,
             floor: 0,
             register: register::Register::default(),
+            hosts: BTreeMap::new(),
         }
     }
 
@@ -398,6 +404,8 @@ impl Sm {
                 sealed_at,
                 config,
             } => self.register.reinstate(*shard, *sealed_at, config),
+            Command::Enlist { op, lease_ms } => self.enlist(*op, *lease_ms),
+            Command::Void { life } => self.void(*life),
         }
     }
 
