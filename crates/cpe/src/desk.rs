@@ -381,6 +381,7 @@ fn bounded(mut command: Command) -> Command {
         | Command::Release { deadline, .. }
         | Command::Recover { deadline, .. }
         | Command::Adopt { deadline, .. }
+        | Command::Enlist { deadline }
         | Command::Gather { deadline, .. }
         | Command::Bound { deadline, .. }
         | Command::Sync { deadline, .. }

@@ -182,6 +182,16 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
+    /// Lets this node host actors under a lease from now on (rule A1): answered once it may act, by
+    /// [`Reply::Enlisted`]. After [`Output::Voided`](crate::Output::Voided) it has to be asked
+    /// anew, when everything that ran under the lost life has been dropped.
+    Enlist {
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// This node has stopped all actors that it hosted under a lease: others need not wait for the
+    /// lease to run out.
+    Delist,
     /// Makes a body durable that the shell has written for this node under `token`: the bodies of
     /// a tuple come before the tuple.
     Adopt {
@@ -286,6 +296,8 @@ pub enum Reply {
     Shards(Vec<ShardInfo>),
     /// The shards that go on without their majority, or were to.
     Recovered(Vec<Recovered>),
+    /// The node may let actors act, in this life as a host.
+    Enlisted(Member),
     /// Not done, and why.
     Failed(Failure),
 }

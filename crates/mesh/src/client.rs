@@ -452,6 +452,7 @@ impl Peer {
             _ => 0,
         };
         let lasts = op.operation.lasts();
+        let enlists = matches!(op.operation, Operation::Enlist { .. });
         let about = About {
             shard,
             id,
@@ -466,6 +467,9 @@ impl Peer {
             self.delivered.insert(request, (shard, seq));
         } else {
             self.end_op(shard, seq);
+        }
+        if enlists {
+            self.enlisted(&outcome);
         }
         let Some(request) = request else { return };
         match self.requests.get_mut(&request) {
@@ -568,6 +572,10 @@ impl Peer {
             }
             Outcome::Fenced(None) => {
                 Reply::Failed(Failure::Refused("there is no such name".to_owned()))
+            }
+            Outcome::Enlisted(life) => Reply::Enlisted(life),
+            Outcome::StillAlive(life) => {
+                Reply::Failed(Failure::Refused(format!("host {life} is not over yet")))
             }
         }
     }

@@ -53,6 +53,10 @@ pub struct PeerConfig {
     /// A parked take whose client is silent for this long is dropped by the home. 10 s: ten of
     /// the client's longest pauses.
     pub park_lease: Duration,
+    /// The lease of this node as a host of actors: so long after its death they are given to others
+    /// at the latest, and so long it may be cut off before it has to stop them. Only nodes that
+    /// host any have one. 5 s on a LAN; give 15 s across a WAN (rule A1).
+    pub node_lease: Duration,
     /// How long a node takes to look through all shards for bodies that it lacks or that nothing
     /// refers to any more. 30 s.
     pub sweep_interval: Duration,
@@ -94,6 +98,7 @@ impl PeerConfig {
             retry_max: Duration::from_secs(1),
             cancel_grace: Duration::from_secs(1),
             park_lease: Duration::from_secs(10),
+            node_lease: Duration::from_secs(5),
             sweep_interval: Duration::from_secs(30),
             body_grace: Duration::from_secs(60),
             body_taken_max: Duration::from_secs(24 * 60 * 60),

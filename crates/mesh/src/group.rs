@@ -326,6 +326,7 @@ impl Peer {
         }
         self.compact(shard);
         self.serve_confirmed(shard);
+        self.grant_confirmed(shard);
         self.synced(shard);
     }
 
@@ -368,6 +369,7 @@ impl Peer {
         // Nothing of an earlier ballot counts as decided before an entry of its own is.
         self.with_home(shard, |_, _, log| log.propose(Command::Noop));
         self.time_leases(shard);
+        self.time_hosts(shard);
         self.wake_clients(shard);
     }
 
@@ -397,6 +399,7 @@ impl Peer {
         slot.leader = None;
         self.outbox_instead(shard);
         self.drop_confirming(shard);
+        self.drop_hosts(shard);
         self.wake_clients(shard);
     }
 

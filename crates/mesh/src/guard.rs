@@ -46,12 +46,22 @@ pub enum Guard {
     DecideEmpty,
     /// R19: a fresh read asks a majority whether the leader still leads.
     ConfirmLead,
+    /// A1: a lease is renewed only once a majority said, after the renewal came, that this node
+    /// leads.
+    ConfirmRenewal,
+    /// A1: the holder counts from when it sent the renewal, and stops early.
+    StopEarly,
+    /// A1: a new leader waits a whole lease before it ends a life.
+    WholeLease,
+    /// A2: a life that is over, or whose end is proposed, is not renewed. Both lines of defence are
+    /// out then: the leader's and the state machine's.
+    VoidForEver,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -69,6 +79,10 @@ impl Guard {
         Self::GiveBack,
         Self::DecideEmpty,
         Self::ConfirmLead,
+        Self::ConfirmRenewal,
+        Self::StopEarly,
+        Self::WholeLease,
+        Self::VoidForEver,
     ];
 }
 
@@ -107,6 +121,7 @@ pub fn without(mutant: Option<Mutant>) {
     cpe_space::without(match mutant {
         Some(Mutant::Space(guard)) => Some(guard),
         Some(Mutant::Mesh(Guard::NextOfOrigin)) => Some(cpe_space::Guard::NextOfOrigin),
+        Some(Mutant::Mesh(Guard::VoidForEver)) => Some(cpe_space::Guard::VoidForEver),
         _ => None,
     });
 }

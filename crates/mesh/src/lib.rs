@@ -65,6 +65,7 @@ mod handover;
 mod heartbeat;
 mod home;
 mod lease;
+mod node_lease;
 mod peer;
 mod persist;
 mod placement;

@@ -18,6 +18,7 @@ use crate::client::ShardClient;
 use crate::group::{Kept, Proposal, Said};
 use crate::heartbeat::{Heartbeats, Shown};
 use crate::home::{Home, Proposed};
+use crate::node_lease::{Holder, Keeper};
 use crate::persist::{Batch, Image};
 use crate::placement::Survey;
 use crate::query::Serving;
@@ -115,6 +116,21 @@ pub enum Output {
     Event(Event),
     /// Something to do for the body of a large value, in order.
     Body(BodyWork),
+    /// The node may let actors act until then, by the clock that it gives the peer (rule A7). It
+    /// must look at the clock before each act, not set a timer: a process that stood still would
+    /// not notice.
+    MayAct {
+        /// The node, in its life as a host.
+        life: Member,
+        /// Until when.
+        until: Duration,
+    },
+    /// A life of the node as a host is over: what ran under it must be dropped. Others may have
+    /// those actors by now.
+    Voided {
+        /// The life.
+        life: Member,
+    },
 }
 
 /// Something worth a log line or a counter.
@@ -149,6 +165,8 @@ pub enum Event {
         /// Who has the other history.
         by: NodeId,
     },
+    /// A life of a node as a host of actors is over.
+    Voided(Member),
     /// A volatile shard begins anew, empty: the majority of its home group was lost.
     Begun {
         /// The shard.
@@ -192,6 +210,10 @@ pub(crate) enum Timer {
     /// A store that waits for its bodies to be at a majority.
     Place(RequestId),
     Sweep,
+    /// This node's lease as a host is to be renewed.
+    Renew,
+    /// The lease of a node whose record this node keeps.
+    Host(ShardId, NodeId),
 }
 
 /// What to do once a batch is durable.
@@ -325,6 +347,8 @@ pub struct Peer {
     pub(crate) alone_since: Option<Duration>,
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) bodies: Bodies,
+    pub(crate) holder: Holder,
+    pub(crate) keeper: Keeper,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
     /// What waits for no disk: it concerns volatile shards.
@@ -406,6 +430,8 @@ impl Peer {
             alone_since: None,
             counters: BTreeMap::new(),
             bodies: Bodies::default(),
+            holder: Holder::default(),
+            keeper: Keeper::default(),
             batch: Batch::default(),
             afters: Vec::new(),
             at_once: Vec::new(),
@@ -524,7 +550,10 @@ impl Peer {
             Input::Cancel(request) => self.cancel(request),
             Input::Received(request) => self.received(request),
             Input::Card(card) => self.set_card(*card),
-            Input::Leave => self.membership.leave(self.now),
+            Input::Leave => {
+                self.say_good_bye();
+                self.membership.leave(self.now);
+            }
             Input::Body(done) => self.body_done(done),
             Input::Tick => {}
         }
@@ -568,6 +597,8 @@ impl Peer {
             }
             Timer::Place(request) => self.place_bodies(request),
             Timer::Sweep => self.sweep_bodies(),
+            Timer::Renew => self.renew(),
+            Timer::Host(shard, node) => self.host_over(shard, node),
         }
     }
 

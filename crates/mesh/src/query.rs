@@ -105,6 +105,7 @@ impl Peer {
             self.current.entry(shard).or_default().push((index, id));
             self.serve_confirmed(shard);
         }
+        self.renewal_confirmed(shard, epoch, ticket, index);
     }
 
     /// Answers what was confirmed and is applied.

@@ -80,6 +80,8 @@ pub(crate) enum Request {
     Recover { query: u64 },
     /// A store whose bodies are on their way to a majority of its home group.
     Place(Box<Placing>),
+    /// Waiting for this node to be allowed to let actors act.
+    Enlist,
     /// Waiting for the disk to have a body.
     Adopt(BlobHash),
     /// Fetching a body; how far it was when its time last began.
@@ -151,6 +153,7 @@ impl Command {
             | Self::Sync { deadline, .. }
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
+            | Self::Enlist { deadline }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::Staleness { .. }
@@ -158,6 +161,7 @@ impl Command {
             | Self::Browse { .. }
             | Self::Where { .. }
             | Self::Actors
+            | Self::Delist
             | Self::Status
             | Self::Peers
             | Self::Shards => None,
@@ -400,6 +404,11 @@ impl Peer {
                 let operation = Operation::Release { name: actor, token };
                 self.operate(request, shard, operation, deadline);
             }
+            Command::Enlist { .. } => self.enlist(request),
+            Command::Delist => {
+                self.say_good_bye();
+                self.reply(request, Reply::Done);
+            }
             Command::Adopt { token, blob, .. } => self.adopt_body(request, token, blob),
             Command::Gather {
                 blob,
@@ -507,6 +516,7 @@ impl Peer {
                 self.timers.clear(&Timer::Survey(*query));
             }
             Request::Place(placing) => self.forget_placing(request, placing),
+            Request::Enlist => self.forget_enlisting(request),
             Request::Adopt(hash) => self.forget_adopting(request, *hash),
             Request::Gather { blob, .. } => self.forget_gathering(request, blob.hash()),
             Request::Store
@@ -598,6 +608,7 @@ impl Peer {
                 }
             },
             Request::Place(_) => self.placing_over(request),
+            Request::Enlist => self.enlisting_over(request),
             Request::Gather { .. } => self.gathering_over(request),
             Request::Adopt(_) => {
                 let why = "the disk has not answered in time".to_owned();

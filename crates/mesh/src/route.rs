@@ -107,6 +107,7 @@ impl Peer {
 
     /// What waits for the shard's home need not wait for its timer.
     pub(crate) fn wake_clients(&mut self, shard: ShardId) {
+        self.renew_soon(shard);
         for seq in self.open_ops(shard) {
             self.timers.set(Timer::Op(shard, seq), self.now);
         }

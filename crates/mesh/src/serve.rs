@@ -12,7 +12,12 @@ use crate::wire::{Message, Operation};
 impl Peer {
     /// Answers a request meant for the shard's leading home when this node is not it; true if it
     /// is. `op` is what the request names, if it names an operation.
-    fn leads_for(&mut self, from: NodeId, shard: ShardId, op: Option<(OpId, u32)>) -> bool {
+    pub(crate) fn leads_for(
+        &mut self,
+        from: NodeId,
+        shard: ShardId,
+        op: Option<(OpId, u32)>,
+    ) -> bool {
         let Some(slot) = self.slot_ref(shard) else {
             return false;
         };
@@ -257,6 +262,7 @@ impl Peer {
             Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
             Operation::Inquire { about } => Command::Inquire { op, about },
             Operation::Resume { n } => Command::Resume { op, n },
+            Operation::Enlist { lease_ms } => Command::Enlist { op, lease_ms },
         };
         self.with_home(shard, |home, sm, log| {
             home.propose_op(sm, op, from, command, log)
@@ -429,6 +435,9 @@ impl Peer {
                 self.sealed(shard, config);
             }
             Applied::Registered(volatile) => self.registered(volatile),
+            it @ (Applied::Voided(_) | Applied::Done(_, Outcome::Enlisted(_))) => {
+                self.host_applied(shard, &it);
+            }
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

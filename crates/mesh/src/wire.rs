@@ -186,6 +186,11 @@ pub enum Operation {
         /// What.
         act: Bound,
     },
+    /// Give the sender a life as a host of actors.
+    Enlist {
+        /// Milliseconds. How long it goes on without being renewed.
+        lease_ms: u64,
+    },
 }
 
 impl Operation {
@@ -541,6 +546,34 @@ pub enum Message {
     },
     /// About the body of a large value.
     Body(BodyMessage),
+    /// A host asks the leader of its record to renew its lease.
+    Renew {
+        /// The shard of its record.
+        shard: ShardId,
+        /// The sender, in its life as a host.
+        life: Member,
+        /// When it was sent, in microseconds of the sender's clock.
+        sent: u64,
+    },
+    /// The renewal that was sent then is granted.
+    Granted {
+        /// The receiver, in its life as a host.
+        life: Member,
+        /// When the renewal was sent.
+        sent: u64,
+    },
+    /// A life of the receiver as a host is over.
+    Over {
+        /// The life.
+        life: Member,
+    },
+    /// A host has stopped all its actors: its life is over.
+    GoodBye {
+        /// The shard of its record.
+        shard: ShardId,
+        /// The sender, in its life as a host.
+        life: Member,
+    },
 }
 
 /// One shard's part of a gossip frame.

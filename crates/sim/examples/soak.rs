@@ -18,7 +18,8 @@ usage: soak [--seeds FROM..TO | FROM..] [--profile NAME] [--jobs N] [--folder DI
             [--keep N,N,...]
 
   --seeds   which seeds; without an end it runs until Ctrl-C (0..)
-  --profile what the scenarios have in common: mixed, elections, handovers or restarts (mixed)
+  --profile what the scenarios have in common: mixed, elections, handovers, restarts or
+            actors (mixed)
   --jobs    how many at a time (one per core)
   --folder  where what failed is written (target/soak)
   --keep    only these faults of each seed's schedule: replays what was shrunk

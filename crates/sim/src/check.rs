@@ -1,6 +1,9 @@
 //! The books of a run: what was stored, what was handed out, what must add up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpe_membership::Member;
 
 use crate::history::Conflict;
 use crate::leases::LeaseBooks;
@@ -60,6 +63,10 @@ pub struct Report {
     pub bad_disks: u64,
     /// Disks lost.
     pub lost_disks: u64,
+    /// Leases of hosts granted or renewed.
+    pub may_act: u64,
+    /// Lives of hosts that ended while the node was there.
+    pub voided: u64,
     /// Homes that moved.
     pub moves: u64,
     /// Volatile shards that began anew, because they had lost their majority.
@@ -165,6 +172,24 @@ pub enum Violation {
     /// Bodies that nothing refers to were not deleted.
     #[error("{0} bodies that nothing refers to were not deleted after all was healed")]
     BodiesLeft(usize),
+    /// A life of a node was over while the node might still let actors act.
+    #[error("host {life} might act for {more:?} more when its life was over")]
+    ActsAfterEnd {
+        /// The node in that life.
+        life: Member,
+        /// How long it believed that it might.
+        more: Duration,
+    },
+    /// Nodes that host actors did not hold their leases.
+    #[error(
+        "node n{node} did not hold its lease as a host for {seconds} s on end after all was healed"
+    )]
+    Unsteady {
+        /// The node, counted from 1.
+        node: usize,
+        /// How long it should have.
+        seconds: u64,
+    },
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),

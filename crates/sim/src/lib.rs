@@ -34,6 +34,7 @@ mod clock;
 mod disk;
 mod faults;
 pub mod history;
+mod hosts;
 mod leases;
 mod links;
 mod nodes;

@@ -107,6 +107,9 @@ impl World {
         // Longer than any message is on its way.
         config.retire_after = Duration::from_secs(5);
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
+        if self.scenario.workload.node_lease_ms > 0.0 {
+            config.node_lease = self.scenario.node_lease();
+        }
         config.eligible_after = ms(self.scenario.eligible_ms);
         config.replace_after = ms(self.scenario.replace_ms);
         // Who founds the mesh and lost it joins like any other: to found it again would be another
@@ -143,6 +146,7 @@ impl World {
         self.note(n, || "start".to_owned());
         self.drain_outputs(n);
         self.relink_node(n);
+        self.host_later(n);
     }
 
     pub(crate) fn crash(&mut self, n: usize, down: Option<Duration>) {
@@ -172,6 +176,7 @@ impl World {
         self.books.excused += unsettled as u64;
         node.peer = None;
         node.held = None;
+        self.hosts.gone(n, self.now);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -439,6 +444,7 @@ impl World {
                         });
                         self.drained(n, down);
                     }
+                    _ if self.hosts.is_answered(request) => self.enlisted(n, &reply),
                     _ => self.replied(n, request, reply),
                 }
             }
@@ -457,6 +463,9 @@ impl World {
                 self.dial(n, to);
             }
             Output::Body(work) => self.body_work(n, work),
+            Output::MayAct { life, until } => self.may_act(n, life, until),
+            Output::Voided { life } => self.voided(n, life),
+            Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}
         }
     }

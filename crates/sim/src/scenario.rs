@@ -41,6 +41,8 @@ pub struct Workload {
     pub modes: Vec<Mode>,
     /// How long a request may take, in milliseconds.
     pub deadline_ms: f64,
+    /// The lease of nodes that host actors, in milliseconds; with 0 none hosts any.
+    pub node_lease_ms: f64,
     /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
     /// it, and each read is decided.
     pub bound: bool,
@@ -73,6 +75,7 @@ impl Workload {
         for (key, value) in [
             ("workload.rate", self.rate),
             ("workload.deadline_ms", self.deadline_ms),
+            ("workload.node_lease_ms", self.node_lease_ms),
         ] {
             if !(0.0..=1.0e6).contains(&value) {
                 return bounds(key, value, "0 to 1,000,000");
@@ -100,6 +103,7 @@ impl Default for Workload {
             variables: 5,
             modes: Vec::new(),
             deadline_ms: 2_000.0,
+            node_lease_ms: 0.0,
             bound: false,
         }
     }
@@ -248,6 +252,10 @@ impl Scenario {
 
     pub(crate) fn span(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
+    }
+
+    pub(crate) fn node_lease(&self) -> Duration {
+        Duration::from_secs_f64(self.workload.node_lease_ms / 1_000.0)
     }
 
     pub(crate) fn start_every(&self) -> Duration {

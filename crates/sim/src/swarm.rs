@@ -29,15 +29,19 @@ pub enum Profile {
     Handovers,
     /// Nodes that start again and again, on disks that are slow at it, with much asked of them.
     Restarts,
+    /// Nodes that host actors, with clocks that are wrong: they stand still, are cut off, crash and
+    /// come back, and the homes of their records move.
+    Actors,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Mixed,
         Self::Elections,
         Self::Handovers,
         Self::Restarts,
+        Self::Actors,
     ];
 
     /// The scenario of a seed.
@@ -56,6 +60,7 @@ impl Profile {
             Self::Elections => elections(scenario, &mut rng),
             Self::Handovers => handovers(scenario, &mut rng),
             Self::Restarts => restarts(scenario, &mut rng),
+            Self::Actors => actors(scenario, &mut rng),
         }
     }
 }
@@ -67,6 +72,7 @@ impl fmt::Display for Profile {
             Self::Elections => "elections",
             Self::Handovers => "handovers",
             Self::Restarts => "restarts",
+            Self::Actors => "actors",
         })
     }
 }
@@ -160,6 +166,44 @@ fn restarts(scenario: Scenario, rng: &mut ChaCha8Rng) -> Scenario {
             abandon: 0.0,
             variables: 2,
             modes: Vec::new(),
+            ..scenario.workload
+        },
+        ..scenario
+    }
+}
+
+fn actors(scenario: Scenario, rng: &mut ChaCha8Rng) -> Scenario {
+    let drift = if rng.random_bool(0.7) {
+        rng.random_range(0.0..DRIFT_MAX)
+    } else {
+        0.0
+    };
+    // What the seed drew, and more of what breaks leases.
+    let faults = Faults {
+        drift,
+        pauses: rng.random_range(0.0..15.0),
+        pause_ms: rng.random_range(500.0..5_000.0),
+        partitions: rng.random_range(0.0..15.0),
+        partition_ms: rng.random_range(500.0..6_000.0),
+        one_ways: rng.random_range(0.0..20.0),
+        one_way_ms: rng.random_range(500.0..4_000.0),
+        loss: scenario.faults.loss / 2.0,
+        ..scenario.faults
+    };
+    Scenario {
+        nodes: rng.random_range(3..=5),
+        homes: if rng.random_bool(0.8) { 3 } else { 1 },
+        volatile: 0,
+        eligible_ms: 50.0,
+        replace_ms: rng.random_range(500.0..6_000.0),
+        seconds: 14.0,
+        faults,
+        workload: Workload {
+            rate: 5.0,
+            leases: 0.0,
+            variables: 1,
+            modes: Vec::new(),
+            node_lease_ms: rng.random_range(1_000.0..3_000.0),
             ..scenario.workload
         },
         ..scenario

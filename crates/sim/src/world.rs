@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
+use crate::hosts::Hosts;
 use crate::links::Links;
 use crate::nodes::SimNode;
 use crate::progress::Progress;
@@ -98,6 +99,11 @@ pub(crate) enum Happening {
     },
     /// Somebody asks something: the how-manieth.
     Ask(u64),
+    /// A node wants to host actors.
+    Enlist {
+        node: usize,
+        boot: u32,
+    },
     Act {
         node: usize,
         lease: cpe_mesh::LeaseHandle,
@@ -129,6 +135,7 @@ pub struct World {
     pub(crate) progress: Option<Progress>,
     pub(crate) books: Books,
     pub(crate) bodies: Bodies,
+    pub(crate) hosts: Hosts,
     pub(crate) record: Record,
     /// The generation of each volatile shard, as far as any node was seen to know.
     pub(crate) generations: BTreeMap<u16, u64>,
@@ -174,6 +181,7 @@ impl World {
             progress: None,
             books: Books::default(),
             bodies: Bodies::default(),
+            hosts: Hosts::default(),
             record: Record::default(),
             generations: BTreeMap::new(),
             declared: BTreeSet::new(),
@@ -222,6 +230,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.start(node);
         }
+        self.demand_steady_hosts()?;
         let limit = self.now + self.scenario.settle();
         let mut settled = false;
         while !settled && self.now < limit {
@@ -344,6 +353,11 @@ impl World {
                 period,
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
+            Happening::Enlist { node, boot } => {
+                if self.is_boot(node, boot) {
+                    self.enlist(node);
+                }
+            }
             Happening::Act { node, lease, act } => self.act(node, lease, act),
             Happening::Abandon {
                 node,

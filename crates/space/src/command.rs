@@ -197,6 +197,18 @@ pub enum Command {
         /// The last one of each node that is over.
         lives: Vec<Member>,
     },
+    /// Gives a node that will host actors a life (rule A1).
+    Enlist {
+        /// The operation, of the node's session.
+        op: OpId,
+        /// Milliseconds. How long the life goes on without being renewed.
+        lease_ms: u64,
+    },
+    /// Ends a life of a node for ever (rule A2).
+    Void {
+        /// The node in that life.
+        life: Member,
+    },
 }
 
 impl Command {
@@ -214,7 +226,8 @@ impl Command {
             | Self::ActOnLease { op, .. }
             | Self::Inquire { op, .. }
             | Self::Resume { op, .. }
-            | Self::Bound { op, .. } => Some(*op),
+            | Self::Bound { op, .. }
+            | Self::Enlist { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -224,7 +237,8 @@ impl Command {
             | Self::Begin { .. }
             | Self::Register { .. }
             | Self::Reinstate { .. }
-            | Self::Retire { .. } => None,
+            | Self::Retire { .. }
+            | Self::Void { .. } => None,
         }
     }
 
@@ -339,6 +353,10 @@ pub enum Outcome {
     },
     /// Not exchanged: this is there.
     Differs(Option<Tuple>),
+    /// The node may host actors in this life, while it renews its lease.
+    Enlisted(Member),
+    /// The node has no new life: one that it had with another data folder is not over.
+    StillAlive(Member),
 }
 
 impl Outcome {
@@ -396,14 +414,16 @@ impl From<&Outcome> for Fate {
             | Outcome::Claimed(_)
             | Outcome::Fate(_)
             | Outcome::Found { .. }
-            | Outcome::Exchanged { .. } => Self::Done,
+            | Outcome::Exchanged { .. }
+            | Outcome::Enlisted(_) => Self::Done,
             Outcome::ModeIs(_)
             | Outcome::Absent
             | Outcome::NoIteration
             | Outcome::Differs(_)
             | Outcome::Fenced(_)
             | Outcome::TooManyLeases
-            | Outcome::LeaseLost(_) => Self::Refused,
+            | Outcome::LeaseLost(_)
+            | Outcome::StillAlive(_) => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }

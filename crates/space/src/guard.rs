@@ -21,6 +21,8 @@ pub enum Guard {
     CancelledFirst,
     /// R18: a tuple that goes back takes its old place.
     OldPlace,
+    /// A2: a life that is over stays over.
+    VoidForEver,
 }
 
 #[cfg(feature = "mutants")]
@@ -32,6 +34,7 @@ impl Guard {
         Self::RetiredForGood,
         Self::CancelledFirst,
         Self::OldPlace,
+        Self::VoidForEver,
     ];
 }
 

@@ -46,6 +46,7 @@ mod bound;
 mod command;
 mod entry;
 mod guard;
+mod host;
 mod ids;
 mod lease;
 mod machine;
@@ -62,6 +63,7 @@ pub use command::{ActorRecord, Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, without};
+pub use host::{HostRecord, NODE_LEASE_MAX, NODE_LEASE_MIN};
 pub use ids::{
     Config, Dot, Name, NameError, OpId, Session, ShardId, shard_of, variable_in, variable_of,
 };

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::guard::{Guard, holds};
 use crate::{
-    ActorRecord, Command, Config, Dot, Fate, LeaseEnd, LeaseId, Name, OpId, Outcome, RangeSet,
-    Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
+    ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
+    RangeSet, Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod bodies;
@@ -52,6 +52,8 @@ pub enum Applied {
     Forked(Config),
     /// The register has a newer home group of this volatile shard.
     Registered(ShardId),
+    /// This life of a node is over.
+    Voided(Member),
 }
 
 /// What a session's client may still ask about.
@@ -106,6 +108,9 @@ pub struct Sm {
     /// and none of their stores is admitted any more.
     #[serde(default)]
     retired: BTreeMap<NodeId, Incarnation>,
+    /// Nodes as hosts of actors: one record per node that ever was one.
+    #[serde(default)]
+    pub(crate) hosts: BTreeMap<NodeId, HostRecord>,
 }
 
 impl Sm {
@@ -126,6 +131,7 @@ impl Sm {
             floor: 0,
             register: register::Register::default(),
             retired: BTreeMap::new(),
+            hosts: BTreeMap::new(),
         }
     }
 
@@ -439,6 +445,8 @@ impl Sm {
                 sealed_at,
                 config,
             } => self.register.reinstate(*shard, *sealed_at, config),
+            Command::Enlist { op, lease_ms } => self.enlist(*op, *lease_ms),
+            Command::Void { life } => self.void(*life),
             Command::Retire { lives } => {
                 self.retire(lives);
                 Applied::Nothing

@@ -155,6 +155,10 @@ impl Peer {
             Message::Register { shard, config } => self.serve_register(shard, config),
             Message::GiveUp { shard, epoch } => self.serve_give_up(shard, epoch),
             Message::Body(message) => self.receive_body(from, message),
+            Message::Renew { shard, life, sent } => self.serve_renew(from, shard, life, sent),
+            Message::Granted { life, sent } => self.granted(life, sent),
+            Message::Over { life } => self.told_over(life),
+            Message::GoodBye { shard, life } => self.serve_good_bye(from, shard, life),
         }
     }
 }

@@ -24,6 +24,7 @@ impl Peer {
         self.learn_home(shard, config);
         self.saw_bodies_of(shard);
         self.look_again(shard);
+        self.hosts_installed(shard);
         self.settle_home(shard);
         for volatile in self.registered_in(shard) {
             self.registered(volatile);

@@ -12,6 +12,7 @@ mod bound;
 mod catch_up;
 mod facts;
 mod groups;
+mod hosts;
 mod leases;
 mod recover;
 mod volatile;
@@ -56,6 +57,8 @@ struct Net {
     durable: bool,
     wire: Option<Wire>,
     malformed: usize,
+    /// As a host, and until when.
+    may_act: BTreeMap<NodeId, (Member, Duration)>,
 }
 
 impl Net {
@@ -72,6 +75,7 @@ impl Net {
             durable,
             wire: None,
             malformed: 0,
+            may_act: BTreeMap::new(),
         };
         for n in 1..=nodes {
             net.start(n);
@@ -183,6 +187,8 @@ impl Net {
                     peer.handle(now, Input::Body(done));
                 }
             }
+            Output::MayAct { life, until } => drop(self.may_act.insert(node, (life, until))),
+            Output::Voided { .. } => drop(self.may_act.remove(&node)),
             Output::Connect { .. } | Output::Event(_) => {}
         }
     }

@@ -166,6 +166,11 @@ fn commands() -> Vec<Command> {
                 leave: true,
             },
         },
+        Command::Enlist {
+            op,
+            lease_ms: 5_000,
+        },
+        Command::Void { life: member(3) },
     ]
 }
 
@@ -248,8 +253,10 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Reinstate { .. } => 18,
         Command::Bound { .. } => 19,
         Command::Retire { .. } => 20,
+        Command::Enlist { .. } => 21,
+        Command::Void { .. } => 22,
     };
-    (place, 21)
+    (place, 23)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -287,8 +294,12 @@ fn of_message(message: &Message) -> (usize, usize) {
         Message::Register { .. } => 30,
         Message::GiveUp { .. } => 31,
         Message::Body(_) => 32,
+        Message::Renew { .. } => 33,
+        Message::Granted { .. } => 34,
+        Message::Over { .. } => 35,
+        Message::GoodBye { .. } => 36,
     };
-    (place, 33)
+    (place, 37)
 }
 
 /// One of everything that members of a group say to each other.
@@ -353,8 +364,9 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Inquire { .. } => 7,
         Operation::Resume { .. } => 8,
         Operation::Bound { .. } => 9,
+        Operation::Enlist { .. } => 10,
     };
-    (place, 10)
+    (place, 11)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -376,8 +388,10 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::NoIteration => 14,
         Outcome::Exchanged { .. } => 15,
         Outcome::Differs(_) => 16,
+        Outcome::Enlisted(_) => 17,
+        Outcome::StillAlive(_) => 18,
     };
-    (place, 17)
+    (place, 19)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -580,6 +594,7 @@ fn all() -> Vec<Message> {
     });
     let bound: Vec<_> = bound.collect();
     let others = [
+        Operation::Enlist { lease_ms: 5_000 },
         Operation::Take {
             workspace: name.clone(),
             template,
@@ -704,6 +719,11 @@ fn all() -> Vec<Message> {
         shard,
         epoch: 1 << 40,
     });
+    let (life, sent) = (member(2), u64::MAX);
+    all.push(Message::Renew { shard, life, sent });
+    all.push(Message::Granted { life, sent });
+    all.push(Message::Over { life });
+    all.push(Message::GoodBye { shard, life });
     let blob = Blob::of(true, b"long").unwrap();
     let (hash, part) = (blob.hash(), BodyPart::Chunk(7));
     all.extend(
@@ -744,6 +764,8 @@ fn all() -> Vec<Message> {
         Outcome::NoIteration,
         Outcome::Exchanged { index: 4 },
         Outcome::Differs(Some(tuple.clone())),
+        Outcome::Enlisted(member(2)),
+        Outcome::StillAlive(member(1)),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,

@@ -8,6 +8,7 @@
 )]
 
 mod bound;
+mod hosts;
 mod laws;
 mod leases;
 mod machine;
