@@ -1,7 +1,12 @@
 //! A CLIPS engine with limits.
 
+mod agenda;
+mod constructs;
+mod events;
 mod facts;
 mod inspect;
+mod objects;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -12,8 +17,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+pub use agenda::{Activation, Matched, Matches, SalienceEvaluation, Strategy};
+pub use constructs::{Construct, Kind, Method};
+pub use events::{Event, WatchItem};
 pub use facts::{Fact, rows::RowError};
-pub use inspect::{Activation, Construct, Slot};
+pub use inspect::Slot;
+pub use objects::{Class, ClassSlot, Handler, Instance};
+pub use settings::Settings;
 
 use crate::error::{Diagnostic, EngineError, ParseErrors, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
@@ -100,8 +110,11 @@ impl Engine {
     }
 
     fn bare(limits: Limits, halt: HaltHandle) -> Self {
+        let mut env = Env::new(limits, halt);
+        let passed = sandbox::add_passed(&mut env);
+        debug_assert!(passed.is_ok(), "the name is new: {passed:?}");
         Self {
-            env: Env::new(limits, halt),
+            env,
             vet: VetLimits {
                 nesting: limits.nesting,
                 ..VetLimits::default()
@@ -255,6 +268,28 @@ impl Engine {
         }
     }
 
+    /// Do what CLIPS's prompt would do with a line: build a construct, or evaluate and print. What
+    /// it prints is returned; complaints are among it, as a person at the prompt would see them.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// assert_eq!(engine.command("(deffunction f (?x) (* 2 ?x))")?, "");
+    /// assert_eq!(engine.command("(f 21)")?, "42\n");
+    /// assert_eq!(engine.command("red")?, "red\n");
+    /// assert!(engine.command("(nope)")?.contains("Missing function declaration"));
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EngineError::Parse`] when the vetting refuses it; a limit.
+    pub fn command(&mut self, text: &str) -> Result<String, EngineError> {
+        let text = self.vetted(text)?;
+        let ((), mut printed) = self.captured(|env| env.command(&text))?;
+        printed.push_str(&self.take_complaint());
+        Ok(printed)
+    }
+
     /// Retract all facts, delete instances, set globals to their first values, and assert the
     /// deffacts.
     ///
@@ -400,6 +435,18 @@ impl Engine {
             self.env.shared().halt.clear();
         }
         trip
+    }
+
+    /// As `call`, with what it printed, taken out of the capture.
+    fn captured<T>(
+        &mut self,
+        call: impl FnOnce(&mut Env) -> T,
+    ) -> Result<(T, String), EngineError> {
+        let before = self.env.shared().output.borrow().out.len();
+        let value = self.call(call)?;
+        let out = &mut self.env.shared().output.borrow_mut().out;
+        let printed = out.split_off(before.min(out.len()));
+        Ok((value, printed))
     }
 
     /// What CLIPS complained about in this call, taken out of the capture.

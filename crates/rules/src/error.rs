@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::engine::Kind;
 use crate::limits::Trip;
 
 /// One fault in a text: where, and what CLIPS or the vetting says about it.
@@ -101,6 +102,47 @@ pub enum EngineError {
     /// No global of this name.
     #[error("no defglobal named `?*{0}*`")]
     UnknownGlobal(String),
+    /// No construct of this name.
+    #[error("no {kind} named `{name}`: define it, or check the spelling and the module")]
+    UnknownConstruct {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// A construct could not be removed.
+    #[error("{kind} `{name}` can not be removed: something uses it, or it is not there")]
+    InUse {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// Single constructs of this kind can not be watched.
+    #[error("a {0} can not be watched")]
+    Unwatchable(Kind),
+    /// The activation is not on the agenda.
+    #[error("`{rule}` on {basis} is not on the agenda any more")]
+    UnknownActivation {
+        /// The rule.
+        rule: String,
+        /// What it matched.
+        basis: String,
+    },
+    /// A salience out of range.
+    #[error("salience {0} is out of range: -10000 to 10000")]
+    Salience(i32),
+    /// No instance of this name.
+    #[error("no instance named `[{0}]`: it was deleted, or never made")]
+    UnknownInstance(String),
+    /// A function can not be called so.
+    #[error("function `{name}` can not be called: {reason}")]
+    Uncallable {
+        /// The function.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A text has a NUL byte, which CLIPS can not hold.
     #[error("text has a NUL byte, which CLIPS can not hold")]
     Nul,

@@ -15,6 +15,9 @@
 //! CLIPS 6.40 has bugs that legal text can reach; rules from strangers belong in a process of
 //! their own on top of this.
 
+#[doc = include_str!("surface.md")]
+pub mod surface {}
+
 pub mod agent;
 mod bridge;
 mod engine;
@@ -33,7 +36,10 @@ pub use agent::{
     message_value,
 };
 pub use bridge::{BridgeError, from_clips, to_clips};
-pub use engine::{Activation, Construct, Engine, Fact, RowError, Slot};
+pub use engine::{
+    Activation, Class, ClassSlot, Construct, Engine, Event, Fact, Handler, Instance, Kind, Matched,
+    Matches, Method, RowError, SalienceEvaluation, Settings, Slot, Strategy, WatchItem,
+};
 pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacement, SlotFault};
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};
 pub use limits::{HaltHandle, Limits, Trip};

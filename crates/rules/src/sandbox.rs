@@ -107,6 +107,17 @@ pub const REMOVED: &[&str] = &[
     "format",
 ];
 
+/// `(passed N)`: a value of the host's that an expression of its own refers to. Knows nothing
+/// while no such expression is evaluated.
+pub(crate) fn add_passed(env: &mut Env) -> Result<(), EngineError> {
+    let passed = |call: &mut Call<'_>| {
+        let number = usize::try_from(call.integer(0)?).ok();
+        let value = number.and_then(|number| call.passed(number.checked_sub(1)?));
+        value.ok_or_else(|| "nothing was passed".to_owned())
+    };
+    env.add_function("passed", &Signature::exactly(1), Box::new(passed))
+}
+
 /// Milliseconds that `(time)` counts from; the owner of the engine moves it.
 pub(crate) type Clock = Arc<AtomicI64>;
 

@@ -136,8 +136,7 @@ pub(super) unsafe fn write(
             }
             Value::Instance(name) => {
                 let name = c_string(name)?;
-                let none = std::ptr::null_mut();
-                let instance = c::FindInstance(env, none, name.as_ptr(), true);
+                let instance = instance(env, &name);
                 if instance.is_null() {
                     raw.lexemeValue = c::CreateInstanceName(env, name.as_ptr());
                 } else {
@@ -150,6 +149,17 @@ pub(super) unsafe fn write(
         }
     }
     Ok(out)
+}
+
+/// The instance of a name in any module, or null.
+///
+/// CLIPS 6.40's own `FindInstance` misses instances whose name is also a symbol somewhere.
+///
+/// # Safety
+/// As `write`.
+pub(super) unsafe fn instance(env: *mut c::Environment, name: &CStr) -> *mut c::Instance {
+    // SAFETY: a terminated name, looked up before anything collects it.
+    unsafe { c::FindInstanceBySymbol(env, c::CreateInstanceName(env, name.as_ptr())) }
 }
 
 /// # Safety
