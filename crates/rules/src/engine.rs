@@ -7,14 +7,15 @@ mod facts;
 mod inspect;
 mod objects;
 mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::any::Any;
 use std::ffi::CString;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 pub use agenda::{Activation, Matched, Matches, SalienceEvaluation, Strategy};
@@ -24,6 +25,10 @@ pub use facts::{Fact, rows::RowError};
 pub use inspect::Slot;
 pub use objects::{Class, ClassSlot, Handler, Instance};
 pub use settings::Settings;
+pub use snapshot::{Difference, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotError, Source};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::error::{Diagnostic, EngineError, ParseErrors, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
@@ -66,6 +71,10 @@ pub struct Engine {
     env: Env,
     vet: VetLimits,
     clock: Clock,
+    /// What `(random)` draws from, in a sandboxed engine.
+    random: Option<Arc<Mutex<ChaCha8Rng>>>,
+    /// What was loaded.
+    sources: Vec<Source>,
     scope: Option<Instant>,
     replacement: Option<Replacement>,
     /// Errors in the capture before the current call.
@@ -104,7 +113,9 @@ impl Engine {
         let mut this = Self::bare(limits, halt);
         sandbox::confine(&mut this.env);
         let clock = this.clock.clone();
-        let given = sandbox::give_back(&mut this.env, seed, clock);
+        let random = Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed)));
+        let given = sandbox::give_back(&mut this.env, random.clone(), clock);
+        this.random = Some(random);
         debug_assert!(given.is_ok(), "the names were freed above: {given:?}");
         this
     }
@@ -120,6 +131,8 @@ impl Engine {
                 ..VetLimits::default()
             },
             clock: Arc::default(),
+            random: None,
+            sources: Vec::new(),
             scope: None,
             replacement: None,
             heard: 0,
@@ -220,6 +233,11 @@ impl Engine {
             Ok(loaded) => loaded,
             Err(error) => return (Err(error), Vec::new()),
         };
+        // Also when some of it did not parse: the rest is there, and would be again.
+        self.sources.push(Source {
+            file: file.to_owned(),
+            text: text.to_owned(),
+        });
         let found = std::mem::take(&mut *self.env.shared().diagnostics.borrow_mut());
         let named = found.into_iter().map(|d| Diagnostic {
             file: file.to_owned(),
@@ -243,6 +261,10 @@ impl Engine {
     pub fn build(&mut self, construct: &str) -> Result<(), EngineError> {
         let text = self.vetted(construct)?;
         if self.call(|env| env.build(&text))? {
+            self.sources.push(Source {
+                file: "<construct>".to_owned(),
+                text: construct.to_owned(),
+            });
             return Ok(());
         }
         let printed = self.take_complaint();

@@ -160,6 +160,9 @@ pub enum EngineError {
         /// Why not.
         reason: &'static str,
     },
+    /// A state can only be put into an engine that has none.
+    #[error("the engine has facts or instances already: restore into a new one")]
+    NotEmpty,
     /// The engine must be replaced; it takes no more calls.
     #[error("the engine must be replaced: {0}")]
     Spent(Replacement),

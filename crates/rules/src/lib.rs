@@ -37,8 +37,9 @@ pub use agent::{
 };
 pub use bridge::{BridgeError, from_clips, to_clips};
 pub use engine::{
-    Activation, Class, ClassSlot, Construct, Engine, Event, Fact, Handler, Instance, Kind, Matched,
-    Matches, Method, RowError, SalienceEvaluation, Settings, Slot, Strategy, WatchItem,
+    Activation, Class, ClassSlot, Construct, Difference, Engine, Event, Fact, Handler, Instance,
+    Kind, Matched, Matches, Method, RowError, SNAPSHOT_BYTES_MAX, SalienceEvaluation, Settings,
+    Slot, Snapshot, SnapshotError, Source, Strategy, WatchItem,
 };
 pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacement, SlotFault};
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};

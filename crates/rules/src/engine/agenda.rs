@@ -1,5 +1,7 @@
 //! The agenda, its order, the focus, and what rules match.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Engine, Kind};
 use crate::error::EngineError;
 use crate::raw::{OnActivation, RawActivation};
@@ -8,7 +10,7 @@ use crate::raw::{OnActivation, RawActivation};
 const AGENDA_MAX: usize = 100_000;
 
 /// What a pattern of a rule matched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Matched {
     /// The fact of this index.
     Fact(i64),
@@ -177,14 +179,6 @@ impl Engine {
             return Err(EngineError::Salience(salience));
         }
         self.on_activation(activation, OnActivation::Salience(salience))
-    }
-
-    /// Let an activation be the next one to fire of its module.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownActivation`].
-    pub fn raise_activation(&mut self, activation: &Activation) -> Result<(), EngineError> {
-        self.on_activation(activation, OnActivation::Raise)
     }
 
     fn on_activation(

@@ -26,7 +26,6 @@ pub(crate) struct RawActivation {
 pub(crate) enum OnActivation {
     Remove,
     Salience(i32),
-    Raise,
 }
 
 impl Env {
@@ -78,9 +77,6 @@ impl Env {
                     OnActivation::Salience(salience) => {
                         c::ActivationSetSalience(activation, salience);
                         c::ReorderAgenda(c::GetCurrentModule(this.env));
-                    }
-                    OnActivation::Raise => {
-                        c::MoveActivationToTop(this.env, activation);
                     }
                 }
                 true

@@ -23,6 +23,7 @@ mod objects;
 mod router;
 mod settings;
 mod stack;
+mod state;
 mod value;
 
 use std::any::Any;
@@ -48,6 +49,7 @@ pub(crate) use inspect::RawFact;
 pub(crate) use objects::{CallFault, RawClassSlot, RawInstance};
 pub use router::Stream;
 pub(crate) use router::first_complaint;
+pub(crate) use state::{Loss, State};
 
 // Exported by the CLIPS library, not declared in its public header.
 unsafe extern "C" {
