@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::Kind;
 use crate::limits::Trip;
 
@@ -201,7 +203,7 @@ pub enum SlotFault {
 }
 
 /// Why an engine must be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Replacement {
     /// It still holds more memory than its limit after releasing what it could.

@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod format;
 mod limits;
+pub mod process;
 mod program;
 mod raw;
 mod sandbox;
@@ -32,8 +33,8 @@ mod vet;
 mod worker;
 
 pub use agent::{
-    AgentError, AgentMessage, AgentOptions, Effect, LaterFact, Level, RuleAgent, RuleError,
-    message_value,
+    AgentError, AgentMessage, AgentOptions, AgentSnapshot, Delivery, Effect, LaterFact, Level,
+    RuleAgent, RuleError, Subscription, message_value,
 };
 pub use bridge::{BridgeError, from_clips, to_clips};
 pub use engine::{
@@ -44,6 +45,7 @@ pub use engine::{
 pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacement, SlotFault};
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};
 pub use limits::{HaltHandle, Limits, Trip};
+pub use process::{Confinement, ProcessAgent, ProcessCommand, ProcessError};
 pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;

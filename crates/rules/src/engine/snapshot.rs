@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use cpe_tuple::codec::{self, CodecError};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -221,13 +222,9 @@ impl Snapshot {
     /// As CBOR.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let written = serde_cbor::to_writer(&mut bytes, self);
-        debug_assert!(
-            written.is_ok(),
-            "writing to memory does not fail: {written:?}"
-        );
-        bytes
+        let encoded = codec::encode(self);
+        debug_assert!(encoded.is_ok(), "no value is nested deeply: {encoded:?}");
+        encoded.unwrap_or_default()
     }
 
     /// Read what [`to_bytes`](Self::to_bytes) wrote. Bytes may come from anywhere: nothing in them
@@ -244,14 +241,22 @@ impl Snapshot {
         if bytes.len() > SNAPSHOT_BYTES_MAX {
             return Err(SnapshotError::TooLarge(bytes.len()));
         }
-        let malformed = |error: serde_cbor::Error| SnapshotError::Malformed(error.to_string());
-        let Version { version } = serde_cbor::from_slice(bytes).map_err(malformed)?;
+        let malformed = |error: CodecError| SnapshotError::Malformed(error.to_string());
+        let Version { version } = codec::decode(bytes, SNAPSHOT_BYTES_MAX).map_err(malformed)?;
         if version != VERSION {
             return Err(SnapshotError::Version(version));
         }
-        let this: Self = serde_cbor::from_slice(bytes).map_err(malformed)?;
-        this.state.check().map_err(SnapshotError::Damaged)?;
+        let this: Self = codec::decode(bytes, SNAPSHOT_BYTES_MAX).map_err(malformed)?;
+        this.check()?;
         Ok(this)
+    }
+
+    /// Refuse what can not be right.
+    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+        if self.version != VERSION {
+            return Err(SnapshotError::Version(self.version));
+        }
+        self.state.check().map_err(SnapshotError::Damaged)
     }
 }
 

@@ -24,6 +24,7 @@ mod router;
 mod settings;
 mod stack;
 mod state;
+pub(crate) mod system;
 mod value;
 
 use std::any::Any;
@@ -40,9 +41,9 @@ use crate::value::Value;
 
 pub(crate) use agenda::{OnActivation, RawActivation};
 pub(crate) use events::Listener;
-pub(crate) use fatal::on_fatal;
 #[cfg(test)]
 pub(crate) use fatal::park;
+pub(crate) use fatal::{Fatal, on_fatal};
 pub use functions::{Call, Signature};
 pub(crate) use hooks::now;
 pub(crate) use inspect::RawFact;
