@@ -32,6 +32,7 @@
 mod delivery;
 mod effect;
 mod functions;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -40,9 +41,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpe_tuple::{Tuple, Value as Datum};
+use serde::{Deserialize, Serialize};
 
 pub use effect::{Effect, LaterFact, Level};
 pub use functions::{EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SUBSCRIPTIONS_MAX};
+pub use snapshot::{AgentSnapshot, Subscription};
 
 use crate::bridge::{BridgeError, to_clips};
 use crate::engine::{Engine, Slot};
@@ -86,7 +89,7 @@ impl Default for AgentOptions {
 }
 
 /// A message to an agent.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentMessage {
     /// Who sent it: an actor's name. May be empty.
     pub from: String,
@@ -168,6 +171,32 @@ fn split_value(value: Datum) -> (String, Datum) {
     }
 }
 
+/// Something an agent is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Fire the rules that need no message. See [`RuleAgent::start`].
+    Start,
+    /// A message. See [`RuleAgent::handle`].
+    Message(AgentMessage),
+    /// A tuple of a subscription. See [`RuleAgent::tuple`].
+    Tuple {
+        /// The subscription's number.
+        subscription: u64,
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// The answer to a request. See [`RuleAgent::answer`].
+    Answer {
+        /// The request's number.
+        request: u64,
+        /// A value, or why there is none.
+        answer: Result<Datum, String>,
+    },
+    /// A fact whose time has come. See [`RuleAgent::later`].
+    Later(LaterFact),
+}
+
 /// Why an agent could not be made.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -223,6 +252,9 @@ pub enum AgentError {
     /// The agent was to be built again from its source, and that failed. It is of no more use.
     #[error("the agent had to be built again, which failed: {0}")]
     Lost(RuleError),
+    /// As another one of these, said by another process.
+    #[error("{0}")]
+    Other(String),
     /// No request of this number is open.
     #[error("no request {0} is open: it was answered, or discarded with its run")]
     UnknownRequest(u64),
@@ -296,8 +328,20 @@ impl RuleAgent {
     pub fn new(name: &str, source: &str, options: AgentOptions) -> Result<Self, RuleError> {
         let halt = HaltHandle::new();
         let outbox = Arc::new(Mutex::new(Outbox::default()));
-        let (engine, templates) = build(name, source, &options, &halt, &outbox)?;
-        Ok(Self {
+        let mut built = build(name, source, &options, &halt, &outbox)?;
+        built.0.reset()?;
+        Ok(Self::built(name, source, options, halt, outbox, built))
+    }
+
+    fn built(
+        name: &str,
+        source: &str,
+        options: AgentOptions,
+        halt: HaltHandle,
+        outbox: Arc<Mutex<Outbox>>,
+        (engine, templates): Built,
+    ) -> Self {
+        Self {
             name: name.to_owned(),
             source: source.to_owned(),
             options,
@@ -306,7 +350,7 @@ impl RuleAgent {
             templates,
             outbox,
             printed: String::new(),
-        })
+        }
     }
 
     /// The name it was given.
@@ -325,13 +369,30 @@ impl RuleAgent {
         std::mem::take(&mut self.printed)
     }
 
+    /// Deliver anything.
+    ///
+    /// # Errors
+    /// As the method for it.
+    pub fn deliver(&mut self, delivery: Delivery, now_ms: i64) -> Result<Vec<Effect>, AgentError> {
+        match delivery {
+            Delivery::Start => self.start(now_ms),
+            Delivery::Message(message) => self.handle(message, now_ms),
+            Delivery::Tuple {
+                subscription,
+                tuple,
+            } => self.tuple(subscription, &tuple, now_ms),
+            Delivery::Answer { request, answer } => self.answer(request, answer, now_ms),
+            Delivery::Later(fact) => self.later(&fact, now_ms),
+        }
+    }
+
     /// Fire the rules that need no message, such as those that subscribe. The first delivery
     /// would do so too.
     ///
     /// # Errors
     /// [`AgentError::Rule`], [`AgentError::Stopped`], [`AgentError::Lost`].
     pub fn start(&mut self, now_ms: i64) -> Result<Vec<Effect>, AgentError> {
-        self.deliver(now_ms, None, None)
+        self.run_with(now_ms, None, None)
     }
 
     /// Deliver a message. `now_ms` is what `(now)` says.
@@ -344,7 +405,7 @@ impl RuleAgent {
         now_ms: i64,
     ) -> Result<Vec<Effect>, AgentError> {
         let fact = self.message_fact(&message)?;
-        self.deliver(now_ms, message.ask, Some(fact))
+        self.run_with(now_ms, message.ask, Some(fact))
     }
 
     /// Deliver a tuple that matches a subscription.
@@ -357,10 +418,10 @@ impl RuleAgent {
         tuple: &Tuple,
         now_ms: i64,
     ) -> Result<Vec<Effect>, AgentError> {
-        let workspace = self.outbox().subscriptions.get(&subscription).cloned();
+        let workspace = self.outbox().workspace_of(subscription);
         let workspace = workspace.ok_or(AgentError::UnknownSubscription(subscription))?;
         let fact = self.tuple_fact(subscription, &workspace, tuple)?;
-        self.deliver(now_ms, None, Some(fact))
+        self.run_with(now_ms, None, Some(fact))
     }
 
     /// Deliver the answer to a request: a value, or why there is none.
@@ -381,7 +442,7 @@ impl RuleAgent {
             return Err(AgentError::UnknownRequest(request));
         }
         let fact = self.answer_fact(request, answer)?;
-        self.deliver(now_ms, None, Some(fact))
+        self.run_with(now_ms, None, Some(fact))
     }
 
     /// Deliver what [`Effect::After`] asked to be asserted later.
@@ -390,7 +451,7 @@ impl RuleAgent {
     /// [`AgentError`]; there are no effects then.
     pub fn later(&mut self, fact: &LaterFact, now_ms: i64) -> Result<Vec<Effect>, AgentError> {
         let fact = self.later_fact(fact)?;
-        self.deliver(now_ms, None, Some(fact))
+        self.run_with(now_ms, None, Some(fact))
     }
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -398,7 +459,7 @@ impl RuleAgent {
     }
 
     /// Assert, run until quiet, and release what rules asked for: or nothing of it.
-    fn deliver(
+    fn run_with(
         &mut self,
         now_ms: i64,
         ask: Option<u64>,
@@ -446,8 +507,9 @@ impl RuleAgent {
             outbox.subscriptions.clear();
         }
         let (name, source) = (&self.name, &self.source);
-        let (engine, templates) = build(name, source, &self.options, &self.halt, &self.outbox)?;
-        (self.engine, self.templates) = (engine, templates);
+        let built = build(name, source, &self.options, &self.halt, &self.outbox)?;
+        (self.engine, self.templates) = built;
+        self.engine.reset()?;
         Ok(())
     }
 }
@@ -493,7 +555,6 @@ fn build(
             return Err(RuleError::Redefined(template));
         }
     }
-    engine.reset()?;
     let mut templates = BTreeMap::new();
     for construct in engine.templates() {
         // Relations of ordered facts have no slots to name.

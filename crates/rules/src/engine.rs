@@ -1,19 +1,34 @@
 //! A CLIPS engine with limits.
 
+mod agenda;
+mod constructs;
+mod events;
 mod facts;
 mod inspect;
+mod objects;
+mod settings;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::any::Any;
 use std::ffi::CString;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+pub use agenda::{Activation, Matched, Matches, SalienceEvaluation, Strategy};
+pub use constructs::{Construct, Kind, Method};
+pub use events::{Event, WatchItem};
 pub use facts::{Fact, rows::RowError};
-pub use inspect::{Activation, Construct, Slot};
+pub use inspect::Slot;
+pub use objects::{Class, ClassSlot, Handler, Instance};
+pub use settings::Settings;
+pub use snapshot::{Difference, SNAPSHOT_BYTES_MAX, Snapshot, SnapshotError, Source};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::error::{Diagnostic, EngineError, ParseErrors, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
@@ -56,6 +71,10 @@ pub struct Engine {
     env: Env,
     vet: VetLimits,
     clock: Clock,
+    /// What `(random)` draws from, in a sandboxed engine.
+    random: Option<Arc<Mutex<ChaCha8Rng>>>,
+    /// What was loaded.
+    sources: Vec<Source>,
     scope: Option<Instant>,
     replacement: Option<Replacement>,
     /// Errors in the capture before the current call.
@@ -94,19 +113,26 @@ impl Engine {
         let mut this = Self::bare(limits, halt);
         sandbox::confine(&mut this.env);
         let clock = this.clock.clone();
-        let given = sandbox::give_back(&mut this.env, seed, clock);
+        let random = Arc::new(Mutex::new(ChaCha8Rng::seed_from_u64(seed)));
+        let given = sandbox::give_back(&mut this.env, random.clone(), clock);
+        this.random = Some(random);
         debug_assert!(given.is_ok(), "the names were freed above: {given:?}");
         this
     }
 
     fn bare(limits: Limits, halt: HaltHandle) -> Self {
+        let mut env = Env::new(limits, halt);
+        let passed = sandbox::add_passed(&mut env);
+        debug_assert!(passed.is_ok(), "the name is new: {passed:?}");
         Self {
-            env: Env::new(limits, halt),
+            env,
             vet: VetLimits {
                 nesting: limits.nesting,
                 ..VetLimits::default()
             },
             clock: Arc::default(),
+            random: None,
+            sources: Vec::new(),
             scope: None,
             replacement: None,
             heard: 0,
@@ -207,6 +233,11 @@ impl Engine {
             Ok(loaded) => loaded,
             Err(error) => return (Err(error), Vec::new()),
         };
+        // Also when some of it did not parse: the rest is there, and would be again.
+        self.sources.push(Source {
+            file: file.to_owned(),
+            text: text.to_owned(),
+        });
         let found = std::mem::take(&mut *self.env.shared().diagnostics.borrow_mut());
         let named = found.into_iter().map(|d| Diagnostic {
             file: file.to_owned(),
@@ -230,6 +261,10 @@ impl Engine {
     pub fn build(&mut self, construct: &str) -> Result<(), EngineError> {
         let text = self.vetted(construct)?;
         if self.call(|env| env.build(&text))? {
+            self.sources.push(Source {
+                file: "<construct>".to_owned(),
+                text: construct.to_owned(),
+            });
             return Ok(());
         }
         let printed = self.take_complaint();
@@ -253,6 +288,28 @@ impl Engine {
                 Err(EngineError::Evaluation { message, fired: 0 })
             }
         }
+    }
+
+    /// Do what CLIPS's prompt would do with a line: build a construct, or evaluate and print. What
+    /// it prints is returned; complaints are among it, as a person at the prompt would see them.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// assert_eq!(engine.command("(deffunction f (?x) (* 2 ?x))")?, "");
+    /// assert_eq!(engine.command("(f 21)")?, "42\n");
+    /// assert_eq!(engine.command("red")?, "red\n");
+    /// assert!(engine.command("(nope)")?.contains("Missing function declaration"));
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EngineError::Parse`] when the vetting refuses it; a limit.
+    pub fn command(&mut self, text: &str) -> Result<String, EngineError> {
+        let text = self.vetted(text)?;
+        let ((), mut printed) = self.captured(|env| env.command(&text))?;
+        printed.push_str(&self.take_complaint());
+        Ok(printed)
     }
 
     /// Retract all facts, delete instances, set globals to their first values, and assert the
@@ -400,6 +457,18 @@ impl Engine {
             self.env.shared().halt.clear();
         }
         trip
+    }
+
+    /// As `call`, with what it printed, taken out of the capture.
+    fn captured<T>(
+        &mut self,
+        call: impl FnOnce(&mut Env) -> T,
+    ) -> Result<(T, String), EngineError> {
+        let before = self.env.shared().output.borrow().out.len();
+        let value = self.call(call)?;
+        let out = &mut self.env.shared().output.borrow_mut().out;
+        let printed = out.split_off(before.min(out.len()));
+        Ok((value, printed))
     }
 
     /// What CLIPS complained about in this call, taken out of the capture.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Kind;
 use crate::limits::Trip;
 
 /// One fault in a text: where, and what CLIPS or the vetting says about it.
@@ -101,6 +104,47 @@ pub enum EngineError {
     /// No global of this name.
     #[error("no defglobal named `?*{0}*`")]
     UnknownGlobal(String),
+    /// No construct of this name.
+    #[error("no {kind} named `{name}`: define it, or check the spelling and the module")]
+    UnknownConstruct {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// A construct could not be removed.
+    #[error("{kind} `{name}` can not be removed: something uses it, or it is not there")]
+    InUse {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+    /// Single constructs of this kind can not be watched.
+    #[error("a {0} can not be watched")]
+    Unwatchable(Kind),
+    /// The activation is not on the agenda.
+    #[error("`{rule}` on {basis} is not on the agenda any more")]
+    UnknownActivation {
+        /// The rule.
+        rule: String,
+        /// What it matched.
+        basis: String,
+    },
+    /// A salience out of range.
+    #[error("salience {0} is out of range: -10000 to 10000")]
+    Salience(i32),
+    /// No instance of this name.
+    #[error("no instance named `[{0}]`: it was deleted, or never made")]
+    UnknownInstance(String),
+    /// A function can not be called so.
+    #[error("function `{name}` can not be called: {reason}")]
+    Uncallable {
+        /// The function.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A text has a NUL byte, which CLIPS can not hold.
     #[error("text has a NUL byte, which CLIPS can not hold")]
     Nul,
@@ -118,6 +162,9 @@ pub enum EngineError {
         /// Why not.
         reason: &'static str,
     },
+    /// A state can only be put into an engine that has none.
+    #[error("the engine has facts or instances already: restore into a new one")]
+    NotEmpty,
     /// The engine must be replaced; it takes no more calls.
     #[error("the engine must be replaced: {0}")]
     Spent(Replacement),
@@ -156,7 +203,7 @@ pub enum SlotFault {
 }
 
 /// Why an engine must be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Replacement {
     /// It still holds more memory than its limit after releasing what it could.

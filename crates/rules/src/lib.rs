@@ -15,12 +15,16 @@
 //! CLIPS 6.40 has bugs that legal text can reach; rules from strangers belong in a process of
 //! their own on top of this.
 
+#[doc = include_str!("surface.md")]
+pub mod surface {}
+
 pub mod agent;
 mod bridge;
 mod engine;
 mod error;
 mod format;
 mod limits;
+pub mod process;
 mod program;
 mod raw;
 mod sandbox;
@@ -29,14 +33,19 @@ mod vet;
 mod worker;
 
 pub use agent::{
-    AgentError, AgentMessage, AgentOptions, Effect, LaterFact, Level, RuleAgent, RuleError,
-    message_value,
+    AgentError, AgentMessage, AgentOptions, AgentSnapshot, Delivery, Effect, LaterFact, Level,
+    RuleAgent, RuleError, Subscription, message_value,
 };
 pub use bridge::{BridgeError, from_clips, to_clips};
-pub use engine::{Activation, Construct, Engine, Fact, RowError, Slot};
+pub use engine::{
+    Activation, Class, ClassSlot, Construct, Difference, Engine, Event, Fact, Handler, Instance,
+    Kind, Matched, Matches, Method, RowError, SNAPSHOT_BYTES_MAX, SalienceEvaluation, Settings,
+    Slot, Snapshot, SnapshotError, Source, Strategy, WatchItem,
+};
 pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacement, SlotFault};
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};
 pub use limits::{HaltHandle, Limits, Trip};
+pub use process::{Confinement, ProcessAgent, ProcessCommand, ProcessError};
 pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;

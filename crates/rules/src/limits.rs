@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What one host call (`load`, `run`, `eval`, an assert, ...) may use before the engine stops it.
 ///
 /// CLIPS has no limits of its own. They are checked at each loop iteration, query solution,
 /// firing, function entry and assert; a join inside a single assert is checked only when it has
 /// ended, so rules from strangers also need a process of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Wall time of one host call, or of one [`Engine::within`](crate::Engine::within) scope.
+    #[serde(with = "in_milliseconds")]
     pub wall: Duration,
     /// Bytes CLIPS may hold, its own free lists included. An empty engine holds about 700 KB.
     pub memory_bytes: usize,
@@ -27,6 +30,22 @@ pub struct Limits {
     pub nesting: usize,
     /// Bytes of captured output that may wait to be taken, all streams together.
     pub output_bytes: usize,
+}
+
+/// A duration as one number: the codec knows structs by the positions of their fields alone, which
+/// that of a `Duration` does not allow.
+mod in_milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(wall: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
 }
 
 impl Limits {
@@ -58,7 +77,7 @@ impl Default for Limits {
 }
 
 /// The limit that ended a host call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Trip {
     /// The call lasted longer than [`Limits::wall`].
@@ -77,6 +96,8 @@ pub enum Trip {
     Effects,
     /// A host function panicked.
     Panic,
+    /// The process of the engine ended: a bug of CLIPS, or an attempt to do what it must not.
+    Crashed,
 }
 
 impl fmt::Display for Trip {
@@ -90,6 +111,7 @@ impl fmt::Display for Trip {
             Self::Output => "output limit",
             Self::Effects => "effect limit",
             Self::Panic => "panic of a host function",
+            Self::Crashed => "crash of its process",
         })
     }
 }

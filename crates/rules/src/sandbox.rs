@@ -1,11 +1,11 @@
 //! Functions a program from elsewhere must not reach, and what it gets in their place.
 
 use std::ffi::CString;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 
 use crate::error::EngineError;
 use crate::format::format;
@@ -107,6 +107,17 @@ pub const REMOVED: &[&str] = &[
     "format",
 ];
 
+/// `(passed N)`: a value of the host's that an expression of its own refers to. Knows nothing
+/// while no such expression is evaluated.
+pub(crate) fn add_passed(env: &mut Env) -> Result<(), EngineError> {
+    let passed = |call: &mut Call<'_>| {
+        let number = usize::try_from(call.integer(0)?).ok();
+        let value = number.and_then(|number| call.passed(number.checked_sub(1)?));
+        value.ok_or_else(|| "nothing was passed".to_owned())
+    };
+    env.add_function("passed", &Signature::exactly(1), Box::new(passed))
+}
+
 /// Milliseconds that `(time)` counts from; the owner of the engine moves it.
 pub(crate) type Clock = Arc<AtomicI64>;
 
@@ -124,17 +135,23 @@ pub(crate) fn remove(env: &mut Env, name: &str) {
     }
 }
 
-/// Give back, written safely: `format`, `random` with a seed of the engine's own, `time`.
-pub(crate) fn give_back(env: &mut Env, seed: u64, clock: Clock) -> Result<(), EngineError> {
+/// Give back, written safely: `format`, `random` from a generator of the engine's own, `time`.
+pub(crate) fn give_back(
+    env: &mut Env,
+    random: Arc<Mutex<ChaCha8Rng>>,
+    clock: Clock,
+) -> Result<(), EngineError> {
     env.add_function("format", &Signature::at_least(2), Box::new(call_format))?;
 
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let draw = move |call: &mut Call<'_>| match call.arguments() {
-        [] => Ok(Value::Integer(i64::from(random.next_u32() >> 1))),
-        [Value::Integer(low), Value::Integer(high)] if low <= high => {
-            Ok(Value::Integer(between(&mut random, *low, *high)))
+    let draw = move |call: &mut Call<'_>| {
+        let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+        match call.arguments() {
+            [] => Ok(Value::Integer(i64::from(random.next_u32() >> 1))),
+            [Value::Integer(low), Value::Integer(high)] if low <= high => {
+                Ok(Value::Integer(between(&mut *random, *low, *high)))
+            }
+            _ => Err("takes nothing, or two integers of which the first is not larger".to_owned()),
         }
-        _ => Err("takes nothing, or two integers of which the first is not larger".to_owned()),
     };
     env.add_function("random", &Signature::between(0, 2), Box::new(draw))?;
 

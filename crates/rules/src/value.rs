@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A CLIPS value.
 ///
 /// Always an owned copy: nothing here points into an engine, so a value may outlive the engine and
 /// cross threads. Symbols and strings are different values in CLIPS (`red` is not `"red"`), and
 /// they stay different here.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Value {
     /// A symbol: `red`, `TRUE`, `nil`.
@@ -127,6 +129,13 @@ fn write_float(f: &mut fmt::Formatter<'_>, x: f64) -> fmt::Result {
         Ok(())
     } else {
         f.write_str(".0")
+    }
+}
+
+/// A string, as for the people who write Rust.
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::string(text)
     }
 }
 

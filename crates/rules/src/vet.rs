@@ -296,6 +296,15 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// Whether CLIPS reads `text` as one symbol and nothing else.
+pub(crate) fn is_symbol(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(['?', '$', '[', '<'])
+        && text
+            .bytes()
+            .all(|byte| in_word(byte) && !byte.is_ascii_control())
+}
+
 fn in_word(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !b"()\";&|~<\0".contains(&byte)
 }

@@ -124,7 +124,7 @@ impl<T: Halt + 'static> Worker<T> {
         let notice_fatal = fatal.clone();
         let body = move || {
             let told = made.clone();
-            on_fatal(Some(Box::new(move || {
+            on_fatal(Some(Box::new(move |_| {
                 notice_fatal.store(true, Ordering::Relaxed);
                 let _ = told.try_send(Err(SpawnError::Worker(WorkerError::Fatal)));
             })));
@@ -214,7 +214,7 @@ impl<T: Halt + 'static> Worker<T> {
         Box::new(move |owned, queue| {
             let done = Arc::new(Mutex::new(Some(done)));
             let (for_notice, queue) = (done.clone(), Queue(queue.0.clone()));
-            on_fatal(Some(Box::new(move || {
+            on_fatal(Some(Box::new(move |_| {
                 fatal.store(true, Ordering::Relaxed);
                 finish(&for_notice, Err(WorkerError::Fatal));
                 queue.close();
@@ -297,7 +297,9 @@ mod tests {
 
     /// As when CLIPS asks for the process to end: from inside of a rule's evaluation.
     fn fail_fatally(engine: &mut Engine) -> Result<Value, crate::EngineError> {
-        let park = |_: &mut crate::Call<'_>| -> Result<Value, String> { crate::raw::park() };
+        let park = |_: &mut crate::Call<'_>| -> Result<Value, String> {
+            crate::raw::park(crate::raw::Fatal::Internal)
+        };
         engine
             .add_function("fail", crate::Signature::exactly(0), park)
             .unwrap();

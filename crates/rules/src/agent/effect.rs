@@ -1,10 +1,11 @@
 //! What rules ask of the world.
 
 use cpe_tuple::{Template, Tuple, Value as Datum};
+use serde::{Deserialize, Serialize};
 
 /// One thing a run of rules asks its host to do. Effects of a run are in the order they were asked
 /// for, and are to be carried out in it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Effect {
     /// `(store ws name value)`: put a value into a variable of a workspace.
@@ -113,7 +114,7 @@ pub enum Effect {
 ///
 /// When the relation is a deftemplate with named slots, the fields are slot names and values in
 /// turn.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LaterFact {
     /// The relation or template.
     pub relation: String,
@@ -122,7 +123,7 @@ pub struct LaterFact {
 }
 
 /// How loud a log line of a rule is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
     /// Needs a person.
     Error,

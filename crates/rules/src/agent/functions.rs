@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cpe_tuple::{Field, Kind, Template, Tuple, Value as Datum};
 
 use super::effect::{Effect, LaterFact, Level};
+use super::snapshot::Subscription;
 use crate::bridge::{from_clips, nest, to_clips};
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -36,15 +37,30 @@ pub(super) struct Outbox {
     bytes: usize,
     now_ms: i64,
     ask: Option<u64>,
-    next: u64,
+    /// The number given out last.
+    pub(super) next: u64,
     pub(super) requests: BTreeSet<u64>,
-    /// Workspace by number.
-    pub(super) subscriptions: BTreeMap<u64, String>,
+    pub(super) subscriptions: BTreeMap<u64, Subscription>,
     /// Where `next` stood at the beginning: later numbers are this delivery's own.
-    mark: u64,
+    pub(super) mark: u64,
 }
 
 impl Outbox {
+    /// What is open when an agent is restored.
+    pub(super) fn restored(
+        next: u64,
+        requests: &[u64],
+        subscriptions: &[(u64, Subscription)],
+    ) -> Self {
+        Self {
+            next,
+            mark: next,
+            requests: requests.iter().copied().collect(),
+            subscriptions: subscriptions.iter().cloned().collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn begin(&mut self, now_ms: i64, ask: Option<u64>) {
         self.discard();
         self.now_ms = now_ms;
@@ -64,6 +80,16 @@ impl Outbox {
         self.requests.retain(|number| *number <= self.mark);
         self.subscriptions.retain(|number, _| *number <= self.mark);
         self.mark = self.next;
+    }
+
+    pub(super) fn workspace_of(&self, subscription: u64) -> Option<String> {
+        let subscription = self.subscriptions.get(&subscription)?;
+        Some(subscription.workspace.clone())
+    }
+
+    /// Drop what was asked for outside of any delivery.
+    pub(super) fn forget_effects(&mut self) {
+        self.discard();
     }
 
     fn number(&mut self) -> u64 {
@@ -219,7 +245,11 @@ fn subscribe(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> 
         return Err(format!("{SUBSCRIPTIONS_MAX} subscriptions exist already"));
     }
     let subscription = outbox.number();
-    outbox.subscriptions.insert(subscription, workspace.clone());
+    let kept = Subscription {
+        workspace: workspace.clone(),
+        template: template.clone(),
+    };
+    outbox.subscriptions.insert(subscription, kept);
     outbox.push(
         call,
         Effect::Subscribe {

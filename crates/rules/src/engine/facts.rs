@@ -114,6 +114,48 @@ impl Engine {
         })
     }
 
+    /// Assert one fact from its text: `(reading (sensor boiler) (celsius (+ 90 1)))`.
+    ///
+    /// The text may compute, as in a rule: never give it what a stranger wrote. Data goes through
+    /// [`assert`](Self::assert), facts as text through [`load_facts`](Self::load_facts).
+    ///
+    /// # Errors
+    /// [`EngineError::Parse`] when the vetting refuses it, [`EngineError::Evaluation`] when CLIPS
+    /// does.
+    pub fn assert_text(&mut self, text: &str) -> Result<i64, EngineError> {
+        let text = self.vetted(text)?;
+        match self.call(|env| env.assert_text(&text))? {
+            Some(index) => Ok(index),
+            None => Err(self.evaluation()),
+        }
+    }
+
+    /// Assert the facts of a text, each in the form of [`Fact`]'s `Display`; says how many. They
+    /// must consist of constants: nothing is computed.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load_facts("(colour red) (size 3 \"wide\")")?;
+    /// let saved: Vec<_> = engine.facts().iter().map(|fact| fact.to_string()).collect();
+    /// assert_eq!(saved, ["(colour red)", "(size 3 \"wide\")"]);
+    /// engine.load_facts("(size (+ 1 2))").unwrap_err();
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`assert_text`](Self::assert_text); the facts before the fault are asserted.
+    pub fn load_facts(&mut self, text: &str) -> Result<u64, EngineError> {
+        self.vetted(text)?;
+        let heard = self.env.shared().output.borrow().errors.len();
+        let loaded = self.call(|env| env.load_facts(text))?;
+        let quiet = self.env.shared().output.borrow().errors.len() == heard;
+        match loaded {
+            Some(count) if quiet => Ok(count),
+            _ => Err(self.evaluation()),
+        }
+    }
+
     /// Retract a fact.
     ///
     /// # Errors
@@ -161,6 +203,13 @@ impl Engine {
         self.env.facts(limit).into_iter().map(Fact::from).collect()
     }
 
+    /// The facts of one template or relation, oldest first.
+    pub fn facts_of(&mut self, template: &str) -> Vec<Fact> {
+        let mut facts = self.facts();
+        facts.retain(|fact| fact.template == template);
+        facts
+    }
+
     /// The fact of an index.
     pub fn fact(&mut self, index: i64) -> Option<Fact> {
         self.env.fact(index).map(Fact::from)
@@ -170,6 +219,11 @@ impl Engine {
     #[must_use]
     pub fn fact_count(&self) -> usize {
         self.env.fact_count()
+    }
+
+    fn evaluation(&mut self) -> EngineError {
+        let message = crate::raw::first_complaint(&self.take_complaint());
+        EngineError::Evaluation { message, fired: 0 }
     }
 
     fn explain(&mut self, template: &str, raised: FactFault) -> EngineError {

@@ -1,29 +1,13 @@
-//! What an engine holds: constructs, globals, the agenda.
+//! Templates, rules and globals.
 
-use super::Engine;
+use super::{Construct, Engine, Kind};
 use crate::error::EngineError;
+use crate::raw::RawSlot;
 use crate::value::Value;
 
-/// Activations listed at most; an agenda can be as long as working memory is combinable.
-const AGENDA_MAX: usize = 100_000;
-
-/// A construct by name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Construct {
-    /// The module it is defined in.
-    pub module: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl From<(String, String)> for Construct {
-    fn from((module, name): (String, String)) -> Self {
-        Self { module, name }
-    }
-}
-
 /// A slot of a deftemplate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Slot {
     /// Its name.
     pub name: String,
@@ -31,6 +15,31 @@ pub struct Slot {
     pub multi: bool,
     /// The types it allows, by CLIPS's names: `INTEGER`, `SYMBOL`, ...
     pub types: Vec<String>,
+    /// The values it allows, empty for all.
+    pub allowed: Vec<Value>,
+    /// The least and the largest number; `-oo` and `+oo` for none.
+    pub range: Vec<Value>,
+    /// The least and the largest number of fields, of a multislot.
+    pub cardinality: Vec<Value>,
+    /// What it holds when nothing is given, where that is always the same.
+    pub default: Option<Value>,
+    /// Whether what it holds when nothing is given is computed each time.
+    pub dynamic_default: bool,
+}
+
+impl From<RawSlot> for Slot {
+    fn from(raw: RawSlot) -> Self {
+        Self {
+            name: raw.name,
+            multi: raw.multi,
+            types: raw.types,
+            allowed: raw.allowed,
+            range: raw.range,
+            cardinality: raw.cardinality,
+            default: raw.default,
+            dynamic_default: raw.dynamic_default,
+        }
+    }
 }
 
 impl Slot {
@@ -41,25 +50,10 @@ impl Slot {
     }
 }
 
-/// A rule waiting to fire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Activation {
-    /// The rule's name.
-    pub rule: String,
-    /// Its salience.
-    pub salience: i32,
-    /// The facts that matched, as CLIPS writes them: `f-1,*,f-4`.
-    pub basis: String,
-}
-
 impl Engine {
     /// All deftemplates, the relations of ordered facts included.
     pub fn templates(&mut self) -> Vec<Construct> {
-        self.env
-            .templates()
-            .into_iter()
-            .map(Construct::from)
-            .collect()
+        self.constructs(Kind::Template)
     }
 
     /// The slots of a deftemplate in order.
@@ -71,25 +65,19 @@ impl Engine {
         match self.env.slots(template)? {
             None => Err(EngineError::UnknownTemplate(template.to_owned())),
             Some((_, true)) => Err(EngineError::OrderedTemplate(template.to_owned())),
-            Some((slots, false)) => Ok(slots
-                .into_iter()
-                .map(|slot| Slot {
-                    name: slot.name,
-                    multi: slot.multi,
-                    types: slot.types,
-                })
-                .collect()),
+            Some((slots, false)) => Ok(slots.into_iter().map(Slot::from).collect()),
         }
     }
 
     /// All rules.
     pub fn rules(&mut self) -> Vec<Construct> {
-        self.env.rules().into_iter().map(Construct::from).collect()
+        self.constructs(Kind::Rule)
     }
 
     /// All globals with their values.
     pub fn globals(&mut self) -> Vec<(String, Value)> {
-        self.env.globals()
+        let globals = self.env.globals().into_iter();
+        globals.map(|(_, name, value)| (name, value)).collect()
     }
 
     /// The value of `?*name*`.
@@ -113,22 +101,5 @@ impl Engine {
         } else {
             Err(EngineError::UnknownGlobal(name.to_owned()))
         }
-    }
-
-    /// The rules waiting to fire in the current focus, next one first; the first 100 000.
-    pub fn agenda(&mut self) -> Vec<Activation> {
-        let agenda = self.env.agenda(AGENDA_MAX).into_iter();
-        agenda
-            .map(|(rule, salience, basis)| Activation {
-                rule,
-                salience,
-                basis,
-            })
-            .collect()
-    }
-
-    /// Whether no rule of the current focus waits to fire.
-    pub fn is_quiet(&mut self) -> bool {
-        self.env.agenda_is_empty()
     }
 }

@@ -9,7 +9,16 @@ use std::ffi::c_int;
 
 use clips_sys as c;
 
-type Notice = Box<dyn FnOnce()>;
+/// Why CLIPS can not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fatal {
+    /// The system gives no more memory.
+    Memory,
+    /// CLIPS found itself in a state that can not be.
+    Internal,
+}
+
+type Notice = Box<dyn FnOnce(Fatal)>;
 
 thread_local!(static NOTICE: RefCell<Option<Notice>> = const { RefCell::new(None) });
 
@@ -19,11 +28,11 @@ pub(crate) fn on_fatal(notice: Option<Notice>) {
 }
 
 /// Tell whoever waits, then stop this thread for good.
-pub(crate) fn park() -> ! {
+pub(crate) fn park(why: Fatal) -> ! {
     let notice = NOTICE.with(|slot| slot.try_borrow_mut().ok().and_then(|mut slot| slot.take()));
     if let Some(notice) = notice {
         // A panic must not unwind into CLIPS, and there is nobody left to tell.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(notice));
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| notice(why)));
     }
     loop {
         std::thread::park();
@@ -31,7 +40,7 @@ pub(crate) fn park() -> ! {
 }
 
 pub(super) unsafe extern "C" fn out_of_memory(_: *mut c::Environment, _: c::size_t) -> bool {
-    park()
+    park(Fatal::Memory)
 }
 
 pub(super) unsafe extern "C" fn exit(
@@ -41,5 +50,5 @@ pub(super) unsafe extern "C" fn exit(
 ) {
     // SAFETY: called by the environment the router was added to.
     unsafe { super::shared_of(env) }.internal_error.set(true);
-    park()
+    park(Fatal::Internal)
 }

@@ -144,6 +144,11 @@ impl Call<'_> {
         unsafe { self.shared.set_trip(self.env, trip) }
     }
 
+    /// A value that the engine passes to its own expression.
+    pub(crate) fn passed(&self, index: usize) -> Option<Value> {
+        self.shared.passed.try_borrow().ok()?.get(index).cloned()
+    }
+
     /// Write to a captured stream, as `printout` would.
     pub fn print(&self, stream: Stream, text: &str) {
         if !self.shared.write(stream, text) && stream == Stream::Out {

@@ -1,15 +1,12 @@
 //! Reading an environment: facts, templates, rules, the agenda, globals. Nothing here runs rules.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
 use clips_sys as c;
 
 use super::{Env, RawSlot, c_string, copied, value};
 use crate::error::EngineError;
 use crate::value::Value;
-
-/// Bytes of an activation's facts as text; CLIPS cuts the rest off.
-const BASIS_BYTES: usize = 1024;
 
 /// Bytes copied for a list of names.
 const NAMES_BYTES: usize = 64 << 20;
@@ -23,9 +20,6 @@ pub(crate) struct RawFact {
     pub(crate) slots: Vec<(String, Value)>,
 }
 
-/// An activation: rule, salience, basis.
-pub(crate) type RawActivation = (String, i32, String);
-
 impl Env {
     /// Up to `limit` facts, oldest first.
     pub(crate) fn facts(&mut self, limit: usize) -> Vec<RawFact> {
@@ -35,7 +29,7 @@ impl Env {
         unsafe {
             let mut fact = c::GetNextFact(self.env, std::ptr::null_mut());
             while !fact.is_null() && facts.len() < limit {
-                facts.push(self.copy_fact(fact, &mut budget));
+                facts.push(copy_fact(fact, &mut budget));
                 fact = c::GetNextFact(self.env, fact);
             }
         }
@@ -47,60 +41,8 @@ impl Env {
         unsafe {
             let fact = c::FindIndexedFact(self.env, index);
             let mut budget = self.copy_budget();
-            (!fact.is_null()).then(|| self.copy_fact(fact, &mut budget))
+            (!fact.is_null()).then(|| copy_fact(fact, &mut budget))
         }
-    }
-
-    /// # Safety
-    /// `fact` is live.
-    unsafe fn copy_fact(&mut self, fact: *mut c::Fact, budget: &mut usize) -> RawFact {
-        // SAFETY: as the caller promises; the template is live as long as its fact.
-        unsafe {
-            let template = c::FactDeftemplate(fact);
-            let names = self.slot_names(template);
-            let ordered = (*template).implied() != 0;
-            let mut slots = Vec::with_capacity(names.len());
-            for name in names {
-                let mut raw = c::CLIPSValue::default();
-                let Ok(c_name) = c_string(&name) else {
-                    continue;
-                };
-                let slot = if ordered {
-                    std::ptr::null()
-                } else {
-                    c_name.as_ptr()
-                };
-                if c::GetFactSlot(fact, slot, &mut raw) == c::GetSlotError_GSE_NO_ERROR {
-                    slots.push((name, value::read(&raw, budget)));
-                }
-            }
-            RawFact {
-                index: c::FactIndex(fact),
-                template: copied(c::DeftemplateName(template)),
-                ordered,
-                slots,
-            }
-        }
-    }
-
-    /// The names of a template's slots in order; of an ordered one, `implied`.
-    ///
-    /// # Safety
-    /// `template` is live.
-    pub(super) unsafe fn slot_names(&mut self, template: *mut c::Deftemplate) -> Vec<String> {
-        let mut raw = c::CLIPSValue::default();
-        // SAFETY: as the caller promises; the list is copied at once.
-        let names = unsafe {
-            c::DeftemplateSlotNames(template, &mut raw);
-            value::read(&raw, &mut NAMES_BYTES.clone())
-        };
-        let Value::Multifield(names) = names else {
-            return Vec::new();
-        };
-        names
-            .iter()
-            .filter_map(|name| name.text().map(str::to_owned))
-            .collect()
     }
 
     /// The slots of a template, or `None` when there is none of this name. Second: whether it is
@@ -121,59 +63,18 @@ impl Env {
                 return Ok(Some((Vec::new(), true)));
             }
             let mut slots = Vec::new();
-            for name in self.slot_names(template) {
+            for name in slot_names(template) {
                 let c_name = c_string(&name)?;
-                let mut raw = c::CLIPSValue::default();
-                c::DeftemplateSlotTypes(template, c_name.as_ptr(), &mut raw);
-                let types = match value::read(&raw, &mut NAMES_BYTES.clone()) {
-                    Value::Multifield(types) => types
-                        .iter()
-                        .filter_map(|t| t.text().map(str::to_owned))
-                        .collect(),
-                    _ => Vec::new(),
-                };
-                let multi = c::DeftemplateSlotMultiP(template, c_name.as_ptr());
-                slots.push(RawSlot { name, multi, types });
+                slots.push(copy_slot(template, name, &c_name));
             }
             Ok(Some((slots, false)))
         }
     }
 
-    /// Module and name of every deftemplate, those of ordered facts included.
-    pub(crate) fn templates(&mut self) -> Vec<(String, String)> {
-        // SAFETY: the list of constructs does not change while we walk it, names are copied.
-        unsafe {
-            self.each_module(|env, found| {
-                let mut item = c::GetNextDeftemplate(env, std::ptr::null_mut());
-                while !item.is_null() {
-                    found.push((
-                        copied(c::DeftemplateModule(item)),
-                        copied(c::DeftemplateName(item)),
-                    ));
-                    item = c::GetNextDeftemplate(env, item);
-                }
-            })
-        }
-    }
-
-    /// Module and name of every rule.
-    pub(crate) fn rules(&mut self) -> Vec<(String, String)> {
-        // SAFETY: as `templates`.
-        unsafe {
-            self.each_module(|env, found| {
-                let mut item = c::GetNextDefrule(env, std::ptr::null_mut());
-                while !item.is_null() {
-                    found.push((copied(c::DefruleModule(item)), copied(c::DefruleName(item))));
-                    item = c::GetNextDefrule(env, item);
-                }
-            })
-        }
-    }
-
-    /// Name and value of every global.
-    pub(crate) fn globals(&mut self) -> Vec<(String, Value)> {
+    /// Module, name and value of every global.
+    pub(crate) fn globals(&mut self) -> Vec<(String, String, Value)> {
         let budget = std::cell::RefCell::new(self.copy_budget());
-        // SAFETY: as `templates`; values are copied at once.
+        // SAFETY: the list does not change while we walk it; values are copied at once.
         unsafe {
             self.each_module(|env, found| {
                 let mut item = c::GetNextDefglobal(env, std::ptr::null_mut());
@@ -181,6 +82,7 @@ impl Env {
                     let mut raw = c::CLIPSValue::default();
                     c::DefglobalGetValue(item, &mut raw);
                     found.push((
+                        copied(c::DefglobalModule(item)),
                         copied(c::DefglobalName(item)),
                         value::read(&raw, &mut budget.borrow_mut()),
                     ));
@@ -203,44 +105,11 @@ impl Env {
         })
     }
 
-    /// The agenda of the current focus, next to fire first.
-    pub(crate) fn agenda(&mut self, limit: usize) -> Vec<RawActivation> {
-        let mut agenda = Vec::new();
-        // SAFETY: nothing fires while we walk; the buffer is as long as we say.
-        unsafe {
-            let mut activation = c::GetNextActivation(self.env, std::ptr::null_mut());
-            while !activation.is_null() && agenda.len() < limit {
-                let mut basis: Vec<c_char> = vec![0; BASIS_BYTES];
-                c::GetActivationBasisPPForm(
-                    self.env,
-                    basis.as_mut_ptr(),
-                    BASIS_BYTES as _,
-                    activation,
-                );
-                agenda.push((
-                    copied(c::ActivationRuleName(activation)),
-                    c::ActivationGetSalience(activation),
-                    CStr::from_ptr(basis.as_ptr())
-                        .to_string_lossy()
-                        .into_owned(),
-                ));
-                activation = c::GetNextActivation(self.env, activation);
-            }
-        }
-        agenda
-    }
-
-    /// Whether any rule of the current focus waits to fire.
-    pub(crate) fn agenda_is_empty(&mut self) -> bool {
-        // SAFETY: reads the head of a list.
-        unsafe { c::GetNextActivation(self.env, std::ptr::null_mut()).is_null() }
-    }
-
     /// Collect from each module in turn, then make the module current that was.
     ///
     /// # Safety
     /// `collect` must not run rules or change constructs.
-    unsafe fn each_module<T>(
+    pub(super) unsafe fn each_module<T>(
         &mut self,
         collect: impl Fn(*mut c::Environment, &mut Vec<T>),
     ) -> Vec<T> {
@@ -257,5 +126,102 @@ impl Env {
             c::SetCurrentModule(self.env, current);
         }
         found
+    }
+}
+
+/// # Safety
+/// `fact` is live.
+pub(super) unsafe fn copy_fact(fact: *mut c::Fact, budget: &mut usize) -> RawFact {
+    // SAFETY: as the caller promises; the template is live as long as its fact.
+    unsafe {
+        let template = c::FactDeftemplate(fact);
+        let names = slot_names(template);
+        let ordered = (*template).implied() != 0;
+        let mut slots = Vec::with_capacity(names.len());
+        for name in names {
+            let mut raw = c::CLIPSValue::default();
+            let Ok(c_name) = c_string(&name) else {
+                continue;
+            };
+            let slot = if ordered {
+                std::ptr::null()
+            } else {
+                c_name.as_ptr()
+            };
+            if c::GetFactSlot(fact, slot, &mut raw) == c::GetSlotError_GSE_NO_ERROR {
+                slots.push((name, value::read(&raw, budget)));
+            }
+        }
+        RawFact {
+            index: c::FactIndex(fact),
+            template: copied(c::DeftemplateName(template)),
+            ordered,
+            slots,
+        }
+    }
+}
+
+/// The names of a template's slots in order; of an ordered one, `implied`.
+///
+/// # Safety
+/// `template` is live.
+pub(super) unsafe fn slot_names(template: *mut c::Deftemplate) -> Vec<String> {
+    let mut raw = c::CLIPSValue::default();
+    // SAFETY: as the caller promises; the list is copied at once.
+    let names = unsafe {
+        c::DeftemplateSlotNames(template, &mut raw);
+        value::read(&raw, &mut NAMES_BYTES.clone())
+    };
+    let Value::Multifield(names) = names else {
+        return Vec::new();
+    };
+    names
+        .iter()
+        .filter_map(|name| name.text().map(str::to_owned))
+        .collect()
+}
+
+/// # Safety
+/// `template` is live and has the slot.
+unsafe fn copy_slot(template: *mut c::Deftemplate, name: String, text: &CStr) -> RawSlot {
+    let fields = |raw: &c::CLIPSValue, known: bool| match known.then(|| {
+        // SAFETY: CLIPS has just filled it in.
+        unsafe { value::read(raw, &mut NAMES_BYTES.clone()) }
+    }) {
+        Some(Value::Multifield(fields)) => fields,
+        _ => Vec::new(),
+    };
+    let (mut raw, text) = (c::CLIPSValue::default(), text.as_ptr());
+    // SAFETY: as the caller promises; each list is copied before the next is made.
+    unsafe {
+        let known = c::DeftemplateSlotTypes(template, text, &mut raw);
+        let types = fields(&raw, known);
+        let known = c::DeftemplateSlotAllowedValues(template, text, &mut raw);
+        let allowed = fields(&raw, known);
+        let known = c::DeftemplateSlotRange(template, text, &mut raw);
+        let range = fields(&raw, known);
+        let known = c::DeftemplateSlotCardinality(template, text, &mut raw);
+        let cardinality = fields(&raw, known);
+        let default = match c::DeftemplateSlotDefaultP(template, text) {
+            c::DefaultType_STATIC_DEFAULT => {
+                let known = c::DeftemplateSlotDefaultValue(template, text, &mut raw);
+                known.then(|| value::read(&raw, &mut NAMES_BYTES.clone()))
+            }
+            _ => None,
+        };
+        RawSlot {
+            multi: c::DeftemplateSlotMultiP(template, text),
+            types: types
+                .iter()
+                .filter_map(|t| t.text().map(str::to_owned))
+                .collect(),
+            dynamic_default: c::DeftemplateSlotDefaultP(template, text)
+                == c::DefaultType_DYNAMIC_DEFAULT,
+            name,
+            allowed,
+            range,
+            cardinality,
+            default,
+        }
     }
 }

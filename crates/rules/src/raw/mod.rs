@@ -12,16 +12,24 @@
 //! - No panic may cross a C frame: callbacks do nothing that panics, and host functions run inside
 //!   `catch_unwind`.
 
+mod agenda;
+mod constructs;
+mod events;
 mod fatal;
 mod functions;
 mod hooks;
 mod inspect;
+mod objects;
 mod router;
+mod settings;
 mod stack;
+mod state;
+pub(crate) mod system;
 mod value;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::time::Instant;
 
@@ -31,17 +39,24 @@ use crate::error::{Diagnostic, EngineError, SlotFault};
 use crate::limits::{HaltHandle, Limits, Trip};
 use crate::value::Value;
 
-pub(crate) use fatal::on_fatal;
+pub(crate) use agenda::{OnActivation, RawActivation};
+pub(crate) use events::Listener;
 #[cfg(test)]
 pub(crate) use fatal::park;
+pub(crate) use fatal::{Fatal, on_fatal};
 pub use functions::{Call, Signature};
 pub(crate) use hooks::now;
 pub(crate) use inspect::RawFact;
+pub(crate) use objects::{CallFault, RawClassSlot, RawInstance};
 pub use router::Stream;
 pub(crate) use router::first_complaint;
+pub(crate) use state::{Loss, State};
 
+// Exported by the CLIPS library, not declared in its public header.
 unsafe extern "C" {
-    /// Exported by the CLIPS library, not declared in its public header.
+    fn FlushPPBuffer(env: *mut c::Environment);
+    fn SetPPBufferStatus(env: *mut c::Environment, keep: bool);
+    fn FlushBindList(env: *mut c::Environment, context: *mut c_void);
     fn CreateImpliedDeftemplate(
         env: *mut c::Environment,
         name: *mut c::CLIPSLexeme,
@@ -60,6 +75,12 @@ pub(crate) struct Shared {
     pub(crate) panic: RefCell<Option<Box<dyn Any + Send>>>,
     pub(crate) output: RefCell<router::Output>,
     pub(crate) diagnostics: RefCell<Vec<Diagnostic>>,
+    /// What reads of standard input get; then they are at its end.
+    pub(crate) input: RefCell<VecDeque<u8>>,
+    /// Values that the expression which the engine is evaluating refers to by number.
+    pub(crate) passed: RefCell<Vec<Value>>,
+    listening: Cell<bool>,
+    listener: RefCell<Option<Listener>>,
     stack_floor: Cell<usize>,
     ticks: Cell<u32>,
     hooks: hooks::Originals,
@@ -77,11 +98,16 @@ pub(crate) struct Env {
 unsafe impl Send for Env {}
 
 /// A slot of a template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RawSlot {
     pub(crate) name: String,
     pub(crate) multi: bool,
     pub(crate) types: Vec<String>,
+    pub(crate) allowed: Vec<Value>,
+    pub(crate) range: Vec<Value>,
+    pub(crate) cardinality: Vec<Value>,
+    pub(crate) default: Option<Value>,
+    pub(crate) dynamic_default: bool,
 }
 
 /// What became of putting a slot or asserting a fact.
@@ -140,6 +166,10 @@ impl Env {
             panic: RefCell::new(None),
             output: RefCell::default(),
             diagnostics: RefCell::default(),
+            input: RefCell::default(),
+            passed: RefCell::default(),
+            listening: Cell::new(false),
+            listener: RefCell::default(),
             stack_floor: Cell::new(0),
             ticks: Cell::new(0),
             hooks: hooks::Originals::default(),
@@ -157,6 +187,7 @@ impl Env {
             c::SetOutOfMemoryFunction(env, Some(fatal::out_of_memory));
             router::install(env, shared);
             hooks::install(&mut this);
+            events::install(env, shared);
             this
         }
     }
@@ -241,6 +272,19 @@ impl Env {
         }
     }
 
+    /// What the prompt does with a line; prints what comes of it.
+    pub(crate) fn command(&mut self, text: &CStr) {
+        // SAFETY: terminated text. The flags are set as the prompt sets them before a command.
+        unsafe {
+            FlushPPBuffer(self.env);
+            SetPPBufferStatus(self.env, false);
+            c::RouteCommand(self.env, text.as_ptr(), true);
+            FlushPPBuffer(self.env);
+            c::FlushParsingMessages(self.env);
+            FlushBindList(self.env, std::ptr::null_mut());
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         // SAFETY: not inside a run: host functions never see the `Env`.
         unsafe { c::Reset(self.env) }
@@ -319,7 +363,7 @@ impl Env {
             if template.is_null() {
                 let symbol = c::CreateSymbol(self.env, name.as_ptr());
                 template = CreateImpliedDeftemplate(self.env, symbol, true);
-            } else if self.slot_names(template) != ["implied"] {
+            } else if inspect::slot_names(template) != ["implied"] {
                 return Err(FactFault::OrderedTemplate);
             }
             let mut raw = value::write(self.env, &Value::Multifield(fields))?;
@@ -335,6 +379,23 @@ impl Env {
                 Ok(c::FactIndex(fact))
             }
         }
+    }
+
+    /// Assert a fact from its text, which may compute. `None` when it did not parse.
+    pub(crate) fn assert_text(&mut self, text: &CStr) -> Option<i64> {
+        // SAFETY: terminated text; the fact is read at once.
+        unsafe {
+            let fact = c::AssertString(self.env, text.as_ptr());
+            (!fact.is_null()).then(|| c::FactIndex(fact))
+        }
+    }
+
+    /// Assert the facts of a text of constants. `None` on a fault; those before it are asserted.
+    pub(crate) fn load_facts(&mut self, text: &str) -> Option<u64> {
+        // SAFETY: the length is the text's own; CLIPS reads no further.
+        let loaded =
+            unsafe { c::LoadFactsFromString(self.env, text.as_ptr().cast(), text.len() as _) };
+        u64::try_from(loaded).ok()
     }
 
     /// `false` when no such fact exists.
@@ -378,6 +439,15 @@ impl Drop for Env {
             drop(Box::from_raw(self.shared));
         }
     }
+}
+
+/// Data of a part of CLIPS.
+///
+/// # Safety
+/// `T` is the type of that part's data; `env` is live.
+unsafe fn data<T>(env: *mut c::Environment, part: u32) -> *mut T {
+    // SAFETY: the table has an entry for each part.
+    unsafe { (*(*env).theData.add(part as usize)).cast() }
 }
 
 /// The shared state of the environment a callback was called for.

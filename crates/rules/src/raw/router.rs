@@ -1,4 +1,4 @@
-//! Captured streams: what a program prints, what CLIPS complains about, and nothing to read.
+//! Captured streams: what a program prints, what CLIPS complains about, and what it reads.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
@@ -120,16 +120,30 @@ unsafe extern "C" fn on_write(
     }
 }
 
-unsafe extern "C" fn on_read(_: *mut c::Environment, _: *const c_char, _: *mut c_void) -> c_int {
-    END_OF_FILE
+unsafe extern "C" fn on_read(
+    _: *mut c::Environment,
+    _: *const c_char,
+    context: *mut c_void,
+) -> c_int {
+    // SAFETY: the context this router was added with.
+    let shared = unsafe { shared_from(context) };
+    let Ok(mut input) = shared.input.try_borrow_mut() else {
+        return END_OF_FILE;
+    };
+    input.pop_front().map_or(END_OF_FILE, c_int::from)
 }
 
 unsafe extern "C" fn on_unread(
     _: *mut c::Environment,
     _: *const c_char,
     character: c_int,
-    _: *mut c_void,
+    context: *mut c_void,
 ) -> c_int {
+    // SAFETY: as `on_read`.
+    let shared = unsafe { shared_from(context) };
+    if let (Ok(byte), Ok(mut input)) = (u8::try_from(character), shared.input.try_borrow_mut()) {
+        input.push_front(byte);
+    }
     character
 }
 

@@ -114,6 +114,19 @@ pub(super) unsafe fn write(
     env: *mut c::Environment,
     value: &Value,
 ) -> Result<c::CLIPSValue, EngineError> {
+    // SAFETY: as the caller promises; a fact that is found is live.
+    unsafe { write_with(env, value, &|index| c::FindIndexedFact(env, index)) }
+}
+
+/// As [`write`], with facts looked up by `fact`, which gives null for one that does not exist.
+///
+/// # Safety
+/// As [`write`]; what `fact` gives is live.
+pub(super) unsafe fn write_with(
+    env: *mut c::Environment,
+    value: &Value,
+    fact: &dyn Fn(i64) -> *mut c::Fact,
+) -> Result<c::CLIPSValue, EngineError> {
     let mut out = c::CLIPSValue::default();
     let raw = &mut out.__bindgen_anon_1;
     // SAFETY: each constructor copies its argument; the strings are terminated.
@@ -126,9 +139,9 @@ pub(super) unsafe fn write(
             }
             Value::Integer(n) => raw.integerValue = c::CreateInteger(env, *n),
             Value::Float(x) => raw.floatValue = c::CreateFloat(env, *x),
-            Value::Multifield(fields) => raw.multifieldValue = write_fields(env, fields)?,
+            Value::Multifield(fields) => raw.multifieldValue = write_fields(env, fields, fact)?,
             Value::Fact(index) => {
-                let fact = c::FindIndexedFact(env, *index);
+                let fact = fact(*index);
                 if fact.is_null() {
                     return Err(EngineError::UnknownFact(*index));
                 }
@@ -136,8 +149,7 @@ pub(super) unsafe fn write(
             }
             Value::Instance(name) => {
                 let name = c_string(name)?;
-                let none = std::ptr::null_mut();
-                let instance = c::FindInstance(env, none, name.as_ptr(), true);
+                let instance = instance(env, &name);
                 if instance.is_null() {
                     raw.lexemeValue = c::CreateInstanceName(env, name.as_ptr());
                 } else {
@@ -150,6 +162,17 @@ pub(super) unsafe fn write(
         }
     }
     Ok(out)
+}
+
+/// The instance of a name in any module, or null.
+///
+/// CLIPS 6.40's own `FindInstance` misses instances whose name is also a symbol somewhere.
+///
+/// # Safety
+/// As `write`.
+pub(super) unsafe fn instance(env: *mut c::Environment, name: &CStr) -> *mut c::Instance {
+    // SAFETY: a terminated name, looked up before anything collects it.
+    unsafe { c::FindInstanceBySymbol(env, c::CreateInstanceName(env, name.as_ptr())) }
 }
 
 /// # Safety
@@ -169,6 +192,7 @@ unsafe fn lexeme(
 unsafe fn write_fields(
     env: *mut c::Environment,
     fields: &[Value],
+    fact: &dyn Fn(i64) -> *mut c::Fact,
 ) -> Result<*mut c::Multifield, EngineError> {
     // SAFETY: the builder is disposed of on every path.
     unsafe {
@@ -176,7 +200,7 @@ unsafe fn write_fields(
         for field in fields {
             let written = match field {
                 Value::Multifield(_) | Value::Void => Err(EngineError::Nested(field.type_name())),
-                _ => write(env, field),
+                _ => write_with(env, field, fact),
             };
             match written {
                 Ok(mut raw) => c::MBAppend(builder, &mut raw),

@@ -1,0 +1,345 @@
+//! Rules in a process of their own: what they may do there, and what becomes of the agent.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use cpe_rules::process::Landlock;
+use cpe_rules::{
+    AgentError, AgentMessage, AgentOptions, Delivery, Effect, Engine, Limits, ProcessAgent,
+    ProcessCommand, ProcessError, RuleAgent, Trip, Worker,
+};
+use cpe_tuple::Value;
+use proptest::prelude::*;
+
+/// Longer than any attack may last, far shorter than a hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn worker() -> ProcessCommand {
+    ProcessCommand::new(env!("CARGO_BIN_EXE_rules-worker"), Vec::<String>::new())
+}
+
+fn options() -> AgentOptions {
+    let mut options = AgentOptions::default();
+    options.limits = Limits {
+        wall: Duration::from_millis(500),
+        memory_bytes: 32 << 20,
+        ..Limits::AGENT
+    };
+    options
+}
+
+fn agent(source: &str) -> ProcessAgent {
+    ProcessAgent::new(worker(), "guest", source, options()).unwrap()
+}
+
+fn tell(kind: &str, body: impl Into<Value>) -> Delivery {
+    Delivery::Message(AgentMessage::tell("me", kind, body))
+}
+
+fn ask(agent: &mut ProcessAgent, kind: &str) -> Value {
+    let message = AgentMessage::ask("me", kind, Value::Null, 1);
+    let effects = agent.deliver(Delivery::Message(message), 0).unwrap();
+    match effects.as_slice() {
+        [Effect::Reply { value, .. }] => value.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn stopped(outcome: Result<Vec<Effect>, AgentError>) -> Trip {
+    match outcome {
+        Err(AgentError::Stopped { trip, .. }) => trip,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Counts what it is told; can be told to do harm.
+const COUNTER: &str = "
+    (deffacts start (total 0))
+    (defrule add ?t <- (total ?n) ?m <- (message (kind add) (body ?k)) =>
+      (retract ?t ?m) (assert (total (+ ?n ?k))) (out \"log\" ?k (random 1 1000000)))
+    (defrule total (message (kind total)) (total ?n) => (reply ?n))
+    (defrule spin (message (kind spin)) => (while TRUE do))
+    (defrule join (message (kind join)) (b ?) (c ?) (d ?) => )
+    (defrule b (message (kind fill)) =>
+      (loop-for-count (?i 1 400) (assert (b ?i) (c ?i) (d ?i))))";
+
+#[test]
+fn an_agent_in_another_process_does_what_it_does_in_this_one() {
+    let mut here = RuleAgent::new("guest", COUNTER, options()).unwrap();
+    let mut there = agent(COUNTER);
+    assert_eq!(there.deliver(Delivery::Start, 0), here.start(0));
+    for n in 1..20 {
+        let effects = there.deliver(tell("add", n), n).unwrap();
+        assert_eq!(Ok(effects), here.deliver(tell("add", n), n));
+    }
+    assert_eq!(ask(&mut there, "total"), Value::Int(190));
+    assert_eq!(there.deaths(), 0);
+}
+
+#[test]
+fn a_worker_has_two_pipes_and_nothing_else() {
+    let mut agent = agent(COUNTER);
+    let pid = agent.process_id().unwrap();
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let files: Vec<_> = files
+        .map(|file| std::fs::read_link(file.unwrap().path()).unwrap())
+        .map(|target| target.to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(
+        files
+            .iter()
+            .filter(|target| target.starts_with("pipe:"))
+            .count(),
+        2
+    );
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1"] {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..]
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        (limit("Max open files"), limit("Max file size")),
+        ("0".into(), "0".into())
+    );
+    let space: u64 = limit("Max address space").parse().unwrap();
+    assert!(space < 4 << 30, "{space}");
+    assert_ne!(limit("Max cpu time"), "unlimited");
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert!(environment.is_empty());
+    let confinement = agent.confinement();
+    assert!(confinement.seccomp && confinement.limits, "{confinement}");
+    if confinement.landlock == Landlock::Full {
+        assert!(confinement.to_string().starts_with("fully confined"));
+    } else {
+        assert!(
+            confinement.to_string().contains("landlock"),
+            "{confinement}"
+        );
+    }
+    assert_eq!(ask(&mut agent, "total"), Value::Int(0));
+}
+
+#[test]
+fn a_worker_that_is_killed_goes_on_from_before() {
+    let mut agent = agent(COUNTER);
+    // More than between two snapshots.
+    for n in 0..100 {
+        agent.deliver(tell("add", 1), n).unwrap();
+    }
+    let pid = agent.process_id().unwrap();
+    // SAFETY-free: the system's own tool, by the number of the process this test started.
+    std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    // The delivery that finds it dead is lost, and said to be.
+    let first = agent.deliver(tell("add", 1), 100);
+    assert_eq!(stopped(first), Trip::Crashed);
+    assert_eq!(ask(&mut agent, "total"), Value::Int(100));
+    assert_ne!(agent.process_id().unwrap(), pid);
+    // Also its random numbers go on where they were.
+    let mut same = RuleAgent::new("guest", COUNTER, options()).unwrap();
+    for n in 0..100 {
+        same.deliver(tell("add", 1), n).unwrap();
+    }
+    assert_eq!(
+        agent.deliver(tell("add", 5), 7),
+        same.deliver(tell("add", 5), 7)
+    );
+}
+
+#[test]
+fn a_loop_is_stopped_inside_and_the_process_lives() {
+    let mut agent = agent(COUNTER);
+    agent.deliver(tell("add", 3), 0).unwrap();
+    let pid = agent.process_id();
+    assert_eq!(
+        stopped(agent.deliver(tell("spin", Value::Null), 0)),
+        Trip::Deadline
+    );
+    assert_eq!(agent.process_id(), pid);
+    assert_eq!(ask(&mut agent, "total"), Value::Int(3));
+}
+
+/// The one thing that no limit inside a process can stop.
+#[test]
+fn a_join_that_explodes_inside_one_assert_is_ended() {
+    let mut agent = agent(COUNTER);
+    agent.deliver(tell("add", 3), 0).unwrap();
+    agent.deliver(tell("fill", Value::Null), 0).unwrap();
+    let begun = Instant::now();
+    let trip = stopped(agent.deliver(tell("join", Value::Null), 0));
+    assert!(matches!(trip, Trip::Memory | Trip::Deadline), "{trip}");
+    assert!(begun.elapsed() < PATIENCE);
+    assert_eq!(agent.deaths(), 1);
+    assert_eq!(ask(&mut agent, "total"), Value::Int(3));
+}
+
+#[test]
+fn others_are_answered_while_an_agent_runs_away() {
+    let attack = Worker::spawn("attack", || Ok::<_, ()>(agent(COUNTER))).unwrap();
+    let other =
+        Worker::spawn("other", || Ok::<_, ()>(Engine::sandboxed(Limits::AGENT, 1))).unwrap();
+    attack
+        .call(|agent| drop(agent.deliver(tell("fill", Value::Null), 0)))
+        .unwrap();
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let job = |agent: &mut ProcessAgent| stopped(agent.deliver(tell("join", Value::Null), 0));
+    attack
+        .submit(job, move |trip| {
+            let _ = send.send(trip);
+        })
+        .unwrap();
+    let mut waits = Vec::new();
+    let trip = loop {
+        let begun = Instant::now();
+        other
+            .call(|engine| engine.eval("(+ 40 2)"))
+            .unwrap()
+            .unwrap();
+        waits.push(begun.elapsed());
+        if let Ok(trip) = receive.recv_timeout(Duration::from_millis(5)) {
+            break trip.unwrap();
+        }
+    };
+    assert!(matches!(trip, Trip::Memory | Trip::Deadline), "{trip}");
+    waits.sort();
+    let median = waits[waits.len() / 2];
+    assert!(median < Duration::from_millis(100), "{median:?}");
+}
+
+#[test]
+fn an_agent_is_halted_from_outside_also_where_nothing_inside_looks() {
+    let mut options = options();
+    options.limits.wall = Duration::from_secs(20);
+    options.limits.memory_bytes = 512 << 20;
+    let agent = Worker::spawn("halt", || {
+        ProcessAgent::new(worker(), "guest", COUNTER, options)
+    })
+    .unwrap();
+    let fill = |agent: &mut ProcessAgent| drop(agent.deliver(tell("fill", Value::Null), 0));
+    agent.call(fill).unwrap();
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let job = |agent: &mut ProcessAgent| agent.deliver(tell("join", Value::Null), 0);
+    agent
+        .submit(job, move |done| drop(send.send(done)))
+        .unwrap();
+    agent.halt_handle().halt();
+    let trip = stopped(receive.recv_timeout(PATIENCE).unwrap().unwrap());
+    assert!(matches!(trip, Trip::Halted | Trip::Memory), "{trip}");
+}
+
+/// Texts that end CLIPS 6.40 itself: each ends its worker, or nothing, but never this process.
+#[test]
+fn bugs_of_clips_that_rules_reach_end_their_worker_alone() {
+    let sources = [
+        // A method redefined after it was called.
+        "(defmethod foo ()) (defglobal ?*a* = (foo)) (defmethod foo () (bind ?a 1))
+         (defglobal ?*b* = (foo))",
+        // Two variables of one right-hand pattern.
+        "(deftemplate m (slot o) (slot d)) (deftemplate z (slot c1) (slot c2) (slot c3))
+         (defrule r (m (o ?x1) (d ?x2)) (z (c3 ?x3) (c1 ?x3&?x1|?x2) (c2 ~?x3&?x1|?x2)) => )
+         (deffacts d (m (o 1) (d 2)) (z (c1 1) (c2 2) (c3 1)))",
+        // The time tag of an address that is a default.
+        "(deftemplate t (slot f (type FACT-ADDRESS))) (deffacts d (t))
+         (defrule r (t (f ?f)) => (printout t (timetag ?f)))",
+        // A generic named like a function that only handlers have.
+        "(defgeneric ppinstance) (defclass A (is-a USER))
+         (defmessage-handler A h () (ppinstance)) (defrule r => (make-instance a of A)
+           (send [a] h))",
+        // A division by zero within a pattern, whose complaint prints into a fixed buffer.
+        "(deftemplate t (slot abcdefghijklmnopqrstuvwxyzabcde)) (deffacts d (t))
+         (defrule r (t (abcdefghijklmnopqrstuvwxyzabcde ?x&:(/ 1 0))) => )",
+    ];
+    let mut ended = 0;
+    for source in sources {
+        match ProcessAgent::new(worker(), "bug", source, options()) {
+            Err(ProcessError::Died(trip)) => {
+                assert_eq!(trip, Trip::Crashed, "{source}");
+                ended += 1;
+            }
+            Err(ProcessError::Source(_)) => {}
+            Err(other) => panic!("{source}: {other}"),
+            Ok(mut agent) => {
+                let _ = agent.deliver(Delivery::Start, 0);
+                ended += agent.deaths();
+            }
+        }
+    }
+    assert!(
+        ended > 0,
+        "CLIPS was mended: drop what this crate says about its bugs"
+    );
+}
+
+#[test]
+fn a_faulty_source_is_told_with_file_and_line() {
+    let mut options = options();
+    options.file = "guest.clp".to_owned();
+    let refused = ProcessAgent::new(worker(), "guest", "\n(defrule r (a) = )", options);
+    let told = refused.unwrap_err().to_string();
+    assert!(told.starts_with("guest.clp:2"), "{told}");
+    let missing = ProcessCommand::new("/nowhere/cpe", ["rules-worker"]);
+    let refused = ProcessAgent::new(missing, "guest", COUNTER, self::options());
+    assert!(matches!(refused, Err(ProcessError::Start(_))));
+}
+
+#[test]
+fn an_agent_moves_with_its_memory() {
+    let mut first = agent(COUNTER);
+    first.deliver(tell("add", 7), 0).unwrap();
+    let snapshot = first.snapshot().unwrap();
+    drop(first);
+    let restored = ProcessAgent::restore(worker(), "guest", COUNTER, options(), &snapshot);
+    let (mut second, lost) = restored.unwrap();
+    assert_eq!(lost, Vec::<String>::new());
+    assert_eq!(ask(&mut second, "total"), Value::Int(7));
+}
+
+#[test]
+fn a_worker_ends_with_whoever_started_it() {
+    let pid = {
+        let agent = agent(COUNTER);
+        agent.process_id().unwrap()
+    };
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn a_random_program_prints_the_same_in_both(seed: u64) {
+        let text = common::program(seed)
+            .replace("(defmodule MAIN (export ?ALL))", "")
+            .replace("(defmodule SIDE (import MAIN ?ALL))", "")
+            .replace("SIDE", "MAIN");
+        // Only programs that come to an end: where one is cut off depends on the clock.
+        let mut trial = Engine::sandboxed(Limits::AGENT, 0);
+        trial.load(&text).unwrap();
+        trial.reset().unwrap();
+        prop_assume!(matches!(trial.run(Some(500)), Ok(fired) if fired < 500));
+        let mut options = AgentOptions::default();
+        options.limits.wall = Duration::from_secs(20);
+        let mut here = RuleAgent::new("a", &text, options.clone()).unwrap();
+        let mut there = ProcessAgent::new(worker(), "a", &text, options).unwrap();
+        let (mine, theirs) = (here.start(0), there.deliver(Delivery::Start, 0));
+        prop_assert_eq!(mine.is_ok(), theirs.is_ok());
+        prop_assert_eq!(here.take_output(), there.take_output(), "{}", text);
+        let (mine, theirs) = (here.snapshot().unwrap(), there.snapshot().unwrap());
+        prop_assert_eq!(mine, theirs);
+    }
+}
