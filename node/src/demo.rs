@@ -209,6 +209,7 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
         forest,
         out_of_bag,
         progress,
+        ..
     } = trained;
     let late =
         |member: &&crowd::Member| member.is_alive() && !progress.nodes.contains_key(&member.name);
@@ -235,7 +236,9 @@ async fn perform(args: &DemoArgs, data: &Data, crowd: &Crowd, voice: &Voice) -> 
 
     let storing = voice.now();
     let score = out_of_bag.as_ref().map(cpe_forest::Score::main);
-    model::put(&space, MODEL, &forest, &model::card(&forest, out_of_bag)).await?;
+    let forest = forest.with_out_of_bag(out_of_bag);
+    let card = cpe_forest::ModelCard::new(&forest);
+    model::put(&space, MODEL, &forest, &card).await?;
     let model = json!({"model": MODEL});
     let judge = Agent::start(crowd, ("forest", ORACLE), model, 1).await?;
     let source = json!({"source": cases::program(data.bundled)});

@@ -3,6 +3,7 @@
 //! `cargo xtask help` lists them. This crate is built before anything else on a newcomer's machine,
 //! so it depends on almost nothing: in particular not on the crates it builds and checks.
 
+mod accuracy;
 mod bench;
 mod ci;
 mod clients;
@@ -30,6 +31,8 @@ usage: cargo xtask COMMAND
                           tests, licences; stops at the first failure, ends with a table of times
   bench [NAME] [--quick]  run the benchmarks (or those whose name contains NAME), print a table and
                           write target/bench/NAME.json
+  accuracy                compare forests with scikit-learn's on six public data sets; gets
+                          scikit-learn by pip
   soak [--seeds FROM..TO] [--profile NAME] [--jobs N]
                           simulate seeds without end, in release; what fails is shrunk and kept in
                           target/soak; Ctrl-C ends it
@@ -84,12 +87,13 @@ fn dispatch(command: &str, args: &[String]) -> Result<Option<ExitCode>> {
         "bench" => bench::bench(&root, args)?,
         "soak" => return sim::soak(&root, args).map(Some),
         "mutants" => return sim::mutants(&root, args).map(Some),
-        "test" | "ci" | "tidy" | "setup" if !args.is_empty() => {
+        "test" | "ci" | "tidy" | "setup" | "accuracy" if !args.is_empty() => {
             bail!(
                 "`cargo xtask {command}` takes no arguments, but got `{}`",
                 args.join(" ")
             );
         }
+        "accuracy" => accuracy::accuracy(&root)?,
         "test" => test::test(&root)?,
         "ci" => ci::ci(&root)?,
         "tidy" => tidy::tidy(&root)?,

@@ -52,6 +52,7 @@ fn from_rows(names: &[String], data: &[f32], target_name: &str, target: Target) 
             .collect(),
         target_name: target_name.to_owned(),
         target,
+        weights: None,
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::forest::Forest;
 use crate::manifest::hex;
+use crate::plot::{bars, short};
 use crate::score::Score;
 use crate::spec::ForestSpec;
 
@@ -108,7 +109,7 @@ impl ModelCard {
                     depth: grove.depth(),
                 })
                 .collect(),
-            out_of_bag: None,
+            out_of_bag: forest.out_of_bag().cloned(),
             held_out: None,
         }
     }
@@ -116,6 +117,12 @@ impl ModelCard {
 
 /// Features shown in the text form, the most important first.
 const SHOWN_FEATURES: usize = 15;
+
+/// A table that is wider is not shown in the text form.
+const TERMINAL_COLUMNS: usize = 80;
+
+/// Groves shown in the text form.
+const SHOWN_GROVES: usize = 10;
 
 impl fmt::Display for ModelCard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +148,9 @@ impl fmt::Display for ModelCard {
             spec.sample
         )?;
         writeln!(f, "  engine      {}", self.engine)?;
-        writeln!(f, "  data        {} rows, {}", self.rows, self.data)?;
+        let data = self.data.get(..16).unwrap_or(&self.data);
+        writeln!(f, "  data        {} rows, hash {data}", self.rows)?;
+        writeln!(f, "  grown       by nodes that each had all rows")?;
         let bytes: usize = self.groves.iter().map(|grove| grove.bytes).sum();
         let nodes: usize = self.groves.iter().map(|grove| grove.nodes).sum();
         let depth = self
@@ -162,34 +171,13 @@ impl fmt::Display for ModelCard {
                 writeln!(f, "\n{name}: {score}")?;
             }
         }
-        let mut features: Vec<&FeatureCard> = self.features.iter().collect();
-        features.sort_by(|a, b| b.importance.total_cmp(&a.importance));
-        let all = features.len();
-        writeln!(f, "\nFeatures ({all}), the most important first")?;
-        for feature in features.iter().take(SHOWN_FEATURES) {
-            write!(
-                f,
-                "  {:6.2} %  {}",
-                feature.importance * 100.0,
-                feature.name
-            )?;
-            match (feature.min, feature.max) {
-                _ if !feature.levels.is_empty() => {
-                    write!(f, "  {} texts", feature.levels.len())?;
-                }
-                (Some(min), Some(max)) => write!(f, "  {min} to {max}")?,
-                _ => {}
-            }
-            if feature.missing > 0 {
-                write!(f, ", {} missing", feature.missing)?;
-            }
-            writeln!(f)?;
-        }
-        if all > SHOWN_FEATURES {
-            writeln!(f, "  and {} more", all - SHOWN_FEATURES)?;
-        }
+        let names: Vec<&str> = self.features.iter().map(|own| own.name.as_str()).collect();
+        let shares: Vec<f64> = self.features.iter().map(|own| own.importance).collect();
+        let title = format!("\nImportance of the {} columns", names.len());
+        write!(f, "{}", bars(&title, &names, &shares))?;
+        self.columns(f)?;
         writeln!(f, "\nGroves")?;
-        for grove in &self.groves {
+        for grove in self.groves.iter().take(SHOWN_GROVES) {
             writeln!(
                 f,
                 "  {:4}  {}  {} trees, {} bytes",
@@ -198,6 +186,38 @@ impl fmt::Display for ModelCard {
                 grove.trees,
                 grove.bytes
             )?;
+        }
+        if groves > SHOWN_GROVES {
+            writeln!(f, "  and {} more", groves - SHOWN_GROVES)?;
+        }
+        Ok(())
+    }
+}
+
+impl ModelCard {
+    /// What the columns were like, the most important first.
+    fn columns(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut features: Vec<&FeatureCard> = self.features.iter().collect();
+        features.sort_by(|a, b| b.importance.total_cmp(&a.importance));
+        writeln!(f, "\nWhat they held at training")?;
+        for feature in features.iter().take(SHOWN_FEATURES) {
+            let name = short(&feature.name, 28);
+            write!(f, "  {name:28} ")?;
+            match (feature.min, feature.max) {
+                _ if !feature.levels.is_empty() => {
+                    let levels = feature.levels.join(", ");
+                    write!(f, "{} texts: {}", feature.levels.len(), short(&levels, 30))?;
+                }
+                (Some(min), Some(max)) => write!(f, "{min} to {max}")?,
+                _ => write!(f, "not known")?,
+            }
+            if feature.missing > 0 {
+                write!(f, ", {} missing", feature.missing)?;
+            }
+            writeln!(f)?;
+        }
+        if features.len() > SHOWN_FEATURES {
+            writeln!(f, "  and {} more", features.len() - SHOWN_FEATURES)?;
         }
         Ok(())
     }
@@ -219,6 +239,14 @@ impl fmt::Display for Score {
                 )?;
                 let width = score.classes.iter().map(|name| name.chars().count()).max();
                 let width = width.unwrap_or(0).max(6);
+                let columns = 9 + width + score.classes.len() * (width + 2);
+                if columns > TERMINAL_COLUMNS {
+                    let classes = score.classes.len();
+                    return write!(
+                        f,
+                        ", {classes} classes (`--plots` draws who is told for whom)"
+                    );
+                }
                 write!(f, "\n  {:width$}  told:", "true")?;
                 for class in &score.classes {
                     write!(f, "  {class:>width$}")?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 #[cfg(doc)]
-use crate::limits::{MAX_AUTO_CLASSES, MAX_TARGET};
+use crate::limits::{MAX_AUTO_CLASSES, MAX_TARGET, MAX_WEIGHT};
 use crate::rows::Rows;
 use crate::seed::Stream;
 
@@ -87,6 +87,8 @@ pub struct Dataset {
     pub(crate) columns: Vec<Vec<f64>>,
     pub(crate) target_name: String,
     pub(crate) target: Target,
+    /// How much each row counts; none if all alike.
+    pub(crate) weights: Option<Vec<f64>>,
 }
 
 impl PartialEq for Dataset {
@@ -112,9 +114,28 @@ impl Dataset {
             columns,
             target_name: target_name.into(),
             target,
+            weights: None,
         };
         dataset.check()?;
         Ok(dataset)
+    }
+
+    /// The same with a weight for each row: how often it is drawn, in proportion. A row of weight
+    /// 0 is never learnt from.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] if there are not as many as rows, one is negative, above
+    /// [`MAX_WEIGHT`] or no number, or all are 0.
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self, DataError> {
+        self.weights = Some(weights);
+        self.check()?;
+        Ok(self)
+    }
+
+    /// How much each row counts; none if all alike.
+    #[must_use]
+    pub fn weights(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
     }
 
     /// The rows.
@@ -196,6 +217,7 @@ impl Dataset {
                 },
                 Target::Numbers(values) => Target::Numbers(pick(values, rows)),
             },
+            weights: self.weights.as_ref().map(|weights| pick(weights, rows)),
         }
     }
 

@@ -55,7 +55,7 @@ pub enum DataError {
     /// Numbers and texts in one column.
     #[error(
         "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has \
-         {other}; correct the cell, or take the column as text (`--text`)"
+         {other}; correct the cell, or take the column as text (`--types {column}=text`)"
     )]
     Mixed {
         /// Line of the offending cell.
@@ -70,6 +70,19 @@ pub enum DataError {
         other_line: u64,
         /// `text` or `a number`: what that line has.
         other: &'static str,
+    },
+    /// A text in a column that was said to hold numbers.
+    #[error(
+        "line {line}, column \"{column}\": \"{cell}\" is no number, and the column was said to \
+         hold numbers; correct the cell, or leave it empty if the number is not known"
+    )]
+    NoNumber {
+        /// Line of the file, from 1.
+        line: u64,
+        /// The column's name.
+        column: String,
+        /// The cell, shortened.
+        cell: String,
     },
     /// A number that is infinite or too large to be held.
     #[error("line {line}, column \"{column}\": \"{cell}\" is not a finite number")]
@@ -87,12 +100,14 @@ pub enum DataError {
         /// The column's name.
         column: String,
     },
-    /// A target's cell is missing.
-    #[error("line {line}: the target \"{column}\" is missing: fill it in or leave the row out")]
+    /// A cell of the target or of the weights is missing.
+    #[error(
+        "line {line}, column \"{column}\": the cell is missing: fill it in or leave the row out"
+    )]
     MissingTarget {
         /// Line of the file, from 1.
         line: u64,
-        /// The target's name.
+        /// The column's name.
         column: String,
     },
     /// A target's number is beyond what growing can square.
@@ -196,6 +211,9 @@ pub enum GrowError {
     /// Each feature has one value only.
     #[error("every feature has the same value in all rows: there is nothing to learn from")]
     ConstantFeatures,
+    /// A forest was to get more trees from other data than it has, or by another engine.
+    #[error("the forest was not grown from this data by this engine: train a new one")]
+    OtherData,
     /// The engine failed or panicked.
     #[error("the engine could not grow grove {index}: {reason}")]
     Engine {
@@ -259,6 +277,9 @@ pub enum ModelError {
         /// First bytes of this forest's recipe.
         expected: String,
     },
+    /// A model cannot pass to smartcore or from it.
+    #[error("the model cannot be exchanged with smartcore: {0}")]
+    Exchange(String),
     /// A grove is missing or there twice.
     #[error("grove {index} is {problem}; the forest has groves 0 to {last}")]
     Groves {

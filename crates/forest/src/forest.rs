@@ -1,13 +1,16 @@
 //! A forest: a manifest and its groves.
 
+use std::collections::BTreeMap;
+
 use cpe_tuple::codec;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::dataset::{Dataset, Target};
+use crate::engine::{ENGINE, Grower, Smartcore};
 use crate::error::{GrowError, ModelError, PredictError};
 use crate::grove::Grove;
-use crate::grow::grow_grove;
+use crate::grow::grow_grove_by;
 use crate::limits::MAX_FOREST_BYTES;
 use crate::manifest::Manifest;
 use crate::oob::OutOfBag;
@@ -34,12 +37,25 @@ pub struct Forest {
     groves: Vec<Grove>,
     /// For each grove the hash of its bytes, and how many there are.
     seals: Vec<([u8; 32], usize)>,
+    /// How it did on its own training rows, if somebody has said so.
+    out_of_bag: Option<Score>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     manifest: Manifest,
     groves: Vec<ByteBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out_of_bag: Option<Score>,
+}
+
+/// What a forest says of rows, beside what is so.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What it says.
+    pub predictions: Predictions,
+    /// What is so; classes are known by their names.
+    pub truth: Target,
 }
 
 impl Forest {
@@ -48,11 +64,71 @@ impl Forest {
     /// # Errors
     /// As [`grow_grove`].
     pub fn grow(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
-        let manifest = Manifest::new(data, spec)?;
+        Self::grow_by(&Smartcore, data, spec)
+    }
+
+    /// As [`grow`](Self::grow), by another grower than this crate's own.
+    ///
+    /// # Errors
+    /// As [`grow_grove_by`].
+    pub fn grow_by(
+        grower: &dyn Grower,
+        data: &Dataset,
+        spec: &ForestSpec,
+    ) -> Result<Self, GrowError> {
+        let manifest = Manifest::new_by(grower.name(), data, spec)?;
         let groves = (0..spec.groves())
-            .map(|index| grow_grove(data, spec, index))
+            .map(|index| grow_grove_by(grower, data, spec, index))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self::sealed(manifest, groves))
+    }
+
+    /// Warm start: the same forest with more trees (or fewer), of which only those are grown that
+    /// it lacks. The outcome is the forest that growing so many at once gives.
+    ///
+    /// # Errors
+    /// [`GrowError::OtherData`] if it was not grown from this data by this build's engine; as
+    /// [`grow_grove`](crate::grow_grove) otherwise.
+    pub fn with_trees(&self, data: &Dataset, trees: u32) -> Result<Self, GrowError> {
+        if data.hash() != *self.manifest.data() || self.manifest.engine() != ENGINE {
+            return Err(GrowError::OtherData);
+        }
+        let spec = self.manifest.spec().clone().with_trees(trees);
+        let manifest = Manifest::new(data, &spec)?;
+        let mut kept: BTreeMap<u32, Grove> = self
+            .keep(&spec)
+            .map(|grove| (grove.index, grove.clone()))
+            .collect();
+        let grove = |index| match kept.remove(&index) {
+            Some(grove) => Ok(grove),
+            None => grow_grove_by(&Smartcore, data, &spec, index),
+        };
+        let groves = (0..spec.groves()).map(grove).collect::<Result<_, _>>()?;
+        Ok(Self::sealed(manifest, groves))
+    }
+
+    /// Those of its groves that the same forest of another number of trees has too.
+    pub fn keep(&self, spec: &ForestSpec) -> impl Iterator<Item = &Grove> {
+        self.groves
+            .iter()
+            .filter(|grove| grove.trees() == spec.trees_of(grove.index))
+    }
+
+    /// For each row, and in it for each tree, which leaf it ends in: the leaf's place among the
+    /// tree's nodes, in preorder.
+    ///
+    /// # Errors
+    /// [`PredictError::WrongColumns`] and [`PredictError::TooManyRows`].
+    pub fn leaves(&self, rows: &Rows) -> Result<Vec<Vec<u32>>, PredictError> {
+        check_width(rows, self.manifest.features().len(), || {
+            names_of(&self.manifest)
+        })?;
+        let trees = || self.groves.iter().flat_map(|grove| &grove.trees);
+        let of_row = |row: usize| {
+            let values = rows.row(row).unwrap_or_default();
+            trees().map(|tree| tree.walk(values).0 as u32).collect()
+        };
+        Ok((0..rows.len()).map(of_row).collect())
     }
 
     /// Puts groves together that were grown anywhere, in any order.
@@ -92,7 +168,7 @@ impl Forest {
         Ok(Self::sealed(manifest, groves))
     }
 
-    fn sealed(manifest: Manifest, groves: Vec<Grove>) -> Self {
+    pub(crate) fn sealed(manifest: Manifest, groves: Vec<Grove>) -> Self {
         let seal = |grove: &Grove| {
             let bytes = grove.encode();
             (*blake3::hash(&bytes).as_bytes(), bytes.len())
@@ -101,6 +177,7 @@ impl Forest {
             manifest,
             seals: groves.iter().map(seal).collect(),
             groves,
+            out_of_bag: None,
         }
     }
 
@@ -147,6 +224,7 @@ impl Forest {
                 .iter()
                 .map(|grove| ByteBuf::from(grove.encode()))
                 .collect(),
+            out_of_bag: self.out_of_bag.clone(),
         };
         let bytes =
             codec::encode(&stored).map_err(|error| ModelError::Inconsistent(error.to_string()))?;
@@ -175,7 +253,23 @@ impl Forest {
             .iter()
             .map(|bytes| Grove::decode(bytes))
             .collect::<Result<Vec<_>, _>>()?;
-        Self::assemble(stored.manifest, groves)
+        let mut forest = Self::assemble(stored.manifest, groves)?;
+        forest.out_of_bag = stored.out_of_bag;
+        Ok(forest)
+    }
+
+    /// The same with its score on its own training rows, to be kept and shown with it; see
+    /// [`out_of_bag_score`](Self::out_of_bag_score).
+    #[must_use]
+    pub fn with_out_of_bag(mut self, score: Option<Score>) -> Self {
+        self.out_of_bag = score;
+        self
+    }
+
+    /// Its score on its own training rows, if it came with one.
+    #[must_use]
+    pub const fn out_of_bag(&self) -> Option<&Score> {
+        self.out_of_bag.as_ref()
     }
 
     /// The votes of all groves.
@@ -205,6 +299,17 @@ impl Forest {
         let predictions = self.predict(&self.rows_of(data)?)?;
         let told = predictions.rows.iter().map(|row| Some(Told::from(row)));
         Score::of(told, &data.target, self.manifest.classes())
+    }
+
+    /// What the forest says of each row, beside what is so, for plots.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluated(&self, data: &Dataset) -> Result<Judged, PredictError> {
+        Ok(Judged {
+            predictions: self.predict(&self.rows_of(data)?)?,
+            truth: data.target.clone(),
+        })
     }
 
     /// A data set's rows as this model wants them: columns by name, texts by the model's numbers.

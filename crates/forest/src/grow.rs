@@ -7,12 +7,12 @@
 //! its leaves, and a cut whose rows all have one class is taken back.
 
 use crate::dataset::{Dataset, Target};
-use crate::engine::{self, Failure, Job};
+use crate::engine::{Failure, GrowJob, Grower, Smartcore, draw_bags, is_sound};
 use crate::error::GrowError;
 use crate::grove::Grove;
 use crate::limits::{MAX_GROVE_BYTES, MIN_ROWS};
 use crate::seed::{Stream, splitmix64};
-use crate::spec::{ForestSpec, Task};
+use crate::spec::{ClassWeights, ForestSpec, Task};
 
 use self::shape::{Shaper, Steps};
 
@@ -39,6 +39,19 @@ mod shape;
 /// # Ok::<(), cpe_forest::GrowError>(())
 /// ```
 pub fn grow_grove(data: &Dataset, spec: &ForestSpec, index: u32) -> Result<Grove, GrowError> {
+    grow_grove_by(&Smartcore, data, spec, index)
+}
+
+/// As [`grow_grove`], by another grower than this crate's own.
+///
+/// # Errors
+/// As [`grow_grove`]; [`GrowError::Engine`] if what the grower gives are no trees.
+pub fn grow_grove_by(
+    grower: &dyn Grower,
+    data: &Dataset,
+    spec: &ForestSpec,
+    index: u32,
+) -> Result<Grove, GrowError> {
     check(data, spec)?;
     let trees = spec.trees_of(index);
     if trees == 0 {
@@ -49,36 +62,44 @@ pub fn grow_grove(data: &Dataset, spec: &ForestSpec, index: u32) -> Result<Grove
     }
     let plan = Plan::new(data, spec, index);
     let used = varying(data);
-    let job = Job {
+    let steps = Steps::new(data, &used);
+    let job = GrowJob {
         rows: plan.rows.len(),
         features: used.len(),
         columns: matrix(data, &used, &plan.rows),
         targets: targets(data, &plan),
+        weights: plan.weights.clone(),
         trees: trees as usize,
         mtry: spec.mtry_of(used.len()),
         min_leaf: spec.min_leaf as usize,
-        depth: spec.depth_of(plan.rows.len()),
+        depth: spec.depth_of(plan.rows.len(), steps.mostly_two_valued()),
         seed: plan.seed,
     };
-    let columns = job.columns.clone();
-    let raw = engine::grow(job).map_err(|failure| match failure {
+    let failed = |failure| match failure {
         Failure::Failed(reason) => GrowError::Engine { index, reason },
         Failure::Changed(reason) => GrowError::EngineChanged(reason),
-    })?;
+    };
+    let bags = plan.bags(job.trees).map_err(failed)?;
+    let grown = grower.grow(&job, &bags).map_err(failed)?;
+    if grown.len() != job.trees || !grown.iter().all(|tree| is_sound(tree, job.features)) {
+        let reason = "what it gave are not the trees that were asked for".to_owned();
+        return Err(GrowError::Engine { index, reason });
+    }
     let shaper = Shaper {
-        columns: &columns,
+        columns: &job.columns,
         rows: &plan.rows,
         used: &used,
-        steps: &Steps::new(data, &used),
+        steps: &steps,
         target: &data.target,
     };
     let mut importance = vec![0.0; data.features.len()];
-    let trees = raw
+    let trees = grown
         .iter()
-        .map(|tree| shaper.shape(tree, &mut importance))
+        .zip(&bags)
+        .map(|(tree, drawn)| shaper.shape(tree, drawn, &mut importance))
         .collect();
     let grove = Grove {
-        recipe: spec.recipe(&data.hash()),
+        recipe: spec.recipe_by(grower.name(), &data.hash()),
         index,
         features: data.features.len(),
         classes: match &data.target {
@@ -130,7 +151,25 @@ pub fn check(data: &Dataset, spec: &ForestSpec) -> Result<(), GrowError> {
     if varying(data).is_empty() {
         return Err(GrowError::ConstantFeatures);
     }
-    Ok(())
+    if let (ClassWeights::Given(given), Target::Classes { names, .. }) =
+        (&spec.class_weights, &data.target)
+        && let Some(class) = given.keys().find(|class| !names.contains(class))
+    {
+        return Err(GrowError::Setting {
+            setting: "class_weights",
+            value: class.clone(),
+            bounds: format!("the classes: {}", names.join(", ")),
+        });
+    }
+    let weights = row_weights(data, spec);
+    let drawn = |weights: Vec<f64>| weights.iter().filter(|weight| **weight > 0.0).count();
+    match weights.map(drawn) {
+        Some(found) if found < MIN_ROWS => Err(GrowError::TooFewRows {
+            found,
+            needed: MIN_ROWS,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The part of a grove's making that needs no engine: its seed and its rows.
@@ -138,6 +177,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// The rows it sees, in order.
     pub(crate) rows: Vec<usize>,
+    /// How often each of them is drawn, in proportion; none if all alike.
+    pub(crate) weights: Option<Vec<f64>>,
 }
 
 impl Plan {
@@ -150,7 +191,23 @@ impl Plan {
             rows.truncate(seen.max(MIN_ROWS));
             rows.sort_unstable();
         }
-        Self { seed, rows }
+        let weights = row_weights(data, spec);
+        let of = |all: Vec<f64>| {
+            rows.iter()
+                .filter_map(|&row| all.get(row).copied())
+                .collect()
+        };
+        let weights = weights.map(of);
+        Self {
+            seed,
+            rows,
+            weights,
+        }
+    }
+
+    /// How often each of its rows is drawn for each of so many trees.
+    pub(crate) fn bags(&self, trees: usize) -> Result<Vec<Vec<u32>>, Failure> {
+        draw_bags(self.seed, trees, self.rows.len(), self.weights.as_deref())
     }
 
     /// The number that stands for each class.
@@ -161,6 +218,41 @@ impl Plan {
         }
         codes
     }
+}
+
+/// The weight of each row: its own times its class's. None if nobody gave any.
+fn row_weights(data: &Dataset, spec: &ForestSpec) -> Option<Vec<f64>> {
+    let Target::Classes { names, of } = &data.target else {
+        return data.weights.clone();
+    };
+    let own = |row: usize| {
+        let weights = data.weights.as_ref();
+        weights.map_or(1.0, |weights| weights.get(row).copied().unwrap_or(0.0))
+    };
+    let of_class: Vec<f64> = match &spec.class_weights {
+        ClassWeights::Equal => return data.weights.clone(),
+        ClassWeights::Given(given) => names
+            .iter()
+            .map(|name| given.get(name).copied().unwrap_or(1.0))
+            .collect(),
+        ClassWeights::Balanced => {
+            let mut sums = vec![0.0; names.len()];
+            for (row, class) in of.iter().enumerate() {
+                if let Some(sum) = sums.get_mut(*class as usize) {
+                    *sum += own(row);
+                }
+            }
+            let there = sums.iter().filter(|sum| **sum > 0.0).count().max(1) as f64;
+            let whole: f64 = sums.iter().sum();
+            sums.iter()
+                .map(|sum| whole / (there * sum.max(f64::MIN_POSITIVE)))
+                .collect()
+        }
+    };
+    let weight = |(row, class): (usize, &u32)| {
+        of_class.get(*class as usize).copied().unwrap_or(0.0) * own(row)
+    };
+    Some(of.iter().enumerate().map(weight).collect())
 }
 
 fn all_equal<T: PartialEq>(values: &[T]) -> bool {

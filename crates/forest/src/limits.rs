@@ -36,6 +36,13 @@ pub const MIN_ROWS: usize = 4;
 /// finite.
 pub const MAX_TARGET: f64 = 1e100;
 
+/// Largest weight of a row or class. A billion: what is drawn a billion times as often as another
+/// makes that one vanish.
+pub const MAX_WEIGHT: f64 = 1e9;
+
+/// Leaf entries kept to tell quantiles: trees times training rows. 2^28 take a GiB.
+pub const MAX_QUANTILE_ENTRIES: usize = 1 << 28;
+
 /// Trees of one forest. 100,000: a hundred times what improves any forest we measured.
 pub const MAX_TREES: u32 = 100_000;
 

@@ -41,10 +41,18 @@ impl Manifest {
     /// # Errors
     /// [`GrowError`] if no forest can be grown; see [`check`].
     pub fn new(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
+        Self::new_by(ENGINE, data, spec)
+    }
+
+    /// As [`new`](Self::new), of a forest that a [`Grower`](crate::Grower) of this name grows.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn new_by(grower: &str, data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
         check(data, spec)?;
         Ok(Self {
             spec: spec.clone(),
-            engine: ENGINE.to_owned(),
+            engine: grower.to_owned(),
             data: data.hash(),
             rows: data.len(),
             features: data.features.clone(),
@@ -59,6 +67,32 @@ impl Manifest {
                 Target::Numbers(_) => Vec::new(),
             },
         })
+    }
+
+    /// The manifest of a forest that was grown elsewhere by other means, from unknown data.
+    pub(crate) fn imported(
+        engine: &str,
+        data: [u8; 32],
+        spec: ForestSpec,
+        features: Vec<Feature>,
+        target: &str,
+        classes: Vec<String>,
+    ) -> Self {
+        let unknown = Range {
+            min: None,
+            max: None,
+            missing: 0,
+        };
+        Self {
+            spec,
+            engine: engine.to_owned(),
+            data,
+            rows: 0,
+            ranges: vec![unknown; features.len()],
+            features,
+            target: target.to_owned(),
+            classes,
+        }
     }
 
     /// What was asked for.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
-use crate::engine::draw_bags;
+use crate::engine::ENGINE;
 use crate::error::PredictError;
 use crate::grove::Grove;
 use crate::grow::Plan;
@@ -50,7 +50,20 @@ pub fn out_of_bag(
     spec: &ForestSpec,
     grove: &Grove,
 ) -> Result<OutOfBag, PredictError> {
-    let recipe = spec.recipe(&data.hash());
+    out_of_bag_by(ENGINE, data, spec, grove)
+}
+
+/// As [`out_of_bag`], of a grove that a [`Grower`](crate::Grower) of this name has grown.
+///
+/// # Errors
+/// As [`out_of_bag`].
+pub fn out_of_bag_by(
+    grower: &str,
+    data: &Dataset,
+    spec: &ForestSpec,
+    grove: &Grove,
+) -> Result<OutOfBag, PredictError> {
+    let recipe = spec.recipe_by(grower, &data.hash());
     if grove.recipe != recipe || grove.trees() != spec.trees_of(grove.index) {
         return Err(PredictError::WrongData(format!(
             "grove {} was not grown from it",
@@ -58,7 +71,8 @@ pub fn out_of_bag(
         )));
     }
     let plan = Plan::new(data, spec, grove.index);
-    let bags = draw_bags(plan.seed, grove.trees.len(), plan.rows.len());
+    let bags = plan.bags(grove.trees.len());
+    let bags = bags.map_err(|error| PredictError::WrongData(error.to_string()))?;
     let rows = data.rows();
     let mut trees = vec![0_u32; data.len()];
     let mut shares = vec![0_u64; data.len() * grove.classes];

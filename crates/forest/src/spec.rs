@@ -1,10 +1,14 @@
 //! What forest to grow: [`ForestSpec`] and its checks.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::ENGINE;
 use crate::error::GrowError;
-use crate::limits::{MAX_COLUMNS, MAX_DEPTH, MAX_GROVE_TREES, MAX_TREES};
+use crate::limits::{
+    MAX_CLASSES, MAX_COLUMNS, MAX_DEPTH, MAX_GROVE_TREES, MAX_NAME_BYTES, MAX_TREES, MAX_WEIGHT,
+};
 
 /// What a forest is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +31,20 @@ impl Task {
     }
 }
 
+/// How much each class counts: a row is drawn into a bag in proportion to its class's weight, times
+/// its own if the data has weights.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// As often as it occurs.
+    #[default]
+    Equal,
+    /// All classes alike, however rare: each row weighs rows / (classes * rows of its class).
+    Balanced,
+    /// By name; a class that is not named weighs 1.
+    Given(BTreeMap<String, f64>),
+}
+
 /// Everything but the data that decides what a forest becomes.
 ///
 /// Two nodes with equal data and an equal specification grow equal groves, byte for byte.
@@ -41,7 +59,8 @@ pub struct ForestSpec {
     /// default: the columns are sorted once a grove, and a grove should be one task of seconds.
     pub grove_trees: u32,
     /// Cuts from the root to a leaf, 1 to [`MAX_DEPTH`]. None: twice the logarithm of the rows to
-    /// base 2, plus 8, which grown trees do not reach except by cutting off one row at a time.
+    /// base 2, plus 8 (twice that if most features have two values only), which grown trees do
+    /// not reach except by cutting off one row at a time.
     pub max_depth: Option<u16>,
     /// Rows (as drawn, with repetition) that a leaf keeps at least, from 1. 1 by default.
     pub min_leaf: u32,
@@ -53,6 +72,9 @@ pub struct ForestSpec {
     pub sample: f64,
     /// The base of all random numbers.
     pub seed: u64,
+    /// How much each class counts. Equal by default; numbers have none.
+    #[serde(default)]
+    pub class_weights: ClassWeights,
 }
 
 impl ForestSpec {
@@ -68,6 +90,7 @@ impl ForestSpec {
             mtry: None,
             sample: 1.0,
             seed: 42,
+            class_weights: ClassWeights::Equal,
         }
     }
 
@@ -79,16 +102,23 @@ impl ForestSpec {
         spec
     }
 
+    /// The same with other weights of classes.
+    #[must_use]
+    pub fn with_class_weights(mut self, weights: ClassWeights) -> Self {
+        self.class_weights = weights;
+        self
+    }
+
     /// The same with another number of trees.
     #[must_use]
-    pub const fn with_trees(mut self, trees: u32) -> Self {
+    pub fn with_trees(mut self, trees: u32) -> Self {
         self.trees = trees;
         self
     }
 
     /// The same with another seed.
     #[must_use]
-    pub const fn with_seed(mut self, seed: u64) -> Self {
+    pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
@@ -151,6 +181,36 @@ impl ForestSpec {
                 bounds: "above 0 and up to 1".to_owned(),
             });
         }
+        self.validate_weights()
+    }
+
+    fn validate_weights(&self) -> Result<(), GrowError> {
+        let wrong = |value: String, bounds: String| {
+            let setting = "class_weights";
+            Err(GrowError::Setting {
+                setting,
+                value,
+                bounds,
+            })
+        };
+        if self.class_weights != ClassWeights::Equal && self.task == Task::Regress {
+            let bounds = "what a forest that tells numbers has: leave it out".to_owned();
+            return wrong("set".to_owned(), bounds);
+        }
+        let ClassWeights::Given(weights) = &self.class_weights else {
+            return Ok(());
+        };
+        if weights.len() > MAX_CLASSES {
+            return wrong(
+                weights.len().to_string(),
+                format!("0 to {MAX_CLASSES} classes"),
+            );
+        }
+        for (class, weight) in weights {
+            if class.len() > MAX_NAME_BYTES || !(0.0..=MAX_WEIGHT).contains(weight) {
+                return wrong(format!("{class}={weight}"), format!("0 to {MAX_WEIGHT:e}"));
+            }
+        }
         Ok(())
     }
 
@@ -164,13 +224,13 @@ impl ForestSpec {
     /// As [`recipe`](Self::recipe), by an engine of this name.
     pub(crate) fn recipe_by(&self, engine: &str, data: &[u8; 32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"cpe-forest recipe 1\n");
+        hasher.update(b"cpe-forest recipe 2\n");
         hasher.update(engine.as_bytes());
         hasher.update(b"\n");
         hasher.update(data);
         hasher.update(self.task.name().as_bytes());
+        // Not how many trees: a forest that gets more keeps the groves it has.
         for number in [
-            u64::from(self.trees),
             u64::from(self.grove_trees),
             self.max_depth.map_or(u64::MAX, u64::from),
             u64::from(self.min_leaf),
@@ -179,6 +239,20 @@ impl ForestSpec {
             self.seed,
         ] {
             hasher.update(&number.to_le_bytes());
+        }
+        match &self.class_weights {
+            ClassWeights::Equal => {}
+            ClassWeights::Balanced => {
+                hasher.update(b"balanced");
+            }
+            ClassWeights::Given(weights) => {
+                hasher.update(b"given");
+                for (class, weight) in weights {
+                    hasher.update(&(class.len() as u64).to_le_bytes());
+                    hasher.update(class.as_bytes());
+                    hasher.update(&weight.to_bits().to_le_bytes());
+                }
+            }
         }
         *hasher.finalize().as_bytes()
     }
@@ -193,10 +267,12 @@ impl ForestSpec {
         wanted.clamp(1, features.max(1))
     }
 
-    /// Cuts from root to leaf for `rows` rows.
-    pub(crate) fn depth_of(&self, rows: usize) -> u16 {
+    /// Cuts from root to leaf for `rows` rows; twice as many where most features have but two
+    /// values, since each of their cuts takes off one text of many.
+    pub(crate) fn depth_of(&self, rows: usize, two_valued: bool) -> u16 {
         let log = usize::BITS - rows.max(1).leading_zeros();
-        let natural = u16::try_from(2 * log + 8).unwrap_or(MAX_DEPTH);
+        let natural = (2 * log + 8) * if two_valued { 2 } else { 1 };
+        let natural = u16::try_from(natural).unwrap_or(MAX_DEPTH);
         self.max_depth.unwrap_or(natural).min(MAX_DEPTH)
     }
 }
@@ -238,6 +314,10 @@ mod tests {
             |s| s.sample = f64::NAN,
             "sample = NaN is outside above 0 and up to 1",
         );
+        check(
+            |s| s.class_weights = ClassWeights::Given([("a".to_owned(), -1.0)].into()),
+            "class_weights = a=-1 is outside 0 to 1e9",
+        );
         ForestSpec::classify().validate().unwrap();
     }
 
@@ -245,9 +325,10 @@ mod tests {
     fn the_recipe_depends_on_data_and_every_setting() {
         let base = ForestSpec::classify();
         let data = [0; 32];
-        let changes: [fn(&mut ForestSpec); 8] = [
+        let changes: [fn(&mut ForestSpec); 9] = [
             |s| s.task = Task::Regress,
-            |s| s.trees = 99,
+            |s| s.class_weights = ClassWeights::Balanced,
+            |s| s.class_weights = ClassWeights::Given([("a".to_owned(), 2.0)].into()),
             |s| s.grove_trees = 9,
             |s| s.max_depth = Some(3),
             |s| s.min_leaf = 2,
@@ -261,5 +342,10 @@ mod tests {
             assert_ne!(spec.recipe(&data), base.recipe(&data));
         }
         assert_ne!(base.recipe(&[1; 32]), base.recipe(&data));
+        // More trees of the same recipe: the groves there are can be kept.
+        assert_eq!(
+            base.clone().with_trees(99).recipe(&data),
+            base.recipe(&data)
+        );
     }
 }

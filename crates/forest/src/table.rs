@@ -8,7 +8,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use crate::error::DataError;
 use crate::limits::{MAX_CELLS, MAX_COLUMNS, MAX_CSV_BYTES, MAX_NAME_BYTES, MAX_ROWS};
 
-use self::column::Builder;
+use self::column::{Builder, Forced};
 
 mod column;
 
@@ -25,6 +25,10 @@ pub struct CsvOptions {
     pub delimiter: u8,
     /// Columns to take as text although they may look like numbers.
     pub text: Vec<String>,
+    /// Columns to take as numbers: a text in one is an error even where all are texts.
+    pub number: Vec<String>,
+    /// The column that holds how much each row counts; it is no feature.
+    pub weights: Option<String>,
     /// Columns to leave out.
     pub ignore: Vec<String>,
     /// Columns to read, if not all: others may hold anything.
@@ -36,6 +40,8 @@ impl Default for CsvOptions {
         Self {
             delimiter: b',',
             text: Vec::new(),
+            number: Vec::new(),
+            weights: None,
             ignore: Vec::new(),
             only: None,
         }
@@ -43,6 +49,17 @@ impl Default for CsvOptions {
 }
 
 impl CsvOptions {
+    fn forced(&self, name: &str) -> Option<Forced> {
+        let listed = |names: &[String]| names.iter().any(|listed| listed == name);
+        if listed(&self.text) {
+            Some(Forced::Text)
+        } else if listed(&self.number) {
+            Some(Forced::Number)
+        } else {
+            None
+        }
+    }
+
     fn ignores(&self, name: &str) -> bool {
         let listed = |names: &[String]| names.iter().any(|listed| listed == name);
         listed(&self.ignore) || self.only.as_deref().is_some_and(|only| !listed(only))
@@ -273,10 +290,14 @@ fn header(record: &ByteRecord, options: &CsvOptions) -> Result<Vec<Builder>, Dat
                 second: position,
             });
         }
-        let forced_text = options.text.iter().any(|text| text == name);
-        builders.push(Builder::new(name, options.ignores(name), forced_text));
+        builders.push(Builder::new(
+            name,
+            options.ignores(name),
+            options.forced(name),
+        ));
     }
-    for name in options.ignore.iter().chain(&options.text) {
+    let named = options.ignore.iter().chain(&options.text);
+    for name in named.chain(&options.number).chain(&options.weights) {
         if !seen.contains_key(name) {
             return Err(DataError::UnknownColumn {
                 column: name.clone(),

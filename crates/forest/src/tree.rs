@@ -44,10 +44,15 @@ pub(crate) struct Tree {
 impl Tree {
     /// The leaf that a row ends in.
     pub(crate) fn leaf(&self, row: &[f64]) -> Node {
+        self.walk(row).1
+    }
+
+    /// The leaf that a row ends in, with its place among the nodes.
+    pub(crate) fn walk(&self, row: &[f64]) -> (usize, Node) {
         let mut at = 0;
         while let Some(&node) = self.nodes.get(at) {
             if node.feature == LEAF {
-                return node;
+                return (at, node);
             }
             let value = row.get(usize::from(node.feature)).copied();
             // NaN, a missing value, is not at most anything.
@@ -58,11 +63,12 @@ impl Tree {
             };
         }
         debug_assert!(false, "a tree's walk ends in a leaf");
-        Node {
+        let none = Node {
             value: 0.0,
             right: u32::MAX,
             feature: LEAF,
-        }
+        };
+        (0, none)
     }
 
     /// The classes of a leaf, the most frequent first.

@@ -1,9 +1,12 @@
 //! What users rely on: equal bytes everywhere, exact sums of partial answers, and good predictions.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use proptest::strategy::Strategy as _;
+
 use cpe_forest::{
-    Dataset, Feature, Forest, ForestSpec, Grove, GrowError, Manifest, ModelCard, ModelError,
-    PredictError, Prediction, Rows, Score, Tally, Target, grow_grove, out_of_bag,
+    ClassWeights, Dataset, Failure, Feature, Forest, ForestSpec, Grove, GrowError, GrowJob, Grower,
+    GrownNode, GrownTree, Manifest, ModelCard, ModelError, PredictError, Prediction, Quantiles,
+    Rows, Score, Tally, Target, grow_grove, out_of_bag,
 };
 
 fn numbers(name: &str) -> Feature {
@@ -160,7 +163,7 @@ fn a_known_grove_has_its_known_hash() {
     ];
     assert_eq!(
         hashes,
-        ["0a8fd46749be85e5", "236315203e053ccd", "417da1641c63a226"]
+        ["4a1e0dc78f6ca748", "0b07e08e95b21ce5", "7e2983ee7f488cc0"]
     );
 }
 
@@ -403,4 +406,292 @@ fn the_card_tells_what_the_forest_is() {
     }
     let json = serde_json::to_string(&card).unwrap();
     assert_eq!(serde_json::from_str::<ModelCard>(&json).unwrap(), card);
+}
+
+#[test]
+fn more_trees_are_had_by_growing_new_groves_only() {
+    let data = quarters();
+    let small = small().with_trees(25);
+    let forest = Forest::grow(&data, &small).unwrap();
+    let spec = small.clone().with_trees(40);
+    // The last grove had five trees, so it is grown anew.
+    assert_eq!(forest.keep(&spec).count(), 2);
+    let more = forest.with_trees(&data, 40).unwrap();
+    assert_eq!(more.hash(), Forest::grow(&data, &spec).unwrap().hash());
+    assert_eq!(more.with_trees(&data, 25).unwrap(), forest);
+    let other = data.select(&(0..300).collect::<Vec<_>>());
+    let error = forest.with_trees(&other, 40).unwrap_err();
+    assert!(matches!(error, GrowError::OtherData), "{error}");
+}
+
+/// A rare class that lies amid a frequent one.
+fn rare() -> Dataset {
+    let rows = 600_u32;
+    let x: Vec<f64> = (0..rows).map(|i| f64::from(i * 197 % 601)).collect();
+    let of: Vec<u32> = (0..rows)
+        .map(|i| u32::from(i * 197 % 601 > 450 && i % 5 == 0))
+        .collect();
+    let names = vec!["common".to_owned(), "rare".to_owned()];
+    let target = Target::Classes { names, of };
+    Dataset::new(vec![numbers("x")], vec![x], "y", target).unwrap()
+}
+
+#[test]
+fn a_class_that_weighs_more_is_told_more_often() {
+    let data = rare();
+    let told = |weights: ClassWeights| {
+        let spec = ForestSpec {
+            min_leaf: 20,
+            ..small()
+        }
+        .with_class_weights(weights);
+        let forest = Forest::grow(&data, &spec).unwrap();
+        let told = forest.predict(&data.rows()).unwrap();
+        told.rows.iter().filter(|row| row.text() == "rare").count()
+    };
+    assert_eq!(told(ClassWeights::Equal), 0);
+    let balanced = told(ClassWeights::Balanced);
+    assert!((100..200).contains(&balanced), "{balanced}");
+    let given = told(ClassWeights::Given([("rare".to_owned(), 20.0)].into()));
+    assert!(given >= balanced, "{given} {balanced}");
+    let stranger = ClassWeights::Given([("odd".to_owned(), 2.0)].into());
+    let error = grow_grove(&data, &small().with_class_weights(stranger), 0).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "class_weights = odd is outside the classes: common, rare"
+    );
+}
+
+#[test]
+fn a_row_without_weight_is_never_learnt_from() {
+    // Half of the rows lie; they weigh nothing.
+    let x: Vec<f64> = (0..200).map(|i| f64::from(i / 2)).collect();
+    let lies = |i: u32| i % 2 == 1;
+    let of = (0..200)
+        .map(|i| u32::from((i / 2 > 49) != lies(i)))
+        .collect();
+    let names = vec!["low".into(), "high".into()];
+    let target = Target::Classes { names, of };
+    let data = Dataset::new(vec![numbers("x")], vec![x], "y", target).unwrap();
+    let weights = (0..200).map(|i| f64::from(u8::from(!lies(i)))).collect();
+    let weighed = data.clone().with_weights(weights).unwrap();
+    assert_ne!(weighed.hash(), data.hash());
+    assert_eq!(
+        Dataset::decode(&weighed.encode().unwrap()).unwrap(),
+        weighed
+    );
+    let forest = Forest::grow(&weighed, &small()).unwrap();
+    let honest: Vec<usize> = (0..200).step_by(2).collect();
+    assert_eq!(forest.evaluate(&data.select(&honest)).unwrap().main(), 1.0);
+    let parts: Vec<_> = forest
+        .groves()
+        .iter()
+        .map(|grove| out_of_bag(&weighed, &small(), grove).unwrap())
+        .collect();
+    // The liars are out of every bag, and are told what the others say.
+    let score = forest.out_of_bag_score(&weighed, &parts).unwrap();
+    assert!(score.main() < 0.6, "{score}");
+    for wrong in [
+        vec![1.0; 3],
+        vec![0.0; 200],
+        vec![-1.0; 200],
+        vec![f64::NAN; 200],
+    ] {
+        assert!(data.clone().with_weights(wrong).is_err());
+    }
+}
+
+#[test]
+fn quantiles_hold_the_share_of_rows_that_they_say() {
+    // Noise that grows with x: 80 of 100 numbers lie between the quantiles 0.1 and 0.9.
+    let rows = 2_000_u64;
+    let uniform = |i: u64| (cpe_forest::splitmix64(3, i) >> 11) as f64 / (1_u64 << 53) as f64;
+    let x: Vec<f64> = (0..rows).map(uniform).collect();
+    let y = |i: u64| x[i as usize] * (uniform(rows + i) - 0.5) * 10.0;
+    let y: Vec<f64> = (0..rows).map(y).collect();
+    let data = Dataset::new(vec![numbers("x")], vec![x], "y", Target::Numbers(y.clone())).unwrap();
+    let (train, test) = data.split(0.3, 1).unwrap();
+    let spec = ForestSpec {
+        min_leaf: 15,
+        ..ForestSpec::regress()
+    };
+    let forest = Forest::grow(&train, &spec).unwrap();
+    let quantiles = Quantiles::new(&forest, &train).unwrap();
+    let told = quantiles.tell(&test.rows(), &[0.1, 0.9]).unwrap();
+    let Target::Numbers(truth) = test.target() else {
+        panic!("numbers are told");
+    };
+    let within = told
+        .iter()
+        .zip(truth)
+        .filter(|(told, truth)| (told[0]..=told[1]).contains(truth))
+        .count();
+    let share = within as f64 / truth.len() as f64;
+    assert!((0.74..0.86).contains(&share), "{share}");
+    let width = |x: f64| {
+        let told = quantiles.tell(&Rows::one(&[x]), &[0.1, 0.9]).unwrap();
+        told[0][1] - told[0][0]
+    };
+    assert!(width(0.9) > 3.0 * width(0.1));
+    assert!(quantiles.tell(&test.rows(), &[1.5]).is_err());
+    assert!(Quantiles::new(&forest, &test).is_err());
+}
+
+#[test]
+fn rows_in_one_leaf_are_told_alike() {
+    let data = quarters();
+    let forest = Forest::grow(&data, &small()).unwrap();
+    let leaves = forest.leaves(&data.rows()).unwrap();
+    assert_eq!((leaves.len(), leaves[0].len()), (400, 30));
+    let told = forest.predict(&data.rows()).unwrap();
+    for (a, b) in [(0, 1), (0, 399), (5, 25)] {
+        if leaves[a] == leaves[b] {
+            assert_eq!(told.rows[a], told.rows[b]);
+        }
+    }
+    // The corners of the square share no leaf that tells.
+    assert!(leaves[0].iter().zip(&leaves[399]).all(|(a, b)| a != b));
+    assert!(forest.leaves(&Rows::one(&[1.0])).is_err());
+}
+
+/// Another grower: one cut at the middle of the first column.
+struct Stumps {
+    broken: bool,
+}
+
+impl Grower for Stumps {
+    fn name(&self) -> &str {
+        "stumps 1"
+    }
+
+    fn grow(&self, job: &GrowJob, bags: &[Vec<u32>]) -> Result<Vec<GrownTree>, Failure> {
+        assert_eq!((bags.len(), bags[0].len()), (job.trees, job.rows));
+        let mut first = job.columns[..job.rows].to_vec();
+        first.sort_by(f64::total_cmp);
+        let leaf = GrownNode::default();
+        let root = GrownNode {
+            threshold: first[job.rows / 2],
+            children: Some((if self.broken { 0 } else { 1 }, 2)),
+            ..leaf.clone()
+        };
+        Ok(vec![vec![root, leaf.clone(), leaf]; job.trees])
+    }
+}
+
+#[test]
+fn another_grower_grows_forests_of_its_own_recipe() {
+    let data = quarters();
+    let forest = Forest::grow_by(&Stumps { broken: false }, &data, &small()).unwrap();
+    assert_eq!(forest.manifest().engine(), "stumps 1");
+    assert_eq!(forest.groves()[0].depth(), 1);
+    // East and west are told, north and south are not.
+    let score = forest.evaluate(&data).unwrap().main();
+    assert!((0.45..0.6).contains(&score), "{score}");
+    assert_eq!(Forest::decode(&forest.encode().unwrap()).unwrap(), forest);
+    let parts: Vec<_> = forest
+        .groves()
+        .iter()
+        .map(|grove| cpe_forest::out_of_bag_by("stumps 1", &data, &small(), grove).unwrap())
+        .collect();
+    assert!(forest.out_of_bag_score(&data, &parts).is_ok());
+    let error = Forest::grow_by(&Stumps { broken: true }, &data, &small()).unwrap_err();
+    assert!(matches!(error, GrowError::Engine { .. }), "{error}");
+}
+
+/// Forests that the properties below want often, each with what it says of some rows.
+fn told() -> &'static [(Forest, Rows); 2] {
+    static TOLD: std::sync::LazyLock<[(Forest, Rows); 2]> = std::sync::LazyLock::new(|| {
+        let grow = |data: Dataset, spec: ForestSpec| {
+            let spec = ForestSpec {
+                grove_trees: 2,
+                ..spec.with_trees(12)
+            };
+            let some = data.select(&(0..data.len()).step_by(9).collect::<Vec<_>>());
+            (Forest::grow(&data, &spec).unwrap(), some.rows())
+        };
+        [
+            grow(quarters(), ForestSpec::classify()),
+            grow(Dataset::diabetes(), ForestSpec::regress()),
+        ]
+    });
+    &TOLD
+}
+
+/// Some places and what stands there instead.
+fn changes() -> impl proptest::strategy::Strategy<Value = Vec<(proptest::sample::Index, u8)>> {
+    use proptest::prelude::any;
+    proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4)
+}
+
+proptest::proptest! {
+    /// Merging is commutative and associative: whoever adds up which votes first, the sum is the
+    /// same, bit for bit.
+    #[test]
+    fn votes_merge_to_the_same_however_they_are_spread(
+        numbers in proptest::bool::ANY,
+        nodes in proptest::collection::vec(0_usize..4, 6),
+        order in proptest::sample::subsequence(vec![0_usize, 1, 2, 3], 4).prop_shuffle(),
+    ) {
+        let (forest, rows) = &told()[usize::from(numbers)];
+        let mut at_node: Vec<Option<Tally>> = vec![None; 4];
+        for (grove, &node) in forest.groves().iter().zip(&nodes) {
+            let votes = grove.tally(rows).unwrap();
+            match &mut at_node[node] {
+                Some(sum) => sum.merge(votes).unwrap(),
+                none => *none = Some(votes),
+            }
+        }
+        let mut sum: Option<Tally> = None;
+        for node in order {
+            match (&mut sum, at_node[node].take()) {
+                (_, None) => {}
+                (Some(sum), Some(votes)) => sum.merge(votes).unwrap(),
+                (none, votes) => *none = votes,
+            }
+        }
+        let told = sum.unwrap().finish(forest.manifest()).unwrap();
+        proptest::prop_assert_eq!(told, forest.predict(rows).unwrap());
+    }
+
+    /// Votes that were changed on their way are refused or are other votes; nothing panics.
+    #[test]
+    fn changed_votes_are_an_error_or_votes(
+        numbers in proptest::bool::ANY,
+        changes in changes(),
+    ) {
+        let (forest, rows) = &told()[usize::from(numbers)];
+        let votes = forest.groves()[1].tally(rows).unwrap();
+        let mut bytes = cpe_tuple::codec::encode(&votes).unwrap();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Ok(changed) = cpe_tuple::codec::decode::<Tally>(&bytes, 1 << 20) {
+            let _ = changed.finish(forest.manifest());
+            let mut sum = forest.groves()[0].tally(rows).unwrap();
+            let before = sum.clone();
+            match sum.merge(changed) {
+                Ok(()) => { let _ = sum.finish(forest.manifest()); }
+                Err(_) => proptest::prop_assert_eq!(sum, before),
+            }
+        }
+    }
+
+    /// A whole forest that was changed on its way, the manifest included.
+    #[test]
+    fn a_changed_forest_is_an_error_or_a_forest(
+        changes in changes(),
+    ) {
+        let (forest, rows) = &told()[0];
+        let mut bytes = forest.encode().unwrap();
+        // Mostly the manifest, which stands first and is looked into least.
+        for (place, byte) in changes {
+            let place = place.index(bytes.len().min(600));
+            bytes[place] = byte;
+        }
+        if let Ok(changed) = Forest::decode(&bytes) {
+            let _ = changed.predict(rows);
+            let _ = ModelCard::new(&changed).to_string();
+        }
+    }
 }

@@ -1,48 +1,53 @@
-//! A forest grown by all nodes: whoever asks maps the growing of groves over the workers.
+//! A forest grown by all nodes: what stands in the space of it, how it is asked for and followed.
 //!
-//! A grove is a pure function of data, specification and index, so it may be grown twice without
-//! harm; `cpe_sleigh` makes use of that when a worker dies. Tasks and outcomes are small: data,
-//! groves and votes lie beside them as blobs.
+//! Whoever wants a forest puts the data there as a blob and one request. From then on nobody need
+//! wait: a steward on some node takes the request under a lease and sees the job through (see
+//! `steward`); if that node dies, the lease ends and another goes on. Workers on all nodes take
+//! groves under leases as well (see `worker`). A grove is a pure function of data, specification
+//! and index, so growing one twice does no harm.
+//!
+//! - `["job", NAME, request]`: taken by a steward under a lease, gone when the job has ended;
+//! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
+//! - `["grove", NAME, id, index, task]`: a grove to grow, taken by a worker under a lease;
+//! - `["begun NAME", id, index, node]`: a worker began it, to see what kills every worker;
+//! - `["grown NAME", id, index, node, outcome]`: what came of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe::Value;
-use cpe_forest::{Dataset, Forest, ForestSpec, Grove, Manifest, OutOfBag, Score};
-use cpe_sleigh::{Job, JobError, OnError, TaskSpace, each_elem};
+use cpe::{Field, Kind, Value};
+use cpe_forest::{Dataset, Forest, ForestSpec, Manifest, ModelCard, Score};
 use cpe_tuple::codec;
-use futures::{StreamExt, TryStreamExt, stream};
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
-use super::WORKSPACE;
-use super::blob;
+use super::blob::{self, template, tuple};
+use super::{WORKSPACE, model};
 use crate::exit::{About, Fault};
 use crate::remote::Space;
 
-/// The kind of the tasks.
-pub(crate) const KIND: &str = "grove";
+/// Variable of the requests.
+pub(crate) const JOBS: &str = "job";
 
-/// How long a grove may take before it is given to another worker too; it doubles each time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Variable of the groves to grow.
+pub(crate) const GROVES: &str = "grove";
 
-/// How often a grove is given to a worker: after 20 minutes without result it is given up.
-const TRIES: u32 = 6;
+/// How often a job's state is looked at by who follows it.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Groves read from the space at once.
-const READ_AT_ONCE: usize = 4;
+/// How long a steward may take to say that it has begun before the job counts as waiting.
+const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Bytes of one grove's out-of-bag votes at most.
-const VOTES_BYTES_MAX: usize = cpe_forest::limits::MAX_DATASET_BYTES;
+/// Bytes of an encoded request or task at most: its specification may name 256 classes.
+const ASKED_BYTES_MAX: usize = 1 << 18;
 
-/// Bytes of an encoded specification at most.
-const SPEC_BYTES_MAX: usize = 1 << 16;
-
-/// One grove to grow, as it stands in the space.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Task {
-    /// Which job.
-    pub(crate) job: String,
-    /// Which grove.
-    pub(crate) grove: u32,
+/// What is asked for: all that decides the forest, and where the data lies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Name of the job, and of the model it makes.
+    pub(crate) name: String,
+    /// Names what is asked for: the same data, settings and name give the same.
+    pub(crate) id: String,
     /// What is to be grown.
     pub(crate) spec: ForestSpec,
     /// Bytes of the encoded data.
@@ -51,83 +56,181 @@ pub(crate) struct Task {
     pub(crate) data_hash: String,
 }
 
-impl Task {
-    fn to_value(&self) -> Result<Value, Fault> {
-        let spec = codec::encode(&self.spec).about("cannot encode the specification")?;
-        Ok(Value::List(vec![
-            Value::from(self.job.as_str()),
-            Value::Int(self.grove.into()),
-            Value::Bytes(spec),
-            number(self.data_bytes),
-            Value::from(self.data_hash.as_str()),
-        ]))
+impl Request {
+    fn new(name: &str, data: &Dataset, data_bytes: usize, spec: &ForestSpec) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&spec.recipe(&data.hash()));
+        hasher.update(&spec.trees.to_le_bytes());
+        hasher.update(name.as_bytes());
+        Self {
+            name: name.to_owned(),
+            id: hasher.finalize().to_hex().chars().take(16).collect(),
+            spec: spec.clone(),
+            data_bytes,
+            data_hash: hex(&data.hash()),
+        }
     }
 
-    /// Reads a task back; `None` for what is none.
+    /// As it stands in the space.
+    pub(crate) fn to_value(&self) -> Result<Value, Fault> {
+        let bytes = codec::encode(self).about("cannot encode the request")?;
+        Ok(Value::Bytes(bytes))
+    }
+
+    /// Reads a request back; `None` for what is none.
     pub(crate) fn of(value: &Value) -> Option<Self> {
-        let [job, grove, spec, bytes, hash] = value.as_list()? else {
-            return None;
-        };
-        Some(Self {
-            job: job.as_str()?.to_owned(),
-            grove: u32::try_from(grove.as_int()?).ok()?,
-            spec: codec::decode(spec.as_bytes()?, SPEC_BYTES_MAX).ok()?,
-            data_bytes: size(bytes)?,
-            data_hash: hash.as_str()?.to_owned(),
-        })
+        codec::decode(value.as_bytes()?, ASKED_BYTES_MAX).ok()
     }
 
     /// Where the data lies.
     pub(crate) fn data_name(&self) -> String {
-        format!("{} data", self.job)
+        format!("{} data {}", self.name, self.data_hash)
     }
 
-    /// Where the grove is put.
-    pub(crate) fn grove_name(&self) -> String {
-        format!("{} grove {}", self.job, self.grove)
+    /// Where a grove is put by a node.
+    pub(crate) fn grove_name(&self, index: u32, node: &str) -> String {
+        format!("{} {} grove {index} {node}", self.name, self.id)
     }
 
-    /// Where its out-of-bag votes are put.
-    pub(crate) fn votes_name(&self) -> String {
-        format!("{} votes {}", self.job, self.grove)
+    /// Where a grove's out-of-bag votes are put by a node.
+    pub(crate) fn votes_name(&self, index: u32, node: &str) -> String {
+        format!("{} {} votes {index} {node}", self.name, self.id)
+    }
+
+    /// Variable of what workers began.
+    pub(crate) fn begun(&self) -> String {
+        format!("begun {}", self.name)
+    }
+
+    /// Variable of what came of groves.
+    pub(crate) fn grown(&self) -> String {
+        format!("grown {}", self.name)
+    }
+
+    /// Variable of a wish that it end.
+    pub(crate) fn cancel(&self) -> String {
+        format!("cancel {}", self.name)
     }
 }
 
-/// What came of a task: how many bytes its grove and its votes have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Grown {
-    /// Bytes of the grove.
+/// What came of a grove, at the node that grew it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Hash of the grove's bytes, in hexadecimal.
+    pub(crate) hash: String,
+    /// How many bytes.
     pub(crate) bytes: usize,
-    /// Bytes of its out-of-bag votes; 0 for none.
+    /// Bytes of its out-of-bag votes.
     pub(crate) votes: usize,
-}
-
-impl Grown {
-    /// As it stands in the space.
-    pub(crate) fn to_value(self) -> Value {
-        Value::List(vec![number(self.bytes), number(self.votes)])
-    }
-
-    fn of(value: &Value) -> Option<Self> {
-        let [bytes, votes] = value.as_list()? else {
-            return None;
-        };
-        Some(Self {
-            bytes: size(bytes)?,
-            votes: size(votes)?,
-        })
-    }
+    /// Why it cannot be grown, if so: the same everywhere.
+    pub(crate) error: Option<String>,
 }
 
 /// How far a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Groves are grown.
+    #[default]
+    Growing,
+    /// The model is there.
+    Done,
+    /// It ended without one.
+    Failed,
+    /// Somebody wanted it to end.
+    Cancelled,
+}
+
+/// What a steward tells of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Which request; see [`Request::id`].
+    pub(crate) id: String,
+    pub(crate) phase: Phase,
+    /// Groves there are.
+    pub(crate) done: u32,
+    /// Groves there will be.
+    pub(crate) groves: u32,
+    /// Groves that the model of this name had already; they are done.
+    pub(crate) kept: u32,
+    /// Trees of the whole forest.
+    pub(crate) trees: u32,
+    /// Groves by node.
+    pub(crate) nodes: BTreeMap<String, u32>,
+    /// Groves that were grown again to see whether they are what they should be.
+    pub(crate) audited: u32,
+    /// Nodes whose groves were not; theirs were grown again.
+    pub(crate) liars: Vec<String>,
+    /// Nodes that have seen to it, one after the other.
+    pub(crate) stewards: Vec<String>,
+    /// Whether all groves were put into the space.
+    pub(crate) issued: bool,
+    /// Why it failed, or the forest's hash.
+    pub(crate) said: String,
+}
+
+impl State {
+    /// How a job that has just been taken up stands.
+    pub(crate) fn begun(request: &Request) -> Self {
+        Self {
+            id: request.id.clone(),
+            groves: request.spec.groves(),
+            trees: request.spec.trees,
+            ..Self::default()
+        }
+    }
+
+    fn variable(name: &str) -> String {
+        format!("state {name}")
+    }
+
+    /// Tells it to all nodes.
+    pub(crate) async fn put(&self, space: &impl Space, name: &str) -> Result<(), Fault> {
+        let bytes = codec::encode(self).about("cannot encode the state of the job")?;
+        let fields = vec![Value::from(Self::variable(name)), Value::Bytes(bytes)];
+        space.out(WORKSPACE, tuple(fields)?).await
+    }
+
+    /// What this node's replica knows of the job of this name.
+    pub(crate) async fn get(
+        space: &impl Space,
+        name: &str,
+        within: Duration,
+    ) -> Result<Option<Self>, Fault> {
+        let template = template(vec![
+            Field::Actual(Value::from(Self::variable(name))),
+            Field::Typed(Kind::Bytes),
+        ])?;
+        let found = space.rd(WORKSPACE, template, within).await?;
+        Ok(found.and_then(|tuple| {
+            let bytes = tuple.fields().get(1)?.as_bytes()?;
+            codec::decode(bytes, ASKED_BYTES_MAX).ok()
+        }))
+    }
+}
+
+/// How far a job is, as it is told to a person.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     /// Groves there are.
     pub(crate) done: u32,
     /// Groves there will be.
     pub(crate) groves: u32,
+    /// Trees of the whole forest.
+    pub(crate) trees: u32,
     /// Groves by node.
     pub(crate) nodes: BTreeMap<String, u32>,
+}
+
+impl Progress {
+    fn of(state: &State) -> Self {
+        Self {
+            done: state.done,
+            groves: state.groves,
+            trees: state.trees,
+            nodes: state.nodes.clone(),
+        }
+    }
 }
 
 /// What a job ends with.
@@ -135,142 +238,155 @@ pub(crate) struct Progress {
 pub(crate) struct Trained {
     /// The forest.
     pub(crate) forest: Forest,
+    /// Its card.
+    pub(crate) card: ModelCard,
     /// Its score on the training data, each row judged by trees that have not seen it.
     pub(crate) out_of_bag: Option<Score>,
     /// Who did what.
     pub(crate) progress: Progress,
+    /// The last state of the job.
+    pub(crate) state: State,
 }
 
-/// Has a forest grown by the workers of all nodes.
+/// Has a forest grown by the workers of all nodes, and waits for it. The model is kept by no name.
 ///
 /// # Errors
-/// When the data does not suit the specification, the space cannot be reached, or no worker brings
-/// anything for `stall`.
+/// When the data does not suit the specification, the space cannot be reached, or nothing comes
+/// for `stall`.
 pub(crate) async fn train(
-    space: &(impl Space + TaskSpace),
+    space: &impl Space,
     data: &Dataset,
     spec: &ForestSpec,
     stall: Duration,
+    report: impl FnMut(&Progress),
+) -> Result<Trained, Fault> {
+    let name = nameless();
+    ask(space, &name, data, spec).await?;
+    let trained = follow(space, &name, stall, report).await;
+    // Whatever came of it, nobody else knows the name.
+    forget(space, &name).await;
+    trained
+}
+
+/// A name for a job whose model nobody asks for by name.
+pub(crate) fn nameless() -> String {
+    format!("~{:016x}", rand::rng().random::<u64>())
+}
+
+/// Asks for a forest; it is grown whether anybody waits or not. Asking again for the same, while it
+/// is grown, changes nothing.
+///
+/// # Errors
+/// When the data does not suit the specification, a job of this name does something else, or the
+/// space cannot be reached.
+pub(crate) async fn ask(
+    space: &impl Space,
+    name: &str,
+    data: &Dataset,
+    spec: &ForestSpec,
+) -> Result<(), Fault> {
+    Manifest::new(data, spec).about("cannot grow this forest")?;
+    let encoded = data.encode().about("cannot encode the data")?;
+    let request = Request::new(name, data, encoded.len(), spec);
+    let found = State::get(space, name, Duration::ZERO).await?;
+    if let Some(state) = found.as_ref().filter(|state| state.phase == Phase::Growing) {
+        if state.id == request.id {
+            return Ok(());
+        }
+        return Err(
+            Fault::failed(format!("a job `{name}` is growing another forest")).next(
+                "follow it with `cpe forest train --attach NAME`, end it with `cpe forest cancel \
+             NAME`, or choose another name",
+            ),
+        );
+    }
+    if found.is_none() {
+        space
+            .declare_single(WORKSPACE, &State::variable(name))
+            .await?;
+    }
+    blob::put_once(space, &request.data_name(), &encoded).await?;
+    // Now, and not by the steward: whoever looks finds this job and not the last one's end.
+    State::begun(&request).put(space, name).await?;
+    let fields = vec![Value::from(JOBS), Value::from(name), request.to_value()?];
+    space.out(WORKSPACE, tuple(fields)?).await
+}
+
+/// Follows a job to its end, whoever asked for it.
+///
+/// # Errors
+/// When there is none, it fails, or nothing comes for `stall`: then it goes on all the same.
+pub(crate) async fn follow(
+    space: &impl Space,
+    name: &str,
+    stall: Duration,
     mut report: impl FnMut(&Progress),
 ) -> Result<Trained, Fault> {
-    let manifest = Manifest::new(data, spec).about("cannot grow this forest")?;
-    let encoded = data.encode().about("cannot encode the data")?;
-    let job = format!("{:016x}", rand::random::<u64>());
-    let tasks: Vec<Task> = (0..spec.groves())
-        .map(|grove| Task {
-            job: job.clone(),
-            grove,
-            spec: spec.clone(),
-            data_bytes: encoded.len(),
-            data_hash: hex(&data.hash()),
-        })
-        .collect();
-    let gathered = gather(space, &job, &tasks, &encoded, stall, &mut report).await;
-    clean(space, &tasks).await;
-    let (grown, progress) = gathered?;
-    let (groves, votes): (Vec<Grove>, Vec<Option<OutOfBag>>) = grown.into_iter().unzip();
-    let votes: Vec<OutOfBag> = votes.into_iter().flatten().collect();
-    let forest = Forest::assemble(manifest, groves).about("the groves do not make a forest")?;
-    let out_of_bag = forest.out_of_bag_score(data, &votes).ok();
+    let mut last = State::default();
+    let mut heard = tokio::time::Instant::now();
+    loop {
+        let Some(state) = State::get(space, name, SEEN_WITHIN).await? else {
+            return Err(Fault::failed(format!("no job is called `{name}`"))
+                .next("`cpe forest train CSV --target COLUMN --out NAME` begins one"));
+        };
+        if state != last {
+            heard = tokio::time::Instant::now();
+            report(&Progress::of(&state));
+        }
+        match state.phase {
+            Phase::Growing => {}
+            Phase::Done => return finished(space, name, state).await,
+            Phase::Failed => return Err(Fault::failed(format!("job `{name}`: {}", state.said))),
+            Phase::Cancelled => return Err(Fault::failed(format!("job `{name}` was cancelled"))),
+        }
+        if heard.elapsed() > stall {
+            let (done, of) = (state.done, state.groves);
+            return Err(Fault::unavailable(format!(
+                "nothing came of job `{name}` for {stall:?}; {done} of {of} groves are grown"
+            ))
+            .next(
+                "it goes on: `cpe forest train --attach NAME` follows it; `cpe mesh peers` shows \
+                 who is there; a node grows when forest.workers > 0",
+            ));
+        }
+        last = state;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn finished(space: &impl Space, name: &str, state: State) -> Result<Trained, Fault> {
+    let (forest, card) = model::get(space, name).await?;
     Ok(Trained {
         forest,
-        out_of_bag,
-        progress,
+        out_of_bag: card.out_of_bag.clone(),
+        card,
+        progress: Progress::of(&state),
+        state,
     })
 }
 
-async fn gather(
-    space: &(impl Space + TaskSpace),
-    job: &str,
-    tasks: &[Task],
-    encoded: &[u8],
-    stall: Duration,
-    report: &mut impl FnMut(&Progress),
-) -> Result<(Vec<(Grove, Option<OutOfBag>)>, Progress), Fault> {
-    let mut progress = Progress {
-        groves: u32::try_from(tasks.len()).unwrap_or(u32::MAX),
-        ..Progress::default()
+/// Wishes that a job end; its steward sees to it.
+///
+/// # Errors
+/// When there is no such job, or the space cannot be reached.
+pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> {
+    let state = State::get(space, name, SEEN_WITHIN).await?;
+    let Some(state) = state.filter(|state| state.phase == Phase::Growing) else {
+        return Err(Fault::failed(format!(
+            "no job `{name}` is growing a forest"
+        )));
     };
-    report(&progress);
-    if let Some(first) = tasks.first() {
-        blob::put(space, &first.data_name(), encoded).await?;
-    }
-    let mut map = Job::new(WORKSPACE, KIND, job);
-    (map.patience, map.tries) = (PATIENCE, TRIES);
-    (map.on_error, map.stall) = (OnError::Stop, stall);
-    map.deadline = Duration::MAX;
-    let elements = tasks.iter().map(Task::to_value).collect::<Result<_, _>>()?;
-    let outcomes = each_elem(space, &map, elements, |arrival| {
-        progress.done += 1;
-        *progress.nodes.entry(arrival.node.to_owned()).or_insert(0) += 1;
-        report(&progress);
-    });
-    let outcomes = outcomes.await.map_err(fault)?;
-    let reading = tasks
-        .iter()
-        .zip(outcomes)
-        .map(|(task, outcome)| async move {
-            let grown = outcome.ok().as_ref().and_then(Grown::of);
-            let grown = grown.ok_or_else(|| {
-                let grove = task.grove;
-                Fault::failed(format!("what a worker said of grove {grove} is no outcome"))
-            })?;
-            read(space, task, grown).await
-        });
-    let groves = stream::iter(reading)
-        .buffered(READ_AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok((groves, progress))
+    let fields = vec![
+        Value::from(format!("cancel {name}")),
+        Value::from(state.id.as_str()),
+    ];
+    space.out(WORKSPACE, tuple(fields)?).await
 }
 
-async fn read(
-    space: &impl Space,
-    task: &Task,
-    grown: Grown,
-) -> Result<(Grove, Option<OutOfBag>), Fault> {
-    let name = task.grove_name();
-    let limit = cpe_forest::limits::MAX_GROVE_BYTES;
-    let grove = blob::read(space, &name, grown.bytes, limit).await?;
-    let grove = Grove::decode(&grove).about(format!("`{name}` is no grove"))?;
-    if grown.votes == 0 {
-        return Ok((grove, None));
-    }
-    let votes = blob::read(space, &task.votes_name(), grown.votes, VOTES_BYTES_MAX).await?;
-    Ok((grove, codec::decode(&votes, VOTES_BYTES_MAX).ok()))
-}
-
-/// Leaves no blobs of the job in the space. What cannot be deleted now only takes room.
-async fn clean(space: &impl Space, tasks: &[Task]) {
-    let data = tasks.first().map(Task::data_name);
-    let grown = tasks
-        .iter()
-        .flat_map(|task| [task.grove_name(), task.votes_name()]);
-    for name in data.into_iter().chain(grown) {
-        let _ = space.delete(WORKSPACE, &name).await;
-    }
-}
-
-fn fault(error: JobError) -> Fault {
-    match error {
-        JobError::Stalled { .. } => Fault::unavailable(error.to_string())
-            .next("`cpe mesh peers` shows who is there; a node grows when forest.workers > 0"),
-        JobError::Failed {
-            index,
-            reason,
-            node,
-            ..
-        } => Fault::failed(format!("node {node} cannot grow grove {index}: {reason}")),
-        other => Fault::failed(other.to_string()),
-    }
-}
-
-fn number(n: usize) -> Value {
-    Value::Int(i64::try_from(n).unwrap_or(i64::MAX))
-}
-
-fn size(value: &Value) -> Option<usize> {
-    usize::try_from(value.as_int()?).ok()
+/// Removes a model and a job's last state. What cannot be deleted now only takes room.
+pub(crate) async fn forget(space: &impl Space, name: &str) {
+    let _ = model::delete(space, name).await;
+    let _ = space.delete(WORKSPACE, &State::variable(name)).await;
 }
 
 /// Bytes in hexadecimal.
@@ -283,17 +399,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_is_read_as_it_was_written() {
-        let task = Task {
-            job: "j".to_owned(),
-            grove: 3,
-            spec: ForestSpec::classify(),
-            data_bytes: 17,
-            data_hash: "ab".to_owned(),
-        };
-        assert_eq!(Task::of(&task.to_value().unwrap()), Some(task));
-        assert_eq!(Task::of(&Value::List(vec![Value::Null; 5])), None);
-        let grown = Grown { bytes: 7, votes: 0 };
-        assert_eq!(Grown::of(&grown.to_value()), Some(grown));
+    fn a_request_is_read_as_it_was_written_and_named_by_what_it_asks() {
+        let data = Dataset::breast_cancer();
+        let spec = ForestSpec::classify();
+        let request = Request::new("j", &data, 17, &spec);
+        assert_eq!(
+            Request::of(&request.to_value().unwrap()),
+            Some(request.clone())
+        );
+        assert_eq!(Request::of(&Value::Bytes(vec![1, 2])), None);
+        assert_eq!(Request::of(&Value::Null), None);
+        assert_eq!(Request::new("j", &data, 17, &spec).id, request.id);
+        for other in [
+            Request::new("k", &data, 17, &spec),
+            Request::new("j", &data, 17, &spec.clone().with_trees(99)),
+            Request::new("j", &data, 17, &spec.clone().with_seed(1)),
+            Request::new("j", &data.select(&[0, 1, 2, 300]), 17, &spec),
+        ] {
+            assert_ne!(other.id, request.id);
+        }
     }
 }

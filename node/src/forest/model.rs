@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cpe::{Field, Kind, Value};
 use cpe_forest::limits::MAX_FOREST_BYTES;
-use cpe_forest::{Forest, ModelCard, Score};
+use cpe_forest::{Forest, ModelCard};
 use tokio::sync::Mutex;
 
 use super::WORKSPACE;
@@ -148,6 +148,29 @@ pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, Model
     Ok((forest, card))
 }
 
+/// Removes a model.
+///
+/// # Errors
+/// When its home cannot be reached.
+pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<(), Fault> {
+    if let Some(old) = record(space, name, Duration::ZERO).await? {
+        space.delete(WORKSPACE, &variable(name)).await?;
+        space.delete(WORKSPACE, &blob_name(name, &old.hash)).await?;
+    }
+    Ok(())
+}
+
+/// A model, if there is one of this name.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) async fn find(space: &impl Space, name: &str) -> Result<Option<Forest>, Fault> {
+    match record(space, name, Duration::ZERO).await? {
+        Some(record) => fetch(space, name, &record).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
     let found = record(space, name, MODEL_WITHIN).await?;
     found.ok_or_else(|| {
@@ -205,11 +228,4 @@ pub(crate) fn write_file(path: &Path, forest: &Forest) -> Result<(), Fault> {
     partial.push(".partial");
     std::fs::write(&partial, bytes).about(&about)?;
     std::fs::rename(&partial, path).about(about)
-}
-
-/// The card of a forest with the scores that are known.
-pub(crate) fn card(forest: &Forest, out_of_bag: Option<Score>) -> ModelCard {
-    let mut card = ModelCard::new(forest);
-    card.out_of_bag = out_of_bag;
-    card
 }

@@ -8,7 +8,7 @@ use super::{Dataset, Feature, Target};
 use crate::error::DataError;
 use crate::limits::{
     MAX_CELLS, MAX_CLASSES, MAX_COLUMNS, MAX_DATASET_BYTES, MAX_LEVELS, MAX_NAME_BYTES, MAX_ROWS,
-    MAX_TARGET,
+    MAX_TARGET, MAX_WEIGHT,
 };
 use crate::table::too_large;
 
@@ -49,6 +49,10 @@ impl Dataset {
                 hash_numbers(&mut hasher, values);
             }
         }
+        if let Some(weights) = &self.weights {
+            hasher.update(b"weights");
+            hash_numbers(&mut hasher, weights);
+        }
         *hasher.finalize().as_bytes()
     }
 
@@ -71,6 +75,7 @@ impl Dataset {
             target_name: self.target_name.clone(),
             classes,
             target,
+            weights: self.weights.as_deref().map(pack),
         };
         let bytes =
             codec::encode(&stored).map_err(|error| DataError::Inconsistent(error.to_string()))?;
@@ -109,7 +114,11 @@ impl Dataset {
                 Target::Classes { names, of }
             }
         };
-        Self::new(stored.features, columns, stored.target_name, target)
+        let data = Self::new(stored.features, columns, stored.target_name, target)?;
+        match stored.weights {
+            Some(weights) => data.with_weights(unpack(&weights, rows)?),
+            None => Ok(data),
+        }
     }
 
     /// Holds whatever the parts came from to the type's invariant.
@@ -150,7 +159,29 @@ impl Dataset {
                 ));
             }
         }
+        self.check_weights()?;
         self.check_target()
+    }
+
+    fn check_weights(&self) -> Result<(), DataError> {
+        let Some(weights) = &self.weights else {
+            return Ok(());
+        };
+        let wrong = |reason: String| Err(DataError::Inconsistent(reason));
+        let rows = self.len();
+        if weights.len() != rows {
+            let found = weights.len();
+            return wrong(format!("{found} weights are given for {rows} rows"));
+        }
+        // A NaN is in no range, so it is found here too.
+        let outside = |weight: &&f64| !(0.0..=MAX_WEIGHT).contains(*weight);
+        if let Some(weight) = weights.iter().find(outside) {
+            return wrong(format!("a weight is {weight}, not 0 to {MAX_WEIGHT:e}"));
+        }
+        if weights.iter().all(|weight| *weight == 0.0) {
+            return wrong("all weights are 0: no row is left to learn from".to_owned());
+        }
+        Ok(())
     }
 
     fn check_target(&self) -> Result<(), DataError> {
@@ -209,6 +240,8 @@ struct Stored {
     /// None for a target of numbers.
     classes: Option<Vec<String>>,
     target: ByteBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<ByteBuf>,
 }
 
 /// Numbers as bytes, each in the fewest that hold every one of them exactly.

@@ -21,7 +21,12 @@ impl Dataset {
         kind: TargetKind,
         options: &CsvOptions,
     ) -> Result<Self, DataError> {
-        Self::from_table(Table::read_csv(input, options)?, target, kind)
+        let mut table = Table::read_csv(input, options)?;
+        let Some(name) = &options.weights else {
+            return Self::from_table(table, target, kind);
+        };
+        let weights = weights_of(table.take(name)?, &table)?;
+        Self::from_table(table, target, kind)?.with_weights(weights)
     }
 
     /// Makes a data set of a table; `target` names the column to be told.
@@ -119,9 +124,28 @@ impl Manifest {
         CsvOptions {
             delimiter,
             text: texts.map(|feature| feature.name.clone()).collect(),
+            weights: None,
+            number: Vec::new(),
             ignore: Vec::new(),
             only: Some(names.chain([self.target().to_owned()]).collect()),
         }
+    }
+}
+
+fn weights_of(column: Column, table: &Table) -> Result<Vec<f64>, DataError> {
+    let Values::Numbers(weights) = column.values else {
+        return Err(DataError::WrongKind {
+            column: column.name,
+            found: column.values.kind(),
+            expected: "numbers as weights",
+        });
+    };
+    match weights.iter().position(|weight| weight.is_nan()) {
+        Some(row) => Err(DataError::MissingTarget {
+            line: table.line(row),
+            column: column.name,
+        }),
+        None => Ok(weights),
     }
 }
 

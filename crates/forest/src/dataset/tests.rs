@@ -33,7 +33,7 @@ fn a_target_is_classes_or_numbers_by_its_cells() {
     );
     assert_eq!(
         auto(&["a", "", "b"]),
-        "line 3: the target \"y\" is missing: fill it in or leave the row out"
+        "line 3, column \"y\": the cell is missing: fill it in or leave the row out"
     );
     assert_eq!(
         auto(&["1e200", "1.5"]),

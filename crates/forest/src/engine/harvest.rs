@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::ser::{self, Impossible};
 
-use super::{RawNode, RawTree};
+use super::{GrownNode, GrownTree};
 
 /// Structs of the engine and how many fields each has.
 const LAYOUT: [(&str, usize); 5] = [
@@ -17,10 +17,10 @@ const LAYOUT: [(&str, usize); 5] = [
 /// A serializer that picks trees out of what it is fed.
 #[derive(Default)]
 pub(super) struct Harvest {
-    pub(super) trees: Vec<RawTree>,
+    pub(super) trees: Vec<GrownTree>,
     /// Tree after tree, row after row.
     pub(super) in_bag: Vec<bool>,
-    node: RawNode,
+    node: GrownNode,
     left: Option<usize>,
     right: Option<usize>,
     seen: usize,
@@ -79,7 +79,7 @@ impl Harvest {
             return self.unknown("a node of other parts");
         }
         match self.trees.last_mut() {
-            Some(tree) => tree.nodes.push(node),
+            Some(tree) => tree.push(node),
             None => return self.unknown("a node outside a tree"),
         }
         Ok(())
@@ -228,7 +228,7 @@ impl ser::Serializer for &mut Harvest {
             return self.unknown(&format!("a struct {name} of {fields} fields"));
         }
         if name == "BaseTree" {
-            self.trees.push(RawTree::default());
+            self.trees.push(GrownTree::default());
         }
         self.within.push(name);
         Ok(self)

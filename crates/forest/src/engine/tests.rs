@@ -19,17 +19,18 @@ const GOLDEN: &str = "\
 
 /// Twelve rows of two features, two trees: small enough to read, and settled by every choice that
 /// the engine makes (random stream, order of draws, thresholds, order of nodes).
-fn job() -> Job {
+fn job() -> GrowJob {
     let first = [
         1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0,
     ];
     let second = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0, 5.0, 3.0, 5.0, 8.0];
     let targets = [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0];
-    Job {
+    GrowJob {
         rows: 12,
         features: 2,
         columns: first.into_iter().chain(second).collect(),
         targets: targets.to_vec(),
+        weights: None,
         trees: 2,
         mtry: 1,
         min_leaf: 2,
@@ -38,12 +39,16 @@ fn job() -> Job {
     }
 }
 
-fn drawn(trees: &[RawTree]) -> String {
+fn bags(job: &GrowJob) -> Vec<Vec<u32>> {
+    draw_bags(job.seed, job.trees, job.rows, job.weights.as_deref()).unwrap()
+}
+
+fn drawn(trees: &[GrownTree], bags: &[Vec<u32>]) -> String {
     let mut text = String::new();
-    for tree in trees {
-        text.push_str(&format!("{:?}\n", tree.drawn));
-        for node in &tree.nodes {
-            let RawNode {
+    for (tree, drawn) in trees.iter().zip(bags) {
+        text.push_str(&format!("{drawn:?}\n"));
+        for node in tree {
+            let GrownNode {
                 output,
                 feature,
                 threshold,
@@ -64,15 +69,41 @@ fn drawn(trees: &[RawTree]) -> String {
 fn the_engine_grows_the_trees_it_always_grew() {
     // If this fails after an upgrade of smartcore or rand, forests of old and new nodes differ:
     // raise the number in ENGINE together with this text, and say so in the changelog.
-    let grown = grow(job()).unwrap();
-    assert_eq!(drawn(&grown), GOLDEN);
+    let (job, bags) = (job(), bags(&job()));
+    let grown = Smartcore.grow(&job, &bags).unwrap();
+    assert_eq!(drawn(&grown, &bags), GOLDEN);
 }
 
 #[test]
 fn a_panic_of_the_engine_is_an_error() {
     let mut job = job();
     job.targets.pop();
-    assert!(matches!(grow(job), Err(Failure::Failed(_))));
+    assert!(matches!(
+        Smartcore.grow(&job, &bags(&job)),
+        Err(Failure::Failed(_))
+    ));
+}
+
+#[test]
+fn the_engine_draws_by_weight_as_we_do() {
+    let mut job = job();
+    job.weights = Some((0..12).map(|row| f64::from(row % 3)).collect());
+    let bags = bags(&job);
+    Smartcore.grow(&job, &bags).unwrap();
+    assert!(
+        bags.iter()
+            .all(|bag| bag.iter().step_by(3).all(|times| *times == 0))
+    );
+    // And it is told if it does not.
+    job.weights = None;
+    assert!(matches!(
+        Smartcore.grow(&job, &bags),
+        Err(Failure::Changed(_))
+    ));
+    assert!(matches!(
+        draw_bags(1, 1, 2, Some(&[0.0, 0.0])),
+        Err(Failure::Failed(_))
+    ));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! cuts, shortening thresholds, and adding up what each feature gained.
 
 use crate::dataset::{Dataset, Target};
-use crate::engine::RawTree;
+use crate::engine::GrownNode;
 use crate::tree::{LEAF, Node, Tree};
 
 /// The values of each used feature, to tell whether two thresholds part them alike.
@@ -25,6 +25,12 @@ impl Steps {
             values
         };
         Self(used.iter().map(sorted).collect())
+    }
+
+    /// Whether most features have two values only, as where texts were made columns of 0 and 1.
+    pub(super) fn mostly_two_valued(&self) -> bool {
+        let two = self.0.iter().filter(|values| values.len() <= 2).count();
+        two * 2 > self.0.len()
     }
 
     /// A threshold that takes four bytes instead of eight, if one parts all values as the given one
@@ -135,8 +141,8 @@ pub(super) struct Shaper<'a> {
 
 impl Shaper<'_> {
     /// Adds what each feature gained, as shares of the tree's whole gain, to `importance`.
-    pub(super) fn shape(&self, raw: &RawTree, importance: &mut [f64]) -> Tree {
-        let stats = self.stats(raw);
+    pub(super) fn shape(&self, raw: &[GrownNode], drawn: &[u32], importance: &mut [f64]) -> Tree {
+        let stats = self.stats(raw, drawn);
         let mut tree = Tree::default();
         let mut gains = vec![0.0; importance.len()];
         // Nodes still to come, with the cut whose right side begins there.
@@ -146,7 +152,7 @@ impl Shaper<'_> {
             if let Some(parent) = cut.and_then(|cut| tree.nodes.get_mut(cut)) {
                 parent.right = at as u32;
             }
-            let (Some(node), Some(rows)) = (raw.nodes.get(place), stats.get(place)) else {
+            let (Some(node), Some(rows)) = (raw.get(place), stats.get(place)) else {
                 continue;
             };
             match node.children {
@@ -177,7 +183,7 @@ impl Shaper<'_> {
     }
 
     /// Sends the drawn rows down the tree, then adds up from the leaves.
-    fn stats(&self, raw: &RawTree) -> Vec<Stats> {
+    fn stats(&self, raw: &[GrownNode], drawn: &[u32]) -> Vec<Stats> {
         let empty = match self.target {
             Target::Classes { names, .. } => Stats::Classes(vec![0; names.len()]),
             Target::Numbers(_) => Stats::Numbers {
@@ -188,13 +194,13 @@ impl Shaper<'_> {
                 most: f64::NEG_INFINITY,
             },
         };
-        let mut stats = vec![empty; raw.nodes.len()];
+        let mut stats = vec![empty; raw.len()];
         // Squares around the mean keep their digits.
         let mean = match self.target {
             Target::Numbers(values) => values.iter().sum::<f64>() / values.len().max(1) as f64,
             Target::Classes { .. } => 0.0,
         };
-        for (place, (&row, &times)) in self.rows.iter().zip(&raw.drawn).enumerate() {
+        for (place, (&row, &times)) in self.rows.iter().zip(drawn).enumerate() {
             if times == 0 {
                 continue;
             }
@@ -230,8 +236,8 @@ impl Shaper<'_> {
             }
         }
         // Children stand after their parents, so from the end each is complete when it is added.
-        for place in (0..raw.nodes.len()).rev() {
-            let Some((left, right)) = raw.nodes.get(place).and_then(|node| node.children) else {
+        for place in (0..raw.len()).rev() {
+            let Some((left, right)) = raw.get(place).and_then(|node| node.children) else {
                 continue;
             };
             let (parents, rest) = stats.split_at_mut(place + 1);
@@ -247,9 +253,9 @@ impl Shaper<'_> {
     }
 
     /// The leaf of the engine's tree that a row of the matrix ends in.
-    fn walk(&self, raw: &RawTree, row: usize) -> usize {
+    fn walk(&self, raw: &[GrownNode], row: usize) -> usize {
         let mut place = 0;
-        while let Some(node) = raw.nodes.get(place) {
+        while let Some(node) = raw.get(place) {
             let Some((left, right)) = node.children else {
                 break;
             };

@@ -9,11 +9,18 @@ use crate::limits::{MAX_LEVELS, MAX_NAME_BYTES};
 /// Characters of a cell that an error shows.
 const SHOWN_CELL: usize = 40;
 
+/// What a column was said to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forced {
+    Text,
+    Number,
+}
+
 /// A column while its cells come in. Missing cells go to both lists until the kind is known.
 pub(super) struct Builder {
     name: String,
     pub(super) ignored: bool,
-    forced_text: bool,
+    forced: Option<Forced>,
     number_line: Option<u64>,
     text_line: Option<u64>,
     numbers: Vec<f64>,
@@ -22,11 +29,11 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(name: &str, ignored: bool, forced_text: bool) -> Self {
+    pub(super) fn new(name: &str, ignored: bool, forced: Option<Forced>) -> Self {
         Self {
             name: name.to_owned(),
             ignored,
-            forced_text,
+            forced,
             number_line: None,
             text_line: None,
             numbers: Vec::new(),
@@ -56,7 +63,12 @@ impl Builder {
             return Ok(());
         }
         match cell.parse::<f64>() {
-            Ok(number) if !self.forced_text => self.push_number(number, cell, line),
+            Ok(number) if self.forced != Some(Forced::Text) => self.push_number(number, cell, line),
+            Err(_) if self.forced == Some(Forced::Number) => Err(DataError::NoNumber {
+                line,
+                column: self.name.clone(),
+                cell: shortened(cell),
+            }),
             _ => self.push_text(cell, line),
         }
     }

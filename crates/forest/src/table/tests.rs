@@ -66,12 +66,12 @@ fn bad_csv_is_refused_with_line_and_column() {
     check(
         b"a,b\n1,2\n1,\n1,two\n",
         "line 4, column \"b\": \"two\" is text, but line 2 has a number; correct the cell, or take \
-         the column as text (`--text`)",
+         the column as text (`--types b=text`)",
     );
     check(
         b"a,b\n1,two\n1,2\n",
         "line 3, column \"b\": \"2\" is a number, but line 2 has text; correct the cell, or take \
-         the column as text (`--text`)",
+         the column as text (`--types b=text`)",
     );
     check(
         b"a\n1e999\n",
