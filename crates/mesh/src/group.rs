@@ -297,6 +297,7 @@ impl Peer {
             let applied = slot.shard.push(entry, &command);
             slot.proposed.decided(&applied);
             count += 1;
+            self.acknowledged(shard, &command);
             self.applied_at_home(shard, &command, &applied);
             self.lease_applied(shard, &command, &applied);
             let index = self

@@ -242,6 +242,18 @@ impl Command {
         }
     }
 
+    /// The outcomes it lets be forgotten, and whose.
+    #[must_use]
+    pub fn acknowledges(&self) -> Option<(Session, &[u64])> {
+        match self {
+            Self::Take { op, acks, .. }
+            | Self::TakeLeased { op, acks, .. }
+            | Self::Bound { op, acks, .. } => Some((op.session, acks)),
+            Self::Ack { session, seqs } => Some((*session, seqs)),
+            _ => None,
+        }
+    }
+
     /// Where a take or a bound read looks: the workspace, and the variable if it names one.
     #[must_use]
     pub fn looks(&self) -> Option<(&Name, Option<&Value>)> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe_consensus::MAX_TAIL;
-use cpe_space::{OpId, Session, ShardId, Sm};
+use cpe_space::{Command, OpId, Session, ShardId, Sm};
 
 use crate::peer::{Peer, Timer};
 use crate::wire::Message;
@@ -78,6 +78,19 @@ impl Peer {
         slot.client.acks.fresh.insert(seq, index);
         self.unacked.insert(shard);
         self.timers.set_if_none(Timer::Acks, self.now + DELAY);
+    }
+
+    /// An entry is decided in a group of which this node is a member: what it acknowledged needs
+    /// no second look.
+    pub(crate) fn acknowledged(&mut self, shard: ShardId, command: &Command) {
+        if let Some((session, seqs)) = command.acknowledges()
+            && session == self.session
+            && let Some(slot) = self.slot(shard)
+        {
+            for seq in seqs {
+                slot.client.acks.told.remove(seq);
+            }
+        }
     }
 
     pub(crate) fn send_acks(&mut self) {
