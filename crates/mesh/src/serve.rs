@@ -343,7 +343,7 @@ impl Peer {
         seqs: Vec<u64>,
     ) {
         let of_now = seqs.iter().all(|seq| self.is_of_now(shard, *seq));
-        if session.member.node != from || !of_now {
+        if session.member.node != from || !of_now || !self.leads_for(from, shard, None) {
             return;
         }
         self.with_home(shard, |_, _, log| {

@@ -265,13 +265,19 @@ impl Peer {
     /// Drops all of the last generation and begins this one.
     fn begin_generation(&mut self, shard: ShardId, config: Config) {
         self.follow(shard);
-        let state = Sm::of_generation(config.clone());
+        // Whoever comes later begins where all began, and fetches what was decided since: only then
+        // it is a member of a later group (rule R12).
+        let keeper = self.slot_ref(self.ranked_by(shard));
+        let begun = keeper.and_then(|keeper| keeper.shard.sm().begun(shard));
+        let begun = begun.unwrap_or_else(|| config.clone());
+        let held_epoch = begun.epoch;
+        let state = Sm::of_generation(begun);
         let (index, generation) = (state.index(), state.generation());
         let Some(slot) = self.slot(shard) else { return };
         let before = slot.shard.sm().generation();
         let epoch = slot.seat.group().map_or(0, Group::epoch);
         let held = Held {
-            epoch: config.epoch,
+            epoch: held_epoch,
             index,
         };
         let mut out = Vec::new();

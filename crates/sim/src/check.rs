@@ -133,6 +133,31 @@ pub enum Violation {
         /// How long it was quiet.
         seconds: u64,
     },
+    /// Replicas at the same place in the same history hold different states.
+    #[error("shard {shard}: replicas of the same history hold different states")]
+    StateDiffers {
+        /// The shard.
+        shard: u16,
+    },
+    /// A local read came from an earlier state than the one before it on the same node.
+    #[error("node {node}: a local read of shard {shard} went back in its history")]
+    WentBack {
+        /// The node.
+        node: usize,
+        /// The shard.
+        shard: u16,
+    },
+    /// A local read showed what its replica did not hold, or nothing where it held something.
+    #[error("node {node}: a local read of shard {shard} showed no state of its history")]
+    NoPrefix {
+        /// The node.
+        node: usize,
+        /// The shard.
+        shard: u16,
+    },
+    /// Homes remember outcomes that their askers have received.
+    #[error("{0} outcomes were not forgotten although their askers have them")]
+    NotForgotten(usize),
     /// The answers of a variable cannot be put in an order that respects time and its mode.
     #[error("{0}")]
     Order(Box<Conflict>),

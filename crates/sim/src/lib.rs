@@ -40,6 +40,7 @@ mod links;
 mod nodes;
 mod progress;
 mod queue;
+mod reads;
 mod record;
 mod scenario;
 mod schedule;

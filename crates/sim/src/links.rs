@@ -36,6 +36,11 @@ pub(crate) struct Links {
     faults: u64,
 }
 
+/// Nodes as people count them.
+fn named(nodes: &[usize]) -> Vec<usize> {
+    nodes.iter().map(|n| n + 1).collect()
+}
+
 fn ordered(a: usize, b: usize) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
@@ -160,6 +165,7 @@ impl World {
             return;
         }
         self.links.set_linked(a, b, true);
+        self.note(a, || format!("linked with n{}", b + 1));
         for (here, there) in [(a, b), (b, a)] {
             self.input(here, Input::LinkUp(NodeId(there as u64 + 1)));
         }
@@ -170,6 +176,7 @@ impl World {
             return;
         }
         self.links.set_linked(a, b, false);
+        self.note(a, || format!("no longer linked with n{}", b + 1));
         for (here, there) in [(a, b), (b, a)] {
             if self.is_up(here) {
                 self.input(here, Input::LinkDown(NodeId(there as u64 + 1)));
@@ -204,12 +211,14 @@ impl World {
         }
         self.links.faults += 1;
         let number = self.links.faults;
+        self.note_all(|| format!("partition {number}: {:?} apart", named(side)));
         self.links.partitions.insert(number, sides);
         self.drop_closed_links();
         self.at(self.now + lasts, Happening::Heal { partition: number });
     }
 
     pub(crate) fn heal(&mut self, partition: u64) {
+        self.note_all(|| format!("partition {partition} heals"));
         self.links.partitions.remove(&partition);
         self.relink();
     }
@@ -217,11 +226,15 @@ impl World {
     pub(crate) fn deafen(&mut self, from: usize, to: usize, lasts: Duration) {
         self.report.bad_links += 1;
         *self.links.deaf.entry((from, to)).or_insert(0) += 1;
+        self.note(to, || {
+            format!("hears nothing of n{} for {lasts:?}", from + 1)
+        });
         self.at(self.now + lasts, Happening::Hear { from, to });
     }
 
     pub(crate) fn hear(&mut self, from: usize, to: usize) {
         release(&mut self.links.deaf, (from, to));
+        self.note(to, || format!("hears n{} again", from + 1));
     }
 
     /// A flapping link goes down, and will come back until its time is over.
@@ -278,6 +291,7 @@ impl World {
         self.report.bytes += bytes.len() as u64;
         let lost = self.lucky(self.scenario.faults.loss) || self.links.is_deaf(from, to);
         if lost || !self.links.linked(from, to) {
+            self.note(from, || format!("a message to n{} is lost", to + 1));
             return;
         }
         if let Some(farewell) = self.farewell.as_mut() {

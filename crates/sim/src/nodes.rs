@@ -43,6 +43,10 @@ pub(crate) struct SimNode {
     in_turn: bool,
     /// How long it is down after its next write, which fails.
     fails: Option<Duration>,
+    /// Where each shard stood when it was read last in this start.
+    pub(crate) read_at: BTreeMap<u16, u64>,
+    /// Home groups it was elected to lead in this start.
+    elected: u64,
 }
 
 impl SimNode {
@@ -64,6 +68,8 @@ impl SimNode {
             held: None,
             in_turn: false,
             fails: None,
+            read_at: BTreeMap::new(),
+            elected: 0,
         }
     }
 
@@ -124,6 +130,8 @@ impl World {
         node.held = None;
         node.in_turn = false;
         node.fails = None;
+        node.read_at.clear();
+        node.elected = 0;
         let now = node.clock.shows(self.now);
         let mut image = Cow::Borrowed(node.disk.image());
         let bodies = node.shelf.there();
@@ -391,6 +399,7 @@ impl World {
             };
             self.output(n, output);
         }
+        self.note_elections(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -401,6 +410,21 @@ impl World {
                 node.waking = Some(at);
                 self.at(at, Happening::Wake { node: n, boot });
             }
+        }
+    }
+
+    /// Keeps a line when the node has come to lead home groups.
+    fn note_elections(&mut self, n: usize) {
+        if !self.keeps_trace() {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        let elected = node.peer.as_ref().map_or(0, |peer| peer.counter("elected"));
+        let before = std::mem::replace(&mut node.elected, elected);
+        if elected > before {
+            self.note(n, || format!("elected in {} home groups", elected - before));
         }
     }
 
@@ -423,6 +447,9 @@ impl World {
                 };
                 let at = node.disk.queue(batch, self.now, takes);
                 let boot = node.boot;
+                self.note(n, || {
+                    format!("write {token}{}", if sync { ", synced" } else { "" })
+                });
                 self.at(
                     at,
                     Happening::Written {
@@ -454,7 +481,10 @@ impl World {
             Output::Event(Event::Malformed { reason, .. }) => {
                 self.violation = Some(Violation::Malformed(reason));
             }
-            Output::Event(Event::Moved(..)) => self.report.moves += 1,
+            Output::Event(Event::Moved(shard, config)) => {
+                self.report.moves += 1;
+                self.note(n, || format!("the home of shard {shard} is {config:?}"));
+            }
             Output::Event(Event::Begun { shard, generation }) => {
                 self.begun(n, shard, generation);
             }

@@ -39,6 +39,7 @@ impl World {
             && self.leases_left() == 0
             && self.lost_body().is_none()
             && self.stray_bodies() == 0
+            && self.unacknowledged() == 0
             && self.difference().is_none()
     }
 
@@ -111,6 +112,22 @@ impl World {
         None
     }
 
+    /// Outcomes that nodes have received and homes still remember.
+    fn unacknowledged(&self) -> usize {
+        self.peers().map(Peer::unacknowledged).sum()
+    }
+
+    /// A shard of which two replicas are at the same place of the same history and yet differ.
+    fn other_state(&self) -> Option<u16> {
+        let mut peers = self.peers();
+        let first = peers.next()?;
+        peers.find_map(|other| {
+            let mut both = first.shards().zip(other.shards());
+            let differs = both.find(|(a, b)| a.version() == b.version() && a.sm() != b.sm());
+            differs.map(|(a, _)| a.id().0)
+        })
+    }
+
     /// The end: closes the books.
     pub(crate) fn close(&mut self) -> Result<Report, Violation> {
         let quiet = (self.now.saturating_sub(self.scenario.span())).as_secs();
@@ -119,6 +136,9 @@ impl World {
                 shard,
                 seconds: quiet,
             });
+        }
+        if let Some(shard) = self.other_state() {
+            return Err(Violation::StateDiffers { shard });
         }
         let unadmitted = self.unadmitted();
         if unadmitted > 0 {
@@ -132,6 +152,10 @@ impl World {
         let unsettled = self.peers().map(Peer::unsettled_takes).sum();
         if unsettled > 0 {
             return Err(Violation::Unsettled(unsettled));
+        }
+        let kept = self.unacknowledged();
+        if kept > 0 {
+            return Err(Violation::NotForgotten(kept));
         }
         let leases = self.leases_left();
         if leases > 0 {

@@ -30,7 +30,11 @@ pub(crate) enum Open {
     Lease(Duration),
     /// A holder acts on its lease.
     Act(Acting),
-    Find,
+    /// A read of this variable; of the replica as it is, or another.
+    Find {
+        variable: u32,
+        at_once: bool,
+    },
     /// Has a body written, before its tuple is stored.
     Adopt,
     /// Fetches the body of a tuple that was answered.
@@ -165,9 +169,14 @@ impl World {
                 },
             )
         } else {
-            let (wait, fresh) = (rng.random(), rng.random());
+            let (wait, fresh): (bool, bool) = (rng.random(), rng.random());
+            // A node that knows no mesh yet answers all it was asked when it does.
+            let peer = self.nodes.get(n).and_then(|node| node.peer.as_ref());
+            let knows = peer.is_some_and(|peer| peer.genesis().is_some());
+            let at_once = knows && !wait && !fresh && !work.bound;
+            let variable = number;
             (
-                Open::Find,
+                Open::Find { variable, at_once },
                 Command::Read {
                     workspace,
                     template,
@@ -189,16 +198,10 @@ impl World {
         let what = match (open, &command) {
             (Open::Store(value), _) => What::Store(value),
             (Open::Take | Open::Lease(_), _) => What::Take,
-            // A fresh find that waits shows what the local replica learns.
-            (
-                Open::Find,
-                Command::Read {
-                    fresh: true,
-                    wait: false,
-                    ..
-                }
-                | Command::Bound { .. },
-            ) => What::Find,
+            // One that waits asks the home too, before it shows what the local replica learned.
+            (Open::Find { .. }, Command::Read { fresh: true, .. } | Command::Bound { .. }) => {
+                What::Find
+            }
             (_, _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
@@ -265,6 +268,16 @@ impl World {
             return;
         };
         self.note(n, || format!("got {} {reply:?}", request.0));
+        if let (
+            Open::Find {
+                variable,
+                at_once: true,
+            },
+            Reply::Tuple(found),
+        ) = (open, &reply)
+        {
+            self.check_local_read(n, variable, found.as_ref());
+        }
         let reply = match bound::told(open, reply) {
             Ok(reply) => reply,
             Err(violation) => {
@@ -336,7 +349,7 @@ impl World {
                 self.declared.insert(number);
                 self.record.declare(&format!("v{number}"), mode);
             }
-            (Open::Find, Reply::Tuple(Some(tuple))) => {
+            (Open::Find { .. }, Reply::Tuple(Some(tuple))) => {
                 let value = value_of(&tuple);
                 if !self.books.stored.contains(&value) {
                     self.violation = Some(Violation::FromNowhere(value));

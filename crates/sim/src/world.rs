@@ -388,6 +388,9 @@ impl World {
             Fault::SlowDisk { node, lasts, write } => {
                 self.report.bad_disks += 1;
                 let until = self.now + lasts;
+                self.note(node, || {
+                    format!("its disk is slow until {until:?}: {write:?}")
+                });
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.slow_disk = (until, write);
                 }
@@ -400,6 +403,7 @@ impl World {
     /// The faults end, and everybody comes back.
     fn calm_down(&mut self) {
         self.calm = true;
+        self.note_all(|| "the faults end".to_owned());
         self.scenario.faults = self.scenario.faults.healed();
         self.links.heal();
         for n in 0..self.nodes.len() {
@@ -421,6 +425,18 @@ impl World {
     pub(crate) fn fresh_request(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
+    }
+
+    pub(crate) fn keeps_trace(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// Keeps a line of something that is no one node's doing.
+    pub(crate) fn note_all(&mut self, what: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = self.trace.as_mut() {
+            trace.push(format!("{:>10.6}    {}", now.as_secs_f64(), what()));
+        }
     }
 
     pub(crate) fn note(&mut self, n: usize, what: impl FnOnce() -> String) {

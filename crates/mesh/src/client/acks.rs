@@ -30,6 +30,9 @@ pub(crate) struct Acks {
     fresh: BTreeMap<u64, u64>,
     /// Told at this time, and maybe still remembered.
     told: BTreeMap<u64, (u64, Duration)>,
+    /// How often some were told again since all were forgotten: who is believed to lead may not,
+    /// and say nothing.
+    tries: u32,
 }
 
 impl Acks {
@@ -62,7 +65,12 @@ impl Acks {
             sm.index() < *index || sm.remembers(op)
         });
         let again = self.told.iter().filter(|(_, (_, at))| *at + AGAIN <= now);
-        let again = again.map(|(seq, _)| *seq);
+        let again: BTreeSet<u64> = again.map(|(seq, _)| *seq).collect();
+        if self.told.is_empty() {
+            self.tries = 0;
+        } else if !again.is_empty() {
+            self.tries = self.tries.wrapping_add(1);
+        }
         self.fresh.keys().copied().chain(again).collect()
     }
 
@@ -72,6 +80,13 @@ impl Acks {
 }
 
 impl Peer {
+    /// Outcomes that this node has and that homes may still remember for it.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        let acks = self.slots.iter().map(|slot| &slot.client.acks);
+        acks.map(|acks| acks.fresh.len() + acks.told.len()).sum()
+    }
+
     /// An operation is over, decided at this index; 0 if it never was.
     pub(super) fn acknowledge(&mut self, shard: ShardId, seq: u64, index: u64) {
         let Some(slot) = self.slot(shard) else { return };
@@ -96,11 +111,12 @@ impl Peer {
     pub(crate) fn send_acks(&mut self) {
         let (session, now) = (self.session, self.now);
         for shard in std::mem::take(&mut self.unacked) {
-            let home = self.home_for(shard, 0);
             let Some(slot) = self.slot(shard) else {
                 continue;
             };
             let due = slot.client.acks.due(session, slot.shard.sm(), now);
+            let tries = slot.client.acks.tries;
+            let home = self.home_for(shard, tries);
             let due: Vec<u64> = due.into_iter().collect();
             for few in due.chunks(MAX_TAIL / 16) {
                 let seqs = few.to_vec();

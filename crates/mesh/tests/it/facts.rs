@@ -708,6 +708,38 @@ fn an_outcome_is_forgotten_although_its_acknowledgement_was_lost() {
     assert_eq!(remembered(&net), 0);
 }
 
+/// Simulation, seed 100: a client that asks nothing more had only heard of a leader that leads no
+/// longer, and told that one alone.
+#[test]
+fn an_acknowledgement_finds_a_leader_that_its_node_has_not_heard_of() {
+    let mut net = Net::of(4, true);
+    net.pass(Duration::from_secs(6));
+    net.out(1, "a", 1);
+    net.pass(SECOND);
+    let nth = usize::from(
+        cpe_space::shard_of(&cpe_space::Name::new("w").unwrap(), &Value::from("a"), 4).0,
+    );
+    let group = crate::groups::shards(&mut net, 1).swap_remove(nth);
+    let there = |n: &u64| group.members.iter().any(|member| member.node.0 == *n);
+    let outside = (1..=4).find(|n| !there(n)).unwrap();
+    let leader = group.leader.unwrap().0;
+    let taken = net.take(outside, "a", false);
+    net.pass(SECOND);
+    // Cut off for as long as an election takes, and back as a follower.
+    net.wire = Some(Box::new(move |from, to, bytes| {
+        let ack = matches!(Message::decode(&bytes), Ok(Message::Ack { .. }));
+        (from != leader && to != leader && !ack).then_some(bytes)
+    }));
+    net.input(NodeId(outside), Input::Received(taken));
+    net.pass(3 * SECOND);
+    net.wire = None;
+    net.pass(SECOND);
+    assert_ne!(crate::groups::leader_of(&mut net, "a"), leader);
+    net.pass(8 * SECOND);
+    let shards = net.peers.values().flat_map(cpe_mesh::Peer::shards);
+    assert_eq!(shards.map(|it| it.sm().remembered()).sum::<usize>(), 0);
+}
+
 /// Design, 1.3 (c): what shards remember of a node's lives does not grow with their number, and
 /// still no store of theirs is admitted twice.
 #[test]

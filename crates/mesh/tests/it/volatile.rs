@@ -345,3 +345,26 @@ fn a_mesh_without_volatile_shards_keeps_such_workspaces_durable() {
     let taken = net.fetch(1, false, SECOND);
     assert_eq!(net.reply(taken), Some(&Reply::Tuple(Some(pair("v", 1)))));
 }
+
+/// Simulation, seed 891: who learned of a generation late began it with the group registered last.
+/// That was a member's place before it held the state (rule R12), and another state for ever.
+#[test]
+fn who_comes_late_to_a_generation_begins_where_all_began() {
+    let mut net = Net::of(3, true);
+    net.whole();
+    net.scratch(1, 1, Ack::Home);
+    net.start(4);
+    net.link_all();
+    net.pass(3 * SECOND);
+    let nth = usize::from(shard("v"));
+    let states = || {
+        let replicas = net.peers.values().map(|peer| peer.shards().nth(nth));
+        replicas.map(|shard| shard.unwrap().sm())
+    };
+    assert!(states().all(|sm| sm.len() == 1));
+    let (first, _) = states().next().unwrap().previous().unwrap();
+    assert_eq!(first.epoch, first_of(1), "the group has changed once");
+    for (one, other) in states().zip(states().skip(1)) {
+        assert_eq!(one, other);
+    }
+}

@@ -28,6 +28,9 @@ pub(super) struct Register {
     given_up: BTreeMap<ShardId, Config>,
     /// Generations begin after this one.
     skipped: u64,
+    /// The home group that each present generation began with.
+    #[serde(default)]
+    first: BTreeMap<ShardId, Vec<Member>>,
 }
 
 impl Register {
@@ -39,6 +42,7 @@ impl Register {
         }
         let epoch = first_of(generation_of(last).max(self.skipped) + 1);
         let members = members.to_vec();
+        self.first.insert(shard, members.clone());
         self.reinstated.remove(&shard);
         if let Some(lost) = self.groups.insert(shard, Config { epoch, members }) {
             self.given_up.insert(shard, lost);
@@ -103,6 +107,16 @@ impl Sm {
     #[must_use]
     pub fn registered(&self, shard: ShardId) -> Option<&Config> {
         self.register.groups.get(&shard)
+    }
+
+    /// The home group with which a volatile shard's present generation began: that of its first
+    /// epoch, whatever was registered since. Every replica begins there.
+    #[must_use]
+    pub fn begun(&self, shard: ShardId) -> Option<Config> {
+        let last = self.register.groups.get(&shard)?;
+        let epoch = first_of(generation_of(last.epoch));
+        let members = self.register.first.get(&shard)?.clone();
+        Some(Config { epoch, members })
     }
 
     /// When the registered home group of a volatile shard was reinstated: the index of the seal
