@@ -12,13 +12,13 @@ use super::leases::{answer, post};
 const WORKSPACE: &str = "w";
 
 /// Three nodes that can be parted. All shards have home groups of three.
-struct Three {
-    nodes: [Node; 3],
+pub(crate) struct Three {
+    pub(crate) nodes: [Node; 3],
     folder: tempfile::TempDir,
 }
 
 impl Three {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Node> = Vec::new();
         for name in ["a", "b", "c"] {
@@ -30,6 +30,7 @@ impl Three {
             command.arg("--test-blocks").arg(file);
             // Workers wait in takes: only those of this test are to be counted.
             command.env("CPE_FOREST_WORKERS", "0");
+            command.args(["--nws", "127.0.0.1:0"]);
             if let Some(first) = nodes.first() {
                 command.arg("--mesh-key").arg(first.data().join("mesh.key"));
                 command.args(["--bootstrap", first.address()]);
@@ -52,7 +53,7 @@ impl Three {
     }
 
     /// Parts the last node from the other two, and waits until both sides know.
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let others = [self.peer(0), self.peer(1)].join("\n");
         for (n, blocked) in [(0, self.peer(2)), (1, self.peer(2)), (2, &others)] {
             let fresh = self.file(n).with_extension("next");
@@ -64,7 +65,7 @@ impl Three {
         }
     }
 
-    fn heal(&self) {
+    pub(crate) fn heal(&self) {
         for n in 0..3 {
             std::fs::write(self.file(n), "").unwrap();
         }
