@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::harness::{Node, until};
 
+mod books;
 mod clients;
 mod large;
 mod load;
