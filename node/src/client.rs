@@ -111,8 +111,15 @@ impl ClientError {
 
 impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
-        if error.is_unavailable() {
-            return Self::unavailable(error.to_string());
+        match &error {
+            // Scripts tell by the word whether it may have been done.
+            ClientError::Refused { kind, message, .. }
+                if matches!(kind.as_str(), "unavailable" | "unknown") =>
+            {
+                return Self::unavailable(format!("{kind}: {message}"));
+            }
+            error if error.is_unavailable() => return Self::unavailable(error.to_string()),
+            _ => {}
         }
         Self::failed(error.to_string())
     }

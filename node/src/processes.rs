@@ -2,8 +2,8 @@
 //!
 //! The same file, the same schedule of faults as far as processes can have them (SIGKILL, SIGTERM,
 //! SIGSTOP, partitions by `--test-blocks`), the same shares of requests, through the HTTP API; and
-//! the same judge of what the clients saw. What cannot be had is named ([`left_out()`]). A seed repeats what is done and
-//! asked, not what the machine makes of it.
+//! the same judge of what the clients saw. What cannot be had is named ([`left_out()`]). A seed
+//! repeats what is done and asked, not what the machine makes of it.
 #![allow(
     clippy::indexing_slicing,
     reason = "a JSON value gives null for what it has not; it does not panic"

@@ -59,8 +59,8 @@ impl Mesh {
     /// is done nothing needs this node's disk any more.
     ///
     /// # Errors
-    /// [`Failure::Kept`](cpe_mesh::Failure::Kept) when not all were taken over in time, or nobody is
-    /// there to take them over: then the node goes on as before.
+    /// [`Failure::Kept`](cpe_mesh::Failure::Kept) when not all were taken over in time, or nobody
+    /// is there to take them over: then the node goes on as before.
     pub async fn drain(&self, deadline: Duration) -> Result<(), SpaceError> {
         let whole = true;
         done(self.desk.ask(Command::Drain { deadline, whole }).await?)

@@ -165,12 +165,18 @@ impl<S: Spaces> Gateway<S> {
                 persistent,
                 create,
             } => {
+                if let Err(trouble) = has_room(session, &name) {
+                    return Outcome::Reply(status(Err(trouble)));
+                }
                 let shown = [session.peer.as_bytes(), b" (", &owner, b")"].concat();
                 let claim = Some((session.owner, shown));
                 let opened = self.open(&name, claim, persistent, create).await;
                 status(self.opened(session, &name, opened))
             }
             Operation::UseWs { name, create } => {
+                if let Err(trouble) = has_room(session, &name) {
+                    return Outcome::Reply(status(Err(trouble)));
+                }
                 let opened = self.open(&name, None, false, create).await;
                 status(self.opened(session, &name, opened))
             }
@@ -247,10 +253,6 @@ impl<S: Spaces> Gateway<S> {
         if owns {
             session.owned.insert(name.to_vec(), instance);
         }
-        if session.open.len() >= OPEN_MAX && !session.open.contains_key(name) {
-            let why = format!("this connection has {OPEN_MAX} workspaces open; close it");
-            return Err(Trouble::Refused(why));
-        }
         session.open.insert(name.to_vec(), instance);
         if let Some(shown) = self.live().get_mut(&session.owner.connection) {
             (shown.open, shown.owned) = (session.open.len(), session.owned.len());
@@ -278,6 +280,16 @@ impl Session {
     }
 }
 
+/// Whether a connection may open one more workspace: asked before anything is done, as what it
+/// would make or own it could not use.
+fn has_room(session: &Session, name: &[u8]) -> Result<(), Trouble> {
+    if session.open.len() < OPEN_MAX || session.open.contains_key(name) {
+        return Ok(());
+    }
+    let why = format!("this connection has {OPEN_MAX} workspaces open; close it");
+    Err(Trouble::Refused(why))
+}
+
 /// Says why something could not be decided. What is refused for a reason in the request is the
 /// client's own affair.
 pub(crate) fn told(trouble: &Trouble) {
@@ -301,5 +313,42 @@ fn value(text: Result<Vec<u8>, Trouble>) -> Reply {
             told(&trouble);
             Reply::Nothing
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::Late;
+
+    #[tokio::test]
+    async fn a_connection_that_has_too_many_workspaces_open_makes_no_more() {
+        let gateway = Gateway::new(Late::default());
+        let mut session = gateway.begin("a test".to_owned());
+        let full = (0..OPEN_MAX).map(|n| (n.to_string().into_bytes(), 1));
+        session.open.extend(full);
+        let open = |name: &[u8]| Operation::OpenWs {
+            name: name.to_vec(),
+            owner: b"1".to_vec(),
+            persistent: false,
+            create: true,
+        };
+        let made = Operation::UseWs {
+            name: b"more".to_vec(),
+            create: true,
+        };
+        for more in [open(b"more"), made] {
+            let outcome = gateway.execute(&mut session, more).await;
+            assert!(matches!(outcome, Outcome::Reply(Reply::Status(false))));
+        }
+        assert_eq!(
+            gateway.spaces.acts.lock().unwrap().len(),
+            0,
+            "nothing is made"
+        );
+        assert!(session.owned.is_empty());
+        // One that it has open is no more.
+        gateway.execute(&mut session, open(b"7")).await;
+        assert!(!gateway.spaces.acts.lock().unwrap().is_empty());
     }
 }

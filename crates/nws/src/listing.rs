@@ -103,7 +103,8 @@ impl<S: Spaces> Gateway<S> {
     }
 
     /// The variables of an instance in the local replica, by name as clients see it: those declared
-    /// in it, and those that others have stored to.
+    /// in it, and those that others have stored to. What no client can name is left out: others may
+    /// have stored to the number 17, which is not the variable `17`.
     async fn variables(
         &self,
         workspace: &str,
@@ -116,14 +117,44 @@ impl<S: Spaces> Gateway<S> {
         });
         Ok(ours
             .map(|listed| (names::shown(&listed.name), listed))
+            .filter(|(name, listed)| names::variable(name).as_ref() == Some(&listed.name))
             .collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use cpe_tuple::Value;
+
     use super::*;
     use crate::connection::tests::Late;
+
+    /// Stored by others: `cpe space store __default 17 x`.
+    #[tokio::test]
+    async fn a_variable_that_no_client_can_name_is_not_listed() {
+        let mut spaces = Late::default();
+        let names = [
+            Value::from(17),
+            Value::from("17"),
+            Value::Symbol("x".to_owned()),
+        ];
+        for (name, values) in names.into_iter().zip(1..) {
+            spaces.later.push(Listed {
+                name,
+                mode: None,
+                instance: None,
+                values,
+            });
+        }
+        let gateway = Gateway::new(spaces);
+        let target = Target {
+            name: DEFAULT.to_vec(),
+            workspace: "w".to_owned(),
+            instance: DEFAULT_INSTANCE,
+        };
+        let listing = gateway.list_variables(&target).await.unwrap();
+        assert_eq!(String::from_utf8(listing).unwrap(), "17\t2\t0\t0\tfifo");
+    }
 
     #[tokio::test]
     async fn a_listing_of_one_workspace_asks_only_its_homes() {

@@ -116,3 +116,30 @@ fn prepare(stream: &TcpStream) {
         tracing::debug!(%error, "a client's socket keeps its settings");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What two minutes without a word from the other end rest on: the system does the rest.
+    #[tokio::test]
+    async fn a_client_s_socket_is_told_when_to_give_up_a_silent_other_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (near, _far) = (near.unwrap().0, far.unwrap());
+        prepare(&near);
+        assert!(near.nodelay().unwrap());
+        let socket = SockRef::from(&near);
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            let probes = socket.tcp_keepalive_retries().unwrap();
+            let (after, every) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_interval());
+            let silent = after.unwrap() + every.unwrap() * probes;
+            assert_eq!(silent, Duration::from_secs(120));
+            let untaken = socket.tcp_user_timeout().unwrap();
+            assert_eq!(untaken, Some(crate::limits::UNTAKEN_WITHIN));
+        }
+    }
+}

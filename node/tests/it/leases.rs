@@ -118,7 +118,7 @@ fn a_lease_goes_on_at_another_node_when_its_own_is_killed() {
     a.cpe(&["space", "fetch-try", "w", "x"]).code(3);
 }
 
-fn post(node: &Node, path: &str, body: &str) -> TcpStream {
+pub(crate) fn post(node: &Node, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&node.api).unwrap();
     let length = body.len();
     let request = format!(
@@ -129,7 +129,7 @@ fn post(node: &Node, path: &str, body: &str) -> TcpStream {
     stream
 }
 
-fn answer(mut stream: TcpStream) -> (u16, Value) {
+pub(crate) fn answer(mut stream: TcpStream) -> (u16, Value) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();

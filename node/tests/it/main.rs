@@ -20,6 +20,7 @@ mod homes;
 mod lan;
 mod leases;
 mod mesh;
+mod minority;
 mod namespaces;
 mod node;
 mod nws;

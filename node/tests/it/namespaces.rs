@@ -175,7 +175,7 @@ pub(crate) fn skipped(test: &str, why: &str) {
 
 impl Hosts {
     /// Starts a node on a host, listening where others reach it.
-    fn start(&self, host: &str, args: &[&str]) -> Node {
+    pub(crate) fn start(&self, host: &str, args: &[&str]) -> Node {
         let n = 1 + self.hosts.iter().position(|name| *name == host).unwrap();
         let listen = format!("/ip4/10.77.0.{n}/tcp/4710");
         let mut command = self.on(host);

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,9 +9,11 @@ use serde_json::json;
 
 use super::harness::{Node, until};
 
+mod books;
 mod clients;
 mod large;
 mod load;
+mod owners;
 mod page;
 mod scripts;
 
@@ -444,27 +445,6 @@ fn of_many_who_wait_each_gets_one_value_and_who_leaves_takes_none() {
     assert_eq!(values, (0..CLIENTS / 2).collect::<Vec<_>>());
 }
 
-#[test]
-fn what_clients_of_a_dead_node_owned_is_purged_by_the_others() {
-    let [a, b, c] = three();
-    let mut owner = Client::at(&b);
-    owner.status(&["open ws", "mine", "1", "no"], "0000");
-    owner.status(&["store", "mine", "v", STRING, "x"], "0000");
-    let mut other = Client::at(&a);
-    other.status(&["use ws", "mine", "", "no"], "0000");
-    assert_eq!(other.get(&["find", "mine", "v"]).as_deref(), Some("x"));
-    three_homes_for_everything(&a);
-    b.end_by(Signal::KILL);
-    let mut lister = Client::at(&c);
-    until("it is purged", || {
-        // Starting a process paces the loop.
-        a.cpe(&["mesh", "status"]);
-        lister.get(&["list wss", "mine"]) == Some(String::new())
-    });
-    assert_eq!(other.get(&["findTry", "mine", "v"]), None);
-    other.status(&["store", "mine", "v", STRING, "x"], "0001");
-}
-
 /// What waits is parked at the home of its variable, and goes on to the next leader.
 #[test]
 fn a_blocked_fetch_survives_the_death_of_its_home_s_leader() {
@@ -539,20 +519,4 @@ fn the_ready_line_names_the_gateway_and_off_is_off() {
     let taken = Node::start(&["--nws", "127.0.0.1:0"]);
     let ran = super::harness::run(&["node", "--ephemeral", "--nws", door(&taken)]).code(1);
     ran.says("--nws");
-}
-
-#[test]
-fn a_node_that_stops_in_order_purges_what_its_clients_owned() {
-    let [a, b, _c] = three();
-    let mut owner = Client::at(&b);
-    owner.status(&["open ws", "mine", "1", "no"], "0000");
-    let stopping = thread::spawn(move || b.stop());
-    owner.demand_closed();
-    let mut lister = Client::at(&a);
-    until("it is purged", || {
-        // Starting a process paces the loop.
-        a.cpe(&["mesh", "status"]);
-        lister.get(&["list wss", "mine"]) == Some(String::new())
-    });
-    assert!(stopping.join().unwrap().success());
 }

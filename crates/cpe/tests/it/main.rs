@@ -11,6 +11,7 @@ mod harness;
 mod homes;
 mod large;
 mod leases;
+mod minority;
 mod one_node;
 mod three_nodes;
 

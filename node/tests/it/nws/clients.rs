@@ -2,14 +2,17 @@
 //! Jython, which runs Python 2.
 
 use std::fs::{self, OpenOptions};
-use std::io::{Write as _, copy};
+use std::io::{BufRead as _, BufReader, Write as _, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::door;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{door, three, three_homes_for_everything};
 use crate::harness::Node;
 
 /// Names the folder of the client's source distribution.
@@ -50,6 +53,17 @@ fn script(folder: &Path, name: &str, text: &str) {
 
 /// Runs one of the client's test programs, or some of its tests, against an address.
 fn run(client: &Path, program: &[&str], address: &str) -> String {
+    let (_folder, mut command) = jython(client, program, address);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{program:?}: {said}\n{out}");
+    format!("{out}{said}")
+}
+
+/// A program of Python 2 that has the client and finds an address in its environment; and a folder
+/// that it needs.
+fn jython(client: &Path, program: &[&str], address: &str) -> (TempDir, Command) {
     let (host, port) = address.rsplit_once(':').unwrap();
     // A sleigh starts its workers by a script of the client, and that one `python`.
     let folder = tempfile::tempdir().unwrap();
@@ -58,7 +72,8 @@ fn run(client: &Path, program: &[&str], address: &str) -> String {
     let found = std::env::var_os("PATH").unwrap_or_default();
     let ours = [folder.path().to_owned(), client.join("scripts")];
     let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&found)));
-    let output = Command::new("jython")
+    let mut command = Command::new("jython");
+    command
         .args(program)
         .env("PATH", path.unwrap())
         .env("PYTHONPATH", client)
@@ -66,13 +81,8 @@ fn run(client: &Path, program: &[&str], address: &str) -> String {
         .env("JYTHONPATH", client)
         .env("NWS_HOST", host)
         .env("NWS_PORT", port)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{program:?}: {said}\n{out}");
-    format!("{out}{said}")
+        .stdin(Stdio::null());
+    (folder, command)
 }
 
 /// Listens, and hands each connection on to the next of the nodes.
@@ -152,6 +162,48 @@ fn a_sleigh_rides_whose_connections_are_each_to_another_node() {
     let tests = ["SleighTest.testString", "SleighTest.testIterables"];
     let program = [&["test_sleigh2.py"][..], &tests].concat();
     all_passed(&run(&client, &program, &spread(&[&a, &b])), 2);
+}
+
+/// Nobody is connected to the node that dies; it is home of what the sleigh's programs share.
+#[test]
+fn a_sleigh_rides_on_while_a_node_of_the_mesh_dies() {
+    const ROUNDS: &str = "import sys
+from nws.sleigh import Sleigh
+host, port = sys.argv[1:]
+s = Sleigh(nwsHost=host, nwsPort=int(port), workerCount=2)
+s.status(True, 120)
+for n in range(6):
+    assert s.eachElem(abs, range(-20, 20)) == [abs(i) for i in range(-20, 20)]
+    print 'round', n
+    sys.stdout.flush()
+s.stop()
+print 'over'
+";
+    let Some(client) = client("a_sleigh_rides_on_while_a_node_of_the_mesh_dies") else {
+        return;
+    };
+    let [a, b, c] = three();
+    three_homes_for_everything(&a);
+    let address = spread(&[&a, &b]);
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let program = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&program, ROUNDS).unwrap();
+    let program = [program.path().to_str().unwrap(), host, port];
+    let (_folder, mut command) = jython(&client, &program, &address);
+    let mut rides = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(rides.stdout.take().unwrap()).lines();
+    let mut third = Some(c);
+    let mut said = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if line == "round 1" {
+            third.take().unwrap().end_by(Signal::KILL);
+        }
+        said.push(line);
+    }
+    assert!(rides.wait().unwrap().success(), "{said:?}");
+    let wanted = (0..6).map(|n| format!("round {n}"));
+    let wanted: Vec<String> = wanted.chain(["over".to_owned()]).collect();
+    assert_eq!(said, wanted);
 }
 
 /// A node in memory, and two behind one address.
