@@ -1,6 +1,7 @@
 //! Rules in a process of their own: what they may do there, and what becomes of the agent.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "tests that measure how long others wait")]
 
 mod common;
 
@@ -140,7 +141,6 @@ fn a_worker_that_is_killed_goes_on_from_before() {
         agent.deliver(tell("add", 1), n).unwrap();
     }
     let pid = agent.process_id().unwrap();
-    // SAFETY-free: the system's own tool, by the number of the process this test started.
     std::process::Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status()

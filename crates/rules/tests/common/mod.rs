@@ -1,5 +1,6 @@
 //! Random rule programs that end, or at least can be cut off anywhere.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::indexing_slicing, reason = "tests")]
 
 use std::fmt::Write as _;
 
@@ -101,11 +102,11 @@ fn rule(dice: &mut Dice, n: u64) -> String {
             9 => format!("(send [c1] put-v {x})"),
             10 => "(focus SIDE)".to_owned(),
             11 if !facts.is_empty() => format!("(assert (ref (to {})))", facts[0]),
-            _ => format!("(do-for-all-facts ((?g t)) TRUE (printout t ?g:a \" \"))"),
+            _ => "(do-for-all-facts ((?g t)) TRUE (printout t ?g:a \" \"))".to_owned(),
         };
         let _ = write!(text, " {action}");
     }
-    let _ = write!(text, " (printout t r{n} \" \" {x} \" \" ?*count* crlf))\n");
+    let _ = writeln!(text, " (printout t r{n} \" \" {x} \" \" ?*count* crlf))");
     text
 }
 
