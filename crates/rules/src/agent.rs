@@ -51,6 +51,7 @@ use crate::bridge::{BridgeError, to_clips};
 use crate::engine::{Engine, Slot};
 use crate::error::{EngineError, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
+use crate::trace::{Recorder, Trace};
 use crate::worker::Halt;
 use functions::Outbox;
 
@@ -303,6 +304,7 @@ pub struct RuleAgent {
     templates: BTreeMap<String, Vec<Slot>>,
     outbox: Arc<Mutex<Outbox>>,
     printed: String,
+    recorder: Recorder,
 }
 
 impl fmt::Debug for RuleAgent {
@@ -339,9 +341,11 @@ impl RuleAgent {
         options: AgentOptions,
         halt: HaltHandle,
         outbox: Arc<Mutex<Outbox>>,
-        (engine, templates): Built,
+        (mut engine, templates): Built,
     ) -> Self {
+        let recorder = Recorder::attach(&mut engine);
         Self {
+            recorder,
             name: name.to_owned(),
             source: source.to_owned(),
             options,
@@ -362,6 +366,12 @@ impl RuleAgent {
     /// Its engine, to look at. What is asserted here takes part in the next delivery.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Which rules fired on which facts lately: why it did what it did.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.recorder.trace()
     }
 
     /// What rules printed in deliveries since it was last taken; bounded by the limit on output.
@@ -510,6 +520,7 @@ impl RuleAgent {
         let built = build(name, source, &self.options, &self.halt, &self.outbox)?;
         (self.engine, self.templates) = built;
         self.engine.reset()?;
+        self.recorder.listen(&mut self.engine);
         Ok(())
     }
 }

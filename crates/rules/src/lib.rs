@@ -19,6 +19,7 @@
 pub mod surface {}
 
 pub mod agent;
+mod batch;
 mod bridge;
 mod engine;
 mod error;
@@ -28,6 +29,7 @@ pub mod process;
 mod program;
 mod raw;
 mod sandbox;
+mod trace;
 mod value;
 mod vet;
 mod worker;
@@ -36,6 +38,7 @@ pub use agent::{
     AgentError, AgentMessage, AgentOptions, AgentSnapshot, Delivery, Effect, LaterFact, Level,
     RuleAgent, RuleError, Subscription, message_value,
 };
+pub use batch::batch;
 pub use bridge::{BridgeError, from_clips, to_clips};
 pub use engine::{
     Activation, Class, ClassSlot, Construct, Difference, Engine, Event, Fact, Handler, Instance,
@@ -49,6 +52,7 @@ pub use process::{Confinement, ProcessAgent, ProcessCommand, ProcessError};
 pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;
+pub use trace::{FIRINGS_MAX, Firing, Recorder, Trace, TracedFact};
 pub use value::Value;
 pub use vet::{VetLimits, vet};
 pub use worker::{EngineThread, Halt, JOBS_MAX, STACK_BYTES, SpawnError, Worker, WorkerError};

@@ -1,7 +1,10 @@
 //! Rules in a process of their own: what they may do there, and what becomes of the agent.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-#![allow(clippy::disallowed_methods, reason = "tests that measure how long others wait")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests that measure how long others wait"
+)]
 
 mod common;
 

@@ -12,6 +12,7 @@ use super::protocol::{self, Begin, Request, Response};
 use super::serve::{BROKEN, NO_MEMORY};
 use crate::agent::{AgentError, AgentOptions, AgentSnapshot, Delivery, Effect, RuleAgent};
 use crate::limits::{HaltHandle, Trip};
+use crate::trace::Trace;
 use crate::worker::Halt;
 
 /// Deliveries between two snapshots: as many are delivered again, at most, when a worker dies.
@@ -237,6 +238,19 @@ impl ProcessAgent {
         }
     }
 
+    /// Which rules fired on which facts lately, in the process that lives.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the process died.
+    pub fn trace(&mut self) -> Result<Trace, AgentError> {
+        self.revive()?;
+        match self.ask(&Request::Trace) {
+            Ok(Response::Trace(trace)) => Ok(trace),
+            Ok(_) => Err(self.died(Trip::Crashed)),
+            Err(trip) => Err(self.died(trip)),
+        }
+    }
+
     /// Take a snapshot for the case of a death. Where there is none the journal goes on, up to a
     /// bound; beyond it, a death would lose what the oldest deliveries did.
     fn save(&mut self) {
@@ -442,6 +456,17 @@ impl Agent {
         match self {
             Self::Here(agent) => agent.take_output(),
             Self::Apart(agent) => agent.take_output(),
+        }
+    }
+
+    /// Which rules fired on which facts lately.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the agent's process died.
+    pub fn trace(&mut self) -> Result<Trace, AgentError> {
+        match self {
+            Self::Here(agent) => Ok(agent.trace()),
+            Self::Apart(agent) => agent.trace(),
         }
     }
 

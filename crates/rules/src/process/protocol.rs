@@ -10,6 +10,7 @@ use super::Confinement;
 use crate::agent::{AgentError, Delivery, Effect};
 use crate::error::Replacement;
 use crate::limits::{Limits, Trip};
+use crate::trace::Trace;
 
 /// Bytes of one frame at most: those of a snapshot.
 pub const FRAME_BYTES_MAX: usize = crate::engine::SNAPSHOT_BYTES_MAX;
@@ -23,6 +24,7 @@ pub(super) enum Request {
     /// As `Deliver`, but its effects were released before: only the memory is wanted.
     Replay(Delivery, i64),
     Snapshot,
+    Trace,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +52,7 @@ pub(super) enum Response {
     Snapshot(Vec<u8>),
     /// To `Snapshot`: there is none, and why.
     NoSnapshot(String),
+    Trace(Trace),
 }
 
 /// An [`AgentError`] that crosses.

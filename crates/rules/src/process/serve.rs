@@ -87,6 +87,7 @@ fn work(begun: confine::Begun, input: &mut impl Read, output: &mut impl Write) -
                     String::new(),
                 )
             }
+            Request::Trace => Response::Trace(agent.trace()),
             Request::Snapshot => match agent.snapshot() {
                 Ok(snapshot) => Response::Snapshot(snapshot.to_bytes()),
                 Err(error) => Response::NoSnapshot(error.to_string()),

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cpe::{Ack, NodeHandle, Template, Tuple, Value};
+use cpe::{Ack, NodeHandle, SpawnOptions, Template, Tuple, Value};
+use cpe_rules::process::Agent;
 use cpe_rules::{
-    AgentError, AgentMessage, Effect, LaterFact, Level, RuleAgent, Worker, WorkerError,
+    AgentError, AgentMessage, Delivery, Effect, LaterFact, Level, Worker, WorkerError,
     message_value,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,7 @@ struct Asked {
 }
 
 pub(super) struct Driver {
-    agent: Arc<Worker<RuleAgent>>,
+    agent: Arc<Worker<Agent>>,
     name: String,
     node: NodeHandle,
     models: Models,
@@ -89,7 +90,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        agent: Arc<Worker<RuleAgent>>,
+        agent: Arc<Worker<Agent>>,
         name: String,
         node: NodeHandle,
         models: Models,
@@ -138,28 +139,28 @@ impl Driver {
 
     async fn event(&mut self, event: Event) {
         match event {
-            Event::Start => drop(self.deliver(RuleAgent::start).await),
+            Event::Start => drop(self.deliver(Delivery::Start).await),
             Event::Message(value, reply) => self.message(value, reply).await,
             Event::Note(value) => {
                 let message = AgentMessage::from_value(self.name.as_str(), value, None);
-                self.deliver(move |agent, now| agent.handle(message, now))
-                    .await;
+                self.deliver(Delivery::Message(message)).await;
             }
             Event::Answer(request, answer) => {
-                self.deliver(move |agent, now| agent.answer(request, answer, now))
-                    .await;
+                self.deliver(Delivery::Answer { request, answer }).await;
                 if let Some(asked) = &mut self.asked {
                     asked.open.remove(&request);
                 }
                 self.settle_if_quiet();
             }
             Event::Tuple(subscription, tuple) => {
-                self.deliver(move |agent, now| agent.tuple(subscription, &tuple, now))
-                    .await;
+                let delivery = Delivery::Tuple {
+                    subscription,
+                    tuple,
+                };
+                self.deliver(delivery).await;
             }
             Event::Later(fact) => {
-                self.deliver(move |agent, now| agent.later(&fact, now))
-                    .await;
+                self.deliver(Delivery::Later(fact)).await;
             }
         }
     }
@@ -178,10 +179,7 @@ impl Driver {
             until,
         });
         let message = AgentMessage::from_value("", value, Some(number));
-        let delivered = self
-            .deliver(move |agent, now| agent.handle(message, now))
-            .await;
-        match delivered {
+        match self.deliver(Delivery::Message(message)).await {
             Some(error) => self.settle(Err(error)),
             None => self.settle_if_quiet(),
         }
@@ -206,14 +204,11 @@ impl Driver {
     }
 
     /// Runs rules and carries out what they ask for. Gives the reason when they could not.
-    async fn deliver(
-        &mut self,
-        job: impl FnOnce(&mut RuleAgent, i64) -> Result<Vec<Effect>, AgentError> + Send + 'static,
-    ) -> Option<String> {
+    async fn deliver(&mut self, delivery: Delivery) -> Option<String> {
         let now = now_ms();
         let (sender, receiver) = oneshot::channel();
         let submitted = self.agent.submit(
-            move |agent| (job(agent, now), agent.take_output()),
+            move |agent| (agent.deliver(delivery, now), agent.take_output()),
             move |done| drop(sender.send(done)),
         );
         let done = match submitted {
@@ -332,6 +327,7 @@ impl Driver {
                 Level::Info => tracing::info!(actor = self.name, "{text}"),
                 Level::Debug => tracing::debug!(actor = self.name, "{text}"),
             },
+            Effect::Spawn { kind, name, args } => self.spawn_actor(&kind, &name, args).await,
             Effect::Stop => {
                 let (actors, name) = (self.node.actors().clone(), self.name.clone());
                 // Not a task of this agent: it ends with the agent and must outlive it.
@@ -368,6 +364,16 @@ impl Driver {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.complain("tell", &error),
             Err(_) => self.complain("tell", &format!("{to} took nothing for {EFFECT_WITHIN:?}")),
+        }
+    }
+
+    async fn spawn_actor(&mut self, kind: &str, name: &str, args: Value) {
+        let options = SpawnOptions::default();
+        let started = self.node.actors().spawn(kind, name, args, options);
+        match tokio::time::timeout(EFFECT_WITHIN, started).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.complain("spawn", &error),
+            Err(_) => self.complain("spawn", &format!("no answer for {EFFECT_WITHIN:?}")),
         }
     }
 
