@@ -64,6 +64,44 @@ const PRELUDE: &str = "
 /// Templates whose facts live for one delivery.
 const ENVELOPES: [&str; 3] = ["message", "tuple", "answer"];
 
+/// Commands of CLIPS that look at an engine and change nothing.
+pub const INSPECT: &[&str] = &[
+    "agenda",
+    "facts",
+    "get-current-module",
+    "get-focus",
+    "get-focus-stack",
+    "get-strategy",
+    "instances",
+    "list-defclasses",
+    "list-deffacts",
+    "list-deffunctions",
+    "list-defgenerics",
+    "list-defglobals",
+    "list-definstances",
+    "list-defmessage-handlers",
+    "list-defmethods",
+    "list-defmodules",
+    "list-defrules",
+    "list-deftemplates",
+    "list-focus-stack",
+    "matches",
+    "ppdefclass",
+    "ppdeffacts",
+    "ppdeffunction",
+    "ppdefgeneric",
+    "ppdefglobal",
+    "ppdefinstances",
+    "ppdefmessage-handler",
+    "ppdefmethod",
+    "ppdefmodule",
+    "ppdefrule",
+    "ppdeftemplate",
+    "ppfact",
+    "rules",
+    "show-defglobals",
+];
+
 /// How an agent runs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -366,6 +404,27 @@ impl RuleAgent {
     /// Its engine, to look at. What is asserted here takes part in the next delivery.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Do one of CLIPS's commands that only look ([`INSPECT`]), and give what it prints.
+    ///
+    /// # Errors
+    /// [`EngineError::Uncallable`] for any other text: to change an agent, send it a message.
+    pub fn inspect(&mut self, command: &str) -> Result<String, EngineError> {
+        let text = command.trim();
+        let inner = text
+            .strip_prefix('(')
+            .and_then(|text| text.strip_suffix(')'));
+        // One pair of parentheses: an argument that is a call could do anything.
+        let plain = inner.filter(|inner| !inner.contains(['(', ')', '"']));
+        let head = plain.and_then(|inner| inner.split_whitespace().next());
+        if !head.is_some_and(|head| INSPECT.contains(&head)) {
+            return Err(EngineError::Uncallable {
+                name: text.chars().take(60).collect(),
+                reason: "only commands that look are allowed here, as (facts), (agenda), (rules)",
+            });
+        }
+        self.engine.command(text)
     }
 
     /// Which rules fired on which facts lately: why it did what it did.

@@ -251,6 +251,19 @@ impl ProcessAgent {
         }
     }
 
+    /// Look at its engine. See [`RuleAgent::inspect`].
+    ///
+    /// # Errors
+    /// [`AgentError`] for a command that does more than look, or when the process died of it.
+    pub fn inspect(&mut self, command: &str) -> Result<String, AgentError> {
+        self.revive()?;
+        match self.ask(&Request::Inspect(command.to_owned())) {
+            Ok(Response::Inspected(printed)) => printed.map_err(AgentError::Other),
+            Ok(_) => Err(self.died(Trip::Crashed)),
+            Err(trip) => Err(self.died(trip)),
+        }
+    }
+
     /// Take a snapshot for the case of a death. Where there is none the journal goes on, up to a
     /// bound; beyond it, a death would lose what the oldest deliveries did.
     fn save(&mut self) {
@@ -456,6 +469,20 @@ impl Agent {
         match self {
             Self::Here(agent) => agent.take_output(),
             Self::Apart(agent) => agent.take_output(),
+        }
+    }
+
+    /// Look at its engine. See [`RuleAgent::inspect`].
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn inspect(&mut self, command: &str) -> Result<String, AgentError> {
+        match self {
+            Self::Here(agent) => {
+                let printed = agent.inspect(command);
+                printed.map_err(|error| AgentError::Other(error.to_string()))
+            }
+            Self::Apart(agent) => agent.inspect(command),
         }
     }
 

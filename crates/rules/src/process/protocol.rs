@@ -25,6 +25,7 @@ pub(super) enum Request {
     Replay(Delivery, i64),
     Snapshot,
     Trace,
+    Inspect(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ pub(super) enum Response {
     /// To `Snapshot`: there is none, and why.
     NoSnapshot(String),
     Trace(Trace),
+    Inspected(Result<String, String>),
 }
 
 /// An [`AgentError`] that crosses.

@@ -166,6 +166,11 @@ impl Driver {
     }
 
     async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
+        if let Some(question) = question(&value) {
+            // An asker that has given up needs no answer.
+            let _ = reply.send(self.look(question).await);
+            return;
+        }
         // The actor hands over one message at a time; another one would only come from a handler
         // that was given up.
         self.settle(Ok(None));
@@ -183,6 +188,34 @@ impl Driver {
             Some(error) => self.settle(Err(error)),
             None => self.settle_if_quiet(),
         }
+    }
+
+    /// Answers a question about the rules themselves, which they do not see.
+    async fn look(&mut self, question: Question) -> Answer {
+        let looked = self.on_agent(move |agent| match question {
+            Question::Trace => agent.trace().map(|trace| {
+                let forms = [("text", trace.to_string()), ("dot", trace.to_dot())];
+                let forms = forms.map(|(name, form)| (name.to_owned(), Value::from(form)));
+                Value::Map(forms.into())
+            }),
+            Question::Inspect(command) => agent.inspect(&command).map(Value::from),
+        });
+        match looked.await {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Does something on the agent's thread.
+    async fn on_agent<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Agent) -> R + Send + 'static,
+    ) -> Result<R, WorkerError> {
+        let (sender, receiver) = oneshot::channel();
+        self.agent
+            .submit(job, move |done| drop(sender.send(done)))?;
+        receiver.await.unwrap_or(Err(WorkerError::Gone))
     }
 
     /// Answers the message that waits.
@@ -206,15 +239,9 @@ impl Driver {
     /// Runs rules and carries out what they ask for. Gives the reason when they could not.
     async fn deliver(&mut self, delivery: Delivery) -> Option<String> {
         let now = now_ms();
-        let (sender, receiver) = oneshot::channel();
-        let submitted = self.agent.submit(
-            move |agent| (agent.deliver(delivery, now), agent.take_output()),
-            move |done| drop(sender.send(done)),
-        );
-        let done = match submitted {
-            Ok(()) => receiver.await.unwrap_or(Err(WorkerError::Gone)),
-            Err(error) => Err(error),
-        };
+        let done = self
+            .on_agent(move |agent| (agent.deliver(delivery, now), agent.take_output()))
+            .await;
         let (ran, printed) = match done {
             Ok(done) => done,
             Err(error) => {
@@ -474,6 +501,27 @@ impl Driver {
     fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
         tracing::warn!(actor = self.name, "cannot {what}: {why}");
     }
+}
+
+/// The key of a message that asks about the rules: `{"$rules": "trace"}`, or
+/// `{"$rules": {"inspect": "(facts)"}}`.
+const QUESTION: &str = "$rules";
+
+enum Question {
+    /// Which rules fired on which facts.
+    Trace,
+    /// What a command of CLIPS that only looks prints.
+    Inspect(String),
+}
+
+fn question(message: &Value) -> Option<Question> {
+    let message = message.as_map().filter(|map| map.len() == 1)?;
+    let asked = message.get(QUESTION)?;
+    if asked.as_str() == Some("trace") {
+        return Some(Question::Trace);
+    }
+    let command = asked.as_map()?.get("inspect")?.as_str()?;
+    Some(Question::Inspect(command.to_owned()))
 }
 
 /// Whether it is worth trying again.
