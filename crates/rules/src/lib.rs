@@ -8,12 +8,15 @@
 //!   must not block.
 //! - [`RuleAgent`]: an actor whose behaviour is CLIPS source. Messages and tuples become facts;
 //!   what rules ask of the world leaves as a list of [`Effect`]s. No I/O.
-//! - [`check`] and [`run`]: a program at the command line.
+//! - [`ProcessAgent`]: the same in a process of its own, for rules of strangers.
+//! - [`check`], [`run`] and [`batch`]: a program at the command line.
 //!
-//! What this crate does not do: it opens no file and no socket, and keeps no clock but the one for
-//! deadlines. A join that explodes inside a single assert is noticed only when it has ended, and
-//! CLIPS 6.40 has bugs that legal text can reach; rules from strangers belong in a process of
-//! their own on top of this.
+//! [`Snapshot`] is the whole state of an engine, [`Trace`] why its rules fired, and the page
+//! [`surface`] maps the names of PyCLIPS and clipspy to ours.
+//!
+//! What this crate does not do: an engine opens no file and no socket, and keeps no clock but the
+//! one for deadlines. A join that explodes inside a single assert is noticed only when it has
+//! ended, and CLIPS 6.40 has bugs that legal text can reach: that is what [`process`] is for.
 
 #[doc = include_str!("surface.md")]
 pub mod surface {}

@@ -151,6 +151,40 @@ fn the_console_takes_commands_over_several_lines_until_exit() {
 }
 
 #[test]
+fn ctrl_c_stops_what_runs_and_not_the_console() {
+    let mut command = cpe();
+    command
+        .args(["rules", "console"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut console = command.stderr(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&console);
+    let mut pipe = console.stdin.take().unwrap();
+    pipe.write_all(b"(printout t begun crlf)\n(while TRUE do)\n")
+        .unwrap();
+    // The loop gives no sign of life: stop until it has stopped.
+    let mut errors = std::io::BufReader::new(console.stderr.take().unwrap());
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut errors, &mut line).is_ok_and(|read| read > 0) {
+            let _ = told.send(std::mem::take(&mut line));
+        }
+    });
+    let heard = loop {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        if let Ok(line) = hears.recv_timeout(std::time::Duration::from_millis(100)) {
+            break line;
+        }
+    };
+    assert!(heard.contains("stopped by the halt"), "{heard}");
+    pipe.write_all(b"(+ 40 2)\n(exit)\n").unwrap();
+    drop(pipe);
+    let ran = console.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(ran.stdout).unwrap(), "begun\n42\n");
+}
+
+#[test]
 fn a_batch_prints_what_the_original_prints() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/rules/tests/batch/");
     let script = format!("{folder}objects.clp");
