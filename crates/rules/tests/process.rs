@@ -411,7 +411,7 @@ fn a_worker_ends_with_whoever_started_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(common::cases(16)))]
 
     #[test]
     fn a_random_program_prints_the_same_in_both(seed: u64) {

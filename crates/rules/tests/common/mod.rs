@@ -4,6 +4,12 @@
 
 use std::fmt::Write as _;
 
+/// How many random cases to try: `PROPTEST_CASES` for a long run.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
 /// A small generator: the programs of a seed are the same for ever.
 pub(crate) struct Dice(u64);
 

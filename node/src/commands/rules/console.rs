@@ -12,6 +12,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Editor, Helper};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{About, Fault, Status};
 use crate::output;
@@ -135,8 +136,13 @@ fn on_interrupt(halt: HaltHandle) -> Result<tokio::runtime::Runtime, Fault> {
         .enable_all()
         .build()
         .about("cannot listen for Ctrl-C")?;
+    // Registered before the first command runs: until then Ctrl-C would end the program.
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).about("cannot listen for Ctrl-C")?
+    };
     runtime.spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
+        while interrupts.recv().await.is_some() {
             halt.halt();
         }
     });
