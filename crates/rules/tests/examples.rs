@@ -133,7 +133,7 @@ fn the_monitor_alarms_once_calms_down_and_hears_silence() {
         ms: 60_000,
         fact: after.clone(),
     };
-    assert_eq!(first, [waits.clone()]);
+    assert_eq!(first, std::slice::from_ref(&waits));
     assert_eq!(reading(90, 2000), []);
     let hot = reading(91, 3000);
     assert_eq!(outs(&hot), ["alarms [{\"sym\":\"hot\"},\"boiler\",3000]"]);
@@ -142,7 +142,7 @@ fn the_monitor_alarms_once_calms_down_and_hears_silence() {
     assert_eq!(outs(&calm), ["alarms [{\"sym\":\"calm\"},\"boiler\",5000]"]);
     assert_eq!(
         agent.later(&after, 61_000).unwrap(),
-        [waits.clone()],
+        std::slice::from_ref(&waits),
         "heard of 56 s ago"
     );
     let silent = agent.later(&after, 121_000).unwrap();
