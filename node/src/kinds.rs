@@ -8,6 +8,8 @@ use cpe::NodeBuilder;
 
 use crate::forest::model::Models;
 
+pub(crate) use rules::RULES_WORKER;
+
 /// Adds the stock kinds to a node: `command` only if it allows a program.
 pub(crate) fn register(builder: NodeBuilder, commands: &[String]) -> NodeBuilder {
     let builder = command::register(builder, commands);

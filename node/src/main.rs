@@ -31,6 +31,10 @@ use clap::error::ErrorKind;
 use crate::exit::Fault;
 
 fn main() -> ExitCode {
+    // Before anything else: a worker starts no thread and opens no file that its rules could use.
+    if std::env::args_os().skip(1).eq([kinds::RULES_WORKER]) {
+        return ExitCode::from(cpe_rules::process::serve());
+    }
     let outcome = match cli::Cli::try_parse() {
         Ok(cli) => commands::run(cli),
         Err(error) if error.kind() == ErrorKind::InvalidUtf8 => Err(not_text()),

@@ -51,6 +51,7 @@ use crate::bridge::{BridgeError, to_clips};
 use crate::engine::{Engine, Slot};
 use crate::error::{EngineError, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
+use crate::trace::{Recorder, Trace};
 use crate::worker::Halt;
 use functions::Outbox;
 
@@ -62,6 +63,44 @@ const PRELUDE: &str = "
 
 /// Templates whose facts live for one delivery.
 const ENVELOPES: [&str; 3] = ["message", "tuple", "answer"];
+
+/// Commands of CLIPS that look at an engine and change nothing.
+pub const INSPECT: &[&str] = &[
+    "agenda",
+    "facts",
+    "get-current-module",
+    "get-focus",
+    "get-focus-stack",
+    "get-strategy",
+    "instances",
+    "list-defclasses",
+    "list-deffacts",
+    "list-deffunctions",
+    "list-defgenerics",
+    "list-defglobals",
+    "list-definstances",
+    "list-defmessage-handlers",
+    "list-defmethods",
+    "list-defmodules",
+    "list-defrules",
+    "list-deftemplates",
+    "list-focus-stack",
+    "matches",
+    "ppdefclass",
+    "ppdeffacts",
+    "ppdeffunction",
+    "ppdefgeneric",
+    "ppdefglobal",
+    "ppdefinstances",
+    "ppdefmessage-handler",
+    "ppdefmethod",
+    "ppdefmodule",
+    "ppdefrule",
+    "ppdeftemplate",
+    "ppfact",
+    "rules",
+    "show-defglobals",
+];
 
 /// How an agent runs.
 #[derive(Clone, Debug)]
@@ -303,6 +342,7 @@ pub struct RuleAgent {
     templates: BTreeMap<String, Vec<Slot>>,
     outbox: Arc<Mutex<Outbox>>,
     printed: String,
+    recorder: Recorder,
 }
 
 impl fmt::Debug for RuleAgent {
@@ -339,9 +379,11 @@ impl RuleAgent {
         options: AgentOptions,
         halt: HaltHandle,
         outbox: Arc<Mutex<Outbox>>,
-        (engine, templates): Built,
+        (mut engine, templates): Built,
     ) -> Self {
+        let recorder = Recorder::attach(&mut engine);
         Self {
+            recorder,
             name: name.to_owned(),
             source: source.to_owned(),
             options,
@@ -362,6 +404,33 @@ impl RuleAgent {
     /// Its engine, to look at. What is asserted here takes part in the next delivery.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
+    }
+
+    /// Do one of CLIPS's commands that only look ([`INSPECT`]), and give what it prints.
+    ///
+    /// # Errors
+    /// [`EngineError::Uncallable`] for any other text: to change an agent, send it a message.
+    pub fn inspect(&mut self, command: &str) -> Result<String, EngineError> {
+        let text = command.trim();
+        let inner = text
+            .strip_prefix('(')
+            .and_then(|text| text.strip_suffix(')'));
+        // One pair of parentheses: an argument that is a call could do anything.
+        let plain = inner.filter(|inner| !inner.contains(['(', ')', '"']));
+        let head = plain.and_then(|inner| inner.split_whitespace().next());
+        if !head.is_some_and(|head| INSPECT.contains(&head)) {
+            return Err(EngineError::Uncallable {
+                name: text.chars().take(60).collect(),
+                reason: "only commands that look are allowed here, as (facts), (agenda), (rules)",
+            });
+        }
+        self.engine.command(text)
+    }
+
+    /// Which rules fired on which facts lately: why it did what it did.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.recorder.trace()
     }
 
     /// What rules printed in deliveries since it was last taken; bounded by the limit on output.
@@ -510,6 +579,7 @@ impl RuleAgent {
         let built = build(name, source, &self.options, &self.halt, &self.outbox)?;
         (self.engine, self.templates) = built;
         self.engine.reset()?;
+        self.recorder.listen(&mut self.engine);
         Ok(())
     }
 }

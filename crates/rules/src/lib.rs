@@ -8,17 +8,21 @@
 //!   must not block.
 //! - [`RuleAgent`]: an actor whose behaviour is CLIPS source. Messages and tuples become facts;
 //!   what rules ask of the world leaves as a list of [`Effect`]s. No I/O.
-//! - [`check`] and [`run`]: a program at the command line.
+//! - [`ProcessAgent`]: the same in a process of its own, for rules of strangers.
+//! - [`check`], [`run`] and [`batch`]: a program at the command line.
 //!
-//! What this crate does not do: it opens no file and no socket, and keeps no clock but the one for
-//! deadlines. A join that explodes inside a single assert is noticed only when it has ended, and
-//! CLIPS 6.40 has bugs that legal text can reach; rules from strangers belong in a process of
-//! their own on top of this.
+//! [`Snapshot`] is the whole state of an engine, [`Trace`] why its rules fired, and the page
+//! [`surface`] maps the names of PyCLIPS and clipspy to ours.
+//!
+//! What this crate does not do: an engine opens no file and no socket, and keeps no clock but the
+//! one for deadlines. A join that explodes inside a single assert is noticed only when it has
+//! ended, and CLIPS 6.40 has bugs that legal text can reach: that is what [`process`] is for.
 
 #[doc = include_str!("surface.md")]
 pub mod surface {}
 
 pub mod agent;
+mod batch;
 mod bridge;
 mod engine;
 mod error;
@@ -28,6 +32,7 @@ pub mod process;
 mod program;
 mod raw;
 mod sandbox;
+mod trace;
 mod value;
 mod vet;
 mod worker;
@@ -36,6 +41,7 @@ pub use agent::{
     AgentError, AgentMessage, AgentOptions, AgentSnapshot, Delivery, Effect, LaterFact, Level,
     RuleAgent, RuleError, Subscription, message_value,
 };
+pub use batch::batch;
 pub use bridge::{BridgeError, from_clips, to_clips};
 pub use engine::{
     Activation, Class, ClassSlot, Construct, Difference, Engine, Event, Fact, Handler, Instance,
@@ -49,6 +55,7 @@ pub use process::{Confinement, ProcessAgent, ProcessCommand, ProcessError};
 pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;
+pub use trace::{FIRINGS_MAX, Firing, Recorder, Trace, TracedFact};
 pub use value::Value;
 pub use vet::{VetLimits, vet};
 pub use worker::{EngineThread, Halt, JOBS_MAX, STACK_BYTES, SpawnError, Worker, WorkerError};

@@ -3,6 +3,7 @@
 use crate::engine::{Engine, Fact, RowError};
 use crate::error::{Diagnostic, EngineError, ParseErrors};
 use crate::limits::{HaltHandle, Limits};
+use crate::trace::{Recorder, Trace};
 
 /// Rules fired between two reports of progress.
 const SLICE: u64 = 1000;
@@ -34,6 +35,8 @@ pub struct RunOptions {
     pub now_ms: i64,
     /// Tables to assert before.
     pub tables: Vec<Table>,
+    /// Whether to keep which rules fired on which facts.
+    pub record: bool,
     /// Stops the run from outside, by Ctrl-C for one.
     pub halt: HaltHandle,
 }
@@ -47,6 +50,7 @@ impl Default for RunOptions {
             seed: 0,
             now_ms: 0,
             tables: Vec::new(),
+            record: false,
             halt: HaltHandle::new(),
         }
     }
@@ -77,6 +81,8 @@ pub struct RunReport {
     pub limited: bool,
     /// Warnings of loading.
     pub warnings: Vec<Diagnostic>,
+    /// The latest firings, where [`RunOptions::record`] asked for them.
+    pub trace: Option<Trace>,
 }
 
 /// Why a program did not run to its end.
@@ -155,6 +161,7 @@ pub fn run(
 ) -> Result<RunReport, ProgramError> {
     let mut engine = Engine::sandboxed_with(options.limits, options.seed, options.halt.clone());
     engine.set_time_ms(options.now_ms);
+    let recorder = options.record.then(|| Recorder::attach(&mut engine));
     engine.within(|engine| {
         let (loaded, warnings) = engine.load_reporting(&options.file, text);
         loaded.map_err(ProgramError::Load)?;
@@ -178,6 +185,7 @@ pub fn run(
             facts: engine.facts(),
             limited,
             warnings,
+            trace: recorder.map(|recorder| recorder.trace()),
         })
     })
 }

@@ -1,6 +1,10 @@
 //! Rules in a process of their own: what they may do there, and what becomes of the agent.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests that measure how long others wait"
+)]
 
 mod common;
 
@@ -140,7 +144,6 @@ fn a_worker_that_is_killed_goes_on_from_before() {
         agent.deliver(tell("add", 1), n).unwrap();
     }
     let pid = agent.process_id().unwrap();
-    // SAFETY-free: the system's own tool, by the number of the process this test started.
     std::process::Command::new("kill")
         .args(["-9", &pid.to_string()])
         .status()
@@ -285,6 +288,95 @@ fn bugs_of_clips_that_rules_reach_end_their_worker_alone() {
     );
 }
 
+/// Programs that try to run away, each in a worker: how each is stopped, and that a message is
+/// answered right after.
+#[test]
+fn every_attack_ends_in_a_named_trip_and_an_agent_that_answers() {
+    let attacks: &[(&str, &str)] = &[
+        ("a loop", "(while TRUE do)"),
+        ("a counted loop", "(loop-for-count 1000000000000000 do)"),
+        ("a function that calls itself", "(again 1)"),
+        ("a handler that sends to itself", "(send [guest] again)"),
+        ("an instance that makes one", "(make-instance of NEST)"),
+        (
+            "a string that doubles",
+            "(bind ?s xxxxxxxx) (while TRUE do (bind ?s (str-cat ?s ?s)))",
+        ),
+        (
+            "a list that doubles",
+            "(bind ?s (create$ 1)) (while TRUE do (bind ?s (create$ ?s ?s)))",
+        ),
+        ("facts", "(while TRUE do (assert (flood (gensym*))))"),
+        (
+            "instances",
+            "(while TRUE do (make-instance (gensym*) of THING))",
+        ),
+        (
+            "symbols",
+            "(bind ?l (create$)) (while TRUE do (bind ?l ?l (gensym*)))",
+        ),
+        (
+            "output",
+            "(while TRUE do (printout t xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx crlf))",
+        ),
+        (
+            "formatted output",
+            "(while TRUE do (format t \"%1000d\" 1))",
+        ),
+        ("effects", "(while TRUE do (out flood 1))"),
+        ("requests", "(while TRUE do (find flood x))"),
+        (
+            "log lines",
+            "(while TRUE do (log info xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx))",
+        ),
+        (
+            "four nested queries",
+            "(fill) (do-for-all-facts ((?a n) (?b n) (?c n) (?d n)) TRUE)",
+        ),
+        ("a sort that calls back", "(sort endless 3 2 1)"),
+        // Builtins that nothing inside can stop.
+        (
+            "a search of much in much",
+            "(bind ?s (big 18)) (str-index (str-cat ?s b) (str-cat ?s ?s))",
+        ),
+        (
+            "a list compared with itself",
+            "(bind ?l (long 16)) (while TRUE do (subsetp ?l ?l))",
+        ),
+    ];
+    for (name, action) in attacks {
+        let source = format!(
+            "(defclass THING (is-a USER))
+             (defclass NEST (is-a USER))
+             (defmessage-handler NEST init after () (make-instance of NEST))
+             (defmessage-handler THING again () (send ?self again))
+             (definstances d (guest of THING))
+             (deftemplate n (slot v))
+             (deffunction fill () (loop-for-count (?i 1 300) (assert (n (v ?i)))))
+             (deffunction again (?x) (again (+ ?x 1)))
+             (deffunction endless (?a ?b) (while TRUE do))
+             (deffunction big (?n) (bind ?s a) (loop-for-count ?n (bind ?s (str-cat ?s ?s))) ?s)
+             (deffunction long (?n) (bind ?s (create$ 1)) (loop-for-count ?n
+               (bind ?s (create$ ?s (+ 1 (length$ ?s)) ?s))) ?s)
+             (defrule attack (message (kind attack)) => {action})
+             (defrule hello (message (kind hello)) => (reply hi))"
+        );
+        let mut agent = agent(&source);
+        let begun = Instant::now();
+        let outcome = agent.deliver(tell("attack", Value::Null), 0);
+        assert!(begun.elapsed() < PATIENCE, "{name}: {:?}", begun.elapsed());
+        match &outcome {
+            Err(AgentError::Stopped { .. }) => {}
+            // The bound on requests is an error of the rule.
+            Err(AgentError::Rule { message, .. }) if *name == "requests" => {
+                assert!(message.contains("requests are open"), "{message}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(ask(&mut agent, "hello"), Value::symbol("hi"), "{name}");
+    }
+}
+
 #[test]
 fn a_faulty_source_is_told_with_file_and_line() {
     let mut options = options();
@@ -319,7 +411,7 @@ fn a_worker_ends_with_whoever_started_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(common::cases(16)))]
 
     #[test]
     fn a_random_program_prints_the_same_in_both(seed: u64) {

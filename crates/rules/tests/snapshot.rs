@@ -75,7 +75,7 @@ fn traced(text: &str, steps: usize, moves: bool, strategy: Strategy) -> (Vec<Str
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(common::cases(64)))]
 
     #[test]
     fn a_program_moved_after_every_firing_fires_the_same(seed: u64) {

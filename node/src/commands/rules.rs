@@ -1,11 +1,15 @@
-//! `cpe rules`: CLIPS programs on this machine, without a node.
+//! `cpe rules`: CLIPS programs on this machine, without a node, and a look into live agents.
 
-use std::io::Read;
+mod agent;
+mod console;
+
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use cpe_rules::{Diagnostic, Limits, RunOptions, STACK_BYTES, Table};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::Common;
@@ -25,6 +29,34 @@ pub(crate) enum RulesCommand {
         /// Program
         file: PathBuf,
     },
+    /// The prompt of CLIPS, on an engine of its own or on a live agent's
+    ///
+    /// A local prompt has all functions of CLIPS, files included. On a live agent it only looks.
+    /// TAB completes, Ctrl-C stops what runs, (exit) or Ctrl-D leaves.
+    Console {
+        /// Agent to look into; without one the prompt is local
+        #[arg(conflicts_with = "load")]
+        agent: Option<String>,
+        /// Load a program first (again for more)
+        #[arg(long, value_name = "FILE")]
+        load: Vec<PathBuf>,
+    },
+    /// Feed a file to the prompt as `clips -f2 FILE` does, with all functions of the original
+    ///
+    /// Nothing is confined. After the file commands come from standard input, until (exit) or its
+    /// end.
+    Batch {
+        /// Commands
+        file: PathBuf,
+    },
+    /// Show which rules of a live agent fired on which facts lately, and what they made
+    Explain {
+        /// Agent
+        agent: String,
+        /// A picture, in the DOT language of Graphviz
+        #[arg(long)]
+        dot: bool,
+    },
 }
 
 /// Arguments of `run`.
@@ -39,6 +71,9 @@ pub(crate) struct RunArgs {
     /// Fire so many rules at most
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Write which rules fired on which facts: as a picture where FILE ends in .dot, else as text
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Number that decides the program's random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -52,6 +87,31 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Result<Status, Faul
     match command {
         RulesCommand::Run(args) => run_program(&args, common),
         RulesCommand::Check { file } => check(&file, common),
+        RulesCommand::Console {
+            agent: Some(agent), ..
+        } => console::live(|command| agent::inspect(&agent, command, common)),
+        RulesCommand::Console { agent: None, load } => {
+            let load = load
+                .iter()
+                .map(|file| Ok((file.display().to_string(), read(file)?)));
+            let sources = load.collect::<Result<Vec<_>, Fault>>()?;
+            with_deep_stack(move || console::local(&sources))?
+        }
+        RulesCommand::Batch { file } => batch(&file),
+        RulesCommand::Explain { agent, dot } => {
+            super::block_on(agent::explain(&agent, dot, common))
+        }
+    }
+}
+
+/// Ends the process itself when it has begun, as the original does.
+fn batch(file: &Path) -> Result<Status, Fault> {
+    // The original complains at its prompt and goes on; a person wants to know.
+    std::fs::File::open(file).about(format!("cannot read {}", file.display()))?;
+    let file = file.to_owned();
+    match with_deep_stack(move || cpe_rules::batch(&file))? {
+        Ok(never) => match never {},
+        Err(error) => Err(Fault::failed(error.to_string())),
     }
 }
 
@@ -63,6 +123,9 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
     options.firings = args.limit;
     options.seed = args.seed;
     options.now_ms = now_ms();
+    options.record = args.trace.is_some();
+    let bar = progress_bar();
+    let (shown_by, started) = (bar.clone(), begun());
     options.tables = args
         .facts
         .iter()
@@ -73,18 +136,33 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
         let mut printed = String::new();
         let mut shown = Ok(());
         let ran = cpe_rules::run(&text, &options, |progress| {
+            shown_by.set_message(format!(
+                "{} rules fired, {} facts",
+                progress.fired, progress.facts
+            ));
             if !progress.errors.is_empty() {
-                output::warn(format_args!("{}", progress.errors.trim_end()));
+                shown_by.suspend(|| output::warn(format_args!("{}", progress.errors.trim_end())));
             }
             if keep {
                 printed.push_str(progress.output);
-            } else if shown.is_ok() {
-                shown = output::raw(progress.output.as_bytes());
+            } else if shown.is_ok() && !progress.output.is_empty() {
+                shown = shown_by.suspend(|| output::raw(progress.output.as_bytes()));
             }
         });
         shown.map(|()| (ran, printed))
     })??;
+    bar.finish_and_clear();
+    let seconds = started.elapsed().as_secs_f64();
     let report = ran.map_err(|error| Fault::failed(error.to_string()))?;
+    if let (Some(file), Some(trace)) = (&args.trace, &report.trace) {
+        let picture = file.extension().is_some_and(|extension| extension == "dot");
+        let text = if picture {
+            trace.to_dot()
+        } else {
+            trace.to_string()
+        };
+        std::fs::write(file, text).about(format!("cannot write {}", file.display()))?;
+    }
     for warning in &report.warnings {
         output::warn(format_args!("{warning}"));
     }
@@ -92,6 +170,7 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
         let facts: Vec<_> = report.facts.iter().map(ToString::to_string).collect();
         output::json(&json!({
             "fired": report.fired,
+            "seconds": seconds,
             "limited": report.limited,
             "facts": facts,
             "output": printed,
@@ -103,9 +182,28 @@ fn run_program(args: &RunArgs, common: &Common) -> Result<Status, Fault> {
             ""
         };
         let facts = report.facts.len();
-        output::warn(format_args!("fired {}{more}; {facts} facts", report.fired));
+        let fired = report.fired;
+        output::warn(format_args!(
+            "fired {fired}{more}; {facts} facts; {seconds:.3} s"
+        ));
     }
     Ok(Status::Done)
+}
+
+/// Shown while a program runs, where a person watches.
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar
+}
+
+#[expect(clippy::disallowed_methods, reason = "people ask how long it took")]
+fn begun() -> std::time::Instant {
+    std::time::Instant::now()
 }
 
 fn check(file: &Path, common: &Common) -> Result<Status, Fault> {

@@ -4,7 +4,10 @@ use std::fs;
 
 use serde_json::json;
 
-use super::harness::run;
+use std::io::Write;
+use std::process::Stdio;
+
+use super::harness::{Node, Ran, cpe, run};
 
 const PROGRAM: &str = "(deftemplate reading (slot sensor) (slot celsius (type NUMBER)))
 (defrule hot
@@ -95,4 +98,193 @@ fn a_program_cannot_reach_files_or_commands() {
         let (_program, program) = file("p.clp", text);
         run(&["rules", "check", &program]).code(1);
     }
+}
+
+/// Runs a command with an input.
+fn fed(args: &[&str], input: &str) -> Ran {
+    let mut child = cpe()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(input.as_bytes()).unwrap();
+    drop(pipe);
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_run_writes_which_rules_fired_on_what() {
+    let (_program, program) = file("p.clp", PROGRAM);
+    let (folder, facts) = file("reading.csv", "sensor,celsius\nboiler,91\n");
+    for (name, part) in [
+        ("t.dot", "digraph trace {"),
+        ("t.txt", "1 MAIN::hot\n    on f-1"),
+    ] {
+        let trace = folder.path().join(name).display().to_string();
+        let args = [
+            "rules", "run", &program, "--facts", &facts, "--trace", &trace,
+        ];
+        run(&args).code(0).says("fired 1; 2 facts; ");
+        assert!(
+            fs::read_to_string(&trace).unwrap().starts_with(part),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_console_takes_commands_over_several_lines_until_exit() {
+    let (_program, program) = file("p.clp", PROGRAM);
+    let input = "(deffunction f (?x)\n  (* ?x 2))\n(f 21)\n(nope)\n\
+        (assert (reading (sensor a) (celsius 99)))\n(run)\n(exit)\n(f 1)\n";
+    let ran = fed(&["rules", "console", "--load", &program], input).code(0);
+    let out = ran.out;
+    assert!(out.starts_with("42\n"), "{out}");
+    assert!(
+        out.contains("Missing function declaration for 'nope'"),
+        "{out}"
+    );
+    assert!(out.ends_with("<Fact-1>\na is hot\n"), "{out}");
+}
+
+#[test]
+fn ctrl_c_stops_what_runs_and_not_the_console() {
+    let mut command = cpe();
+    command
+        .args(["rules", "console"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut console = command.stderr(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&console);
+    let mut pipe = console.stdin.take().unwrap();
+    pipe.write_all(b"(printout t begun crlf)\n(while TRUE do)\n")
+        .unwrap();
+    let mut out = std::io::BufReader::new(console.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    // The loop gives no sign of life: stop until it has stopped.
+    let mut errors = std::io::BufReader::new(console.stderr.take().unwrap());
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while std::io::BufRead::read_line(&mut errors, &mut line).is_ok_and(|read| read > 0) {
+            let _ = told.send(std::mem::take(&mut line));
+        }
+    });
+    let heard = (0..300).find_map(|_| {
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        hears
+            .recv_timeout(std::time::Duration::from_millis(100))
+            .ok()
+    });
+    let heard = heard.expect("it went on for half a minute");
+    assert!(heard.contains("stopped by the halt"), "{heard}");
+    pipe.write_all(b"(+ 40 2)\n(exit)\n").unwrap();
+    drop(pipe);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(rest, "FALSE\n42\n", "the loop's value, and the sum");
+    assert!(console.wait().unwrap().success());
+}
+
+#[test]
+fn a_batch_prints_what_the_original_prints() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/rules/tests/batch/");
+    let script = format!("{folder}objects.clp");
+    let ran = run(&["rules", "batch", &script]).code(0);
+    assert_eq!(
+        ran.out,
+        fs::read_to_string(format!("{folder}objects.out")).unwrap()
+    );
+    assert_eq!(
+        ran.err,
+        fs::read_to_string(format!("{folder}objects.err")).unwrap()
+    );
+    run(&["rules", "batch", "/nowhere.clp"])
+        .code(1)
+        .says("/nowhere.clp");
+}
+
+const COUNT: &str = "(deffacts start (total 0))
+    (defrule add ?t <- (total ?n) ?m <- (message (kind add) (body ?k)) =>
+      (retract ?t ?m) (assert (total (+ ?n ?k))) (reply (+ ?n ?k)))";
+
+#[test]
+fn an_agent_explains_why_and_lets_itself_be_looked_at() {
+    let node = Node::alone();
+    let (_program, program) = file("count.clp", COUNT);
+    for (name, args) in [
+        ("here", json!({"file": program})),
+        ("apart", json!({"source": COUNT})),
+    ] {
+        let args = args.to_string();
+        node.cpe(&["actor", "spawn", "rules", name, "--args", &args])
+            .code(0);
+        node.cpe(&["rules", "explain", name])
+            .code(0)
+            .says("no rule");
+        assert_eq!(node.cpe(&["actor", "ask", name, "{\"add\":5}"]).out, "5\n");
+        let told = node.cpe(&["rules", "explain", name]).code(0).out;
+        assert!(
+            told.starts_with("1 MAIN::add\n    on f-1 (total 0)\n"),
+            "{told}"
+        );
+        assert!(told.contains("     + f-3 (total 5)\n"), "{told}");
+        let picture = node.cpe(&["rules", "explain", name, "--dot"]).code(0).out;
+        assert!(picture.starts_with("digraph"), "{picture}");
+        let mut console = node.command(&["rules", "console", name]);
+        console
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut console = console.spawn().unwrap();
+        let mut pipe = console.stdin.take().unwrap();
+        pipe.write_all(b"(facts)\n(reset)\n").unwrap();
+        drop(pipe);
+        let ran = Ran::of(console.wait_with_output().unwrap()).code(0);
+        assert!(ran.out.contains("(total 5)"), "{ran:?}");
+        assert!(ran.err.contains("only commands that look"), "{ran:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn rules_of_strangers_run_apart_and_survive_their_process() {
+    let node = Node::alone();
+    let args = json!({"source": COUNT}).to_string();
+    node.cpe(&["actor", "spawn", "rules", "guest", "--args", &args])
+        .code(0);
+    node.cpe(&["actor", "ask", "guest", "{\"add\":5}"]).code(0);
+    let worker = worker_of(node.pid());
+    let limits = fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
+    assert!(limits.contains("Max open files            0 "), "{limits}");
+    let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    assert!(status.contains("Seccomp:\t2"), "{status}");
+    let pid = rustix::process::Pid::from_raw(worker).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    node.cpe(&["actor", "ask", "guest", "{\"add\":1}"])
+        .code(1)
+        .says("crash of its process");
+    assert_eq!(
+        node.cpe(&["actor", "ask", "guest", "{\"add\":2}"]).out,
+        "7\n"
+    );
+    node.cpe(&["actor", "stop", "guest"]).code(0);
+}
+
+/// The process whose parent is `node` and whose command is a worker's.
+#[cfg(target_os = "linux")]
+fn worker_of(node: u32) -> i32 {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut workers = numbers.filter(|number| {
+        let command = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
+        command.ends_with(b"\0rules-worker\0") && status.contains(&format!("PPid:\t{node}\n"))
+    });
+    workers.next().unwrap()
 }

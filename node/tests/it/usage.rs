@@ -26,9 +26,6 @@ fn commands_that_are_not_there_yet_are_unknown() {
         &["map"],
         &["bench"],
         &["actor", "migrate", "a", "b"],
-        &["rules", "console"],
-        &["rules", "batch", "f"],
-        &["rules", "explain", "a"],
     ] {
         run(args).code(2);
     }

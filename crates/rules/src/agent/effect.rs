@@ -106,6 +106,15 @@ pub enum Effect {
         /// The text.
         text: String,
     },
+    /// `(spawn kind name args)`: start an actor.
+    Spawn {
+        /// The kind of actor.
+        kind: String,
+        /// The name it gets.
+        name: String,
+        /// What it is started with; null when nothing was given.
+        args: Datum,
+    },
     /// `(stop-self)`: stop the agent after these effects.
     Stop,
 }

@@ -143,6 +143,7 @@ const FUNCTIONS: &[(&str, u16, Option<u16>, Function)] = &[
     ("after", 2, None, after),
     ("forest-predict", 2, None, forest_predict),
     ("log", 1, None, log),
+    ("spawn", 2, Some(3), spawn),
     ("stop-self", 0, Some(0), stop_self),
     ("now", 0, Some(0), |outbox, _| {
         Ok(Value::Integer(outbox.now_ms))
@@ -381,6 +382,14 @@ fn log(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
     }
     let bytes = text.len();
     outbox.push(call, Effect::Log { level, text }, bytes)?;
+    Ok(Value::bool(true))
+}
+
+fn spawn(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
+    let (kind, name) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
+    let (args, bytes) = call.argument(2).map_or(Ok((Datum::Null, 0)), sized)?;
+    let bytes = bytes + kind.len() + name.len();
+    outbox.push(call, Effect::Spawn { kind, name, args }, bytes)?;
     Ok(Value::bool(true))
 }
 

@@ -12,6 +12,7 @@ use super::protocol::{self, Begin, Request, Response};
 use super::serve::{BROKEN, NO_MEMORY};
 use crate::agent::{AgentError, AgentOptions, AgentSnapshot, Delivery, Effect, RuleAgent};
 use crate::limits::{HaltHandle, Trip};
+use crate::trace::Trace;
 use crate::worker::Halt;
 
 /// Deliveries between two snapshots: as many are delivered again, at most, when a worker dies.
@@ -237,6 +238,32 @@ impl ProcessAgent {
         }
     }
 
+    /// Which rules fired on which facts lately, in the process that lives.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the process died.
+    pub fn trace(&mut self) -> Result<Trace, AgentError> {
+        self.revive()?;
+        match self.ask(&Request::Trace) {
+            Ok(Response::Trace(trace)) => Ok(trace),
+            Ok(_) => Err(self.died(Trip::Crashed)),
+            Err(trip) => Err(self.died(trip)),
+        }
+    }
+
+    /// Look at its engine. See [`RuleAgent::inspect`].
+    ///
+    /// # Errors
+    /// [`AgentError`] for a command that does more than look, or when the process died of it.
+    pub fn inspect(&mut self, command: &str) -> Result<String, AgentError> {
+        self.revive()?;
+        match self.ask(&Request::Inspect(command.to_owned())) {
+            Ok(Response::Inspected(printed)) => printed.map_err(AgentError::Other),
+            Ok(_) => Err(self.died(Trip::Crashed)),
+            Err(trip) => Err(self.died(trip)),
+        }
+    }
+
     /// Take a snapshot for the case of a death. Where there is none the journal goes on, up to a
     /// bound; beyond it, a death would lose what the oldest deliveries did.
     fn save(&mut self) {
@@ -442,6 +469,31 @@ impl Agent {
         match self {
             Self::Here(agent) => agent.take_output(),
             Self::Apart(agent) => agent.take_output(),
+        }
+    }
+
+    /// Look at its engine. See [`RuleAgent::inspect`].
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn inspect(&mut self, command: &str) -> Result<String, AgentError> {
+        match self {
+            Self::Here(agent) => {
+                let printed = agent.inspect(command);
+                printed.map_err(|error| AgentError::Other(error.to_string()))
+            }
+            Self::Apart(agent) => agent.inspect(command),
+        }
+    }
+
+    /// Which rules fired on which facts lately.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the agent's process died.
+    pub fn trace(&mut self) -> Result<Trace, AgentError> {
+        match self {
+            Self::Here(agent) => Ok(agent.trace()),
+            Self::Apart(agent) => agent.trace(),
         }
     }
 

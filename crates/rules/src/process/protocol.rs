@@ -10,6 +10,7 @@ use super::Confinement;
 use crate::agent::{AgentError, Delivery, Effect};
 use crate::error::Replacement;
 use crate::limits::{Limits, Trip};
+use crate::trace::Trace;
 
 /// Bytes of one frame at most: those of a snapshot.
 pub const FRAME_BYTES_MAX: usize = crate::engine::SNAPSHOT_BYTES_MAX;
@@ -23,6 +24,8 @@ pub(super) enum Request {
     /// As `Deliver`, but its effects were released before: only the memory is wanted.
     Replay(Delivery, i64),
     Snapshot,
+    Trace,
+    Inspect(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +53,8 @@ pub(super) enum Response {
     Snapshot(Vec<u8>),
     /// To `Snapshot`: there is none, and why.
     NoSnapshot(String),
+    Trace(Trace),
+    Inspected(Result<String, String>),
 }
 
 /// An [`AgentError`] that crosses.

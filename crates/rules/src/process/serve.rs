@@ -87,6 +87,11 @@ fn work(begun: confine::Begun, input: &mut impl Read, output: &mut impl Write) -
                     String::new(),
                 )
             }
+            Request::Inspect(command) => {
+                let inspected = agent.inspect(&command);
+                Response::Inspected(inspected.map_err(|error| error.to_string()))
+            }
+            Request::Trace => Response::Trace(agent.trace()),
             Request::Snapshot => match agent.snapshot() {
                 Ok(snapshot) => Response::Snapshot(snapshot.to_bytes()),
                 Err(error) => Response::NoSnapshot(error.to_string()),

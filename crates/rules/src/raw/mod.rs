@@ -13,6 +13,7 @@
 //!   `catch_unwind`.
 
 mod agenda;
+pub(crate) mod batch;
 mod constructs;
 mod events;
 mod fatal;

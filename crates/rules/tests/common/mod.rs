@@ -1,7 +1,14 @@
 //! Random rule programs that end, or at least can be cut off anywhere.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::indexing_slicing, reason = "tests")]
 
 use std::fmt::Write as _;
+
+/// How many random cases to try: `PROPTEST_CASES` for a long run.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
 
 /// A small generator: the programs of a seed are the same for ever.
 pub(crate) struct Dice(u64);
@@ -101,11 +108,11 @@ fn rule(dice: &mut Dice, n: u64) -> String {
             9 => format!("(send [c1] put-v {x})"),
             10 => "(focus SIDE)".to_owned(),
             11 if !facts.is_empty() => format!("(assert (ref (to {})))", facts[0]),
-            _ => format!("(do-for-all-facts ((?g t)) TRUE (printout t ?g:a \" \"))"),
+            _ => "(do-for-all-facts ((?g t)) TRUE (printout t ?g:a \" \"))".to_owned(),
         };
         let _ = write!(text, " {action}");
     }
-    let _ = write!(text, " (printout t r{n} \" \" {x} \" \" ?*count* crlf))\n");
+    let _ = writeln!(text, " (printout t r{n} \" \" {x} \" \" ?*count* crlf))");
     text
 }
 

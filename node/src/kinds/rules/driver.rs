@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cpe::{Ack, NodeHandle, Template, Tuple, Value};
+use cpe::{Ack, NodeHandle, SpawnOptions, Template, Tuple, Value};
+use cpe_rules::process::Agent;
 use cpe_rules::{
-    AgentError, AgentMessage, Effect, LaterFact, Level, RuleAgent, Worker, WorkerError,
+    AgentError, AgentMessage, Delivery, Effect, LaterFact, Level, Worker, WorkerError,
     message_value,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -75,7 +76,7 @@ struct Asked {
 }
 
 pub(super) struct Driver {
-    agent: Arc<Worker<RuleAgent>>,
+    agent: Arc<Worker<Agent>>,
     name: String,
     node: NodeHandle,
     models: Models,
@@ -89,7 +90,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(
-        agent: Arc<Worker<RuleAgent>>,
+        agent: Arc<Worker<Agent>>,
         name: String,
         node: NodeHandle,
         models: Models,
@@ -138,33 +139,38 @@ impl Driver {
 
     async fn event(&mut self, event: Event) {
         match event {
-            Event::Start => drop(self.deliver(RuleAgent::start).await),
+            Event::Start => drop(self.deliver(Delivery::Start).await),
             Event::Message(value, reply) => self.message(value, reply).await,
             Event::Note(value) => {
                 let message = AgentMessage::from_value(self.name.as_str(), value, None);
-                self.deliver(move |agent, now| agent.handle(message, now))
-                    .await;
+                self.deliver(Delivery::Message(message)).await;
             }
             Event::Answer(request, answer) => {
-                self.deliver(move |agent, now| agent.answer(request, answer, now))
-                    .await;
+                self.deliver(Delivery::Answer { request, answer }).await;
                 if let Some(asked) = &mut self.asked {
                     asked.open.remove(&request);
                 }
                 self.settle_if_quiet();
             }
             Event::Tuple(subscription, tuple) => {
-                self.deliver(move |agent, now| agent.tuple(subscription, &tuple, now))
-                    .await;
+                let delivery = Delivery::Tuple {
+                    subscription,
+                    tuple,
+                };
+                self.deliver(delivery).await;
             }
             Event::Later(fact) => {
-                self.deliver(move |agent, now| agent.later(&fact, now))
-                    .await;
+                self.deliver(Delivery::Later(fact)).await;
             }
         }
     }
 
     async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
+        if let Some(question) = question(&value) {
+            // An asker that has given up needs no answer.
+            let _ = reply.send(self.look(question).await);
+            return;
+        }
         // The actor hands over one message at a time; another one would only come from a handler
         // that was given up.
         self.settle(Ok(None));
@@ -178,13 +184,38 @@ impl Driver {
             until,
         });
         let message = AgentMessage::from_value("", value, Some(number));
-        let delivered = self
-            .deliver(move |agent, now| agent.handle(message, now))
-            .await;
-        match delivered {
+        match self.deliver(Delivery::Message(message)).await {
             Some(error) => self.settle(Err(error)),
             None => self.settle_if_quiet(),
         }
+    }
+
+    /// Answers a question about the rules themselves, which they do not see.
+    async fn look(&mut self, question: Question) -> Answer {
+        let looked = self.on_agent(move |agent| match question {
+            Question::Trace => agent.trace().map(|trace| {
+                let forms = [("text", trace.to_string()), ("dot", trace.to_dot())];
+                let forms = forms.map(|(name, form)| (name.to_owned(), Value::from(form)));
+                Value::Map(forms.into())
+            }),
+            Question::Inspect(command) => agent.inspect(&command).map(Value::from),
+        });
+        match looked.await {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Does something on the agent's thread.
+    async fn on_agent<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Agent) -> R + Send + 'static,
+    ) -> Result<R, WorkerError> {
+        let (sender, receiver) = oneshot::channel();
+        self.agent
+            .submit(job, move |done| drop(sender.send(done)))?;
+        receiver.await.unwrap_or(Err(WorkerError::Gone))
     }
 
     /// Answers the message that waits.
@@ -206,20 +237,11 @@ impl Driver {
     }
 
     /// Runs rules and carries out what they ask for. Gives the reason when they could not.
-    async fn deliver(
-        &mut self,
-        job: impl FnOnce(&mut RuleAgent, i64) -> Result<Vec<Effect>, AgentError> + Send + 'static,
-    ) -> Option<String> {
+    async fn deliver(&mut self, delivery: Delivery) -> Option<String> {
         let now = now_ms();
-        let (sender, receiver) = oneshot::channel();
-        let submitted = self.agent.submit(
-            move |agent| (job(agent, now), agent.take_output()),
-            move |done| drop(sender.send(done)),
-        );
-        let done = match submitted {
-            Ok(()) => receiver.await.unwrap_or(Err(WorkerError::Gone)),
-            Err(error) => Err(error),
-        };
+        let done = self
+            .on_agent(move |agent| (agent.deliver(delivery, now), agent.take_output()))
+            .await;
         let (ran, printed) = match done {
             Ok(done) => done,
             Err(error) => {
@@ -332,6 +354,7 @@ impl Driver {
                 Level::Info => tracing::info!(actor = self.name, "{text}"),
                 Level::Debug => tracing::debug!(actor = self.name, "{text}"),
             },
+            Effect::Spawn { kind, name, args } => self.spawn_actor(&kind, &name, args).await,
             Effect::Stop => {
                 let (actors, name) = (self.node.actors().clone(), self.name.clone());
                 // Not a task of this agent: it ends with the agent and must outlive it.
@@ -368,6 +391,16 @@ impl Driver {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.complain("tell", &error),
             Err(_) => self.complain("tell", &format!("{to} took nothing for {EFFECT_WITHIN:?}")),
+        }
+    }
+
+    async fn spawn_actor(&mut self, kind: &str, name: &str, args: Value) {
+        let options = SpawnOptions::default();
+        let started = self.node.actors().spawn(kind, name, args, options);
+        match tokio::time::timeout(EFFECT_WITHIN, started).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.complain("spawn", &error),
+            Err(_) => self.complain("spawn", &format!("no answer for {EFFECT_WITHIN:?}")),
         }
     }
 
@@ -468,6 +501,27 @@ impl Driver {
     fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
         tracing::warn!(actor = self.name, "cannot {what}: {why}");
     }
+}
+
+/// The key of a message that asks about the rules: `{"$rules": "trace"}`, or
+/// `{"$rules": {"inspect": "(facts)"}}`.
+const QUESTION: &str = "$rules";
+
+enum Question {
+    /// Which rules fired on which facts.
+    Trace,
+    /// What a command of CLIPS that only looks prints.
+    Inspect(String),
+}
+
+fn question(message: &Value) -> Option<Question> {
+    let message = message.as_map().filter(|map| map.len() == 1)?;
+    let asked = message.get(QUESTION)?;
+    if asked.as_str() == Some("trace") {
+        return Some(Question::Trace);
+    }
+    let command = asked.as_map()?.get("inspect")?.as_str()?;
+    Some(Question::Inspect(command.to_owned()))
 }
 
 /// Whether it is worth trying again.

@@ -1,0 +1,53 @@
+//! Rules of a live agent: why it did what it did, and what it knows.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::Common;
+use crate::client::{Client, segment};
+use crate::exit::{About, Fault, Status};
+use crate::output;
+
+/// How long an agent may take to answer; it may be at work.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Shows which rules of an agent fired on which facts, as text or as a picture in DOT.
+pub(super) async fn explain(agent: &str, dot: bool, common: &Common) -> Result<Status, Fault> {
+    let answer = ask(agent, &json!("trace"), common).await?;
+    if common.json {
+        output::json(&answer)?;
+        return Ok(Status::Done);
+    }
+    let form = if dot { "dot" } else { "text" };
+    let text = answer.get(form).and_then(Value::as_str).unwrap_or_default();
+    if text.is_empty() {
+        output::warn(format_args!("no rule of {agent} has fired"));
+    } else {
+        output::raw(text.as_bytes())?;
+    }
+    Ok(Status::Done)
+}
+
+/// What a command of CLIPS that only looks prints in an agent's engine.
+pub(super) fn inspect(agent: &str, command: &str, common: &Common) -> Result<String, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .about("cannot start the runtime")?;
+    let answer = runtime.block_on(ask(agent, &json!({"inspect": command}), common))?;
+    Ok(answer.as_str().unwrap_or_default().to_owned())
+}
+
+async fn ask(agent: &str, question: &Value, common: &Common) -> Result<Value, Fault> {
+    let within = common.timeout.unwrap_or(WITHIN);
+    let client = Client::of(common);
+    let body = json!({
+        "message": {"$rules": question},
+        "timeout_ms": u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+    });
+    let path = format!("/v1/actors/{}/ask", segment(agent));
+    let mut answer = client.post(&path, &body, within).await?;
+    let answer = answer.get_mut("answer").map(Value::take);
+    Ok(answer.unwrap_or_default())
+}
