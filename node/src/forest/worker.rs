@@ -83,7 +83,7 @@ pub(super) fn task(request: &Request, index: u32) -> Result<Tuple, Fault> {
 
 impl Workers {
     /// Starts so many workers, and stewards if there is one, which work until `stop`.
-    pub(crate) fn start(space: cpe::Space, node: String, count: u16, stop: &CancellationToken) {
+    pub(crate) fn start(space: cpe::Space, node: String, count: usize, stop: &CancellationToken) {
         let shared = Arc::new(Self {
             space,
             node,
