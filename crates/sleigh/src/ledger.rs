@@ -49,6 +49,8 @@ struct Open {
     elements: Vec<Known>,
     /// Workers that have begun it.
     begun: u32,
+    /// The lease of the last of them.
+    lease: Option<String>,
     /// How often it was put into the space.
     put: u32,
     since: Duration,
@@ -195,6 +197,7 @@ impl Ledger {
             Open {
                 elements,
                 begun: 0,
+                lease: None,
                 put: 1,
                 since: now,
             },
@@ -227,8 +230,9 @@ impl Ledger {
             self.workers.insert(node.clone());
         }
         let (took, answers) = match news {
-            News::Begun => {
+            News::Begun { lease } => {
                 open.begun += 1;
+                open.lease = Some(lease);
                 return Vec::new();
             }
             News::Alive => return Vec::new(),
@@ -288,6 +292,11 @@ impl Ledger {
         self.open
             .get(&id)
             .is_some_and(|open| open.begun > self.losses)
+    }
+
+    /// The lease under which a task was begun last.
+    pub(crate) fn lease(&self, id: u64) -> Option<&str> {
+        self.open.get(&id)?.lease.as_deref()
     }
 
     /// How long nothing was heard of a task.

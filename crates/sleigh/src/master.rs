@@ -460,7 +460,12 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     /// Sees to a task of which nothing was heard for long, or that was begun too often.
     async fn look_after(&mut self, id: u64) -> Result<(), JobError> {
         let poison = self.ledger.is_poison(id);
-        match self.withdraw(id).await {
+        let removed = if poison {
+            self.remove(id).await
+        } else {
+            self.withdraw(id).await
+        };
+        match removed {
             // Nobody has it, and nobody had: back it goes, as if nothing had been.
             Ok(true) if !poison => {
                 self.ledger.waits(id, self.now());
@@ -468,8 +473,8 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                     self.put(&task).await?;
                 }
             }
-            // Somebody has it, and was heard of not long ago: perhaps that one gets through.
-            Ok(false) if poison && !self.is_silent(id) => {}
+            // Between two workers: it is begun again, or there to be taken at the next look.
+            Ok(false) if poison && self.ledger.silent_for(id, self.now()) < self.job.patience => {}
             Ok(_) => {
                 tracing::debug!(job = self.job.id, task = id, "no result came of a task");
                 let (again, settled) = self.ledger.lost(id, self.now());
@@ -483,8 +488,16 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         Ok(())
     }
 
-    fn is_silent(&self, id: u64) -> bool {
-        self.ledger.silent_for(id, self.now()) >= self.job.patience
+    /// Removes a task from under its worker, which notices and stops, or from the space; false when
+    /// neither was there.
+    async fn remove(&self, id: u64) -> Result<bool, S::Error> {
+        let lease = self.ledger.lease(id).and_then(|lease| lease.parse().ok());
+        if let Some(lease) = lease
+            && self.space.commit(&lease).await?
+        {
+            return Ok(true);
+        }
+        self.withdraw(id).await
     }
 
     /// Takes a task back; false when somebody else has it.
@@ -541,10 +554,11 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         Ok(left)
     }
 
-    /// Leaves nothing of the job in the space, as far as it can be reached.
+    /// Leaves nothing of the job in the space, as far as it can be reached. What a worker still
+    /// runs is stopped within seconds.
     pub async fn clean(&mut self) {
         for id in self.ledger.open() {
-            if self.withdraw(id).await.is_err() {
+            if self.remove(id).await.is_err() {
                 // The others would fail as slowly.
                 break;
             }

@@ -1,5 +1,7 @@
 //! What is asked of a tuple space.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use cpe_tuple::{Template, Tuple};
@@ -12,8 +14,8 @@ pub trait TaskSpace: Send + Sync {
     /// Why the space could not be asked.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Names a lease.
-    type Lease: Send + Sync;
+    /// Names a lease; as text it can be passed on, and whoever has it may act on the lease.
+    type Lease: Display + FromStr + Send + Sync;
 
     /// Adds a tuple. It may come to be there twice when this fails and is tried again.
     fn out(

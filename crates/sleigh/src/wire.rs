@@ -4,7 +4,8 @@
 //!   `task:KIND@WORKER`;
 //! - `["result:JOB", id, worker, microseconds, [[index, mark, true, value], ...]]`, of an element
 //!   that failed `[index, mark, false, reason]`. A task may have several, each with some elements.
-//!   `microseconds` below zero tells that a worker has begun the task, or is at it still.
+//!   `microseconds` below zero tells that a worker has begun the task, and under which lease, or
+//!   is at it still.
 //!
 //! The mark is a hash of the element: a master that comes back to a job knows by it whether a
 //! result is of the element it has.
@@ -126,8 +127,8 @@ pub(crate) struct Answer {
 /// What a worker tells of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum News {
-    /// It has begun it.
-    Begun,
+    /// It has begun it, under this lease.
+    Begun { lease: String },
     /// It is at it still.
     Alive,
     /// What came of some elements, which took so long.
@@ -175,7 +176,7 @@ impl Report {
             ])
         };
         let (took, answers) = match &self.news {
-            News::Begun => (BEGUN, Vec::new()),
+            News::Begun { lease } => (BEGUN, vec![Value::from(lease.as_str())]),
             News::Alive => (ALIVE, Vec::new()),
             News::Answers { took, answers } => (
                 i64::try_from(took.as_micros()).unwrap_or(i64::MAX),
@@ -212,7 +213,9 @@ impl Report {
             })
         };
         let news = match took.as_int()? {
-            BEGUN => News::Begun,
+            BEGUN => News::Begun {
+                lease: answers.as_list()?.first()?.as_str()?.to_owned(),
+            },
             ALIVE => News::Alive,
             took => News::Answers {
                 took: Duration::from_micros(u64::try_from(took).ok()?),
@@ -264,7 +267,8 @@ mod tests {
             let answer = |(index, mark, outcome)| Answer { index, mark, outcome };
             let answers = answers.into_iter().map(answer).collect();
             let took = Duration::from_micros(micros);
-            for news in [News::Begun, News::Alive, News::Answers { took, answers }] {
+            let lease = "l".to_owned();
+            for news in [News::Begun { lease }, News::Alive, News::Answers { took, answers }] {
                 let report = Report { id, node: "a".to_owned(), news };
                 prop_assert_eq!(Report::of(&report.to_tuple("j").unwrap()), Some(report));
             }

@@ -141,7 +141,7 @@ impl<S: TaskSpace> Worker<S> {
         };
         let (job, id) = (task.job.clone(), task.id);
         let told = tokio::select! {
-            told = self.attempt(task, work) => told,
+            told = self.attempt(task, lease, work) => told,
             () = self.hold(lease, &job, id) => {
                 tracing::debug!(job, task = id, "a task was given to another meanwhile");
                 return;
@@ -168,13 +168,22 @@ impl<S: TaskSpace> Worker<S> {
     }
 
     /// Works on a task and tells what comes of it; false when that could not be told.
-    async fn attempt<F, W>(&self, task: Task, work: &F) -> bool
+    async fn attempt<F, W>(&self, task: Task, lease: &S::Lease, work: &F) -> bool
     where
         F: Fn(Value) -> W + Sync,
         W: Future<Output = Outcome> + Send,
     {
         let (job, id) = (task.job, task.id);
-        if !self.tell(&job, id, News::Begun).await {
+        if !self
+            .tell(
+                &job,
+                id,
+                News::Begun {
+                    lease: lease.to_string(),
+                },
+            )
+            .await
+        {
             return false;
         }
         let mut began = Instant::now();
