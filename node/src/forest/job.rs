@@ -184,6 +184,11 @@ impl State {
         format!("state {name}")
     }
 
+    /// The job that a variable has the state of, if it is such a one.
+    pub(crate) fn job(variable: &str) -> Option<&str> {
+        variable.strip_prefix("state ")
+    }
+
     /// Tells it to all nodes.
     pub(crate) async fn put(&self, space: &impl Space, name: &str) -> Result<(), Fault> {
         let bytes = codec::encode(self).about("cannot encode the state of the job")?;

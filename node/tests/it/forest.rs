@@ -233,8 +233,9 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
     let csv = csv.to_str().unwrap();
     let wanted = hash_here(folder.path(), csv);
     let [a, b, c] = Node::three();
-    let d = a.join(&["--name", "d"]);
-    let e = a.join(&["--name", "e"]);
+    // Three are homes: whichever two are killed here, at most one of those.
+    let d = a.join(&["--name", "d", "--no-homes"]);
+    let e = a.join(&["--name", "e", "--no-homes"]);
     for node in [&a, &b, &c, &d, &e] {
         node.sees(5);
     }
@@ -244,22 +245,20 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
     // And, as soon as it is known, the one that sees to the job, if that is another.
     let mut steward = String::new();
     super::harness::until("the job has a steward and some groves", || {
-        let page = a.cpe(&[
-            "space",
-            "rdp",
-            "#forest",
-            "[\"state crowd\",{\"?\":\"bytes\"}]",
-        ]);
-        steward = ["a", "b", "c", "d"]
-            .into_iter()
-            .find(|name| has_steward(&page.out, name))
-            .unwrap_or_default()
-            .to_owned();
+        let jobs = a.cpe(&["forest", "jobs", "--json"]).json();
+        let job = &jobs[0];
+        if job["done"].as_u64() > Some(1) {
+            job["stewards"][0]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut steward);
+        }
         !steward.is_empty()
     });
     let mut nodes: Vec<(&str, Node)> = vec![("a", a), ("b", b), ("c", c), ("d", d)];
-    let place = nodes.iter().position(|(name, _)| *name == steward).unwrap();
-    nodes.remove(place).1.end_by(rustix::process::Signal::KILL);
+    if let Some(place) = nodes.iter().position(|(name, _)| *name == steward) {
+        nodes.remove(place).1.end_by(rustix::process::Signal::KILL);
+    }
     let trained = attach(&nodes[0].1, "crowd");
     assert_eq!(trained["card"]["forest"], wanted.as_str());
     assert_eq!(groves(&trained), 20);
@@ -275,29 +274,6 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
     let left = left.as_array().unwrap().iter();
     let left: Vec<_> = left.filter(|v| v["tuples"].as_u64() > Some(0)).collect();
     assert_eq!(left.len(), 3, "{left:#?}");
-}
-
-/// What this test wants of a job's state.
-#[derive(serde::Deserialize)]
-struct Seen {
-    done: u32,
-    stewards: Vec<String>,
-}
-
-/// Whether the state of a job, as CBOR in base64 in JSON, has this node for a steward.
-fn has_steward(shown: &str, name: &str) -> bool {
-    use base64::Engine as _;
-    let Ok(tuple) = serde_json::from_str::<serde_json::Value>(shown) else {
-        return false;
-    };
-    let Some(bytes) = tuple[1]["bytes"].as_str() else {
-        return false;
-    };
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(bytes)
-        .unwrap();
-    let state: Seen = cpe_tuple::codec::decode(&bytes, 1 << 20).unwrap();
-    state.done > 1 && state.stewards.first().is_some_and(|first| first == name)
 }
 
 #[test]
