@@ -320,9 +320,8 @@ fn user_of(text: &str) -> Result<Option<(u32, u32)>, Fault> {
         let fields = users
             .lines()
             .map(|line| line.split(':').collect::<Vec<_>>());
-        let found = fields
-            .filter(|fields| fields.first() == Some(&text))
-            .last()?;
+        let mut found = fields.filter(|fields| fields.first() == Some(&text));
+        let found = found.next()?;
         pair(found.get(2)?, found.get(3)?)
     };
     match numbers.or_else(named) {

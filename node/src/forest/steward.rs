@@ -105,6 +105,9 @@ struct Brought {
     outcome: Outcome,
 }
 
+/// A grove that was grown again: which, and the hash it should have or why it cannot be grown.
+type Audited = (u32, Result<String, String>);
+
 /// A job that is seen to.
 struct Job<'a> {
     workers: &'a Arc<Workers>,
@@ -114,7 +117,7 @@ struct Job<'a> {
     kept: BTreeMap<u32, Grove>,
     brought: BTreeMap<u32, Brought>,
     /// Groves that are grown again, and what they should be.
-    audits: JoinSet<Result<(u32, Result<String, String>), Fault>>,
+    audits: JoinSet<Result<Audited, Fault>>,
     chosen: BTreeSet<u32>,
 }
 
