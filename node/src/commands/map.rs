@@ -387,10 +387,10 @@ impl Show {
         } else {
             ProgressBar::new(0)
         };
-        let style = "{bar:20} {pos}/{len} {msg}, {per_sec:.0}, {eta} left";
-        let style = ProgressStyle::with_template(style);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}{msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         if !quiet {
+            bar.set_message(" lines");
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         Self {
@@ -416,8 +416,14 @@ impl Show {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
-        self.bar
-            .set_message(format!("{more}({} run{failed})", standing.running));
+        let done = (self.good + self.failed) as f64;
+        let rate = done / self.began.elapsed().as_secs_f64().max(1e-3);
+        let left = (standing.offered as f64 - done) / rate.max(1e-3);
+        let left = humantime::format_duration(Duration::from_secs(left.ceil() as u64));
+        let running = standing.running;
+        self.bar.set_message(format!(
+            "{more} lines, {running} running{failed}, {rate:.1}/s, {left} left"
+        ));
     }
 
     /// Writes what came of a line; true if it failed.

@@ -35,6 +35,9 @@ pub(crate) const GROVES: &str = "grove";
 /// How often a job's state is looked at by who follows it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long it is waited for a steward to take up a job.
+const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long a steward may take to say that it has begun before the job counts as waiting.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -266,8 +269,8 @@ pub(crate) async fn train(
     report: impl FnMut(&Progress),
 ) -> Result<Trained, Fault> {
     let name = nameless();
-    ask(space, &name, data, spec).await?;
-    let trained = follow(space, &name, stall, report).await;
+    let id = ask(space, &name, data, spec).await?;
+    let trained = follow(space, &name, Some(&id), stall, report).await;
     // Whatever came of it, nobody else knows the name.
     forget(space, &name).await;
     trained
@@ -279,7 +282,8 @@ pub(crate) fn nameless() -> String {
 }
 
 /// Asks for a forest; it is grown whether anybody waits or not. Asking again for the same, while it
-/// is grown, changes nothing.
+/// is grown, changes nothing. Gives the id of what was asked for, once a steward has taken it up or
+/// none has for a while.
 ///
 /// # Errors
 /// When the data does not suit the specification, a job of this name does something else, or the
@@ -289,14 +293,14 @@ pub(crate) async fn ask(
     name: &str,
     data: &Dataset,
     spec: &ForestSpec,
-) -> Result<(), Fault> {
+) -> Result<String, Fault> {
     Manifest::new(data, spec).about("cannot grow this forest")?;
     let encoded = data.encode().about("cannot encode the data")?;
     let request = Request::new(name, data, encoded.len(), spec);
     let found = State::get(space, name, Duration::ZERO).await?;
     if let Some(state) = found.as_ref().filter(|state| state.phase == Phase::Growing) {
         if state.id == request.id {
-            return Ok(());
+            return Ok(request.id);
         }
         return Err(
             Fault::failed(format!("a job `{name}` is growing another forest")).next(
@@ -311,28 +315,45 @@ pub(crate) async fn ask(
             .await?;
     }
     blob::put_once(space, &request.data_name(), &encoded).await?;
-    // Now, and not by the steward: whoever looks finds this job and not the last one's end.
-    State::begun(&request).put(space, name).await?;
+    // One tuple, so that there is a whole job or none if we die here.
     let fields = vec![Value::from(JOBS), Value::from(name), request.to_value()?];
-    space.out(WORKSPACE, tuple(fields)?).await
+    space.out(WORKSPACE, tuple(fields)?).await?;
+    let asked = tokio::time::Instant::now();
+    while asked.elapsed() < BEGUN_WITHIN {
+        let state = State::get(space, name, Duration::ZERO).await?;
+        if state.is_some_and(|state| state.id == request.id) {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(request.id)
 }
 
-/// Follows a job to its end, whoever asked for it.
+/// Follows a job to its end, whoever asked for it. With an id, the last state of an earlier job of
+/// that name does not count.
 ///
 /// # Errors
 /// When there is none, it fails, or nothing comes for `stall`: then it goes on all the same.
 pub(crate) async fn follow(
     space: &impl Space,
     name: &str,
+    id: Option<&str>,
     stall: Duration,
     mut report: impl FnMut(&Progress),
 ) -> Result<Trained, Fault> {
     let mut last = State::default();
     let mut heard = tokio::time::Instant::now();
     loop {
-        let Some(state) = State::get(space, name, SEEN_WITHIN).await? else {
-            return Err(Fault::failed(format!("no job is called `{name}`"))
-                .next("`cpe forest train CSV --target COLUMN --out NAME` begins one"));
+        let found = State::get(space, name, SEEN_WITHIN).await?;
+        let own = |state: &State| id.is_none_or(|id| state.id == id);
+        let state = match (found.filter(own), id) {
+            (Some(state), _) => state,
+            // No steward has taken it up.
+            (None, Some(_)) => State::default(),
+            (None, None) => {
+                return Err(Fault::failed(format!("no job is called `{name}`"))
+                    .next("`cpe forest train CSV --target COLUMN --out NAME` begins one"));
+            }
         };
         if state != last {
             heard = tokio::time::Instant::now();
@@ -375,6 +396,16 @@ async fn finished(space: &impl Space, name: &str, state: State) -> Result<Traine
 /// # Errors
 /// When there is no such job, or the space cannot be reached.
 pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> {
+    let waiting = template(vec![
+        Field::Actual(Value::from(JOBS)),
+        Field::Actual(Value::from(name)),
+        Field::Typed(Kind::Bytes),
+    ])?;
+    // Nobody has begun it: then there is nobody who would have to know.
+    let waiting = space.take(WORKSPACE, waiting, Duration::ZERO).await?;
+    if waiting.is_some() {
+        return Ok(());
+    }
     let state = State::get(space, name, SEEN_WITHIN).await?;
     let Some(state) = state.filter(|state| state.phase == Phase::Growing) else {
         return Err(Fault::failed(format!(

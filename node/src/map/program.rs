@@ -325,6 +325,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_runs_as_the_user_it_should() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else may run programs as others; said where skipped tests are said.
+            if let Some(path) = std::env::var_os("CPE_SKIPPED_TESTS") {
+                let file = std::fs::OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path);
+                let line = b"it_runs_as_the_user_it_should: needs root\n";
+                std::io::Write::write_all(&mut file.unwrap(), line).unwrap();
+            }
+            return;
+        }
+        let mut other = limits();
+        other.user = Some((65_534, 65_533));
+        let ran = sh("id -u; id -g; id -G", None, &other).await;
+        assert_eq!(
+            String::from_utf8_lossy(&ran.out),
+            "65534\n65533\n65533\n",
+            "{ran:?}"
+        );
+    }
+
+    #[tokio::test]
     async fn memory_is_limited() {
         let mut small = limits();
         small.memory = Some(64 << 20);

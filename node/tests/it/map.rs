@@ -299,3 +299,32 @@ fn the_first_failure_can_end_it() {
     let ran = ran.says("line 3 failed");
     assert!(ran.err.contains("were not begun"), "{ran:?}");
 }
+
+#[test]
+fn when_the_node_that_was_asked_dies_another_can_be_asked() {
+    let [a, b, c] = three();
+    let log = b.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 0.2; echo $1", log.display());
+    let args = [
+        "--name",
+        "moved",
+        "--timeout",
+        "5s",
+        "--",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+        "{}",
+    ];
+    let child = begin(&a, &args, &numbers(60));
+    until("lines are run", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.lines().count() > 5)
+    });
+    a.end_by(Signal::KILL);
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(4);
+    ran.says("no worker was heard of for 5s");
+    let ran = map(&c, &args, &numbers(60)).code(0);
+    assert_eq!(ran.out, numbers(60));
+    drop(b);
+}
