@@ -450,21 +450,22 @@ impl<'a> Job<'a> {
     /// Leaves nothing but the model and the last state. What cannot be deleted only takes room.
     async fn clean(&self) {
         let request = self.request;
-        let of_groves = self.brought.iter().flat_map(|(index, brought)| {
-            let node = &brought.node;
-            [
-                request.grove_name(*index, node),
-                request.votes_name(*index, node),
-            ]
-        });
+        let space = &self.workers.space;
+        // Those of nodes that died before they could say so, too.
+        let ours = format!("{} {} ", request.name, request.id);
+        let known = space.variables(WORKSPACE).await.unwrap_or_default();
+        let known = known.iter().filter_map(|variable| variable.name.as_str());
+        let blobs = known
+            .filter(|name| name.starts_with(&ours))
+            .map(str::to_owned);
         let rest = [
             request.grown(),
             request.begun(),
             request.cancel(),
             request.data_name(),
         ];
-        for name in of_groves.chain(rest) {
-            let _ = crate::remote::Space::delete(&self.workers.space, WORKSPACE, &name).await;
+        for name in blobs.chain(rest) {
+            let _ = crate::remote::Space::delete(space, WORKSPACE, &name).await;
         }
     }
 }
