@@ -172,6 +172,7 @@ pub fn imap<S: TaskSpace, I: Stream<Item = Value> + Unpin>(
         source: Some(elements),
         ordered: true,
         begun: None,
+        taken_up: false,
         heard: Instant::now(),
         why: None,
         ready: VecDeque::new(),
@@ -201,6 +202,8 @@ pub struct Imap<'a, S, I> {
     ordered: bool,
     /// When it began; none before the first [`next`](Self::next).
     begun: Option<Instant>,
+    /// Whether what an earlier life left has been taken up.
+    taken_up: bool,
     /// When a worker was heard of last.
     heard: Instant,
     /// The last thing that went wrong with the space.
@@ -273,7 +276,10 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
             self.job.check()?;
             self.begun = Some(Instant::now());
             self.heard = Instant::now();
+        }
+        if !self.taken_up {
             self.take_up().await?;
+            self.taken_up = true;
         }
         loop {
             if let Some(done) = self.ready.pop_front() {
@@ -450,11 +456,15 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         let elements = task.elements.len();
         let tuple = task.to_tuple(&self.tasks());
         let tuple = tuple.map_err(|source| JobError::TooLarge { elements, source })?;
-        while let Err(error) = self.space.out(&self.job.workspace, tuple.clone()).await {
-            self.trouble(error).await;
-            self.left()?;
+        loop {
+            let put = self.space.out(&self.job.workspace, tuple.clone());
+            match tokio::time::timeout(self.left()?, put).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => self.trouble(error).await,
+                // Nothing was heard for as long as the job waits at all.
+                Err(_) => {}
+            }
         }
-        Ok(())
     }
 
     /// Sees to a task of which nothing was heard for long, or that was begun too often.
@@ -542,6 +552,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                 why: self.why.clone(),
             });
         }
+        let stall = self.job.stall.saturating_sub(self.heard.elapsed());
         let left = self.job.deadline.saturating_sub(self.now());
         if left.is_zero() {
             return Err(JobError::Deadline {
@@ -551,7 +562,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                 why: self.why.clone(),
             });
         }
-        Ok(left)
+        Ok(left.min(stall.max(REST)))
     }
 
     /// Leaves nothing of the job in the space, as far as it can be reached. What a worker still

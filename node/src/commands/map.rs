@@ -1,5 +1,6 @@
 //! `cpe map`: a command for each line of standard input, run by whichever nodes allow it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -287,42 +288,42 @@ async fn drive<I: Stream<Item = Value> + Unpin>(
     show: &mut Show,
 ) -> Result<(), Fault> {
     let stopper = map.stopper();
-    let mut offering = tokio::time::interval(OFFER_EVERY);
-    let mut interrupts = 0;
-    let (sender, mut interrupted) = mpsc::channel(1);
-    let listening = tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() && sender.send(()).await.is_ok() {}
-    });
-    let worked = loop {
-        tokio::select! {
-            biased;
-            Some(()) = interrupted.recv() => {
-                interrupts += 1;
-                if interrupts > 1 {
-                    break Ok(());
-                }
-                stopper.stop();
-                show.interrupted = true;
-                show.say("stopping: what runs comes to its end; Ctrl-C again ends it");
-            }
-            _ = offering.tick() => {
-                // A fault shows in the map itself, if it lasts.
-                let _ = announce(space, offer).await;
-            }
-            next = map.next() => match next {
-                Ok(Some(done)) => {
-                    let failed = show.done(&done)?;
-                    if failed && args.fail_fast {
-                        stopper.stop();
-                    }
-                    show.standing(map.standing());
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(fault(error)),
-            },
+    let stopping = stopper.clone();
+    let bar = show.bar.clone();
+    let interrupted = Cell::new(false);
+    let listening = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        interrupted.set(true);
+        stopping.stop();
+        let text = "stopping: what runs comes to its end; Ctrl-C again ends it";
+        bar.suspend(|| output::warn(format_args!("{text}")));
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    let offering = async {
+        loop {
+            tokio::time::sleep(OFFER_EVERY).await;
+            // A fault shows in the map itself, if it lasts.
+            let _ = announce(space, offer).await;
         }
     };
-    listening.abort();
+    let working = async {
+        while let Some(done) = map.next().await.map_err(fault)? {
+            let failed = show.done(&done)?;
+            if failed && args.fail_fast {
+                stopper.stop();
+            }
+            show.standing(map.standing());
+        }
+        Ok(())
+    };
+    let worked = tokio::select! {
+        worked = working => worked,
+        () = listening => Ok(()),
+        () = offering => Ok(()),
+    };
+    show.interrupted = interrupted.get();
     worked
 }
 

@@ -132,7 +132,7 @@ impl<'a> Job<'a> {
     /// Sees to a job from wherever it is to its end. An error is this node's: another may go on.
     async fn conduct(workers: &'a Arc<Workers>, request: &'a Request) -> Result<(), Fault> {
         let known = State::get(&workers.space, &request.name, Duration::ZERO).await?;
-        let known = known.filter(|state| state.id == request.id);
+        let known = known.filter(|state| state.run == request.run);
         let mut state = known.unwrap_or_else(|| State::begun(request));
         (state.done, state.audited) = (0, 0);
         state.nodes.clear();
@@ -452,19 +452,13 @@ impl<'a> Job<'a> {
         let request = self.request;
         let space = &self.workers.space;
         // Those of nodes that died before they could say so, too.
-        let ours = format!("{} {} ", request.name, request.id);
+        let ours = request.own();
         let known = space.variables(WORKSPACE).await.unwrap_or_default();
         let known = known.iter().filter_map(|variable| variable.name.as_str());
-        let blobs = known
+        let known = known
             .filter(|name| name.starts_with(&ours))
             .map(str::to_owned);
-        let rest = [
-            request.grown(),
-            request.begun(),
-            request.cancel(),
-            request.data_name(),
-        ];
-        for name in blobs.chain(rest) {
+        for name in known {
             let _ = crate::remote::Space::delete(space, WORKSPACE, &name).await;
         }
     }

@@ -239,7 +239,9 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
     for node in [&a, &b, &c, &d, &e] {
         node.sees(5);
     }
+    a.has_homes();
     begin(&e, csv, "crowd");
+    a.has_homes();
     // The node that was asked is killed at once.
     e.end_by(rustix::process::Signal::KILL);
     // And, as soon as it is known, the one that sees to the job, if that is another.
@@ -349,6 +351,10 @@ fn a_job_can_be_ended_and_its_name_be_used_again() {
 
 /// Takes groves as a worker does, and brings others.
 fn lie(node: &Node, job: &str) -> u32 {
+    let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
+    let Some(run) = jobs[0]["run"].as_str() else {
+        return 0;
+    };
     use base64::Engine as _;
     let base64 = base64::engine::general_purpose::STANDARD;
     let mut lies = 0;
@@ -369,7 +375,7 @@ fn lie(node: &Node, job: &str) -> u32 {
         });
         let outcome = base64.encode(cpe_tuple::codec::encode(&outcome).unwrap());
         let brought = serde_json::json!([
-            format!("grown {job}"), id, index, "liar", {"bytes": outcome},
+            format!("{job} {run} grown"), id, index, "liar", {"bytes": outcome},
         ]);
         node.cpe(&["space", "out", "#forest", &brought.to_string()])
             .code(0);

@@ -159,19 +159,19 @@ pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Faul
     }
     match place {
         Place::Mesh(name) => {
-            let id = job::ask(&space, &name, &data, &spec).await?;
+            let run = job::ask(&space, &name, &data, &spec).await?;
             if args.detach {
                 return detached(&name, common);
             }
-            follow(&space, &name, Some(&id), None, common).await
+            follow(&space, &name, Some(&run), None, common).await
         }
         Place::File(path) => {
             let name = job::nameless();
-            let id = job::ask(&space, &name, &data, &spec).await?;
+            let run = job::ask(&space, &name, &data, &spec).await?;
             if args.detach {
                 return detached(&name, common);
             }
-            let done = follow(&space, &name, Some(&id), Some(&path), common).await;
+            let done = follow(&space, &name, Some(&run), Some(&path), common).await;
             if done.is_ok() {
                 job::forget(&space, &name).await;
             }
@@ -195,7 +195,7 @@ fn detached(name: &str, common: &Common) -> Result<Status, Fault> {
 async fn follow(
     space: &Remote,
     name: &str,
-    id: Option<&str>,
+    run: Option<&str>,
     file: Option<&PathBuf>,
     common: &Common,
 ) -> Result<Status, Fault> {
@@ -211,7 +211,7 @@ async fn follow(
         };
         bar.set_message(format!("{trees}/{} trees, {nodes},", progress.trees));
     };
-    let following = job::follow(space, name, id, common.timeout(), report);
+    let following = job::follow(space, name, run, common.timeout(), report);
     let trained = tokio::select! {
         trained = following => trained?,
         _ = tokio::signal::ctrl_c() => {
