@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{actor, apply, completions, config, forest, mesh, node, rules, sim, space};
+use crate::commands::{
+    actor, apply, completions, config, forest, map, mesh, node, rules, sim, space,
+};
 use crate::config::parse_span;
 use crate::demo;
 
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     /// Train and use random forests
     #[command(subcommand)]
     Forest(forest::ForestCommand),
+    /// Run a command for each line of standard input, on any node that allows its program
+    Map(Box<map::MapArgs>),
     /// Run simulations of meshes with faults in virtual time
     #[command(subcommand)]
     Sim(sim::SimCommand),

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod forest;
+pub(crate) mod map;
 pub(crate) mod mesh;
 pub(crate) mod node;
 pub(crate) mod rules;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<Status, Fault> {
         Command::Apply(args) => block_on(apply::run(args, common)),
         Command::Rules(command) => rules::run(command, &common),
         Command::Forest(command) => block_on(forest::run(command, common)),
+        Command::Map(args) => block_on(map::run(*args, common)),
         Command::Sim(command) => sim::run(command, &common),
         Command::Demo(args) => block_on_all_cores(demo::run(args, common)),
         Command::Config(command) => config::run(command, &common),

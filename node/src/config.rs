@@ -37,6 +37,7 @@ pub(crate) struct Config {
     /// What it does for forests.
     pub(crate) forest: ForestConfig,
     /// Its log.
+    pub(crate) commands: CommandsConfig,
     pub(crate) log: LogConfig,
 }
 
@@ -109,6 +110,25 @@ pub(crate) struct NwsConfig {
 pub(crate) struct ForestConfig {
     /// Groves it grows at once for whoever asks in the mesh.
     pub(crate) workers: u16,
+}
+
+/// Section `[commands]`: how programs are run for `cpe map`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommandsConfig {
+    /// Programs at once at most; not more than there are cores.
+    pub(crate) slots: u16,
+    /// Below which jobs have their folders; empty: in the node's own, or a temporary one.
+    pub(crate) folder: PathBuf,
+    /// Who runs them, a name or `UID:GID`; empty: whoever runs the node.
+    pub(crate) user: String,
+    /// How long one may take.
+    #[serde(deserialize_with = "span")]
+    pub(crate) within: Duration,
+    /// Bytes of memory one may map; 0: no bound.
+    pub(crate) memory: u64,
+    /// Bytes one may write to standard output, and as many to standard error.
+    pub(crate) output: usize,
 }
 
 /// Section `[log]`.

@@ -16,6 +16,7 @@ mod exit;
 mod forest;
 mod kinds;
 mod logging;
+mod map;
 mod nws;
 mod output;
 #[cfg(unix)]

@@ -127,8 +127,26 @@ impl Space for Remote {
     }
 }
 
+impl Remote {
+    /// Does something with a lease; false when it has ended.
+    async fn act(&self, lease: &str, act: &str) -> Result<bool, Fault> {
+        let path = format!("/v1/leases/{}/{act}", segment(lease));
+        let timeout_ms = u64::try_from(STEP.as_millis()).unwrap_or(u64::MAX);
+        match self
+            .0
+            .post(&path, &json!({"timeout_ms": timeout_ms}), STEP)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(error) if error.is("lease_lost") => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl TaskSpace for Remote {
     type Error = Fault;
+    type Lease = String;
 
     async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
         Space::out(self, workspace, tuple).await
@@ -141,6 +159,42 @@ impl TaskSpace for Remote {
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
         Space::take(self, workspace, template, within).await
+    }
+
+    async fn take_leased(
+        &self,
+        workspace: &str,
+        template: Template,
+        ttl: Duration,
+        within: Duration,
+    ) -> Result<Option<(Tuple, String)>, Fault> {
+        let path = format!("/v1/spaces/{}/in", segment(workspace));
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let body = json!({
+            "template": template_to_json(&template),
+            "lease_ms": ms(ttl),
+            "timeout_ms": ms(within),
+        });
+        let found = match self.0.post(&path, &body, within).await {
+            Ok(found) => found,
+            Err(error) if error.is("timed_out") => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let tuple = found.get("tuple").unwrap_or(&Value::Null);
+        let tuple = tuple_from_json(tuple);
+        let tuple = tuple
+            .map_err(|error| Fault::failed(format!("the node answered with no tuple: {error}")))?;
+        let lease = found.get("lease").and_then(Value::as_str);
+        let lease = lease.ok_or_else(|| Fault::failed("the node answered with no lease"))?;
+        Ok(Some((tuple, lease.to_owned())))
+    }
+
+    async fn renew(&self, lease: &String) -> Result<bool, Fault> {
+        self.act(lease, "renew").await
+    }
+
+    async fn commit(&self, lease: &String) -> Result<bool, Fault> {
+        self.act(lease, "commit").await
     }
 
     async fn try_take(&self, workspace: &str, template: Template) -> Result<Option<Tuple>, Fault> {

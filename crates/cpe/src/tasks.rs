@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cpe_mesh::Failure;
+use cpe_mesh::{Failure, LeaseHandle};
 use cpe_sleigh::TaskSpace;
 use cpe_tuple::{Template, Tuple, Value};
 
@@ -13,6 +13,7 @@ const HOME_DEADLINE: Duration = Duration::from_secs(10);
 
 impl TaskSpace for Space {
     type Error = SpaceError;
+    type Lease = LeaseHandle;
 
     async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), SpaceError> {
         // Pending is as good: it is durable here and admitted exactly once.
@@ -32,6 +33,28 @@ impl TaskSpace for Space {
         }
     }
 
+    async fn take_leased(
+        &self,
+        workspace: &str,
+        template: Template,
+        ttl: Duration,
+        within: Duration,
+    ) -> Result<Option<(Tuple, LeaseHandle)>, SpaceError> {
+        match Self::take_leased(self, workspace, template, ttl, within).await {
+            Ok(leased) => Ok(Some((leased.tuple().clone(), leased.handle()))),
+            Err(SpaceError::Failed(Failure::TimedOut(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn renew(&self, lease: &LeaseHandle) -> Result<bool, SpaceError> {
+        held(Self::renew(self, *lease, HOME_DEADLINE).await)
+    }
+
+    async fn commit(&self, lease: &LeaseHandle) -> Result<bool, SpaceError> {
+        held(Self::commit(self, *lease, HOME_DEADLINE).await)
+    }
+
     async fn try_take(
         &self,
         workspace: &str,
@@ -43,5 +66,14 @@ impl TaskSpace for Space {
     async fn delete(&self, workspace: &str, variable: &str) -> Result<(), SpaceError> {
         let variable = Some(Value::from(variable));
         Self::delete(self, workspace, variable, HOME_DEADLINE).await
+    }
+}
+
+/// Whether a lease was still held.
+fn held(done: Result<(), SpaceError>) -> Result<bool, SpaceError> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(SpaceError::Failed(Failure::LeaseLost { .. })) => Ok(false),
+        Err(error) => Err(error),
     }
 }

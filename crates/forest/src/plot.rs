@@ -265,7 +265,7 @@ pub fn told(judged: &Judged, card: &ModelCard) -> String {
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let step = points.len().div_ceil(POINTS_MAX).max(1);
     let mut some: Vec<_> = points.iter().copied().step_by(step).collect();
-    if (points.len().saturating_sub(1)) % step != 0 {
+    if !points.len().saturating_sub(1).is_multiple_of(step) {
         some.extend(points.last());
     }
     some

@@ -2,13 +2,28 @@
 
 use std::time::Duration;
 
-use cpe_tuple::LimitError;
+use cpe_tuple::{LimitError, Value};
 
-/// Elements of one job at most.
+/// Elements of one job at most, where all are kept: [`each_elem`](crate::each_elem). An
+/// [`imap`](crate::imap) keeps those that are under way, and has no bound.
 pub const ELEMENTS_MAX: usize = 1 << 20;
+
+/// Tasks in the space or with workers at once, at most.
+pub const OPEN_MAX: usize = 1 << 16;
 
 /// Elements of one task at most.
 pub const CHUNK_MAX: usize = 4096;
+
+/// How many elements make a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chunk {
+    /// One at first, and then so many that a task takes some 60 ms, up to 256; at the end few
+    /// enough that all workers have some.
+    #[default]
+    Auto,
+    /// So many, 1 to [`CHUNK_MAX`].
+    Of(usize),
+}
 
 /// A parallel map: of what kind, under which name, and within which bounds.
 ///
@@ -19,23 +34,31 @@ pub struct Job {
     pub workspace: String,
     /// What is to be done; workers take the tasks of one kind.
     pub kind: String,
-    /// Names this run. No other run may have the same name while it lasts.
+    /// Names this job. No other may have the same name while it lasts; a master that comes back to
+    /// its job by this name, with the same elements, finds what was done meanwhile.
     pub id: String,
-    /// Elements of one task, 1 to [`CHUNK_MAX`]. More make less traffic, and coarser sharing.
-    /// 1 by default.
-    pub chunk: usize,
+    /// Elements of one task. More make less traffic, and coarser sharing.
+    pub chunk: Chunk,
     /// Tasks in the space or with workers at once, from 1. 256 by default: enough to keep tens of
     /// nodes busy, little enough for every replica.
     pub open_max: usize,
-    /// How long a task that was taken may stay without result before it is put there again; twice
-    /// as long each further time. Best longer than the slowest task: shorter only wastes work. 60 s
-    /// by default.
+    /// How long nothing may be heard of a task before it is looked for: workers tell every few
+    /// seconds that they are at it, however long it takes. Twice as long each further time. 30 s by
+    /// default.
     pub patience: Duration,
-    /// How often an element is tried, from 1: it failed, or no result came. 3 by default.
+    /// How often an element is tried whose result is a failure, from 1. 3 by default.
     pub tries: u32,
+    /// How many workers may be lost with an element before it is set aside. 3 by default.
+    pub losses: u32,
+    /// Results that count as failures although they are values: they are tried again too, and
+    /// the last one is the outcome.
+    pub is_failure: Option<fn(&Value) -> bool>,
+    /// How far results may come ahead of the next one in order, in elements, from 1: so many are
+    /// kept. 65,536 by default.
+    pub look_ahead: usize,
     /// What to do about an element that used up its tries.
     pub on_error: OnError,
-    /// How long there may be no result at all: probably there are no workers. 1 hour by default.
+    /// How long nothing may be heard at all: probably there are no workers. 1 hour by default.
     pub stall: Duration,
     /// How long all of it may take. 1 hour by default.
     pub deadline: Duration,
@@ -63,17 +86,20 @@ impl Job {
             workspace: workspace.into(),
             kind: kind.into(),
             id: id.into(),
-            chunk: 1,
+            chunk: Chunk::Auto,
             open_max: 256,
-            patience: Duration::from_secs(60),
+            patience: Duration::from_secs(30),
             tries: 3,
+            losses: 3,
+            is_failure: None,
+            look_ahead: 1 << 16,
             on_error: OnError::SetAside,
             stall: Duration::from_secs(3600),
             deadline: Duration::from_secs(3600),
         }
     }
 
-    pub(crate) fn check(&self, elements: usize) -> Result<(), JobError> {
+    pub(crate) fn check(&self) -> Result<(), JobError> {
         let within = |setting, given: usize, max: usize| {
             let out = given == 0 || given > max;
             if out {
@@ -86,13 +112,12 @@ impl Job {
                 Ok(())
             }
         };
-        within("chunk", self.chunk, CHUNK_MAX)?;
-        within("open_max", self.open_max, ELEMENTS_MAX)?;
-        within("tries", self.tries as usize, u32::MAX as usize)?;
-        if elements > 0 {
-            within("number of elements", elements, ELEMENTS_MAX)?;
+        if let Chunk::Of(chunk) = self.chunk {
+            within("chunk", chunk, CHUNK_MAX)?;
         }
-        Ok(())
+        within("open_max", self.open_max, OPEN_MAX)?;
+        within("look_ahead", self.look_ahead, ELEMENTS_MAX)?;
+        within("tries", self.tries as usize, u32::MAX as usize)
     }
 }
 
@@ -121,7 +146,7 @@ pub enum JobError {
         source: LimitError,
     },
     /// An element used up its tries, and the job was to stop then.
-    #[error("element {index} failed {tries} times, at last on node `{node}`: {reason}")]
+    #[error("element {index} failed {tries} times, at last with worker `{node}`: {reason}")]
     Failed {
         /// Position of the element.
         index: usize,
@@ -134,13 +159,13 @@ pub enum JobError {
     },
     /// No worker brought anything for too long.
     #[error(
-        "no worker brought a result for {within:?}; {done} of {of} elements were done{}",
+        "no worker was heard of for {within:?}; {done} of {of} elements were done{}",
         because(.why)
     )]
     Stalled {
         /// Elements that have a result.
         done: usize,
-        /// All elements.
+        /// Elements that have come so far.
         of: usize,
         /// The job's `stall`.
         within: Duration,
@@ -152,7 +177,7 @@ pub enum JobError {
     Deadline {
         /// Elements that have a result.
         done: usize,
-        /// All elements.
+        /// Elements that have come so far.
         of: usize,
         /// The job's deadline.
         within: Duration,

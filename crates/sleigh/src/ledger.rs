@@ -1,86 +1,190 @@
 //! What a master knows: which elements are open, with whom, and what came of the others. Pure: time
 //! comes in as an argument.
+//!
+//! It holds only elements that are under way, so a job may have any number.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cpe_tuple::Value;
 
-use crate::job::Job;
-use crate::wire::{Outcome, Report, Task};
+use crate::job::{CHUNK_MAX, Chunk, Job};
+use crate::wire::{Answer, Element, News, Outcome, Report, Task};
 
 /// How often the patience doubles at most.
 const DOUBLINGS_MAX: u32 = 16;
+
+/// How long a task should take when its size is up to the master: much longer than passing it on,
+/// and short beside anybody's patience at the end.
+const CHUNK_AIM: Duration = Duration::from_millis(60);
+
+/// Elements of one task when that is up to the master.
+const CHUNK_AUTO_MAX: usize = 256;
+
+/// Workers told apart.
+const WORKERS_MAX: usize = 1 << 12;
 
 /// An element that has its outcome now.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Settled {
     pub(crate) index: usize,
     pub(crate) outcome: Outcome,
+    pub(crate) node: String,
+    pub(crate) took: Duration,
+    /// How often it failed, and how often it was lost with a worker, before.
+    pub(crate) tries: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    element: Element,
+    /// Results that were failures.
+    failed: u32,
+    /// Workers that were lost with it.
+    lost: u32,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// Positions of its elements.
-    elements: Vec<usize>,
+    elements: Vec<Known>,
+    /// Workers that have begun it.
+    begun: u32,
+    /// The lease of the last of them.
+    lease: Option<String>,
     /// How often it was put into the space.
-    tries: u32,
+    put: u32,
     since: Duration,
 }
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     job: String,
-    chunk: usize,
+    chunk: Chunk,
     open_max: usize,
     tries: u32,
+    losses: u32,
     patience: Duration,
-    elements: Vec<Value>,
-    outcomes: Vec<Option<Outcome>>,
-    /// Elements before this position have been issued.
-    next: usize,
-    /// Elements to try once more, with the tries they had.
-    again: VecDeque<(usize, u32)>,
+    is_failure: Option<fn(&Value) -> bool>,
+    /// Elements that were not yet put into the space.
+    fresh: VecDeque<Known>,
+    /// Elements to try once more, each in a task of its own.
+    again: VecDeque<Known>,
     open: BTreeMap<u64, Open>,
+    /// What came in an earlier life of this job, with the marks of the elements.
+    early: BTreeMap<usize, (i64, Settled)>,
     /// Tasks made so far: the next one's id.
     tasks: u64,
-    done: usize,
+    /// Elements that have come so far: the next one's index.
+    offered: usize,
+    settled: usize,
+    workers: BTreeSet<String>,
+    /// Mean time of an element, as far as known.
+    pace: Option<Duration>,
 }
 
 impl Ledger {
-    pub(crate) fn new(job: &Job, elements: Vec<Value>) -> Self {
+    pub(crate) fn new(job: &Job, first_task: u64) -> Self {
         Self {
             job: job.id.clone(),
             chunk: job.chunk,
             open_max: job.open_max,
             tries: job.tries,
+            losses: job.losses,
             patience: job.patience,
-            outcomes: vec![None; elements.len()],
-            elements,
-            next: 0,
+            is_failure: job.is_failure,
+            fresh: VecDeque::new(),
             again: VecDeque::new(),
             open: BTreeMap::new(),
-            tasks: 0,
-            done: 0,
+            early: BTreeMap::new(),
+            tasks: first_task,
+            offered: 0,
+            settled: 0,
+            workers: BTreeSet::new(),
+            pace: None,
         }
     }
 
-    /// The next task to put into the space, while there may be more.
-    pub(crate) fn issue(&mut self, now: Duration) -> Option<Task> {
+    /// Keeps what came in an earlier life of this job, until its elements come.
+    pub(crate) fn remember(&mut self, report: Report) {
+        let News::Answers { took, answers } = report.news else {
+            return;
+        };
+        for Answer {
+            index,
+            mark,
+            outcome,
+        } in answers
+        {
+            let settled = Settled {
+                index,
+                outcome,
+                node: report.node.clone(),
+                took,
+                tries: 1,
+            };
+            self.early.insert(index, (mark, settled));
+        }
+    }
+
+    /// Whether another element may come.
+    pub(crate) fn room(&self) -> bool {
+        let chunk = self.chunk_now();
+        let under_way = self.fresh.len() + self.again.len();
+        self.open.len() < self.open_max && under_way < 2 * chunk
+    }
+
+    /// The next element; if its outcome is there already, that.
+    pub(crate) fn offer(&mut self, value: Value) -> Option<Settled> {
+        let index = self.offered;
+        self.offered += 1;
+        match self.early.remove(&index) {
+            Some((mark, settled)) if mark == Element::mark(&value) => {
+                self.settled += 1;
+                return Some(settled);
+            }
+            _ => {}
+        }
+        self.fresh.push_back(Known {
+            element: Element { index, value },
+            failed: 0,
+            lost: 0,
+        });
+        None
+    }
+
+    fn chunk_now(&self) -> usize {
+        match (self.chunk, self.pace) {
+            (Chunk::Of(chunk), _) => chunk.min(CHUNK_MAX),
+            (Chunk::Auto, None) => 1,
+            (Chunk::Auto, Some(pace)) => {
+                let fit = CHUNK_AIM.as_micros() / pace.as_micros().max(1);
+                usize::try_from(fit)
+                    .unwrap_or(CHUNK_AUTO_MAX)
+                    .clamp(1, CHUNK_AUTO_MAX)
+            }
+        }
+    }
+
+    /// The next task to put into the space, while there may be more. `last` says that no further
+    /// element will come: then what is left is shared out among the workers.
+    pub(crate) fn issue(&mut self, now: Duration, last: bool) -> Option<Task> {
         if self.open.len() >= self.open_max {
             return None;
         }
-        let (elements, before) = match self.again.pop_front() {
+        let elements: Vec<Known> = match self.again.pop_front() {
             // Alone: its neighbours shall not suffer with it.
-            Some((index, tries)) => (vec![index], tries),
+            Some(known) => vec![known],
             None => {
-                let end = self
-                    .elements
-                    .len()
-                    .min(self.next.saturating_add(self.chunk));
-                let range = self.next..end;
-                self.next = end;
-                (range.collect(), 0)
+                let mut chunk = self.chunk_now();
+                if last && self.chunk == Chunk::Auto {
+                    let workers = self.workers.len().max(1);
+                    chunk = chunk.min(self.fresh.len().div_ceil(2 * workers)).max(1);
+                } else if !last && self.fresh.len() < chunk && self.open.len() > self.workers.len()
+                {
+                    // More may come soon, and nobody is idle.
+                    return None;
+                }
+                self.fresh.drain(..chunk.min(self.fresh.len())).collect()
             }
         };
         if elements.is_empty() {
@@ -92,7 +196,9 @@ impl Ledger {
             id,
             Open {
                 elements,
-                tries: before + 1,
+                begun: 0,
+                lease: None,
+                put: 1,
                 since: now,
             },
         );
@@ -102,59 +208,101 @@ impl Ledger {
     /// An open task as it is put into the space.
     pub(crate) fn task(&self, id: u64) -> Option<Task> {
         let open = self.open.get(&id)?;
-        let elements = open
-            .elements
-            .iter()
-            .filter_map(|index| self.elements.get(*index).cloned());
         Some(Task {
             job: self.job.clone(),
             id,
-            elements: elements.collect(),
+            elements: open
+                .elements
+                .iter()
+                .map(|known| known.element.clone())
+                .collect(),
         })
     }
 
-    /// Takes down what came of a task: the first time, and nothing after that.
-    pub(crate) fn accept(&mut self, report: Report) -> Vec<Settled> {
-        let fits = |open: &&Open| open.elements.len() == report.outcomes.len();
-        if self.open.get(&report.id).filter(fits).is_none() {
-            return Vec::new();
-        }
-        let Some(open) = self.open.remove(&report.id) else {
+    /// Takes down what a worker tells: of each element the first outcome, and nothing after that.
+    pub(crate) fn accept(&mut self, report: Report, now: Duration) -> Vec<Settled> {
+        let Report { id, node, news } = report;
+        let Some(open) = self.open.get_mut(&id) else {
             return Vec::new();
         };
-        let mut settled = Vec::new();
-        for (index, outcome) in open.elements.into_iter().zip(report.outcomes) {
-            if outcome.is_err() && open.tries < self.tries {
-                self.again.push_back((index, open.tries));
-            } else {
-                settled.push(Settled { index, outcome });
-            }
+        open.since = now;
+        if self.workers.len() < WORKERS_MAX && !self.workers.contains(&node) {
+            self.workers.insert(node.clone());
         }
-        self.settle(&settled);
+        let (took, answers) = match news {
+            News::Begun { lease } => {
+                open.begun += 1;
+                open.lease = Some(lease);
+                return Vec::new();
+            }
+            News::Alive => return Vec::new(),
+            News::Answers { took, answers } => (took, answers),
+        };
+        let share = took / u32::try_from(answers.len().max(1)).unwrap_or(u32::MAX);
+        self.pace = Some(self.pace.map_or(share, |pace| (pace * 3 + share) / 4));
+        let mut settled = Vec::new();
+        for answer in answers {
+            let place = open.elements.iter().position(|known| {
+                known.element.index == answer.index
+                    && Element::mark(&known.element.value) == answer.mark
+            });
+            let Some(place) = place else { continue };
+            let mut known = open.elements.swap_remove(place);
+            let failed = match (&answer.outcome, self.is_failure) {
+                (Err(_), _) => true,
+                (Ok(value), Some(is_failure)) => is_failure(value),
+                (Ok(_), None) => false,
+            };
+            known.failed += u32::from(failed);
+            if failed && known.failed < self.tries {
+                self.again.push_back(known);
+                continue;
+            }
+            self.settled += 1;
+            settled.push(Settled {
+                index: answer.index,
+                outcome: answer.outcome,
+                node: node.clone(),
+                took: share,
+                tries: known.failed + known.lost + u32::from(!failed),
+            });
+        }
+        if open.elements.is_empty() {
+            self.open.remove(&id);
+        }
         settled
     }
 
-    fn settle(&mut self, settled: &[Settled]) {
-        for Settled { index, outcome } in settled {
-            if let Some(place @ None) = self.outcomes.get_mut(*index) {
-                *place = Some(outcome.clone());
-                self.done += 1;
-            }
-        }
-    }
-
-    /// Tasks whose results are overdue, if they were taken at all.
+    /// Tasks of which nothing was heard for long.
     pub(crate) fn overdue(&self, now: Duration) -> Vec<u64> {
         let patience = |open: &Open| {
-            let doubled = open.tries.saturating_sub(1).min(DOUBLINGS_MAX);
+            let doubled = open.put.saturating_sub(1).min(DOUBLINGS_MAX);
             self.patience.saturating_mul(1 << doubled)
         };
         let late = |open: &Open| now.saturating_sub(open.since) >= patience(open);
         self.open
             .iter()
-            .filter(|(_, open)| late(open))
+            .filter(|(_, open)| late(open) || open.begun > self.losses)
             .map(|(id, _)| *id)
             .collect()
+    }
+
+    /// Whether a task was begun so often that its workers must have ended by it.
+    pub(crate) fn is_poison(&self, id: u64) -> bool {
+        self.open
+            .get(&id)
+            .is_some_and(|open| open.begun > self.losses)
+    }
+
+    /// The lease under which a task was begun last.
+    pub(crate) fn lease(&self, id: u64) -> Option<&str> {
+        self.open.get(&id)?.lease.as_deref()
+    }
+
+    /// How long nothing was heard of a task.
+    pub(crate) fn silent_for(&self, id: u64, now: Duration) -> Duration {
+        let since = self.open.get(&id).map(|open| open.since);
+        since.map_or(Duration::MAX, |since| now.saturating_sub(since))
     }
 
     /// A task turned out to wait for a worker still.
@@ -164,30 +312,56 @@ impl Ledger {
         }
     }
 
-    /// A task was taken and brought nothing: what to put there again, or what is settled by that.
+    /// A task is gone, or nobody is heard of who has it: what to put there again, each element
+    /// alone if some worker has begun it, and what is settled by that.
     pub(crate) fn lost(&mut self, id: u64, now: Duration) -> (Option<Task>, Vec<Settled>) {
-        match self.open.get_mut(&id) {
-            Some(open) if open.tries < self.tries => {
-                open.tries += 1;
-                open.since = now;
-                // Under the same id: if the first worker was only slow, its result still counts.
-                (self.task(id), Vec::new())
-            }
-            Some(_) => {
-                let open = self.open.remove(&id);
-                let why = format!("it was taken {} times, and no result came", self.tries);
-                let settled = open.into_iter().flat_map(|open| open.elements);
-                let settled: Vec<_> = settled
-                    .map(|index| Settled {
-                        index,
-                        outcome: Err(why.clone()),
-                    })
-                    .collect();
-                self.settle(&settled);
-                (None, settled)
-            }
-            None => (None, Vec::new()),
+        let Some(open) = self.open.get_mut(&id) else {
+            return (None, Vec::new());
+        };
+        let alone = open.elements.len() == 1;
+        if alone && open.begun <= self.losses && open.put <= self.losses {
+            open.put += 1;
+            open.since = now;
+            // Under the same id: if the first worker was only slow, its result still counts.
+            return (self.task(id), Vec::new());
         }
+        let Some(open) = self.open.remove(&id) else {
+            return (None, Vec::new());
+        };
+        let mut settled = Vec::new();
+        for mut known in open.elements {
+            // One of many: which of them it was shows when each is alone.
+            known.lost += if alone { self.losses + 1 } else { 1 };
+            if known.lost <= self.losses {
+                self.again.push_back(known);
+                continue;
+            }
+            self.settled += 1;
+            settled.push(Settled {
+                index: known.element.index,
+                outcome: Err(format!(
+                    "it was begun {} times, and each worker was lost with it",
+                    open.begun.max(self.losses)
+                )),
+                node: String::new(),
+                took: Duration::ZERO,
+                tries: known.failed + open.begun.max(self.losses),
+            });
+        }
+        (None, settled)
+    }
+
+    /// Takes an open task out whose elements shall not be done, and says how many they are.
+    pub(crate) fn cancel(&mut self, id: u64) -> usize {
+        self.open.remove(&id).map_or(0, |open| open.elements.len())
+    }
+
+    /// Drops what was not put into the space, and says how many elements they are.
+    pub(crate) fn cancel_fresh(&mut self) -> usize {
+        let dropped = self.fresh.len() + self.again.len();
+        self.fresh.clear();
+        self.again.clear();
+        dropped
     }
 
     /// Tasks without result.
@@ -195,22 +369,30 @@ impl Ledger {
         self.open.keys().copied().collect()
     }
 
+    /// Elements that a worker has begun and not ended, as far as told.
+    pub(crate) fn running(&self) -> usize {
+        let begun = self.open.values().filter(|open| open.begun > 0);
+        begun.map(|open| open.elements.len()).sum()
+    }
+
+    /// Workers heard of.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Elements with an outcome.
     pub(crate) const fn done(&self) -> usize {
-        self.done
+        self.settled
     }
 
-    pub(crate) const fn len(&self) -> usize {
-        self.elements.len()
+    /// Elements that have come.
+    pub(crate) const fn offered(&self) -> usize {
+        self.offered
     }
 
-    pub(crate) const fn finished(&self) -> bool {
-        self.done == self.elements.len()
-    }
-
-    /// The outcomes in order, once all are there.
-    pub(crate) fn into_outcomes(self) -> Vec<Outcome> {
-        self.outcomes.into_iter().flatten().collect()
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.fresh.is_empty() && self.again.is_empty()
     }
 }
 

@@ -4,14 +4,21 @@
 //! [`Worker`]s of the same kind take them, apply a function, and put the results back. The master
 //! gathers those in order.
 //!
-//! - **The function is pure.** A task whose result does not come within [`Job::patience`] is put
-//!   into the space again, so it may run twice for an element; the first result counts.
-//! - **Nothing is tried for ever.** An element that failed, or brought no result, [`Job::tries`]
-//!   times is set aside with its error, or ends the job ([`OnError`]).
-//! - **Everything is bounded:** elements ([`ELEMENTS_MAX`]), those of a task ([`CHUNK_MAX`]), tasks
-//!   at once ([`Job::open_max`]), and the whole job ([`Job::deadline`]).
+//! - **A task is taken under a lease** that its worker renews. If the worker dies, the task goes
+//!   back and another does it: an element is done at least once, and its first result counts. So
+//!   the function is pure, or does no harm when it is done twice.
+//! - **Nothing is tried for ever.** An element that failed [`Job::tries`] times, or with which
+//!   [`Job::losses`] workers were lost, is set aside with its error, or ends the job ([`OnError`]).
+//! - **Everything is bounded:** elements of a task ([`CHUNK_MAX`]), tasks at once
+//!   ([`Job::open_max`]), what waits for its turn ([`Job::look_ahead`]), and the whole job
+//!   ([`Job::deadline`]). A map over a stream ([`imap`]) may have any number of elements.
+//! - **A master may come back.** Results lie in the space until a master takes them; one that begins
+//!   the same job again finds those that no master has taken.
 //!
-//! The space is behind [`TaskSpace`], four methods that `cpe::Space` implements.
+//! [`each_worker`] has named workers do something once, [`each_elem_pending`] does not wait, [`star`]
+//! takes elements apart into arguments.
+//!
+//! The space is behind [`TaskSpace`], which `cpe::Space` implements.
 //!
 //! # Example
 //! ```
@@ -40,12 +47,14 @@
 mod job;
 mod ledger;
 mod master;
+mod pending;
 mod port;
 mod wire;
 mod worker;
 
-pub use job::{CHUNK_MAX, ELEMENTS_MAX, Job, JobError, OnError};
-pub use master::{Arrival, each_elem};
+pub use job::{CHUNK_MAX, Chunk, ELEMENTS_MAX, Job, JobError, OPEN_MAX, OnError};
+pub use master::{Arrival, Done, Imap, Standing, Stopper, each_elem, imap};
+pub use pending::{Pending, each_elem_pending, each_worker};
 pub use port::TaskSpace;
 pub use wire::Outcome;
-pub use worker::Worker;
+pub use worker::{Refused, Worker, WorkerInfo, star};

@@ -1,57 +1,94 @@
-//! Tasks and their results as they stand in the space.
+//! Tasks and what is told of them, as they stand in the space.
 //!
-//! - `["task:KIND", job, id, [element, ...]]`
-//! - `["result:JOB", id, node, microseconds, [[true, value] or [false, reason], ...]]`
+//! - `["task:KIND", job, id, [[index, element], ...]]`; of a task for one worker the variable is
+//!   `task:KIND@WORKER`;
+//! - `["result:JOB", id, worker, microseconds, [[index, mark, true, value], ...]]`, of an element
+//!   that failed `[index, mark, false, reason]`. A task may have several, each with some elements.
+//!   `microseconds` below zero tells that a worker has begun the task, and under which lease, or
+//!   is at it still.
+//!
+//! The mark is a hash of the element: a master that comes back to a job knows by it whether a
+//! result is of the element it has.
 
 use std::time::Duration;
 
-use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value};
+use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, codec};
 
 /// Bytes of a reason why not; longer ones are cut.
 pub(crate) const REASON_BYTES_MAX: usize = 4096;
 
+const BEGUN: i64 = -1;
+const ALIVE: i64 = -2;
+
 /// What came of one element.
 pub type Outcome = Result<Value, String>;
+
+/// An element with its place among all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Element {
+    pub(crate) index: usize,
+    pub(crate) value: Value,
+}
+
+impl Element {
+    /// A hash of the value (FNV-1a over its encoding): tells elements apart, and resists nobody.
+    pub(crate) fn mark(value: &Value) -> i64 {
+        let bytes = codec::encode(value).unwrap_or_default();
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
+        hash.cast_signed()
+    }
+}
 
 /// Some elements to work on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Task {
     pub(crate) job: String,
     pub(crate) id: u64,
-    pub(crate) elements: Vec<Value>,
+    pub(crate) elements: Vec<Element>,
 }
 
 impl Task {
-    pub(crate) fn variable(kind: &str) -> String {
-        format!("task:{kind}")
+    pub(crate) fn variable(kind: &str, worker: Option<&str>) -> String {
+        match worker {
+            Some(worker) => format!("task:{kind}@{worker}"),
+            None => format!("task:{kind}"),
+        }
     }
 
-    /// Matches every task of a kind.
-    pub(crate) fn any(kind: &str) -> Result<Template, LimitError> {
+    /// Matches every task in a variable.
+    pub(crate) fn any(variable: &str) -> Result<Template, LimitError> {
         Template::new(vec![
-            Field::Actual(Value::from(Self::variable(kind))),
+            Field::Actual(Value::from(variable)),
             Field::Typed(Kind::String),
             Field::Typed(Kind::Int),
             Field::Typed(Kind::List),
         ])
     }
 
-    /// Matches one task while nobody has taken it.
-    pub(crate) fn waiting(kind: &str, job: &str, id: u64) -> Result<Template, LimitError> {
+    /// Matches the tasks of a job that nobody has taken: one, or any.
+    pub(crate) fn waiting(
+        variable: &str,
+        job: &str,
+        id: Option<u64>,
+    ) -> Result<Template, LimitError> {
         Template::new(vec![
-            Field::Actual(Value::from(Self::variable(kind))),
+            Field::Actual(Value::from(variable)),
             Field::Actual(Value::from(job)),
-            Field::Actual(number(id)),
+            id.map_or(Field::Typed(Kind::Int), |id| Field::Actual(number(id))),
             Field::Typed(Kind::List),
         ])
     }
 
-    pub(crate) fn to_tuple(&self, kind: &str) -> Result<Tuple, LimitError> {
+    pub(crate) fn to_tuple(&self, variable: &str) -> Result<Tuple, LimitError> {
+        let element = |element: &Element| {
+            Value::List(vec![number(element.index as u64), element.value.clone()])
+        };
         Tuple::new(vec![
-            Value::from(Self::variable(kind)),
+            Value::from(variable),
             Value::from(self.job.as_str()),
             number(self.id),
-            Value::List(self.elements.clone()),
+            Value::List(self.elements.iter().map(element).collect()),
         ])
     }
 
@@ -60,21 +97,53 @@ impl Task {
         let [_, job, id, elements] = tuple.fields() else {
             return None;
         };
+        let element = |value: &Value| match value.as_list()? {
+            [index, value] => Some(Element {
+                index: usize::try_from(index.as_int()?).ok()?,
+                value: value.clone(),
+            }),
+            _ => None,
+        };
         Some(Self {
             job: job.as_str()?.to_owned(),
             id: u64::try_from(id.as_int()?).ok()?,
-            elements: elements.as_list()?.to_vec(),
+            elements: elements
+                .as_list()?
+                .iter()
+                .map(element)
+                .collect::<Option<_>>()?,
         })
     }
 }
 
-/// What came of a task.
+/// An element with what came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) index: usize,
+    pub(crate) mark: i64,
+    pub(crate) outcome: Outcome,
+}
+
+/// What a worker tells of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    /// It has begun it, under this lease.
+    Begun { lease: String },
+    /// It is at it still.
+    Alive,
+    /// What came of some elements, which took so long.
+    Answers {
+        took: Duration,
+        answers: Vec<Answer>,
+    },
+}
+
+/// What a worker tells, and who and of which task.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Report {
     pub(crate) id: u64,
     pub(crate) node: String,
-    pub(crate) took: Duration,
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) news: News,
 }
 
 impl Report {
@@ -93,38 +162,74 @@ impl Report {
     }
 
     pub(crate) fn to_tuple(&self, job: &str) -> Result<Tuple, LimitError> {
-        let outcome = |outcome: &Outcome| match outcome {
-            Ok(value) => Value::List(vec![Value::Bool(true), value.clone()]),
-            Err(reason) => Value::List(vec![Value::Bool(false), Value::from(cut(reason))]),
+        let answer = |answer: &Answer| {
+            let (right, value) = match &answer.outcome {
+                Ok(value) => (true, value.clone()),
+                Err(reason) => (false, Value::from(cut(reason))),
+            };
+            let index = number(answer.index as u64);
+            Value::List(vec![
+                index,
+                Value::Int(answer.mark),
+                Value::Bool(right),
+                value,
+            ])
+        };
+        let (took, answers) = match &self.news {
+            News::Begun { lease } => (BEGUN, vec![Value::from(lease.as_str())]),
+            News::Alive => (ALIVE, Vec::new()),
+            News::Answers { took, answers } => (
+                i64::try_from(took.as_micros()).unwrap_or(i64::MAX),
+                answers.iter().map(answer).collect(),
+            ),
         };
         Tuple::new(vec![
             Value::from(Self::variable(job)),
             number(self.id),
             Value::from(self.node.as_str()),
-            number(u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX)),
-            Value::List(self.outcomes.iter().map(outcome).collect()),
+            Value::Int(took),
+            Value::List(answers),
         ])
     }
 
-    /// Reads a result back; `None` for what is none.
+    /// Reads it back; `None` for what is none.
     pub(crate) fn of(tuple: &Tuple) -> Option<Self> {
-        let [_, id, node, took, outcomes] = tuple.fields() else {
+        let [_, id, node, took, answers] = tuple.fields() else {
             return None;
         };
-        let outcome = |value: &Value| match value.as_list()? {
-            [Value::Bool(true), value] => Some(Ok(value.clone())),
-            [Value::Bool(false), reason] => Some(Err(reason.as_str()?.to_owned())),
-            _ => None,
+        let answer = |value: &Value| {
+            let [index, mark, right, value] = value.as_list()? else {
+                return None;
+            };
+            let outcome = match right {
+                Value::Bool(true) => Ok(value.clone()),
+                Value::Bool(false) => Err(value.as_str()?.to_owned()),
+                _ => return None,
+            };
+            Some(Answer {
+                index: usize::try_from(index.as_int()?).ok()?,
+                mark: mark.as_int()?,
+                outcome,
+            })
+        };
+        let news = match took.as_int()? {
+            BEGUN => News::Begun {
+                lease: answers.as_list()?.first()?.as_str()?.to_owned(),
+            },
+            ALIVE => News::Alive,
+            took => News::Answers {
+                took: Duration::from_micros(u64::try_from(took).ok()?),
+                answers: answers
+                    .as_list()?
+                    .iter()
+                    .map(answer)
+                    .collect::<Option<_>>()?,
+            },
         };
         Some(Self {
             id: u64::try_from(id.as_int()?).ok()?,
             node: node.as_str()?.to_owned(),
-            took: Duration::from_micros(u64::try_from(took.as_int()?).ok()?),
-            outcomes: outcomes
-                .as_list()?
-                .iter()
-                .map(outcome)
-                .collect::<Option<_>>()?,
+            news,
         })
     }
 }
@@ -145,57 +250,57 @@ mod tests {
 
     use super::*;
 
+    fn outcome() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            any::<i64>().prop_map(|n| Ok(Value::Int(n))),
+            ".{0,20}".prop_map(Err),
+        ]
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
             id in 0..i64::MAX as u64,
             micros in 0..i64::MAX as u64,
-            node in "[a-z]{0,8}",
-            numbers in prop::collection::vec(prop::result::maybe_ok(any::<i64>(), ".{0,20}"), 0..9),
+            answers in proptest::collection::vec((0..1_usize << 40, any::<i64>(), outcome()), 0..9),
         ) {
-            let outcomes = numbers.iter().map(|n| n.clone().map(Value::Int)).collect();
-            let report = Report { id, node, took: Duration::from_micros(micros), outcomes };
-            let tuple = report.to_tuple("j").unwrap();
-            prop_assert!(Report::any("j").unwrap().matches(&tuple));
-            prop_assert_eq!(Report::of(&tuple), Some(report));
-
-            let elements = numbers.into_iter().flatten().map(Value::Int).collect();
-            let task = Task { job: "j".to_owned(), id, elements };
-            let tuple = task.to_tuple("k").unwrap();
-            prop_assert!(Task::any("k").unwrap().matches(&tuple));
-            prop_assert!(Task::waiting("k", "j", id).unwrap().matches(&tuple));
-            prop_assert_eq!(Task::of(&tuple), Some(task));
+            let answer = |(index, mark, outcome)| Answer { index, mark, outcome };
+            let answers = answers.into_iter().map(answer).collect();
+            let took = Duration::from_micros(micros);
+            let lease = "l".to_owned();
+            for news in [News::Begun { lease }, News::Alive, News::Answers { took, answers }] {
+                let report = Report { id, node: "a".to_owned(), news };
+                prop_assert_eq!(Report::of(&report.to_tuple("j").unwrap()), Some(report));
+            }
+            let element = Element { index: 7, value: Value::from("x") };
+            let task = Task { job: "j".to_owned(), id, elements: vec![element] };
+            prop_assert_eq!(Task::of(&task.to_tuple("task:k").unwrap()), Some(task));
         }
     }
 
     #[test]
-    fn a_long_reason_is_cut_between_characters() {
-        let reason = "ü".repeat(REASON_BYTES_MAX);
-        let report = Report {
-            id: 0,
-            node: String::new(),
-            took: Duration::ZERO,
-            outcomes: vec![Err(reason)],
+    fn what_is_no_task_or_result_is_none() {
+        let tuple = |fields: Vec<Value>| Tuple::new(fields).unwrap();
+        assert_eq!(Task::of(&tuple(vec!["task:k".into()])), None);
+        let task = |elements| tuple(vec!["task:k".into(), "j".into(), 1.into(), elements]);
+        assert_eq!(Task::of(&task(Value::List(vec![7.into()]))), None);
+        assert_eq!(Task::of(&task(Value::Null)), None);
+        let result = |took: i64, answers: Value| {
+            tuple(vec![
+                "result:j".into(),
+                1.into(),
+                "a".into(),
+                took.into(),
+                answers,
+            ])
         };
-        let read = Report::of(&report.to_tuple("j").unwrap()).unwrap();
-        assert_eq!(read.outcomes, [Err("ü".repeat(REASON_BYTES_MAX / 2))]);
+        assert_eq!(Report::of(&result(-7, Value::List(Vec::new()))), None);
+        assert_eq!(Report::of(&result(7, Value::List(vec![Value::Null]))), None);
     }
 
     #[test]
-    fn a_stranger_s_tuple_is_no_result() {
-        for outcomes in [
-            "[17]",
-            "[[true]]",
-            "[[false,17]]",
-            "[[1,2]]",
-            "[[true,1,2]]",
-        ] {
-            let json = format!("[\"result:j\",1,\"a\",1,{outcomes}]");
-            assert_eq!(
-                Report::of(&cpe_tuple::json::parse_tuple(&json).unwrap()),
-                None,
-                "{json}"
-            );
-        }
+    fn a_long_reason_is_cut_between_letters() {
+        let reason = "ä".repeat(REASON_BYTES_MAX);
+        assert_eq!(cut(&reason).len(), REASON_BYTES_MAX);
     }
 }

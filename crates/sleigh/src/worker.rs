@@ -3,12 +3,12 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use cpe_tuple::Value;
+use cpe_tuple::{Tuple, Value};
 use futures::FutureExt;
 use tokio::time::Instant;
 
 use crate::port::TaskSpace;
-use crate::wire::{Outcome, Report, Task};
+use crate::wire::{Answer, Element, News, Outcome, REASON_BYTES_MAX, Report, Task};
 
 /// How long one wait for a task lasts; it begins again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -17,9 +17,28 @@ const IDLE: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(10);
 
-/// How often a result is offered to a space that cannot be reached. After that the task counts as
-/// lost, and its master puts it there again.
+/// How often a result is offered to a space that cannot be reached. After that the task is left to
+/// another.
 const REPORTS_MAX: u32 = 20;
+
+/// How long a task stays with a worker that says nothing more; it is renewed three times as often.
+const LEASE: Duration = Duration::from_secs(6);
+
+/// Bytes of results, about, and time after which they are told before a task's other elements
+/// are done.
+const REPORT_BYTES: usize = 256 << 10;
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Who works: what a function may want to know, as in `NetWorkSpaces`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// The worker's name, different for each of a kind.
+    pub name: String,
+    /// Its place among the workers of its node, from 0.
+    pub rank: usize,
+    /// How many they are.
+    pub workers: usize,
+}
 
 /// Takes tasks of one kind, one at a time, applies a function to their elements, and puts the
 /// results back. Run several for several at once.
@@ -28,53 +47,78 @@ pub struct Worker<S> {
     space: S,
     workspace: String,
     kind: String,
-    node: String,
+    info: WorkerInfo,
 }
 
 impl<S: TaskSpace> Worker<S> {
-    /// A worker on the node of this name.
+    /// A worker of this name.
     #[must_use]
     pub fn new(
         space: S,
         workspace: impl Into<String>,
         kind: impl Into<String>,
-        node: impl Into<String>,
+        name: impl Into<String>,
     ) -> Self {
         Self {
             space,
             workspace: workspace.into(),
             kind: kind.into(),
-            node: node.into(),
+            info: WorkerInfo {
+                name: name.into(),
+                rank: 0,
+                workers: 1,
+            },
         }
+    }
+
+    /// The same as the one of this rank among so many.
+    #[must_use]
+    pub fn ranked(mut self, rank: usize, workers: usize) -> Self {
+        (self.info.rank, self.info.workers) = (rank, workers);
+        self
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn info(&self) -> &WorkerInfo {
+        &self.info
     }
 
     /// Works until the future is dropped.
     ///
-    /// The function must be pure: an element may be tried again, here or elsewhere. What takes
-    /// long without awaiting belongs on a thread of its own. A panic counts as an error.
+    /// The function must be pure, or do no harm when it is done twice: an element may be tried
+    /// again, here or elsewhere. What takes long without awaiting belongs on a thread of its own. A
+    /// panic counts as an error.
     ///
     /// # Cancel safety
-    /// Dropped while it works on a task, that task is lost; its master puts it there again once
-    /// its patience is over.
+    /// Dropped while it works on a task, the task goes back into the space after a few seconds.
     pub async fn run<F, W>(&self, work: F)
     where
         F: Fn(Value) -> W + Sync,
         W: Future<Output = Outcome> + Send,
     {
-        let Ok(any) = Task::any(&self.kind) else {
+        let shared = Task::variable(&self.kind, None);
+        let own = Task::variable(&self.kind, Some(&self.info.name));
+        futures::join!(self.serve_all(&shared, &work), self.serve_all(&own, &work));
+    }
+
+    async fn serve_all<F, W>(&self, variable: &str, work: &F)
+    where
+        F: Fn(Value) -> W + Sync,
+        W: Future<Output = Outcome> + Send,
+    {
+        let Ok(any) = Task::any(variable) else {
             tracing::error!("the kind of tasks has too long a name; there is nothing to do");
             return;
         };
         let mut rest = REST;
         loop {
-            match self.space.take(&self.workspace, any.clone(), IDLE).await {
+            let (workspace, any) = (&self.workspace, any.clone());
+            match self.space.take_leased(workspace, any, LEASE, IDLE).await {
                 Ok(None) => {}
-                Ok(Some(tuple)) => {
+                Ok(Some((tuple, lease))) => {
                     rest = REST;
-                    match Task::of(&tuple) {
-                        Some(task) => self.serve(task, &work).await,
-                        None => tracing::warn!(kind = self.kind, "a task that is none is dropped"),
-                    }
+                    self.serve(&tuple, &lease, work).await;
                 }
                 Err(error) => {
                     tracing::debug!(kind = self.kind, %error, "no tasks can be had");
@@ -85,46 +129,166 @@ impl<S: TaskSpace> Worker<S> {
         }
     }
 
-    async fn serve<F, W>(&self, task: Task, work: &F)
+    async fn serve<F, W>(&self, tuple: &Tuple, lease: &S::Lease, work: &F)
     where
         F: Fn(Value) -> W + Sync,
         W: Future<Output = Outcome> + Send,
     {
-        let began = Instant::now();
-        let mut outcomes = Vec::with_capacity(task.elements.len());
-        for element in task.elements {
-            let working = AssertUnwindSafe(async { work(element).await });
-            let outcome = working.catch_unwind().await;
-            outcomes.push(outcome.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
-        }
-        let (id, node, took) = (task.id, self.node.clone(), began.elapsed());
-        let mut report = Report {
-            id,
-            node,
-            took,
-            outcomes,
+        let Some(task) = Task::of(tuple) else {
+            tracing::warn!(kind = self.kind, "a task that is none is dropped");
+            let _ = self.space.commit(lease).await;
+            return;
         };
-        let tuple = report.to_tuple(&task.job).or_else(|error| {
-            let why = format!("the result is too large: {error}");
-            report.outcomes.fill(Err(why));
-            report.to_tuple(&task.job)
+        let (job, id) = (task.job.clone(), task.id);
+        let told = tokio::select! {
+            told = self.attempt(task, lease, work) => told,
+            () = self.hold(lease, &job, id) => {
+                tracing::debug!(job, task = id, "a task was given to another meanwhile");
+                return;
+            }
+        };
+        // What was not told is left to another, once the lease ends.
+        if told && let Err(error) = self.space.commit(lease).await {
+            tracing::debug!(job, task = id, %error, "a task that is done cannot be taken off");
+        }
+    }
+
+    /// Renews a lease and tells that the work goes on; ends when the lease is lost.
+    async fn hold(&self, lease: &S::Lease, job: &str, id: u64) {
+        loop {
+            tokio::time::sleep(LEASE / 3).await;
+            match self.space.renew(lease).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // Perhaps the next one reaches its home; if none does, another gets the task.
+                Err(error) => tracing::debug!(job, task = id, %error, "a lease is not renewed"),
+            }
+            self.tell_once(job, id, News::Alive).await;
+        }
+    }
+
+    /// Works on a task and tells what comes of it; false when that could not be told.
+    async fn attempt<F, W>(&self, task: Task, lease: &S::Lease, work: &F) -> bool
+    where
+        F: Fn(Value) -> W + Sync,
+        W: Future<Output = Outcome> + Send,
+    {
+        let (job, id) = (task.job, task.id);
+        if !self
+            .tell(
+                &job,
+                id,
+                News::Begun {
+                    lease: lease.to_string(),
+                },
+            )
+            .await
+        {
+            return false;
+        }
+        let mut began = Instant::now();
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        let mut left = task.elements.len();
+        for Element { index, value } in task.elements {
+            let mark = Element::mark(&value);
+            let working = AssertUnwindSafe(async { work(value).await });
+            let outcome = working.catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            bytes += size(&outcome);
+            left -= 1;
+            answers.push(Answer {
+                index,
+                mark,
+                outcome,
+            });
+            let took = began.elapsed();
+            if left == 0 || bytes > REPORT_BYTES || took > REPORT_EVERY {
+                let answers = std::mem::take(&mut answers);
+                if !self.tell(&job, id, News::Answers { took, answers }).await {
+                    return false;
+                }
+                (bytes, began) = (0, Instant::now());
+            }
+        }
+        true
+    }
+
+    /// Puts a report into the space, if need be with less in it.
+    async fn tell(&self, job: &str, id: u64, news: News) -> bool {
+        let report = self.report(id, news);
+        let tuple = report.to_tuple(job).or_else(|error| {
+            let mut report = report;
+            if let News::Answers { answers, .. } = &mut report.news {
+                for answer in answers {
+                    answer.outcome = Err(format!("the result is too large: {error}"));
+                }
+            }
+            report.to_tuple(job)
         });
         let Ok(tuple) = tuple else {
-            tracing::warn!(job = task.job, task = id, "no result fits in a tuple");
-            return;
+            tracing::warn!(job, task = id, "no result fits in a tuple");
+            return false;
         };
         for _ in 0..REPORTS_MAX {
             match self.space.out(&self.workspace, tuple.clone()).await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(job = task.job, %error, "the result cannot be put"),
+                Ok(()) => return true,
+                Err(error) => tracing::debug!(job, %error, "the result cannot be put"),
             }
             tokio::time::sleep(REST).await;
         }
-        tracing::warn!(
-            job = task.job,
-            task = id,
-            "gave up putting the result into the space"
-        );
+        tracing::warn!(job, task = id, "gave up putting the result into the space");
+        false
+    }
+
+    async fn tell_once(&self, job: &str, id: u64, news: News) {
+        if let Ok(tuple) = self.report(id, news).to_tuple(job) {
+            let _ = self.space.out(&self.workspace, tuple).await;
+        }
+    }
+
+    fn report(&self, id: u64, news: News) -> Report {
+        let node = self.info.name.clone();
+        Report { id, node, news }
+    }
+}
+
+/// Makes a function of several arguments one of a list of them: elements are lists then.
+pub fn star<F, W>(work: F) -> impl Fn(Value) -> futures::future::Either<W, Refused> + Sync
+where
+    F: Fn(Vec<Value>) -> W + Sync,
+    W: Future<Output = Outcome> + Send,
+{
+    use futures::future::{Either, ready};
+    move |value| match value {
+        Value::List(arguments) => Either::Left(work(arguments)),
+        other => Either::Right(ready(Err(format!(
+            "an element is a list of arguments, not a value of {}",
+            other.kind()
+        )))),
+    }
+}
+
+/// What [`star`] makes of an element that is no list.
+pub type Refused = futures::future::Ready<Outcome>;
+
+/// About the bytes of an outcome.
+fn size(outcome: &Outcome) -> usize {
+    match outcome {
+        Ok(value) => value_size(value),
+        Err(reason) => reason.len().min(REASON_BYTES_MAX),
+    }
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) | Value::Symbol(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(items) => items.iter().map(value_size).sum(),
+        Value::Map(map) => map
+            .iter()
+            .map(|(key, value)| key.len() + value_size(value))
+            .sum(),
+        _ => 16,
     }
 }
 

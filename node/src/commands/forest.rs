@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cpe_forest::{
@@ -11,10 +12,10 @@ use cpe_forest::{
 use serde_json::json;
 
 use crate::cli::Common;
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::exit::{About, Fault, Status};
-use crate::forest::job;
 use crate::forest::model::{self, Place};
+use crate::forest::{WORKSPACE, job};
 use crate::output;
 use crate::remote::Remote;
 
@@ -27,6 +28,8 @@ mod train;
 pub(crate) enum ForestCommand {
     /// Train a forest, by all nodes of the mesh or (--local) by this machine alone
     Train(Box<TrainArgs>),
+    /// List the jobs of the mesh, and how far they are
+    Jobs,
     /// End a job that nodes of the mesh are at
     Cancel {
         /// Name of the job, which its model would have had
@@ -96,6 +99,7 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
             job::cancel(&Remote(Client::of(&common)), &name).await?;
             Ok(Status::Done)
         }
+        ForestCommand::Jobs => jobs(&common).await,
         ForestCommand::Predict(args) => {
             let (forest, _) = load(&args.model, &common).await?;
             predict(&forest, &args, &common)
@@ -109,6 +113,47 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
             inspect(&forest, card, &args, &common)
         }
     }
+}
+
+/// Lists jobs, with what their stewards last said.
+async fn jobs(common: &Common) -> Result<Status, Fault> {
+    let client = Client::of(common);
+    let path = format!("/v1/spaces/{}", segment(WORKSPACE));
+    let variables = client.get(&path, common.timeout()).await?;
+    let names = variables.as_array().into_iter().flatten();
+    let names = names.filter_map(|variable| variable.get("name")?.as_str());
+    let names: Vec<_> = names
+        .filter_map(job::State::job)
+        .map(str::to_owned)
+        .collect();
+    let space = Remote(client);
+    let mut jobs = Vec::new();
+    for name in names {
+        if let Some(state) = job::State::get(&space, &name, Duration::ZERO).await? {
+            let mut about = serde_json::to_value(state).about("cannot write the jobs")?;
+            if let Some(about) = about.as_object_mut() {
+                about.insert("name".to_owned(), json!(name));
+            }
+            jobs.push(about);
+        }
+    }
+    if common.json {
+        output::json(&json!(jobs))?;
+        return Ok(Status::Done);
+    }
+    let columns = [
+        "name", "phase", "done", "groves", "trees", "nodes", "stewards",
+    ];
+    let rows = output::rows(&json!(jobs), &columns);
+    output::table(
+        &columns
+            .map(str::to_uppercase)
+            .each_ref()
+            .map(String::as_str),
+        rows,
+        "no jobs",
+    )?;
+    Ok(Status::Done)
 }
 
 async fn load(model: &str, common: &Common) -> Result<(Forest, ModelCard), Fault> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use cpe::Node;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,8 @@ use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
 use crate::forest::worker::Workers;
+use crate::map::host::{self, Terms};
+use crate::map::program::Limits;
 use crate::test_blocks::{self, Following};
 use crate::{environment, kinds, logging, nws, output};
 
@@ -49,7 +52,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "K=V", value_parser = parse_pair)]
     capability: Vec<(String, String)>,
 
-    /// Let actors of the kind `command` run this program here (again for more)
+    /// Let `cpe map` and actors of the kind `command` run this program here (again for more)
     #[arg(long, value_name = "PROGRAM")]
     allow_command: Vec<String>,
 
@@ -216,8 +219,11 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         body_bytes_max: config.api.body_bytes_max,
         stop: stop.clone(),
     });
-    let workers = config.forest.workers;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = usize::from(config.forest.workers).min(cores);
     Workers::start(node.space(), node.name().to_owned(), workers, &stop);
+    // Lives as long as the node: programs run in it.
+    let _folder = start_commands(&node, &config, cores, &stop)?;
     let api = server.address().to_owned();
     let serving = server.serve(&app);
     let nws = door.as_ref().map(|(address, _)| address.as_str());
@@ -266,6 +272,75 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         }
         Err(_) => Err(Fault::failed(format!(
             "the node did not stop within {guard:?}"
+        ))),
+    }
+}
+
+/// Lets the node run programs for `cpe map`, if it allows any. What is returned is a folder that is
+/// removed when it is dropped, if there is one.
+fn start_commands(
+    node: &Node,
+    config: &Config,
+    cores: usize,
+    stop: &CancellationToken,
+) -> Result<Option<TempDir>, Fault> {
+    if config.node.commands.is_empty() {
+        return Ok(None);
+    }
+    let own = &config.commands;
+    let mut temporary = None;
+    let folder = match (&config.node.data, own.folder.as_os_str().is_empty()) {
+        (_, false) => own.folder.clone(),
+        (Some(data), true) => data.join("commands"),
+        (None, true) => {
+            let made = tempfile::tempdir().about("cannot make a folder for commands")?;
+            let path = made.path().to_owned();
+            temporary = Some(made);
+            path
+        }
+    };
+    let folder = std::path::absolute(&folder).about("the folder of commands is not found")?;
+    let mut capabilities = config.node.capabilities.clone();
+    for program in &config.node.commands {
+        capabilities.insert(format!("command:{program}"), "yes".to_owned());
+    }
+    let terms = Terms {
+        slots: usize::from(own.slots).min(cores).max(1),
+        limits: Limits {
+            within: own.within,
+            memory: (own.memory > 0).then_some(own.memory),
+            output: own.output,
+            user: user_of(&own.user)?,
+            folder,
+        },
+    };
+    let name = node.name().to_owned();
+    host::start(node.space(), name, capabilities, terms, stop);
+    Ok(temporary)
+}
+
+/// The numbers of a user and group, by name or as `UID:GID`.
+fn user_of(text: &str) -> Result<Option<(u32, u32)>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let pair = |user: &str, group: &str| Some((user.parse().ok()?, group.parse().ok()?));
+    let numbers = text
+        .split_once(':')
+        .and_then(|(user, group)| pair(user, group));
+    let named = || {
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        let fields = users
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
+        let mut found = fields.filter(|fields| fields.first() == Some(&text));
+        let found = found.next()?;
+        pair(found.get(2)?, found.get(3)?)
+    };
+    match numbers.or_else(named) {
+        Some(user) => Ok(Some(user)),
+        None => Err(Fault::usage(format!(
+            "commands.user: `{text}` is no user of this machine and not UID:GID"
         ))),
     }
 }

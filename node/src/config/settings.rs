@@ -32,6 +32,10 @@ const PROGRAM_BYTES_MAX: usize = 200;
 /// little enough that many requests at once do not exhaust a small machine. Bytes.
 const BODY_BYTES_CEILING: u64 = 64 << 20;
 
+/// Most that a program of `cpe map` may be allowed to write: output and errors of one must fit in a
+/// tuple of 4 MiB as JSON. Bytes.
+const COMMAND_OUTPUT_CEILING: u64 = 1 << 20;
+
 /// All settings, in the order of `configs/node.toml`.
 pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
@@ -166,7 +170,58 @@ pub(crate) const SETTINGS: &[Setting] = &[
             high: 256,
             unit: "workers",
         },
-        default: || json!(1),
+        default: || json!(256),
+    },
+    Setting {
+        key: "commands.slots",
+        env: "CPE_COMMANDS_SLOTS",
+        shape: Shape::Count {
+            low: 1,
+            high: 1024,
+            unit: "programs",
+        },
+        default: || json!(1024),
+    },
+    Setting {
+        key: "commands.folder",
+        env: "CPE_COMMANDS_FOLDER",
+        shape: Shape::Path,
+        default: || json!(""),
+    },
+    Setting {
+        key: "commands.user",
+        env: "CPE_COMMANDS_USER",
+        shape: Shape::Text {
+            bytes_max: NAME_BYTES_MAX,
+        },
+        default: || json!(""),
+    },
+    Setting {
+        key: "commands.within",
+        env: "CPE_COMMANDS_WITHIN",
+        shape: Shape::Span {
+            low: Duration::from_millis(100),
+            high: Duration::from_secs(30 * 24 * 3600),
+        },
+        default: || json!("1h"),
+    },
+    Setting {
+        key: "commands.memory",
+        env: "CPE_COMMANDS_MEMORY",
+        shape: Shape::Size {
+            low: 0,
+            high: 1 << 50,
+        },
+        default: || json!(0),
+    },
+    Setting {
+        key: "commands.output",
+        env: "CPE_COMMANDS_OUTPUT",
+        shape: Shape::Size {
+            low: 1 << 10,
+            high: COMMAND_OUTPUT_CEILING,
+        },
+        default: || json!(1 << 20),
     },
     Setting {
         key: "log.filter",

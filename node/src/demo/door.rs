@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpe::{Template, Tuple};
-use cpe_sleigh::TaskSpace;
 use tokio::time::Instant;
 
 use super::crowd::Crowd;
@@ -105,30 +104,5 @@ impl Space for Door<'_> {
     async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
         self.ask(|client| async move { Space::delete(&Remote(client), workspace, variable).await })
             .await
-    }
-}
-
-impl TaskSpace for Door<'_> {
-    type Error = Fault;
-
-    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Fault> {
-        Space::out(self, workspace, tuple).await
-    }
-
-    async fn take(
-        &self,
-        workspace: &str,
-        template: Template,
-        within: Duration,
-    ) -> Result<Option<Tuple>, Fault> {
-        Space::take(self, workspace, template, within).await
-    }
-
-    async fn try_take(&self, workspace: &str, template: Template) -> Result<Option<Tuple>, Fault> {
-        Space::take(self, workspace, template, Duration::ZERO).await
-    }
-
-    async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
-        Space::delete(self, workspace, variable).await
     }
 }

@@ -9,8 +9,8 @@
 //! - `["job", NAME, request]`: taken by a steward under a lease, gone when the job has ended;
 //! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
 //! - `["grove", NAME, id, index, task]`: a grove to grow, taken by a worker under a lease;
-//! - `["begun NAME", id, index, node]`: a worker began it, to see what kills every worker;
-//! - `["grown NAME", id, index, node, outcome]`: what came of it.
+//! - `["NAME RUN begun", id, index, node]`: a worker began it, to see what kills every worker;
+//! - `["NAME RUN grown", id, index, node, outcome]`: what came of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +35,9 @@ pub(crate) const GROVES: &str = "grove";
 /// How often a job's state is looked at by who follows it.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long it is waited for a steward to take up a job.
+const BEGUN_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long a steward may take to say that it has begun before the job counts as waiting.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -48,6 +51,9 @@ pub(crate) struct Request {
     pub(crate) name: String,
     /// Names what is asked for: the same data, settings and name give the same.
     pub(crate) id: String,
+    /// Names this time of asking: the same may be asked for again, and what is left of the last
+    /// time is none of this one's.
+    pub(crate) run: String,
     /// What is to be grown.
     pub(crate) spec: ForestSpec,
     /// Bytes of the encoded data.
@@ -65,6 +71,7 @@ impl Request {
         Self {
             name: name.to_owned(),
             id: hasher.finalize().to_hex().chars().take(16).collect(),
+            run: format!("{:016x}", rand::rng().random::<u64>()),
             spec: spec.clone(),
             data_bytes,
             data_hash: hex(&data.hash()),
@@ -84,33 +91,42 @@ impl Request {
 
     /// Where the data lies.
     pub(crate) fn data_name(&self) -> String {
-        format!("{} data {}", self.name, self.data_hash)
+        format!("{} {} data", self.name, self.run)
     }
 
     /// Where a grove is put by a node.
     pub(crate) fn grove_name(&self, index: u32, node: &str) -> String {
-        format!("{} {} grove {index} {node}", self.name, self.id)
+        format!("{} {} grove {index} {node}", self.name, self.run)
     }
 
     /// Where a grove's out-of-bag votes are put by a node.
     pub(crate) fn votes_name(&self, index: u32, node: &str) -> String {
-        format!("{} {} votes {index} {node}", self.name, self.id)
+        format!("{} {} votes {index} {node}", self.name, self.run)
     }
 
     /// Variable of what workers began.
     pub(crate) fn begun(&self) -> String {
-        format!("begun {}", self.name)
+        format!("{} {} begun", self.name, self.run)
     }
 
     /// Variable of what came of groves.
     pub(crate) fn grown(&self) -> String {
-        format!("grown {}", self.name)
+        format!("{} {} grown", self.name, self.run)
     }
 
     /// Variable of a wish that it end.
     pub(crate) fn cancel(&self) -> String {
-        format!("cancel {}", self.name)
+        cancel_of(&self.name, &self.run)
     }
+
+    /// What all variables begin with that are of this time of asking alone.
+    pub(crate) fn own(&self) -> String {
+        format!("{} {} ", self.name, self.run)
+    }
+}
+
+fn cancel_of(name: &str, run: &str) -> String {
+    format!("{name} {run} cancel")
 }
 
 /// What came of a grove, at the node that grew it.
@@ -146,6 +162,8 @@ pub(crate) enum Phase {
 pub(crate) struct State {
     /// Which request; see [`Request::id`].
     pub(crate) id: String,
+    /// Which time of asking; see [`Request::run`].
+    pub(crate) run: String,
     pub(crate) phase: Phase,
     /// Groves there are.
     pub(crate) done: u32,
@@ -174,6 +192,7 @@ impl State {
     pub(crate) fn begun(request: &Request) -> Self {
         Self {
             id: request.id.clone(),
+            run: request.run.clone(),
             groves: request.spec.groves(),
             trees: request.spec.trees,
             ..Self::default()
@@ -182,6 +201,11 @@ impl State {
 
     fn variable(name: &str) -> String {
         format!("state {name}")
+    }
+
+    /// The job that a variable has the state of, if it is such a one.
+    pub(crate) fn job(variable: &str) -> Option<&str> {
+        variable.strip_prefix("state ")
     }
 
     /// Tells it to all nodes.
@@ -261,8 +285,8 @@ pub(crate) async fn train(
     report: impl FnMut(&Progress),
 ) -> Result<Trained, Fault> {
     let name = nameless();
-    ask(space, &name, data, spec).await?;
-    let trained = follow(space, &name, stall, report).await;
+    let run = ask(space, &name, data, spec).await?;
+    let trained = follow(space, &name, Some(&run), stall, report).await;
     // Whatever came of it, nobody else knows the name.
     forget(space, &name).await;
     trained
@@ -274,7 +298,8 @@ pub(crate) fn nameless() -> String {
 }
 
 /// Asks for a forest; it is grown whether anybody waits or not. Asking again for the same, while it
-/// is grown, changes nothing.
+/// is grown, changes nothing. Gives the run that was asked for, once a steward has taken it up or
+/// none has for a while.
 ///
 /// # Errors
 /// When the data does not suit the specification, a job of this name does something else, or the
@@ -284,14 +309,14 @@ pub(crate) async fn ask(
     name: &str,
     data: &Dataset,
     spec: &ForestSpec,
-) -> Result<(), Fault> {
+) -> Result<String, Fault> {
     Manifest::new(data, spec).about("cannot grow this forest")?;
     let encoded = data.encode().about("cannot encode the data")?;
     let request = Request::new(name, data, encoded.len(), spec);
     let found = State::get(space, name, Duration::ZERO).await?;
     if let Some(state) = found.as_ref().filter(|state| state.phase == Phase::Growing) {
         if state.id == request.id {
-            return Ok(());
+            return Ok(state.run.clone());
         }
         return Err(
             Fault::failed(format!("a job `{name}` is growing another forest")).next(
@@ -306,28 +331,45 @@ pub(crate) async fn ask(
             .await?;
     }
     blob::put_once(space, &request.data_name(), &encoded).await?;
-    // Now, and not by the steward: whoever looks finds this job and not the last one's end.
-    State::begun(&request).put(space, name).await?;
+    // One tuple, so that there is a whole job or none if we die here.
     let fields = vec![Value::from(JOBS), Value::from(name), request.to_value()?];
-    space.out(WORKSPACE, tuple(fields)?).await
+    space.out(WORKSPACE, tuple(fields)?).await?;
+    let asked = tokio::time::Instant::now();
+    while asked.elapsed() < BEGUN_WITHIN {
+        let state = State::get(space, name, Duration::ZERO).await?;
+        if state.is_some_and(|state| state.run == request.run) {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(request.run)
 }
 
-/// Follows a job to its end, whoever asked for it.
+/// Follows a job to its end, whoever asked for it. With a run, the last state of an earlier job of
+/// that name does not count.
 ///
 /// # Errors
 /// When there is none, it fails, or nothing comes for `stall`: then it goes on all the same.
 pub(crate) async fn follow(
     space: &impl Space,
     name: &str,
+    run: Option<&str>,
     stall: Duration,
     mut report: impl FnMut(&Progress),
 ) -> Result<Trained, Fault> {
     let mut last = State::default();
     let mut heard = tokio::time::Instant::now();
     loop {
-        let Some(state) = State::get(space, name, SEEN_WITHIN).await? else {
-            return Err(Fault::failed(format!("no job is called `{name}`"))
-                .next("`cpe forest train CSV --target COLUMN --out NAME` begins one"));
+        let found = State::get(space, name, SEEN_WITHIN).await?;
+        let own = |state: &State| run.is_none_or(|run| state.run == run);
+        let state = match (found.filter(own), run) {
+            (Some(state), _) => state,
+            // No steward has taken it up.
+            (None, Some(_)) => State::default(),
+            (None, None) => {
+                return Err(Fault::failed(format!("no job is called `{name}`"))
+                    .next("`cpe forest train CSV --target COLUMN --out NAME` begins one"));
+            }
         };
         if state != last {
             heard = tokio::time::Instant::now();
@@ -370,6 +412,16 @@ async fn finished(space: &impl Space, name: &str, state: State) -> Result<Traine
 /// # Errors
 /// When there is no such job, or the space cannot be reached.
 pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> {
+    let waiting = template(vec![
+        Field::Actual(Value::from(JOBS)),
+        Field::Actual(Value::from(name)),
+        Field::Typed(Kind::Bytes),
+    ])?;
+    // Nobody has begun it: then there is nobody who would have to know.
+    let waiting = space.take(WORKSPACE, waiting, Duration::ZERO).await?;
+    if waiting.is_some() {
+        return Ok(());
+    }
     let state = State::get(space, name, SEEN_WITHIN).await?;
     let Some(state) = state.filter(|state| state.phase == Phase::Growing) else {
         return Err(Fault::failed(format!(
@@ -377,7 +429,7 @@ pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> 
         )));
     };
     let fields = vec![
-        Value::from(format!("cancel {name}")),
+        Value::from(cancel_of(name, &state.run)),
         Value::from(state.id.as_str()),
     ];
     space.out(WORKSPACE, tuple(fields)?).await

@@ -13,12 +13,13 @@ use cpe_forest::limits::{MAX_DATASET_BYTES, MAX_GROVE_BYTES};
 use cpe_forest::{ENGINE, Forest, Grove, Manifest, ModelCard, OutOfBag, out_of_bag};
 use cpe_tuple::codec;
 use futures::future::OptionFuture;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::{self, template};
-use super::job::{JOBS, Outcome, Phase, Request, State, hex};
+use super::job::{GROVES, JOBS, Outcome, Phase, Request, State, hex};
 use super::worker::{IDLE, LEASE, REST, STEP, Workers, task, while_held};
 use super::{WORKSPACE, model};
 use crate::exit::{About, Fault};
@@ -28,6 +29,9 @@ const STEWARDS: usize = 4;
 
 /// One of so many groves of other nodes is grown again; at least one.
 const AUDIT_ONE_OF: u32 = 10;
+
+/// Groves put into the space, or taken back, at once.
+const AT_ONCE: usize = 32;
 
 /// How often somebody may wish that a job end, at most, before it is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -101,6 +105,9 @@ struct Brought {
     outcome: Outcome,
 }
 
+/// A grove that was grown again: which, and the hash it should have or why it cannot be grown.
+type Audited = (u32, Result<String, String>);
+
 /// A job that is seen to.
 struct Job<'a> {
     workers: &'a Arc<Workers>,
@@ -110,7 +117,7 @@ struct Job<'a> {
     kept: BTreeMap<u32, Grove>,
     brought: BTreeMap<u32, Brought>,
     /// Groves that are grown again, and what they should be.
-    audits: JoinSet<Result<(u32, Result<String, String>), Fault>>,
+    audits: JoinSet<Result<Audited, Fault>>,
     chosen: BTreeSet<u32>,
 }
 
@@ -125,7 +132,7 @@ impl<'a> Job<'a> {
     /// Sees to a job from wherever it is to its end. An error is this node's: another may go on.
     async fn conduct(workers: &'a Arc<Workers>, request: &'a Request) -> Result<(), Fault> {
         let known = State::get(&workers.space, &request.name, Duration::ZERO).await?;
-        let known = known.filter(|state| state.id == request.id);
+        let known = known.filter(|state| state.run == request.run);
         let mut state = known.unwrap_or_else(|| State::begun(request));
         (state.done, state.audited) = (0, 0);
         state.nodes.clear();
@@ -152,8 +159,32 @@ impl<'a> Job<'a> {
         };
         (job.state.phase, job.state.said) = ended;
         job.tell().await?;
+        if job.state.phase != Phase::Done {
+            job.drain().await;
+        }
         job.clean().await;
         Ok(())
+    }
+
+    /// Takes back the groves that nobody has begun, lest the next job wait behind them.
+    async fn drain(&self) {
+        let waiting = template(vec![
+            Field::Actual(Value::from(GROVES)),
+            Field::Actual(Value::from(self.request.name.as_str())),
+            Field::Actual(Value::from(self.request.id.as_str())),
+            Field::Typed(Kind::Int),
+            Field::Typed(Kind::Bytes),
+        ]);
+        let Ok(waiting) = waiting else { return };
+        let taking = (0..AT_ONCE).map(|_| async {
+            let take = || {
+                self.workers
+                    .space
+                    .try_take(WORKSPACE, waiting.clone(), STEP)
+            };
+            while let Ok(Some(_)) = take().await {}
+        });
+        futures::future::join_all(taking).await;
     }
 
     async fn tell(&self) -> Result<(), Fault> {
@@ -187,14 +218,15 @@ impl<'a> Job<'a> {
         self.state.stewards.push(self.workers.node.clone());
         if !self.state.issued {
             let all = 0..self.request.spec.groves();
-            for index in all.filter(|index| !self.kept.contains_key(index)) {
-                let task = task(self.request, index)?;
-                self.workers
-                    .space
-                    .out(WORKSPACE, task)
-                    .await
-                    .about("cannot put a grove there")?;
-            }
+            let missing = all.filter(|index| !self.kept.contains_key(index));
+            let (space, request) = (&self.workers.space, self.request);
+            let put = missing.map(|index| async move {
+                let put = space.out(WORKSPACE, task(request, index)?).await;
+                put.map(drop).about("cannot put a grove there")
+            });
+            // Many at once: a home writes them to disk together.
+            let putting = stream::iter(put).buffer_unordered(AT_ONCE);
+            putting.try_collect::<()>().await?;
             self.state.issued = true;
         }
         self.tell().await
@@ -418,21 +450,16 @@ impl<'a> Job<'a> {
     /// Leaves nothing but the model and the last state. What cannot be deleted only takes room.
     async fn clean(&self) {
         let request = self.request;
-        let of_groves = self.brought.iter().flat_map(|(index, brought)| {
-            let node = &brought.node;
-            [
-                request.grove_name(*index, node),
-                request.votes_name(*index, node),
-            ]
-        });
-        let rest = [
-            request.grown(),
-            request.begun(),
-            request.cancel(),
-            request.data_name(),
-        ];
-        for name in of_groves.chain(rest) {
-            let _ = crate::remote::Space::delete(&self.workers.space, WORKSPACE, &name).await;
+        let space = &self.workers.space;
+        // Those of nodes that died before they could say so, too.
+        let ours = request.own();
+        let known = space.variables(WORKSPACE).await.unwrap_or_default();
+        let known = known.iter().filter_map(|variable| variable.name.as_str());
+        let known = known
+            .filter(|name| name.starts_with(&ours))
+            .map(str::to_owned);
+        for name in known {
+            let _ = crate::remote::Space::delete(space, WORKSPACE, &name).await;
         }
     }
 }

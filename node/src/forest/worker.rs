@@ -83,7 +83,7 @@ pub(super) fn task(request: &Request, index: u32) -> Result<Tuple, Fault> {
 
 impl Workers {
     /// Starts so many workers, and stewards if there is one, which work until `stop`.
-    pub(crate) fn start(space: cpe::Space, node: String, count: u16, stop: &CancellationToken) {
+    pub(crate) fn start(space: cpe::Space, node: String, count: usize, stop: &CancellationToken) {
         let shared = Arc::new(Self {
             space,
             node,
@@ -148,7 +148,7 @@ impl Workers {
     async fn attempt(&self, task: &Task) -> Result<(), Fault> {
         let Task { request, index } = task;
         let state = State::get(&self.space, &request.name, Duration::ZERO).await?;
-        let wanted = |state: State| state.id == request.id && state.phase == Phase::Growing;
+        let wanted = |state: State| state.run == request.run && state.phase == Phase::Growing;
         if !state.is_none_or(wanted) || self.is_grown(task).await? {
             return Ok(());
         }

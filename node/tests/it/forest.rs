@@ -79,14 +79,22 @@ fn a_column_that_is_mixed_can_be_taken_as_text() {
     let train = [
         "forest", "train", csv, "--target", "kind", "--out", out, "--local", "--trees", "10",
     ];
-    run(&train).code(1).says("take the column as text");
-    run(&[&train[..], &["--text", "zip"]].concat()).code(0);
+    run(&train)
+        .code(1)
+        .says("take the column as text (`--types zip=text`)");
+    run(&[&train[..], &["--types", "zip=text"]].concat()).code(0);
     let told = run(&["forest", "predict", out, csv]).code(0);
     let classes: Vec<_> = told.out.lines().skip(1).map(|line| &line[..1]).collect();
     assert_eq!(classes, ["x", "y", "x", "y", "x", "y"]);
     let mut wrong = train.to_vec();
-    wrong.extend(["--text", "zap"]);
+    wrong.extend(["--types", "zap=text"]);
     run(&wrong).code(1).says("there is no column \"zap\"");
+    run(&[&train[..], &["--types", "zip=number"]].concat())
+        .code(1)
+        .says("line 3, column \"zip\": \"2a\" is no number");
+    run(&[&train[..], &["--types", "zip=colour"]].concat())
+        .code(2)
+        .says("COLUMN=text or COLUMN=number");
 }
 
 #[test]
@@ -139,4 +147,362 @@ fn three_nodes_grow_the_forest_that_one_machine_grows_alone() {
         (&told["class"], &told["trees"]),
         (&"large".into(), &60.into())
     );
+}
+
+/// A larger table, so that a grove takes long enough to be killed at.
+fn long(folder: &Path) -> PathBuf {
+    let path = folder.join("long.csv");
+    let mut text = String::from("a,b,c,d,e,f,kind\n");
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % 1000
+    };
+    for _ in 0..4000 {
+        let row: Vec<u64> = (0..6).map(|_| next()).collect();
+        let kind = if row[0] * row[1] + next() * 300 > 400_000 {
+            "yes"
+        } else {
+            "no"
+        };
+        let cells: Vec<String> = row.iter().map(u64::to_string).collect();
+        text.push_str(&format!("{},{kind}\n", cells.join(",")));
+    }
+    fs::write(&path, text).unwrap();
+    path
+}
+
+const SETTINGS: [&str; 8] = [
+    "--target",
+    "kind",
+    "--trees",
+    "60",
+    "--grove-trees",
+    "3",
+    "--seed",
+    "7",
+];
+
+/// The forest's hash as one machine grows it alone.
+fn hash_here(folder: &Path, csv: &str) -> String {
+    let file = folder.join("here.forest");
+    let args = [
+        "forest",
+        "train",
+        csv,
+        "--json",
+        "--local",
+        "--out",
+        file.to_str().unwrap(),
+    ];
+    let here = run(&[&args[..], &SETTINGS].concat()).json();
+    here["card"]["forest"].as_str().unwrap().to_owned()
+}
+
+/// Begins a job and does not wait.
+fn begin(node: &Node, csv: &str, name: &str) {
+    let args = ["forest", "train", csv, "--detach", "--out", name];
+    node.cpe(&[&args[..], &SETTINGS].concat()).code(0);
+}
+
+/// Waits for a job from any node.
+fn attach(node: &Node, name: &str) -> serde_json::Value {
+    node.cpe(&[
+        "forest",
+        "train",
+        "--attach",
+        name,
+        "--json",
+        "--timeout",
+        "2m",
+    ])
+    .json()
+}
+
+fn groves(trained: &serde_json::Value) -> u64 {
+    let nodes = trained["groves_by_node"].as_object().unwrap();
+    nodes.values().filter_map(serde_json::Value::as_u64).sum()
+}
+
+#[test]
+fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = long(folder.path());
+    let csv = csv.to_str().unwrap();
+    let wanted = hash_here(folder.path(), csv);
+    let [a, b, c] = Node::three();
+    // Three are homes: whichever two are killed here, at most one of those.
+    let d = a.join(&["--name", "d", "--no-homes"]);
+    let e = a.join(&["--name", "e", "--no-homes"]);
+    for node in [&a, &b, &c, &d, &e] {
+        node.sees(5);
+    }
+    a.has_homes();
+    begin(&e, csv, "crowd");
+    a.has_homes();
+    // The node that was asked is killed at once.
+    e.end_by(rustix::process::Signal::KILL);
+    // And, as soon as it is known, the one that sees to the job, if that is another.
+    let mut steward = String::new();
+    super::harness::until("the job has a steward and some groves", || {
+        let jobs = a.cpe(&["forest", "jobs", "--json"]).json();
+        let job = &jobs[0];
+        if job["done"].as_u64() > Some(1) {
+            job["stewards"][0]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut steward);
+        }
+        !steward.is_empty()
+    });
+    let mut nodes: Vec<(&str, Node)> = vec![("a", a), ("b", b), ("c", c), ("d", d)];
+    if let Some(place) = nodes.iter().position(|(name, _)| *name == steward) {
+        nodes.remove(place).1.end_by(rustix::process::Signal::KILL);
+    }
+    let trained = attach(&nodes[0].1, "crowd");
+    assert_eq!(trained["card"]["forest"], wanted.as_str());
+    assert_eq!(groves(&trained), 20);
+    let stewards = trained["stewards"].as_array().unwrap();
+    assert!(stewards.len() > 1, "{stewards:?}");
+    assert!(trained["audited"].as_u64().unwrap() >= 1);
+    assert_eq!(trained["liars"], serde_json::json!([]));
+    // In the end nothing but the model, its bytes and the last state is left.
+    super::harness::until("nothing of the job is left", || {
+        let left = nodes[1]
+            .1
+            .cpe(&["space", "list", "#forest", "--json"])
+            .json();
+        let left = left.as_array().unwrap().iter();
+        left.filter(|variable| variable["tuples"].as_u64() > Some(0))
+            .count()
+            == 3
+    });
+}
+
+#[test]
+fn one_node_and_two_of_which_one_is_killed_grow_the_same_forest() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = long(folder.path());
+    let csv = csv.to_str().unwrap();
+    let wanted = hash_here(folder.path(), csv);
+    let a = Node::start(&["--name", "a"]);
+    begin(&a, csv, "alone");
+    assert_eq!(attach(&a, "alone")["card"]["forest"], wanted.as_str());
+    // Its homes are with `a`: the space has a majority without `b`.
+    let b = a.join(&["--name", "b", "--no-homes"]);
+    for node in [&a, &b] {
+        node.sees(2);
+    }
+    begin(&b, csv, "pair");
+    b.end_by(rustix::process::Signal::KILL);
+    assert_eq!(attach(&a, "pair")["card"]["forest"], wanted.as_str());
+}
+
+#[test]
+fn more_trees_under_a_models_name_keep_those_it_has() {
+    let a = Node::alone();
+    let csv = csv(a.folder());
+    let csv = csv.to_str().unwrap();
+    let train = |trees: &str, out: &str, more: &[&str]| {
+        let args = [
+            "forest", "train", csv, "--target", "kind", "--json", "--out", out,
+        ];
+        a.cpe(&[&args[..], &["--trees", trees], more].concat())
+            .json()
+    };
+    train("20", "model", &[]);
+    let more = train("60", "model", &[]);
+    assert_eq!(groves(&more), 4, "{more}");
+    let file = a.folder().join("here.forest");
+    let file = file.to_str().unwrap();
+    train("20", file, &["--local"]);
+    let here = train("60", file, &["--local"]);
+    assert_eq!(more["card"]["forest"], here["card"]["forest"]);
+    assert_eq!(more["card"]["out_of_bag"], here["card"]["out_of_bag"]);
+}
+
+#[test]
+fn a_job_can_be_ended_and_its_name_be_used_again() {
+    let a = Node::alone();
+    let csv = long(a.folder());
+    let csv = csv.to_str().unwrap();
+    let args = [
+        "forest", "train", csv, "--detach", "--target", "kind", "--out", "model",
+    ];
+    a.cpe(&[&args[..], &["--trees", "20000"]].concat()).code(0);
+    a.cpe(&[&args[..], &["--trees", "10"]].concat())
+        .code(1)
+        .says("a job `model` is growing another forest");
+    a.cpe(&["forest", "cancel", "model"]).code(0);
+    a.cpe(&["forest", "train", "--attach", "model"])
+        .code(1)
+        .says("job `model` was cancelled");
+    a.cpe(&["forest", "cancel", "model"])
+        .code(1)
+        .says("no job `model` is growing a forest");
+    a.cpe(&[&args[..], &["--trees", "10"]].concat()).code(0);
+    assert_eq!(groves(&attach(&a, "model")), 1);
+    a.cpe(&["forest", "train", "--attach", "nobody"])
+        .code(1)
+        .says("no job is called `nobody`");
+}
+
+/// Takes groves as a worker does, and brings others.
+fn lie(node: &Node, job: &str) -> u32 {
+    let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
+    let Some(run) = jobs[0]["run"].as_str() else {
+        return 0;
+    };
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let mut lies = 0;
+    loop {
+        let template =
+            "[\"grove\",{\"?\":\"string\"},{\"?\":\"string\"},{\"?\":\"int\"},{\"?\":\"bytes\"}]";
+        let taken = node.cpe(&["space", "inp", "#forest", template, "--json"]);
+        if taken.code != Some(0) {
+            return lies;
+        }
+        let tuple: serde_json::Value = serde_json::from_str(&taken.out).unwrap();
+        let tuple = tuple.get("tuple").unwrap_or(&tuple);
+        let (id, index) = (tuple[2].as_str().unwrap(), tuple[3].as_u64().unwrap());
+        // A grove of the right form, which another seed grew.
+        let false_one = "ab".repeat(32);
+        let outcome = serde_json::json!({
+            "hash": false_one, "bytes": 10, "votes": 0, "error": null,
+        });
+        let outcome = base64.encode(cpe_tuple::codec::encode(&outcome).unwrap());
+        let brought = serde_json::json!([
+            format!("{job} {run} grown"), id, index, "liar", {"bytes": outcome},
+        ]);
+        node.cpe(&["space", "out", "#forest", &brought.to_string()])
+            .code(0);
+        lies += 1;
+    }
+}
+
+#[test]
+fn a_node_that_lies_about_groves_is_found_out_and_the_forest_is_right() {
+    let a = Node::start(&["--name", "a"]);
+    let csv = long(a.folder());
+    let csv = csv.to_str().unwrap();
+    let wanted = hash_here(a.folder(), csv);
+    begin(&a, csv, "crowd");
+    let mut lies = 0;
+    super::harness::until("the liar has some groves", || {
+        lies += lie(&a, "crowd");
+        lies > 0
+    });
+    let trained = attach(&a, "crowd");
+    assert_eq!(trained["card"]["forest"], wanted.as_str());
+    assert_eq!(trained["liars"], serde_json::json!(["liar"]));
+    assert_eq!(trained["groves_by_node"]["liar"], lies);
+}
+
+#[test]
+fn a_forest_is_looked_into_with_bars_shuffles_and_plots() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = csv(folder.path());
+    let (csv, model) = (csv.to_str().unwrap(), folder.path().join("m.forest"));
+    let (model, plots) = (model.to_str().unwrap(), folder.path().join("plots"));
+    let plots = plots.to_str().unwrap();
+    let train = [
+        "forest", "train", csv, "--target", "kind", "--out", model, "--local",
+    ];
+    run(&[&train[..], &["--trees", "20", "--balanced"]].concat()).code(0);
+    let args = [
+        "forest",
+        "inspect",
+        model,
+        "--plots",
+        plots,
+        "--data",
+        csv,
+        "--shuffle",
+        "3",
+    ];
+    let ran = run(&args).code(0);
+    for part in [
+        "Importance of the 2 columns",
+        "█",
+        "out of bag: accuracy",
+        "held out: accuracy",
+    ] {
+        assert!(ran.out.contains(part), "{part:?} is not in {}", ran.out);
+    }
+    let wide = ran
+        .out
+        .lines()
+        .find(|line| line.chars().count() > 80 && !line.contains("wrote"));
+    assert_eq!(wide, None);
+    for plot in ["importances", "confusion", "roc", "calibration"] {
+        let svg = fs::read_to_string(format!("{plots}/{plot}.svg")).unwrap();
+        assert!(
+            svg.starts_with("<svg") && svg.ends_with("</svg>\n"),
+            "{plot}"
+        );
+    }
+    let card = run(&[&args[..], &["--json"]].concat()).json();
+    assert!(
+        card["falls_if_shuffled"]["size"].as_f64() > Some(0.2),
+        "{card}"
+    );
+    assert_eq!(card["spec"]["class_weights"], "balanced");
+    run(&[&train[..], &["--class-weight", "huge=3"]].concat())
+        .code(1)
+        .says("class_weights = huge is outside the classes: large, small");
+}
+
+#[test]
+fn numbers_are_told_with_quantiles_and_rows_by_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.csv");
+    let mut text = String::from("x,trust,price\n");
+    for n in 0..300u32 {
+        let noise = n.wrapping_mul(2_654_435_761) % 100;
+        // Every third row lies, and nobody trusts it.
+        let lie = if n % 3 == 0 { 1000.0 } else { 0.0 };
+        let price = f64::from(n % 50) * 10.0 + f64::from(noise) / 10.0 + lie + 0.5;
+        text.push_str(&format!("{},{},{price}\n", n % 50, u32::from(n % 3 != 0)));
+    }
+    fs::write(&path, text).unwrap();
+    let (csv, model) = (path.to_str().unwrap(), folder.path().join("m.forest"));
+    let model = model.to_str().unwrap();
+    let train = [
+        "forest", "train", csv, "--target", "price", "--out", model, "--local",
+    ];
+    run(&[&train[..], &["--trees", "20", "--weights", "trust"]].concat()).code(0);
+    let told = run(&["forest", "predict", model, csv]).code(0);
+    let prices: Vec<f64> = told
+        .out
+        .lines()
+        .skip(1)
+        .map(|line| line.parse().unwrap())
+        .collect();
+    assert!(prices.iter().all(|price| *price < 600.0), "{prices:?}");
+
+    run(&[&train[..], &["--trees", "20", "--ignore", "trust"]].concat()).code(0);
+    let args = [
+        "forest",
+        "predict",
+        model,
+        csv,
+        "--quantiles",
+        "0.1,0.9",
+        "--training",
+        csv,
+    ];
+    let told = run(&args).code(0);
+    let mut lines = told.out.lines();
+    assert_eq!(lines.next(), Some("price,q(0.1),q(0.9)"));
+    for line in lines {
+        let row: Vec<f64> = line.split(',').map(|cell| cell.parse().unwrap()).collect();
+        assert!(row[1] <= row[2], "{line}");
+    }
+    let leaves = run(&["forest", "predict", model, csv, "--leaves"]).code(0);
+    let first: Vec<u32> = serde_json::from_str(leaves.out.lines().next().unwrap()).unwrap();
+    assert_eq!(first.len(), 20);
+    run(&["forest", "predict", model, csv, "--quantiles", "0.5"]).code(2);
 }

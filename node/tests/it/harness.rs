@@ -245,6 +245,19 @@ impl Node {
         });
     }
 
+    /// Waits until each shard written to has a home group of three, so that one of them may die.
+    #[track_caller]
+    pub(crate) fn has_homes(&self) {
+        until("all shards have three homes", || {
+            let shards = self.cpe(&["mesh", "shards", "--json"]).json();
+            let whole = |shard: &Value| {
+                let members = shard["members"].as_array().map_or(0, Vec::len);
+                members == 3 && !shard["leader"].is_null()
+            };
+            shards.as_array().unwrap().iter().all(whole)
+        });
+    }
+
     /// The folder that goes with the node; keeping it outlives the node.
     pub(crate) fn keep_folder(&self) -> Arc<TempDir> {
         Arc::clone(&self.folder)

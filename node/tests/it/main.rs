@@ -19,6 +19,7 @@ mod harness;
 mod homes;
 mod lan;
 mod leases;
+mod map;
 mod mesh;
 mod minority;
 mod namespaces;

@@ -4,164 +4,297 @@ use super::*;
 
 const NOW: Duration = Duration::ZERO;
 
-fn ledger(elements: i64, change: impl FnOnce(&mut Job)) -> Ledger {
+fn ledger(change: impl FnOnce(&mut Job)) -> Ledger {
     let mut job = Job::new("w", "k", "j");
+    job.chunk = Chunk::Of(1);
     change(&mut job);
-    Ledger::new(&job, (0..elements).map(Value::Int).collect())
+    Ledger::new(&job, 0)
 }
 
-fn report(task: &Task, outcomes: Vec<Outcome>) -> Report {
+/// A ledger to which so many elements were offered.
+fn offered(elements: i64, change: impl FnOnce(&mut Job)) -> Ledger {
+    let mut ledger = ledger(change);
+    for element in 0..elements {
+        assert_eq!(ledger.offer(Value::Int(element)), None);
+    }
+    ledger
+}
+
+fn issue(ledger: &mut Ledger) -> Option<Task> {
+    ledger.issue(NOW, true)
+}
+
+fn values(task: &Task) -> Vec<Value> {
+    task.elements
+        .iter()
+        .map(|element| element.value.clone())
+        .collect()
+}
+
+fn report(task: &Task, outcome: impl Fn(&Value) -> Outcome) -> Report {
+    let answer = |element: &Element| Answer {
+        index: element.index,
+        mark: Element::mark(&element.value),
+        outcome: outcome(&element.value),
+    };
+    let answers = task.elements.iter().map(answer).collect();
+    news(task, News::Answers { took: NOW, answers })
+}
+
+fn news(task: &Task, news: News) -> Report {
     Report {
         id: task.id,
         node: "a".to_owned(),
-        took: NOW,
-        outcomes,
+        news,
+    }
+}
+
+fn begun() -> News {
+    News::Begun {
+        lease: "l".to_owned(),
     }
 }
 
 fn echo(task: &Task) -> Report {
-    report(task, task.elements.iter().cloned().map(Ok).collect())
+    report(task, |value| Ok(value.clone()))
 }
 
 #[test]
 fn no_more_tasks_are_open_than_may_be() {
-    let mut ledger = ledger(10, |job| (job.chunk, job.open_max) = (2, 3));
-    let tasks: Vec<_> = std::iter::from_fn(|| ledger.issue(NOW)).collect();
-    assert_eq!(
-        tasks
-            .iter()
-            .map(|task| task.elements.len())
-            .collect::<Vec<_>>(),
-        [2, 2, 2]
-    );
-    ledger.accept(echo(&tasks[1]));
-    assert_eq!(
-        ledger.issue(NOW).unwrap().elements,
-        [Value::Int(6), Value::Int(7)]
-    );
-    assert_eq!(ledger.issue(NOW), None);
+    let mut ledger = offered(10, |job| (job.chunk, job.open_max) = (Chunk::Of(2), 3));
+    let tasks: Vec<_> = std::iter::from_fn(|| issue(&mut ledger)).collect();
+    let sizes: Vec<_> = tasks.iter().map(|task| task.elements.len()).collect();
+    assert_eq!(sizes, [2, 2, 2]);
+    assert!(!ledger.room());
+    ledger.accept(echo(&tasks[1]), NOW);
+    assert_eq!(values(&issue(&mut ledger).unwrap()), [6, 7].map(Value::Int));
+    assert_eq!(issue(&mut ledger), None);
 }
 
 #[test]
-fn the_first_result_of_a_task_counts() {
-    let mut ledger = ledger(1, |_| ());
-    let task = ledger.issue(NOW).unwrap();
-    assert_eq!(ledger.accept(echo(&task)).len(), 1);
-    assert_eq!(ledger.accept(report(&task, vec![Ok(Value::Null)])), []);
-    assert_eq!(ledger.into_outcomes(), [Ok(Value::Int(0))]);
-}
-
-#[test]
-fn a_result_with_the_wrong_number_of_outcomes_is_dropped() {
-    let mut ledger = ledger(2, |job| job.chunk = 2);
-    let task = ledger.issue(NOW).unwrap();
-    assert_eq!(ledger.accept(report(&task, vec![Ok(Value::Null)])), []);
-    assert_eq!(ledger.accept(echo(&task)).len(), 2);
+fn the_first_result_of_an_element_counts_and_only_its_own() {
+    let mut ledger = offered(2, |job| job.chunk = Chunk::Of(2));
+    let task = issue(&mut ledger).unwrap();
+    let mut other = task.clone();
+    other.elements[0].value = Value::from("another");
+    let settled = ledger.accept(echo(&other), NOW);
+    assert_eq!(
+        settled.iter().map(|done| done.index).collect::<Vec<_>>(),
+        [1]
+    );
+    assert_eq!(ledger.accept(echo(&task), NOW).len(), 1);
+    assert_eq!(ledger.accept(report(&task, |_| Ok(Value::Null)), NOW), []);
+    assert!(ledger.is_idle());
 }
 
 #[test]
 fn only_what_failed_is_tried_again_and_alone() {
-    let mut ledger = ledger(2, |job| (job.chunk, job.tries) = (2, 2));
-    let task = ledger.issue(NOW).unwrap();
-    let half = vec![Ok(Value::Null), Err("no".to_owned())];
-    assert_eq!(ledger.accept(report(&task, half)).len(), 1);
-    let again = ledger.issue(NOW).unwrap();
-    assert_eq!(again.elements, [Value::Int(1)]);
-    let settled = ledger.accept(report(&again, vec![Err("still no".to_owned())]));
-    assert_eq!(
-        settled,
-        [Settled {
-            index: 1,
-            outcome: Err("still no".to_owned())
-        }]
-    );
-    assert!(ledger.finished());
+    let mut ledger = offered(2, |job| (job.chunk, job.tries) = (Chunk::Of(2), 2));
+    let task = issue(&mut ledger).unwrap();
+    let fails = |value: &Value| match value {
+        Value::Int(0) => Ok(Value::Null),
+        _ => Err("no".to_owned()),
+    };
+    assert_eq!(ledger.accept(report(&task, fails), NOW).len(), 1);
+    let again = issue(&mut ledger).unwrap();
+    assert_eq!(values(&again), [Value::Int(1)]);
+    let settled = ledger.accept(report(&again, |_| Err("still no".to_owned())), NOW);
+    assert_eq!((settled[0].index, settled[0].tries), (1, 2));
+    assert_eq!(settled[0].outcome, Err("still no".to_owned()));
+    assert!(ledger.is_idle());
 }
 
 #[test]
-fn a_lost_task_is_put_there_again_until_its_tries_are_used_up() {
-    let mut ledger = ledger(1, |job| job.tries = 2);
-    let task = ledger.issue(NOW).unwrap();
-    let late = NOW + Duration::from_secs(60);
+fn a_value_can_count_as_a_failure_and_the_last_one_is_the_outcome() {
+    let mut ledger = offered(1, |job| {
+        job.tries = 2;
+        job.is_failure = Some(|value| *value == Value::Null);
+    });
+    let task = issue(&mut ledger).unwrap();
+    assert_eq!(ledger.accept(report(&task, |_| Ok(Value::Null)), NOW), []);
+    let again = issue(&mut ledger).unwrap();
+    let settled = ledger.accept(report(&again, |_| Ok(Value::Null)), NOW);
+    assert_eq!(
+        (&settled[0].outcome, settled[0].tries),
+        (&Ok(Value::Null), 2)
+    );
+}
+
+#[test]
+fn a_task_begun_too_often_is_taken_apart_and_the_poison_set_aside() {
+    let mut ledger = offered(2, |job| (job.chunk, job.losses) = (Chunk::Of(2), 1));
+    let task = issue(&mut ledger).unwrap();
+    ledger.accept(news(&task, begun()), NOW);
+    assert!(!ledger.is_poison(task.id) && ledger.running() == 2);
+    ledger.accept(news(&task, begun()), NOW);
+    assert!(ledger.is_poison(task.id));
+    assert_eq!(ledger.overdue(NOW), [task.id]);
+    assert_eq!(ledger.lost(task.id, NOW), (None, vec![]));
+    // Each alone now: one is good, and the other is not.
+    let (first, second) = (issue(&mut ledger).unwrap(), issue(&mut ledger).unwrap());
+    assert_eq!(ledger.accept(echo(&first), NOW).len(), 1);
+    for _ in 0..2 {
+        ledger.accept(news(&second, begun()), NOW);
+    }
+    let (again, settled) = ledger.lost(second.id, NOW);
+    assert_eq!((again, settled.len()), (None, 1));
+    assert!(
+        settled[0]
+            .outcome
+            .as_ref()
+            .unwrap_err()
+            .contains("begun 2 times")
+    );
+    assert!(ledger.is_idle());
+}
+
+#[test]
+fn a_task_of_which_nothing_is_heard_is_looked_for_and_signs_of_life_put_that_off() {
+    let mut ledger = offered(1, |_| ());
+    let task = issue(&mut ledger).unwrap();
+    let late = Duration::from_secs(30);
     assert_eq!(
         ledger.overdue(late - Duration::from_millis(1)),
         Vec::<u64>::new()
     );
     assert_eq!(ledger.overdue(late), [0]);
-    assert_eq!(ledger.lost(0, late), (Some(task), vec![]));
+    ledger.accept(news(&task, News::Alive), late);
+    assert_eq!(ledger.overdue(late), Vec::<u64>::new());
+    assert_eq!(ledger.lost(0, 2 * late), (Some(task), vec![]));
     // Twice as patient now.
-    assert_eq!(ledger.overdue(late * 2), Vec::<u64>::new());
-    assert_eq!(ledger.overdue(late * 3), [0]);
-    let (again, settled) = ledger.lost(0, late * 2);
-    assert_eq!((again, settled.len()), (None, 1));
-    assert!(
-        ledger.into_outcomes()[0]
-            .as_ref()
-            .unwrap_err()
-            .contains("taken 2 times")
-    );
+    assert_eq!(ledger.overdue(3 * late), Vec::<u64>::new());
+    assert_eq!(ledger.overdue(4 * late), [0]);
+    ledger.waits(0, 4 * late);
+    assert_eq!(ledger.overdue(4 * late), Vec::<u64>::new());
 }
 
 #[test]
-fn waiting_for_a_worker_uses_up_no_tries() {
-    let mut ledger = ledger(1, |job| job.tries = 1);
-    ledger.issue(NOW).unwrap();
-    let late = NOW + Duration::from_secs(60);
-    ledger.waits(0, late);
-    assert_eq!(ledger.overdue(late), Vec::<u64>::new());
-    assert_eq!(ledger.overdue(late * 2), [0]);
+fn what_an_earlier_life_brought_counts_if_it_is_of_the_same_element() {
+    let mut ledger = ledger(|_| ());
+    let element = |index: usize, value: i64| Element {
+        index,
+        value: Value::Int(value),
+    };
+    let task = Task {
+        job: "j".to_owned(),
+        id: 99,
+        elements: vec![element(0, 10), element(1, 11)],
+    };
+    ledger.remember(echo(&task));
+    assert_eq!(
+        ledger.offer(Value::Int(10)).unwrap().outcome,
+        Ok(Value::Int(10))
+    );
+    assert_eq!(ledger.offer(Value::from("another")), None);
+    assert_eq!(
+        values(&issue(&mut ledger).unwrap()),
+        [Value::from("another")]
+    );
+    assert_eq!((ledger.done(), ledger.offered()), (1, 2));
+}
+
+#[test]
+fn tasks_grow_until_they_take_long_enough_and_shrink_at_the_end() {
+    let mut ledger = offered(600, |job| job.chunk = Chunk::Auto);
+    let first = issue(&mut ledger).unwrap();
+    assert_eq!(first.elements.len(), 1);
+    let mut quick = echo(&first);
+    let News::Answers { took, .. } = &mut quick.news else {
+        panic!("it has answers");
+    };
+    *took = Duration::from_millis(1);
+    ledger.accept(quick, NOW);
+    assert_eq!(ledger.issue(NOW, false).unwrap().elements.len(), 60);
+    // No more will come: one worker is known, which gets half of what is left at once.
+    assert_eq!(ledger.issue(NOW, true).unwrap().elements.len(), 60);
+    while ledger.fresh.len() > 60 {
+        issue(&mut ledger).unwrap();
+    }
+    let left = ledger.fresh.len();
+    assert_eq!(issue(&mut ledger).unwrap().elements.len(), left.div_ceil(2));
+}
+
+#[test]
+fn what_is_cancelled_is_counted() {
+    let mut ledger = offered(5, |job| (job.chunk, job.open_max) = (Chunk::Of(2), 1));
+    let task = issue(&mut ledger).unwrap();
+    assert_eq!(ledger.cancel_fresh(), 3);
+    assert_eq!(ledger.cancel(task.id), 2);
+    assert!(ledger.is_idle());
+    assert_eq!(ledger.accept(echo(&task), NOW), []);
 }
 
 proptest! {
-    /// Whatever fails, is lost or comes twice: each element ends with one outcome, in its place,
-    /// after at most its tries.
+    /// Whatever fails, is lost or comes twice: each element ends with one outcome, after a bounded
+    /// number of tries.
     #[test]
     fn every_element_ends_with_one_outcome(
-        elements in 0..40_i64,
-        chunk in 1..7_usize,
+        elements in 0..40_usize,
+        chunk in prop_oneof![Just(Chunk::Auto), (1..7_usize).prop_map(Chunk::Of)],
         open_max in 1..5_usize,
         tries in 1..4_u32,
-        fates in prop::collection::vec(0..4_u8, 1..50),
+        fates in prop::collection::vec(0..5_u8, 1..50),
     ) {
-        let mut ledger = ledger(elements, |job| {
+        let mut ledger = ledger(|job| {
             (job.chunk, job.open_max, job.tries) = (chunk, open_max, tries);
         });
         let mut fates = fates.into_iter().cycle();
-        let mut told = Vec::new();
-        let mut open: Vec<Task> = Vec::new();
+        let (mut told, mut open): (Vec<Settled>, Vec<Task>) = (Vec::new(), Vec::new());
+        let mut halved = std::collections::BTreeSet::new();
         let mut steps = 0;
-        while !ledger.finished() {
+        while !ledger.is_idle() || ledger.offered() < elements {
             steps += 1;
-            prop_assert!(steps < 1000);
-            open.extend(std::iter::from_fn(|| ledger.issue(NOW)));
+            prop_assert!(steps < 2000);
+            while ledger.room() && ledger.offered() < elements {
+                ledger.offer(Value::Int(ledger.offered() as i64));
+            }
+            let last = ledger.offered() == elements;
+            open.extend(std::iter::from_fn(|| ledger.issue(NOW, last)));
             prop_assert!(open.len() <= open_max);
+            if open.is_empty() {
+                continue;
+            }
             let task = open.remove(0);
-            match fates.next() {
+            let fate = fates.next();
+            ledger.accept(news(&task, begun()), NOW);
+            match fate {
                 Some(0) => {
                     let (again, settled) = ledger.lost(task.id, NOW);
                     open.extend(again);
                     told.extend(settled);
                 }
                 Some(1) => {
-                    let outcomes = task.elements.iter().map(|_| Err("no".to_owned())).collect();
-                    told.extend(ledger.accept(report(&task, outcomes)));
+                    told.extend(ledger.accept(report(&task, |_| Err("no".to_owned())), NOW));
                 }
-                fate => {
-                    told.extend(ledger.accept(echo(&task)));
-                    if fate == Some(2) {
-                        prop_assert_eq!(ledger.accept(echo(&task)), []);
+                Some(2) if task.elements.len() > 1 && halved.insert(task.id) => {
+                    // Half is told, and the rest is told by whoever gets it next.
+                    let mut half = task.clone();
+                    let middle = task.elements.len() / 2;
+                    if steps % 2 == 0 {
+                        half.elements.truncate(middle);
+                    } else {
+                        half.elements.drain(..middle);
+                    }
+                    told.extend(ledger.accept(echo(&half), NOW));
+                    if ledger.task(task.id).is_some() {
+                        open.push(task);
+                    }
+                }
+                _ => {
+                    told.extend(ledger.accept(echo(&task), NOW));
+                    if fate == Some(3) {
+                        prop_assert_eq!(ledger.accept(echo(&task), NOW), []);
                     }
                 }
             }
         }
         prop_assert_eq!(ledger.open(), Vec::<u64>::new());
-        let outcomes = ledger.into_outcomes();
-        prop_assert_eq!(outcomes.len(), elements as usize);
+        prop_assert_eq!((ledger.done(), told.len()), (elements, elements));
         told.sort_by_key(|settled| settled.index);
-        let told: Vec<_> = told.into_iter().map(|settled| settled.outcome).collect();
-        prop_assert_eq!(&told, &outcomes);
-        for (index, outcome) in outcomes.iter().enumerate() {
-            prop_assert!(outcome.as_ref().is_err() || *outcome == Ok(Value::Int(index as i64)));
+        for (index, settled) in told.iter().enumerate() {
+            prop_assert_eq!(settled.index, index);
+            let right = settled.outcome == Ok(Value::Int(index as i64));
+            prop_assert!(right || settled.outcome.is_err());
         }
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{
-    Ack, Command, Failure, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId,
+    Ack, Command, Failure, Genesis, Image, Input, LeaseHandle, Output, Peer, PeerConfig, Reply,
+    RequestId,
 };
 use cpe_sleigh::TaskSpace;
+use cpe_space::LeaseAct;
 use cpe_tuple::{Template, Tuple, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -48,6 +50,19 @@ impl Local {
         {
             Reply::Variables(variables) => variables.iter().map(|v| v.tuples + v.pending).sum(),
             other => panic!("{other:?}"),
+        }
+    }
+
+    async fn act(&self, lease: LeaseHandle, act: LeaseAct) -> Result<bool, Unexpected> {
+        let act = Command::ActOnLease {
+            lease,
+            act,
+            deadline: DEADLINE,
+        };
+        match self.ask(act).await {
+            Reply::Done => Ok(true),
+            Reply::Failed(Failure::LeaseLost { .. }) => Ok(false),
+            other => Err(Unexpected(other)),
         }
     }
 
@@ -98,7 +113,7 @@ async fn run(mut asked: mpsc::Receiver<Asked>) {
             if let Output::Reply(request, reply) = output
                 && let Some(sender) = waiting.remove(&request)
             {
-                let taken = matches!(reply, Reply::Tuple(Some(_)));
+                let taken = matches!(reply, Reply::Tuple(Some(_)) | Reply::Leased { .. });
                 let input = match sender.send(reply) {
                     Ok(()) if taken => Input::Received(request),
                     Ok(()) => continue,
@@ -130,6 +145,7 @@ async fn run(mut asked: mpsc::Receiver<Asked>) {
 
 impl TaskSpace for Local {
     type Error = Unexpected;
+    type Lease = LeaseHandle;
 
     async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), Unexpected> {
         let workspace = workspace.to_owned();
@@ -152,6 +168,36 @@ impl TaskSpace for Local {
         within: Duration,
     ) -> Result<Option<Tuple>, Unexpected> {
         self.take_tuple(workspace, template, true, within).await
+    }
+
+    async fn take_leased(
+        &self,
+        workspace: &str,
+        template: Template,
+        ttl: Duration,
+        within: Duration,
+    ) -> Result<Option<(Tuple, LeaseHandle)>, Unexpected> {
+        let workspace = workspace.to_owned();
+        let take = Command::TakeLeased {
+            workspace,
+            template,
+            wait: true,
+            ttl,
+            deadline: within,
+        };
+        match self.ask(take).await {
+            Reply::Leased { tuple, lease, .. } => Ok(Some((tuple, lease))),
+            Reply::Failed(Failure::TimedOut(_)) => Ok(None),
+            other => Err(Unexpected(other)),
+        }
+    }
+
+    async fn renew(&self, lease: &LeaseHandle) -> Result<bool, Unexpected> {
+        self.act(*lease, LeaseAct::Renew).await
+    }
+
+    async fn commit(&self, lease: &LeaseHandle) -> Result<bool, Unexpected> {
+        self.act(*lease, LeaseAct::Commit).await
     }
 
     async fn try_take(

@@ -6,8 +6,12 @@ mod harness;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cpe_sleigh::{Job, JobError, OnError, Outcome, TaskSpace, Worker, each_elem};
+use cpe_sleigh::{
+    Chunk, Job, JobError, OnError, Outcome, TaskSpace, Worker, each_elem, each_elem_pending,
+    each_worker, imap, star,
+};
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
+use futures::StreamExt as _;
 use harness::Local;
 
 fn job() -> Job {
@@ -52,7 +56,7 @@ async fn outcomes_are_in_the_order_of_the_elements() {
         .map(|node| work(&space, node))
         .collect();
     let mut job = job();
-    job.chunk = 2;
+    job.chunk = Chunk::Of(2);
     let mut told = Vec::new();
     let elements: Vec<_> = numbers(12)
         .into_iter()
@@ -86,14 +90,13 @@ async fn outcomes_are_in_the_order_of_the_elements() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_taken_by_a_worker_that_died_is_done_by_another() {
+async fn a_task_of_a_worker_that_died_is_done_by_another() {
     let space = Local::start();
     let dies = async {
-        // Takes a task and is never heard of again; only then does a good worker come.
-        let taken = space
-            .take("w", task(Field::Any), Duration::from_secs(10))
-            .await;
-        assert!(taken.unwrap().is_some());
+        // Takes a task under a lease and is never heard of again; only then does a good one come.
+        let second = Duration::from_secs(1);
+        let taken = space.take_leased("w", task(Field::Any), second, 10 * second);
+        assert!(taken.await.unwrap().is_some());
         work(&space, "b")
     };
     let job = job();
@@ -103,35 +106,270 @@ async fn a_task_taken_by_a_worker_that_died_is_done_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_was_lost_with_the_space_is_put_there_again() {
+    let space = Local::start();
+    let loses = async {
+        // Not under a lease: it is gone, as with a volatile shard that begins anew.
+        let taken = space.take("w", task(Field::Any), Duration::from_secs(10));
+        assert!(taken.await.unwrap().is_some());
+        work(&space, "b")
+    };
+    let job = job();
+    let (outcomes, worker) = tokio::join!(each_elem(&space, &job, numbers(3), |_| ()), loses);
+    assert_eq!(outcomes.unwrap(), [0, 2, 4].map(|n| Ok(Value::Int(n))));
+    worker.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_longer_than_any_patience_is_begun_once() {
+    let space = Local::start();
+    let begun = AtomicUsize::new(0);
+    let worker = Worker::new(&space, "w", "double", "slow");
+    let slow = |value: Value| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        async move {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            Ok(value)
+        }
+    };
+    let mut job = job();
+    job.patience = Duration::from_secs(10);
+    let outcomes = tokio::select! {
+        outcomes = each_elem(&space, &job, numbers(1), |_| ()) => outcomes.unwrap(),
+        () = worker.run(slow) => unreachable!(),
+    };
+    assert_eq!(
+        (outcomes, begun.load(Ordering::Relaxed)),
+        (vec![Ok(Value::Int(0))], 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_that_comes_back_finds_what_was_done_meanwhile() {
+    let space = Local::start();
+    let worker = work(&space, "a");
+    let mut job = job();
+    job.chunk = Chunk::Of(1);
+    {
+        // The first life ends in the middle; its tasks are done all the same.
+        let elements = futures::stream::iter(numbers(40).into_iter().filter(|n| *n != 7.into()));
+        let mut map = imap(&space, job.clone(), elements);
+        for index in 0..3 {
+            assert_eq!(map.next().await.unwrap().unwrap().index, index);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    worker.abort();
+    // Nobody works now. What the first life took is gone, 13 never succeeds; the rest is there.
+    let elements = numbers(40).into_iter().filter(|n| *n != 7.into()).collect();
+    job.stall = Duration::from_secs(90);
+    let mut found = Vec::new();
+    let error = each_elem(&space, &job, elements, |arrival| {
+        found.push((arrival.index, arrival.outcome.clone()));
+    });
+    let said = error.await.unwrap_err().to_string();
+    assert!(said.starts_with("no worker was heard of"), "{said}");
+    assert!(found.len() >= 35, "{found:?}");
+    for (index, outcome) in found {
+        let n = if index < 7 { index } else { index + 1 };
+        assert!(
+            n == 13 || outcome == Ok(Value::from(2 * n as i64)),
+            "{index}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_drawn_only_as_far_as_workers_get_through_it() {
+    let space = Local::start();
+    let worker = work(&space, "a");
+    let drawn = AtomicUsize::new(0);
+    let elements = futures::stream::iter(14..).map(|n| {
+        drawn.fetch_add(1, Ordering::Relaxed);
+        Value::Int(n)
+    });
+    let mut job = job();
+    (job.chunk, job.open_max) = (Chunk::Of(2), 4);
+    let mut map = imap(&space, job, elements);
+    for index in 0..40 {
+        let done = map.next().await.unwrap().unwrap();
+        assert_eq!(
+            (done.index, done.outcome),
+            (index, Ok(Value::from(2 * (index as i64 + 14))))
+        );
+        let ahead = drawn.load(Ordering::Relaxed) - index;
+        assert!(
+            ahead <= 16,
+            "{ahead} elements of an endless stream are under way"
+        );
+    }
+    map.stopper().stop();
+    let mut rest = 0;
+    while map.next().await.unwrap().is_some() {
+        rest += 1;
+    }
+    let standing = map.standing();
+    assert_eq!(40 + rest + standing.cancelled, standing.offered);
+    map.clean().await;
+    assert_eq!(space.tuples("w").await, 0);
+    worker.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stopped_comes_to_its_end_and_the_rest_is_not_begun() {
+    let space = Local::start();
+    let worker = work(&space, "a");
+    let mut job = job();
+    job.chunk = Chunk::Of(1);
+    let mut map = imap(&space, job, futures::stream::iter((20..60).map(Value::Int)));
+    map.next().await.unwrap().unwrap();
+    map.stopper().stop();
+    let mut done = 1;
+    while let Some(next) = map.next().await.unwrap() {
+        assert!(next.outcome.is_ok());
+        done += 1;
+    }
+    assert!(done < 10, "{done}");
+    assert_eq!(map.standing().cancelled, 40 - done);
+    worker.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_runs_beside_and_says_how_much_is_left() {
+    let space = Local::start();
+    let worker = work(&space, "a");
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
+    let job = job();
+    let pending = each_elem_pending(space.clone(), job, numbers(6), move |arrival| {
+        sender.try_send(arrival.index).unwrap();
+    });
+    assert_eq!(pending.check(), 6);
+    for _ in 0..3 {
+        receiver.recv().await.unwrap();
+    }
+    assert!((1..=3).contains(&pending.check()));
+    assert_eq!(pending.wait().await.unwrap().len(), 6);
+    worker.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_worker_does_it_once_and_one_that_is_not_there_has_an_error() {
+    let space = Local::start();
+    let spawn = |name: &str, rank: usize| {
+        let worker = Worker::new(space.clone(), "w", "who", name).ranked(rank, 2);
+        tokio::spawn(async move {
+            let info = worker.info().clone();
+            let who = |value: Value| {
+                let said = format!("{value} {} of {}", info.rank, info.workers);
+                async move { Ok(Value::from(said)) }
+            };
+            worker.run(who).await;
+        })
+        .abort_handle()
+    };
+    let workers = [spawn("a.0", 0), spawn("a.1", 1)];
+    let mut job = Job::new("w", "who", "once");
+    job.stall = Duration::from_secs(20);
+    let names = ["a.0", "a.1", "nobody"].map(str::to_owned);
+    let outcomes = each_worker(&space, &job, &names, Value::Int(7))
+        .await
+        .unwrap();
+    assert_eq!(
+        outcomes[..2],
+        ["7 0 of 2", "7 1 of 2"].map(|said| Ok(Value::from(said)))
+    );
+    assert!(
+        outcomes[2]
+            .as_ref()
+            .unwrap_err()
+            .contains("`nobody` was not heard of")
+    );
+    assert_eq!(space.tuples("w").await, 0);
+    workers.iter().for_each(tokio::task::AbortHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_of_several_arguments_takes_elements_apart() {
+    let space = Local::start();
+    let worker = Worker::new(&space, "w", "add", "a");
+    let add = star(|arguments: Vec<Value>| async move {
+        let numbers = arguments
+            .iter()
+            .map(|value| value.as_int().ok_or("no number"));
+        Ok(Value::Int(numbers.sum::<Result<i64, _>>()?))
+    });
+    let elements = vec![
+        Value::List(vec![1.into(), 2.into()]),
+        Value::List(vec![3.into(), "x".into()]),
+        Value::Int(4),
+    ];
+    let mut job = Job::new("w", "add", "sums");
+    job.tries = 1;
+    let outcomes = tokio::select! {
+        outcomes = each_elem(&space, &job, elements, |_| ()) => outcomes.unwrap(),
+        () = worker.run(add) => unreachable!(),
+    };
+    assert_eq!(
+        outcomes[..2],
+        [Ok(Value::Int(3)), Err("no number".to_owned())]
+    );
+    assert!(
+        outcomes[2]
+            .as_ref()
+            .unwrap_err()
+            .contains("a list of arguments")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_that_comes_twice_counts_once() {
     let space = Local::start();
     let twice = async {
-        for id in [0, 0, 1] {
-            if id == 0 {
+        // Two workers that take the same task one after the other and both tell.
+        let second = Duration::from_secs(1);
+        for node in ["a", "b"] {
+            let taken = space
+                .take_leased("w", task(Field::Any), second, 30 * second)
+                .await;
+            let (tuple, _) = taken.unwrap().unwrap();
+            let [_, job, id, elements] = tuple.fields() else {
+                panic!("{tuple:?}")
+            };
+            let [index, _] = elements.as_list().unwrap()[0].as_list().unwrap() else {
+                panic!("{tuple:?}")
+            };
+            // The hash of the number 0.
+            let mark = mark_of_zero();
+            let answer = vec![index.clone(), mark, Value::Bool(true), node.into()];
+            let answers = Value::List(vec![Value::List(answer)]);
+            let variable = format!("result:{}", job.as_str().unwrap());
+            let told = vec![variable.into(), id.clone(), node.into(), 1.into(), answers];
+            if node == "b" {
                 space
-                    .take("w", task(Field::Any), Duration::from_secs(9))
+                    .out("w", Tuple::new(told.clone()).unwrap())
                     .await
                     .unwrap();
             }
-            let outcomes = Value::List(vec![Value::List(vec![Value::Bool(true), Value::Int(id)])]);
-            let result = [
-                "result:j1".into(),
-                id.into(),
-                "a".into(),
-                Value::Int(1),
-                outcomes,
-            ];
-            space
-                .out("w", Tuple::new(result.to_vec()).unwrap())
-                .await
-                .unwrap();
+            space.out("w", Tuple::new(told).unwrap()).await.unwrap();
         }
     };
     let mut told = 0;
-    let job = job();
-    let (outcomes, ()) = tokio::join!(each_elem(&space, &job, numbers(2), |_| told += 1), twice);
-    assert_eq!(outcomes.unwrap(), [Ok(Value::Int(0)), Ok(Value::Int(1))]);
-    assert_eq!(told, 2);
+    let mut job = job();
+    job.id = "twice".to_owned();
+    let map = each_elem(&space, &job, numbers(1), |_| told += 1);
+    let outcomes = tokio::select! {
+        outcomes = map => outcomes.unwrap(),
+        () = async { twice.await; std::future::pending().await } => unreachable!(),
+    };
+    assert_eq!((outcomes, told), (vec![Ok(Value::from("a"))], 1));
+}
+
+/// As a worker of any version computes it: FNV-1a over the encoding.
+fn mark_of_zero() -> Value {
+    let bytes = cpe_tuple::codec::encode(&Value::Int(0)).unwrap();
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    Value::Int(hash.cast_signed())
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +377,7 @@ async fn poison_is_set_aside_with_its_error() {
     let space = Local::start();
     let worker = work(&space, "a");
     let mut job = job();
-    job.chunk = 5;
+    job.chunk = Chunk::Of(5);
     let outcomes = each_elem(&space, &job, numbers(20), |_| ()).await.unwrap();
     for (n, outcome) in outcomes.iter().enumerate() {
         match n {
@@ -152,29 +390,50 @@ async fn poison_is_set_aside_with_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_kills_every_worker_is_set_aside() {
+async fn a_task_that_kills_every_worker_is_set_aside_and_its_neighbours_are_done() {
     let space = Local::start();
-    let mut taken = 0;
-    let grave = async {
+    let killed = AtomicUsize::new(0);
+    // Workers that end at 5, each followed by another.
+    let workers = async {
         loop {
-            let tuple = space
-                .take("w", task(Field::Any), Duration::from_secs(60))
-                .await
-                .unwrap();
-            taken += usize::from(tuple.is_some());
+            let worker = Worker::new(&space, "w", "double", "a");
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let sender = std::sync::Mutex::new(Some(sender));
+            let work = |value: Value| {
+                if value == Value::Int(5) {
+                    killed.fetch_add(1, Ordering::Relaxed);
+                    sender.lock().unwrap().take().unwrap().send(()).unwrap();
+                }
+                async move {
+                    if value == Value::Int(5) {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(value)
+                }
+            };
+            tokio::select! {
+                () = worker.run(work) => unreachable!(),
+                _ = receiver => {}
+            }
         }
     };
     let mut job = job();
-    job.tries = 4;
+    (job.chunk, job.losses) = (Chunk::Of(10), 2);
     let outcomes = tokio::select! {
-        outcomes = each_elem(&space, &job, numbers(1), |_| ()) => outcomes.unwrap(),
-        () = grave => unreachable!(),
+        outcomes = each_elem(&space, &job, numbers(10), |_| ()) => outcomes.unwrap(),
+        () = workers => unreachable!(),
     };
-    assert!(
-        outcomes[0].as_ref().unwrap_err().contains("taken 4 times"),
-        "{outcomes:?}"
-    );
-    assert_eq!(taken, 4);
+    for (n, outcome) in outcomes.iter().enumerate() {
+        match n {
+            5 => assert!(
+                outcome.as_ref().unwrap_err().contains("lost with it"),
+                "{outcome:?}"
+            ),
+            _ => assert_eq!(*outcome, Ok(Value::from(n as i64))),
+        }
+    }
+    // Three times in the task of ten, and three times alone.
+    assert!(killed.load(Ordering::Relaxed) <= 6, "{killed:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +471,7 @@ async fn a_job_that_nobody_works_on_stalls() {
         .unwrap_err();
     let said = error.to_string();
     assert!(
-        said.starts_with("no worker brought a result for 20s; 0 of 5"),
+        said.starts_with("no worker was heard of for 20s; 0 of 5"),
         "{said}"
     );
     assert_eq!(space.tuples("w").await, 0);
@@ -243,7 +502,7 @@ async fn a_result_that_fits_in_no_tuple_is_an_error() {
 async fn settings_outside_their_bounds_are_named() {
     let space = Local::start();
     let mut job = job();
-    job.chunk = 0;
+    job.chunk = Chunk::Of(0);
     let error = each_elem(&space, &job, numbers(1), |_| ())
         .await
         .unwrap_err();

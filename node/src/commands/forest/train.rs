@@ -131,7 +131,7 @@ fn class_weight(text: &str) -> Result<(String, f64), String> {
 pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Fault> {
     let space = Remote(Client::of(common));
     if let Some(name) = &args.attach {
-        return follow(&space, name, None, common).await;
+        return follow(&space, name, None, None, common).await;
     }
     let data = read(&args)?;
     let spec = spec(&args, &data);
@@ -159,19 +159,19 @@ pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Faul
     }
     match place {
         Place::Mesh(name) => {
-            job::ask(&space, &name, &data, &spec).await?;
+            let run = job::ask(&space, &name, &data, &spec).await?;
             if args.detach {
                 return detached(&name, common);
             }
-            follow(&space, &name, None, common).await
+            follow(&space, &name, Some(&run), None, common).await
         }
         Place::File(path) => {
             let name = job::nameless();
-            job::ask(&space, &name, &data, &spec).await?;
+            let run = job::ask(&space, &name, &data, &spec).await?;
             if args.detach {
                 return detached(&name, common);
             }
-            let done = follow(&space, &name, Some(&path), common).await;
+            let done = follow(&space, &name, Some(&run), Some(&path), common).await;
             if done.is_ok() {
                 job::forget(&space, &name).await;
             }
@@ -195,6 +195,7 @@ fn detached(name: &str, common: &Common) -> Result<Status, Fault> {
 async fn follow(
     space: &Remote,
     name: &str,
+    run: Option<&str>,
     file: Option<&PathBuf>,
     common: &Common,
 ) -> Result<Status, Fault> {
@@ -210,7 +211,7 @@ async fn follow(
         };
         bar.set_message(format!("{trees}/{} trees, {nodes},", progress.trees));
     };
-    let following = job::follow(space, name, common.timeout(), report);
+    let following = job::follow(space, name, run, common.timeout(), report);
     let trained = tokio::select! {
         trained = following => trained?,
         _ = tokio::signal::ctrl_c() => {

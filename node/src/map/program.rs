@@ -1,0 +1,367 @@
+//! One run of a program, within limits, and what became of it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use cpe::Value;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+/// Exit status of what could not be started, as shells have it.
+const NOT_STARTED: i32 = 127;
+
+/// What a node allows a program, and how it runs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// How long it may take.
+    pub(crate) within: Duration,
+    /// Bytes of memory it may map; none: as many as there are.
+    pub(crate) memory: Option<u64>,
+    /// Bytes it may write to standard output, and as many to standard error.
+    pub(crate) output: usize,
+    /// The user and group it runs as; none: the node's own.
+    pub(crate) user: Option<(u32, u32)>,
+    /// Where it runs.
+    pub(crate) folder: PathBuf,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Its exit status; none if it was killed, or lost with its node.
+    pub(crate) code: Option<i32>,
+    /// What it wrote to standard output.
+    pub(crate) out: Vec<u8>,
+    /// What it wrote to standard error.
+    pub(crate) err: Vec<u8>,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Why it has no exit status, or was not started.
+    pub(crate) why: Option<String>,
+}
+
+impl Ran {
+    /// As it stands in the space.
+    pub(crate) fn to_value(&self) -> Value {
+        let entries = [
+            (
+                "code",
+                self.code
+                    .map_or(Value::Null, |code| Value::Int(code.into())),
+            ),
+            ("out", Value::Bytes(self.out.clone())),
+            ("err", Value::Bytes(self.err.clone())),
+            (
+                "us",
+                Value::Int(i64::try_from(self.took.as_micros()).unwrap_or(i64::MAX)),
+            ),
+            ("why", self.why.as_deref().map_or(Value::Null, Value::from)),
+        ];
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
+        Value::Map(entries.collect::<BTreeMap<_, _>>())
+    }
+
+    /// Reads it back; `None` for what is none.
+    pub(crate) fn of(value: &Value) -> Option<Self> {
+        let map = value.as_map()?;
+        let bytes = |key: &str| map.get(key).and_then(Value::as_bytes).map(<[u8]>::to_vec);
+        let code = map.get("code")?.as_int();
+        let took = u64::try_from(map.get("us")?.as_int()?).ok()?;
+        Some(Self {
+            code: code.and_then(|code| i32::try_from(code).ok()),
+            out: bytes("out")?,
+            err: bytes("err")?,
+            took: Duration::from_micros(took),
+            why: map.get("why").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+
+    /// Whether it failed.
+    pub(crate) fn is_failure(value: &Value) -> bool {
+        Self::of(value).is_none_or(|ran| ran.code != Some(0))
+    }
+
+    fn failed(code: Option<i32>, why: String) -> Self {
+        Self {
+            code,
+            why: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
+/// Runs a program to its end, or to the first limit that it meets.
+///
+/// # Cancel safety
+/// Dropped before, the program is killed, with all that it started.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a program took is real time"
+)]
+pub(crate) async fn run(
+    program: &str,
+    args: &[Vec<u8>],
+    input: Option<&[u8]>,
+    limits: &Limits,
+) -> Ran {
+    let began = Instant::now();
+    let mut command = Command::new(program);
+    command
+        .args(args.iter().map(|arg| OsStr::from_bytes(arg)))
+        .current_dir(&limits.folder)
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        // What it starts itself ends with it.
+        .process_group(0);
+    if let Some((user, group)) = limits.user {
+        command.uid(user).gid(group);
+    }
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let why = match error.kind() {
+                ErrorKind::ArgumentListTooLong => "its arguments are too long".to_owned(),
+                _ => format!("`{program}` cannot be started: {error}"),
+            };
+            return Ran::failed(Some(NOT_STARTED), why);
+        }
+    };
+    let mut running = Running { child };
+    if let Err(why) = running.limit(limits.memory) {
+        return Ran::failed(None, why);
+    }
+    let ended = tokio::time::timeout(limits.within, running.converse(input, limits.output)).await;
+    let mut ran = match ended {
+        Ok(ran) => ran,
+        Err(_) => Ran::failed(
+            None,
+            format!(
+                "it did not end within {}",
+                humantime::format_duration(limits.within)
+            ),
+        ),
+    };
+    ran.took = began.elapsed();
+    ran
+}
+
+/// A program and what it started; they are killed if it is dropped before its end.
+struct Running {
+    child: Child,
+}
+
+impl Running {
+    fn group(&self) -> Option<Pid> {
+        // No id: it has ended and was waited for.
+        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
+        id.and_then(Pid::from_raw)
+    }
+
+    /// Bounds the memory that it and what it starts may map.
+    fn limit(&self, memory: Option<u64>) -> Result<(), String> {
+        let (Some(memory), Some(pid)) = (memory, self.group()) else {
+            return Ok(());
+        };
+        let limit = Rlimit {
+            current: Some(memory),
+            maximum: Some(memory),
+        };
+        match prlimit(Some(pid), Resource::As, limit) {
+            // It was quicker than we.
+            Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(format!("its memory cannot be limited: {error}")),
+        }
+    }
+
+    async fn converse(&mut self, input: Option<&[u8]>, output_max: usize) -> Ran {
+        let (stdin, stdout, stderr) = (
+            self.child.stdin.take(),
+            self.child.stdout.take(),
+            self.child.stderr.take(),
+        );
+        // All at once: a program may write before it has read all.
+        let feeding = async {
+            if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                // It need not read its input.
+                let _ = stdin.write_all(input).await;
+            }
+        };
+        let reading = async {
+            tokio::try_join!(
+                first(stdout, output_max, "standard output"),
+                first(stderr, output_max, "standard error")
+            )
+        };
+        let (read, ()) = tokio::join!(reading, feeding);
+        let (out, err) = match read {
+            Ok(read) => read,
+            Err(why) => return Ran::failed(None, why),
+        };
+        match self.child.wait().await {
+            Ok(status) => Ran {
+                code: status.code(),
+                why: killed(status),
+                out,
+                err,
+                took: Duration::ZERO,
+            },
+            Err(error) => Ran::failed(None, format!("it cannot be waited for: {error}")),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.group() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+fn killed(status: ExitStatus) -> Option<String> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let signal = status.signal()?;
+    Some(format!("it was ended by signal {signal}"))
+}
+
+/// All that comes, if it is not more than so much.
+async fn first(
+    from: Option<impl AsyncRead + Unpin>,
+    bytes_max: usize,
+    what: &str,
+) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let Some(from) = from else { return Ok(bytes) };
+    let most = u64::try_from(bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    let read = from.take(most).read_to_end(&mut bytes).await;
+    read.map_err(|error| format!("its {what} cannot be read: {error}"))?;
+    if bytes.len() > bytes_max {
+        return Err(format!(
+            "it wrote more than {bytes_max} bytes to {what} and was ended: let it write to a file"
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            within: Duration::from_secs(60),
+            memory: None,
+            output: 1 << 16,
+            user: None,
+            folder: std::env::temp_dir(),
+        }
+    }
+
+    async fn sh(script: &str, input: Option<&[u8]>, limits: &Limits) -> Ran {
+        let args = ["-c", script, "sh", "it's $HOME"].map(|arg| arg.as_bytes().to_vec());
+        run("sh", &args, input, limits).await
+    }
+
+    #[tokio::test]
+    async fn streams_and_exit_status_are_carried() {
+        let ran = sh(
+            "cat; printf '%s' \"$1\" >&2; exit 7",
+            Some(b"in\xff"),
+            &limits(),
+        )
+        .await;
+        assert_eq!((ran.code, ran.why.as_deref()), (Some(7), None));
+        assert_eq!(
+            (&ran.out[..], &ran.err[..]),
+            (&b"in\xff"[..], &b"it's $HOME"[..])
+        );
+        let read = Ran::of(&ran.to_value()).unwrap();
+        assert_eq!(
+            (&read.out, &read.err, read.code),
+            (&ran.out, &ran.err, ran.code)
+        );
+        assert!(Ran::is_failure(&ran.to_value()) && Ran::is_failure(&Value::Null));
+        let good = sh("exit 0", None, &limits()).await;
+        assert!(!Ran::is_failure(&good.to_value()));
+        let none = run("/no/such/program", &[], None, &limits()).await;
+        assert_eq!(none.code, Some(NOT_STARTED));
+        assert!(none.why.unwrap().contains("cannot be started"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_meets_a_limit_is_ended_with_all_that_it_started() {
+        let mut short = limits();
+        short.within = Duration::from_millis(200);
+        // The child of the shell holds the pipes open; it ends with the shell.
+        let ran = sh("sleep 1000 & wait", None, &short).await;
+        assert_eq!(
+            (ran.code, ran.why.as_deref()),
+            (None, Some("it did not end within 200ms"))
+        );
+        // Gigabytes: read as far as allowed, and no further.
+        let ran = run("yes", &[], None, &limits()).await;
+        assert!(
+            ran.why
+                .unwrap()
+                .contains("more than 65536 bytes to standard output")
+        );
+        let ran = sh("kill -9 $$", None, &limits()).await;
+        assert_eq!(
+            (ran.code, ran.why.as_deref()),
+            (None, Some("it was ended by signal 9"))
+        );
+    }
+
+    #[tokio::test]
+    async fn it_runs_as_the_user_it_should() {
+        if !rustix::process::geteuid().is_root() {
+            // Nobody else may run programs as others; said where skipped tests are said.
+            if let Some(path) = std::env::var_os("CPE_SKIPPED_TESTS") {
+                let file = std::fs::OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(path);
+                let line = b"it_runs_as_the_user_it_should: needs root\n";
+                std::io::Write::write_all(&mut file.unwrap(), line).unwrap();
+            }
+            return;
+        }
+        let mut other = limits();
+        other.user = Some((65_534, 65_533));
+        let ran = sh("id -u; id -g; id -G", None, &other).await;
+        assert_eq!(
+            String::from_utf8_lossy(&ran.out),
+            "65534\n65533\n65533\n",
+            "{ran:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn memory_is_limited() {
+        let mut small = limits();
+        small.memory = Some(64 << 20);
+        // Waits until the limit is there, then wants twice as much.
+        let script = "read go; head -c 134217728 /dev/zero | tail -c 134217728 | wc -c";
+        let ran = sh(script, Some(b"go\n"), &small).await;
+        assert!(
+            !String::from_utf8_lossy(&ran.out).contains("134217728"),
+            "{ran:?}"
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! `cpe map`: commands over lines, on real nodes.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::harness::{Node, Ran, until};
+
+/// Begins `cpe map` with these lines for standard input.
+fn begin(node: &Node, args: &[&str], input: &str) -> Child {
+    let mut child = node
+        .command(&[&["map"], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // It need not read all of it.
+    std::thread::spawn(move || stdin.write_all(input.as_bytes()).ok());
+    child
+}
+
+fn map(node: &Node, args: &[&str], input: &str) -> Ran {
+    Ran::of(begin(node, args, input).wait_with_output().unwrap())
+}
+
+fn numbers(count: u32) -> String {
+    (1..=count).map(|n| format!("{n}\n")).collect()
+}
+
+fn records(ran: &Ran) -> Vec<Value> {
+    let lines = ran.out.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Three nodes, of which the second and third run `sh`.
+fn three() -> [Node; 3] {
+    let a = Node::start(&["--name", "a"]);
+    let b = a.join(&[
+        "--name",
+        "b",
+        "--allow-command",
+        "sh",
+        "--capability",
+        "disk=fast",
+    ]);
+    let c = a.join(&["--name", "c", "--allow-command", "sh"]);
+    for node in [&a, &b, &c] {
+        node.sees(3);
+    }
+    a.has_homes();
+    [a, b, c]
+}
+
+#[test]
+fn lines_are_run_by_the_nodes_that_allow_it_and_their_output_is_in_order() {
+    let [a, _b, _c] = three();
+    let script = "sleep 0.0$((9 - $1 % 10)); echo \"line $1 of $2\"";
+    let args = ["--", "sh", "-c", script, "sh", "{}", "{#}"];
+    let ran = map(&a, &args, &numbers(60)).code(0);
+    let wanted: String = (1..=60).map(|n| format!("line {n} of {n}\n")).collect();
+    assert_eq!(ran.out, wanted);
+    assert_eq!(ran.err, "");
+
+    let ran = map(
+        &a,
+        &[&["--json", "--as-completed"][..], &args].concat(),
+        &numbers(60),
+    )
+    .code(0);
+    let records = records(&ran);
+    let mut lines: Vec<_> = records
+        .iter()
+        .map(|record| record["line"].as_u64().unwrap())
+        .collect();
+    lines.sort_unstable();
+    assert_eq!(lines, (1..=60).collect::<Vec<_>>());
+    for node in ["b", "c"] {
+        assert!(
+            records.iter().any(|record| record["node"] == node),
+            "{node} did nothing"
+        );
+    }
+    assert!(records.iter().all(|record| record["exit"] == 0));
+
+    // A capability that one of them has.
+    let args = [&["--json", "--require", "disk=fast"][..], &args].concat();
+    let ran = map(&a, &args, &numbers(10)).code(0);
+    assert!(
+        self::records(&ran)
+            .iter()
+            .all(|record| record["node"] == "b")
+    );
+    // Nothing is left of the jobs.
+    let left = a.cpe(&["space", "list", "tmp:#map", "--json"]).json();
+    let left = left.as_array().unwrap().iter();
+    let left: Vec<_> = left.filter(|variable| variable["tuples"] != 0).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_line_is_an_argument_as_it_is_and_streams_and_exit_statuses_are_carried() {
+    let a = Node::start(&["--allow-command", "sh", "--allow-command", "printf"]);
+    let hostile = "$(touch /tmp/pwned) 'quoted' \"twice\" `x`; rm *  \\n {} {#}";
+    let ran = map(
+        &a,
+        &["--", "printf", "%s|"],
+        &format!("{hostile}\nplain\n\nno end"),
+    )
+    .code(0);
+    assert_eq!(ran.out, format!("{hostile}|plain||no end|"));
+    let ran = map(&a, &["-0", "--", "printf", "[%s]", "a{}b"], "x\ny\0z\0").code(0);
+    assert_eq!(ran.out, "[ax\nyb][azb]");
+
+    let script = "read line; echo \"got $line\"; echo \"err $line\" >&2; exit $line";
+    let ran = map(&a, &["--stdin", "--", "sh", "-c", script], "0\n3\n0\n").code(1);
+    assert_eq!(ran.out, "got 0\ngot 3\ngot 0\n");
+    let ran = ran.says("err 0").says("err 3").says("line 2 failed");
+    ran.says("exit status 3").says("1 of 3 lines failed");
+
+    let args = [
+        "--stdin",
+        "--json",
+        "--retries",
+        "2",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let records = records(&map(&a, &args, "0\n3\n").code(1));
+    assert_eq!(
+        (&records[0]["exit"], &records[0]["tries"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(
+        (&records[1]["exit"], &records[1]["tries"]),
+        (&3.into(), &3.into())
+    );
+    assert_eq!(records[1]["err"], "err 3\n");
+    // Last what came of all.
+    assert_eq!(
+        (&records[2]["ran"], &records[2]["failed"]),
+        (&2.into(), &1.into())
+    );
+}
+
+#[test]
+fn no_node_runs_what_it_does_not_allow() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let ran = map(&a, &["--", "rm", "{}"], "x\n").code(4);
+    ran.says("no node may run `rm`: of 1 nodes, 1 lack command:rm")
+        .says("--allow-command rm");
+    let ran = map(&a, &["--require", "gpu=yes", "--", "sh", "{}"], "x\n").code(4);
+    ran.says("1 lack gpu=yes");
+    map(&a, &[], "x\n").code(2);
+    map(&a, &["--name", "a/b", "--", "sh"], "x\n")
+        .code(2)
+        .says("no name of a job");
+    map(&a, &["--send", "/no/such", "--", "sh"], "x\n")
+        .code(1)
+        .says("/no/such");
+}
+
+#[test]
+fn files_go_along_and_each_job_has_a_folder_of_its_own() {
+    let [a, _b, _c] = three();
+    let script = a.folder().join("score.sh");
+    fs::write(
+        &script,
+        "cat table.txt; echo \"$1 in $(basename \"$PWD\")\"\n",
+    )
+    .unwrap();
+    let table = a.folder().join("table.txt");
+    // Large enough to lie apart from its tuple.
+    let long = format!("{}\n", "x".repeat(200_000));
+    fs::write(&table, &long).unwrap();
+    let (script, table) = (script.to_str().unwrap(), table.to_str().unwrap());
+    let args = ["--name", "scores", "--send", script, "--send", table];
+    let ran = map(
+        &a,
+        &[&args[..], &["--", "sh", "score.sh", "{}"]].concat(),
+        &numbers(4),
+    )
+    .code(0);
+    let wanted: String = (1..=4).map(|n| format!("{long}{n} in scores\n")).collect();
+    assert!(ran.out == wanted, "{} bytes", ran.out.len());
+}
+
+#[test]
+fn a_killed_node_costs_no_line() {
+    let [a, b, c] = three();
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 0.2; echo $1", log.display());
+    let args = ["--", "sh", "-c", &script, "sh", "{}"];
+    let child = begin(&a, &args, &numbers(80));
+    until("lines are run", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.lines().count() > 5)
+    });
+    c.end_by(Signal::KILL);
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(0);
+    assert_eq!(ran.out, numbers(80));
+    drop(b);
+}
+
+#[test]
+fn a_master_that_was_killed_finds_what_was_done() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 0.05; echo $1", log.display());
+    let args = [
+        "--name", "again", "--jobs", "20", "--", "sh", "-c", &script, "sh", "{}",
+    ];
+    let count = || fs::read_to_string(&log).map_or(0, |log| log.lines().count());
+    let mut child = begin(&a, &args, &numbers(40));
+    until("some lines were run", || count() >= 5);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What was in the space is run though nobody waits for it.
+    until("more lines were run", || count() >= 20);
+    let ran = map(&a, &args, &numbers(40)).code(0);
+    assert_eq!(ran.out, numbers(40));
+    // Run twice is what the first life had taken for itself, and what ran just then.
+    assert!(count() < 70, "{} runs for 40 lines", count());
+}
+
+#[test]
+fn a_command_without_end_and_one_with_endless_output_are_ended() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let script = "case $1 in 1) sleep 1000;; 2) yes;; *) echo good;; esac";
+    let args = [
+        "--json",
+        "--task-timeout",
+        "2s",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        "{}",
+    ];
+    let records = records(&map(&a, &args, &numbers(3)).code(1));
+    assert_eq!(records[0]["error"], "it did not end within 2s");
+    let said = records[1]["error"].as_str().unwrap();
+    assert!(
+        said.starts_with("it wrote more than 1048576 bytes to standard output"),
+        "{said}"
+    );
+    assert_eq!(
+        (&records[2]["out"], &records[2]["exit"]),
+        (&"good\n".into(), &0.into())
+    );
+}
+
+#[test]
+fn ctrl_c_begins_no_more_and_says_what_ran() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 1; echo done $1", log.display());
+    let child = begin(
+        &a,
+        &["--jobs", "2", "--", "sh", "-c", &script, "sh", "{}"],
+        &numbers(500),
+    );
+    let count = || fs::read_to_string(&log).map_or(0, |log| log.lines().count());
+    until("lines are run", || count() >= 2);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(1);
+    let done = ran.out.lines().count();
+    // What ran came to its end.
+    assert_eq!(done, count(), "{ran:?}");
+    assert!(done < 20);
+    ran.says("stopping")
+        .says(&format!("{done} lines ran, 0 of them failed"));
+}
+
+#[test]
+fn the_first_failure_can_end_it() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let script = "sleep 0.05; exit $(($1 == 3))";
+    let args = [
+        "--fail-fast",
+        "--jobs",
+        "1",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        "{}",
+    ];
+    let ran = map(&a, &args, &numbers(300)).code(1);
+    let ran = ran.says("line 3 failed");
+    assert!(ran.err.contains("were not begun"), "{ran:?}");
+}
+
+#[test]
+fn when_the_node_that_was_asked_dies_another_can_be_asked() {
+    let [a, b, c] = three();
+    let log = b.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 0.2; echo $1", log.display());
+    let args = [
+        "--name",
+        "moved",
+        "--timeout",
+        "5s",
+        "--",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+        "{}",
+    ];
+    let child = begin(&a, &args, &numbers(60));
+    // Until then the first node alone is home of all.
+    a.has_homes();
+    a.end_by(Signal::KILL);
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(4);
+    ran.says("no worker was heard of for 5s");
+    let ran = map(&c, &args, &numbers(60)).code(0);
+    assert_eq!(ran.out, numbers(60));
+    drop(b);
+}
