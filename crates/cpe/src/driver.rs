@@ -283,7 +283,7 @@ impl Driver {
                 } => self.connect(&peer, &addresses),
                 Output::Event(event) => self.happened(event),
                 // This node asks for no lease as a host, so it is given none.
-                Output::MayAct { .. } | Output::Voided { .. } => {}
+                Output::MayAct { .. } | Output::Voided { .. } | Output::Host { .. } => {}
                 Output::Body(work) => {
                     self.unworked.push_back(work);
                     self.work_on();

@@ -50,6 +50,7 @@
 mod api;
 mod body;
 mod boot;
+mod claims;
 mod client;
 mod config;
 mod group;

@@ -107,6 +107,14 @@ impl Peer {
         }
     }
 
+    /// The life of this node as a host, whether it may act or not.
+    pub(crate) fn life(&self) -> Option<Member> {
+        match self.holder.hosting {
+            Hosting::Living(life) => Some(life),
+            Hosting::Off | Hosting::Asking => None,
+        }
+    }
+
     /// The life in which this node may act right now.
     pub(crate) fn acting_life(&self) -> Option<Member> {
         let (life, until) = self.may_act()?;
@@ -249,7 +257,11 @@ impl Peer {
         if until <= self.holder.until {
             return;
         }
-        self.holder.until = until;
+        let first = std::mem::replace(&mut self.holder.until, until).is_zero();
+        if first {
+            self.seek_left();
+        }
+        self.claim_soon();
         self.put_output(Output::MayAct { life, until });
         if self.now < until {
             for request in std::mem::take(&mut self.holder.waiting) {
@@ -446,6 +458,12 @@ impl Peer {
                 let inc = Incarnation(life.inc.0.saturating_sub(1));
                 self.life_over(Member { inc, ..*life });
             }
+            // Its host was gone before this replica heard of the claim.
+            Applied::Done(_, Outcome::Claimed(record)) if record.leased => {
+                if let Some(life) = record.host.filter(|life| self.is_over(*life)) {
+                    self.left_by(life);
+                }
+            }
             _ => {}
         }
     }
@@ -462,6 +480,7 @@ impl Peer {
         for life in over.collect::<Vec<_>>() {
             self.life_over(life);
         }
+        self.seek_left();
     }
 
     /// This replica shows that a life is over, and with it those before.
@@ -471,6 +490,7 @@ impl Peer {
             *known = life.inc;
             self.event(Event::Voided(life));
             self.told_over(life);
+            self.left_by(life);
         }
     }
 }

@@ -67,6 +67,11 @@ impl SimNode {
         }
     }
 
+    /// True while it stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
@@ -176,6 +181,7 @@ impl World {
         node.peer = None;
         node.held = None;
         self.hosts.gone(n, self.now);
+        self.actors.gone(n);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -443,6 +449,7 @@ impl World {
                         self.drained(n, down);
                     }
                     _ if self.hosts.is_answered(request) => self.enlisted(n, &reply),
+                    _ if self.actor_replied(n, request, &reply) => {}
                     _ => self.replied(n, request, reply),
                 }
             }
@@ -463,6 +470,7 @@ impl World {
             Output::Body(work) => self.body_work(n, work),
             Output::MayAct { life, until } => self.may_act(n, life, until),
             Output::Voided { life } => self.voided(n, life),
+            Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
             Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}
         }

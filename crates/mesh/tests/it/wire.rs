@@ -1,5 +1,6 @@
 //! Every message is plain CBOR and comes back as it was.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
@@ -9,7 +10,7 @@ use cpe_mesh::{
 };
 use cpe_space::{
     ActorRecord, After, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live,
-    Mode, Name, OpId, Outcome, Session, ShardId, Sm, Terms, Version,
+    Mode, Name, OpId, Outcome, Sender, Session, ShardId, Sm, Terms, Version,
 };
 use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;
@@ -40,6 +41,9 @@ fn record() -> ActorRecord {
         token: 3,
         host: Some(member(1)),
         spec: Value::from("spec"),
+        leased: true,
+        needs: needs(),
+        kept: None,
     }
 }
 
@@ -167,7 +171,28 @@ fn commands() -> Vec<Command> {
             lease_ms: 5_000,
         },
         Command::Void { life: member(3) },
+        Command::ClaimLeased {
+            op,
+            name: "a".to_owned(),
+            expect: 4,
+            spec: Value::from("spec"),
+            needs: needs(),
+            host: member(2),
+            void: Some(member(3)),
+        },
+        Command::Commit {
+            op,
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            snapshot: Value::from("state"),
+            marks: vec![(Sender::Start(op.session), 7)],
+        },
     ]
+}
+
+fn needs() -> BTreeMap<String, String> {
+    BTreeMap::from([("kinds".to_owned(), "counter".to_owned())])
 }
 
 fn terms() -> Terms {
@@ -250,8 +275,10 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Bound { .. } => 19,
         Command::Enlist { .. } => 20,
         Command::Void { .. } => 21,
+        Command::ClaimLeased { .. } => 22,
+        Command::Commit { .. } => 23,
     };
-    (place, 22)
+    (place, 24)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -360,8 +387,10 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Resume { .. } => 8,
         Operation::Bound { .. } => 9,
         Operation::Enlist { .. } => 10,
+        Operation::ClaimLeased { .. } => 11,
+        Operation::Commit { .. } => 12,
     };
-    (place, 11)
+    (place, 13)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -385,8 +414,9 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Differs(_) => 16,
         Outcome::Enlisted(_) => 17,
         Outcome::StillAlive(_) => 18,
+        Outcome::OutOfTurn(_) => 19,
     };
-    (place, 19)
+    (place, 20)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -589,6 +619,21 @@ fn all() -> Vec<Message> {
     let bound: Vec<_> = bound.collect();
     let others = [
         Operation::Enlist { lease_ms: 5_000 },
+        Operation::ClaimLeased {
+            name: "a".to_owned(),
+            expect: 4,
+            spec: Value::from("spec"),
+            needs: needs(),
+            host: member(2),
+            void: None,
+        },
+        Operation::Commit {
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            snapshot: Value::from("state"),
+            marks: vec![(Sender::Start(op.session), 7)],
+        },
         Operation::Take {
             workspace: name.clone(),
             template,
@@ -759,6 +804,7 @@ fn all() -> Vec<Message> {
         Outcome::Differs(Some(tuple.clone())),
         Outcome::Enlisted(member(2)),
         Outcome::StillAlive(member(1)),
+        Outcome::OutOfTurn(8),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,
