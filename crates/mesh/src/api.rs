@@ -461,6 +461,9 @@ pub struct ActorInfo {
     pub token: u64,
     /// Who hosts it; `None` after it was stopped.
     pub host: Option<Member>,
+    /// True when it is hosted under a lease: then `host` is the node in its life as a host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leased: bool,
 }
 
 /// A summary of a node.

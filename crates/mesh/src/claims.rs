@@ -208,13 +208,17 @@ impl Peer {
     /// Looks for actors that lives which are over have left: what a new host missed.
     pub(crate) fn seek_left(&mut self) {
         let records = self.slots.iter().flat_map(|slot| slot.shard.sm().actors());
-        let left: BTreeSet<Member> = records
+        let hosts: BTreeSet<Member> = records
             .filter(|(_, record)| record.leased)
             .filter_map(|(_, record)| record.host)
-            .filter(|life| self.is_over(*life))
             .collect();
-        for life in left {
-            self.left_by(life);
+        if !hosts.is_empty() {
+            self.stand_by();
+        }
+        for life in hosts {
+            if self.is_over(life) {
+                self.left_by(life);
+            }
         }
     }
 

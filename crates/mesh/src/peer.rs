@@ -458,6 +458,7 @@ impl Peer {
             .set(Timer::Digest, now + peer.config.digest_interval);
         peer.beat();
         peer.look();
+        peer.seek_left();
         peer.settle();
         Ok(peer)
     }

@@ -833,5 +833,6 @@ pub(crate) fn actor_info(name: &str, record: &cpe_space::ActorRecord) -> ActorIn
         spec: record.spec.clone(),
         token: record.token,
         host: record.host,
+        leased: record.leased,
     }
 }

@@ -112,6 +112,8 @@ impl World {
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
         if self.scenario.workload.node_lease_ms > 0.0 {
             config.node_lease = self.scenario.node_lease();
+            // Besides being told to.
+            config.stands_by = self.seed.is_multiple_of(2);
         }
         config.group_size = self.scenario.homes;
         config.eligible_after = ms(self.scenario.eligible_ms);
