@@ -9,6 +9,7 @@
 //! runs the actors that live here.
 
 mod address;
+mod durable;
 mod envelope;
 mod error;
 mod host;
@@ -77,6 +78,10 @@ pub struct SpawnOptions {
     pub crowd: Option<String>,
     /// How long it may take. [`SPAWN_DEADLINE`] by default.
     pub deadline: Duration,
+    /// Keep its state at the home of its name, and let another node go on with it when its own is
+    /// gone: each message is answered once what it changed lasts. Its kind must have snapshots. Not
+    /// by default.
+    pub durable: bool,
 }
 
 impl Default for SpawnOptions {
@@ -86,6 +91,7 @@ impl Default for SpawnOptions {
             require: BTreeMap::new(),
             crowd: None,
             deadline: SPAWN_DEADLINE,
+            durable: false,
         }
     }
 }
@@ -103,6 +109,8 @@ pub struct Actors {
 pub(crate) struct Place {
     host: Member,
     token: u64,
+    /// The host is the node in its life as one.
+    leased: bool,
 }
 
 /// What all handles of a node share.
@@ -225,6 +233,7 @@ impl Inner {
                 info.host.map(|host| Place {
                     host,
                     token: info.token,
+                    leased: info.leased,
                 })
             })
         };
@@ -261,6 +270,18 @@ impl Inner {
             || node.to_string(),
             |peer| format!("{} ({node})", peer.name),
         )
+    }
+
+    /// Whether the node where an actor lives is still there.
+    async fn is_there(&self, place: Place) -> Result<bool, SpaceError> {
+        if !place.leased {
+            return self.is_alive(place.host).await;
+        }
+        let peers = self.mesh.peers().await?;
+        let node = place.host.node;
+        Ok(peers
+            .iter()
+            .any(|peer| peer.node == node && place::is_alive(peer)))
     }
 
     /// Whether the life of a node that a record names is still there.
@@ -309,6 +330,7 @@ impl Actors {
                 require: options.require,
                 node: options.node,
                 crowd: options.crowd,
+                durable: options.durable,
             },
         };
         let record = spec.to_value();
@@ -338,12 +360,13 @@ impl Actors {
         };
         match started {
             Ok(token) => {
-                let host = Some(host);
+                let (host, leased) = (Some(host), options.durable);
                 Ok(ActorInfo {
                     name,
                     spec: record,
                     token,
                     host,
+                    leased,
                 })
             }
             Err(NotStarted::Taken(by)) => Err(ActorsError::NameTaken { actor: name, by }),
@@ -368,7 +391,8 @@ impl Actors {
         let mut message = message;
         let answer = self
             .request(name, TELL_DEADLINE, until, |place, inner| {
-                let here = (place.host == inner.me).then(|| inner.hosted(name, place.token));
+                let here =
+                    (place.host.node == inner.me.node).then(|| inner.hosted(name, place.token));
                 let (name, message) = (name.to_owned(), message_for(&here, &mut message));
                 async move {
                     match here {
@@ -417,7 +441,8 @@ impl Actors {
         let mut message = message;
         let answer = self
             .request(name, deadline, until, |place, inner| {
-                let here = (place.host == inner.me).then(|| inner.hosted(name, place.token));
+                let here =
+                    (place.host.node == inner.me.node).then(|| inner.hosted(name, place.token));
                 let (name, message) = (name.to_owned(), message_for(&here, &mut message));
                 async move {
                     let left = until.saturating_duration_since(Instant::now());
@@ -462,7 +487,8 @@ impl Actors {
                 let name = name.to_owned();
                 async move {
                     let token = place.token;
-                    if place.host == inner.me || !inner.is_alive(place.host).await.unwrap_or(true) {
+                    let here = place.host.node == inner.me.node;
+                    if here || !inner.is_there(place).await.unwrap_or(true) {
                         return Ok(host::stop(&inner, &name, token, until).await);
                     }
                     let left = until.saturating_duration_since(Instant::now());

@@ -382,6 +382,8 @@ fn bounded(mut command: Command) -> Command {
         | Command::Recover { deadline, .. }
         | Command::Adopt { deadline, .. }
         | Command::Enlist { deadline }
+        | Command::Host { deadline, .. }
+        | Command::Commit { deadline, .. }
         | Command::Gather { deadline, .. }
         | Command::Bound { deadline, .. }
         | Command::Sync { deadline, .. }

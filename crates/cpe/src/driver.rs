@@ -14,6 +14,7 @@ use cpe_storage::{BodyQueueFull, BodyWorker, Completion, Failed, Storage, WriteE
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::actors::Inner;
 use crate::clock::Clock;
 use crate::desk::{Answer, Desk, Order};
 use crate::state::State;
@@ -38,6 +39,8 @@ pub(crate) enum Mail {
 /// The task's state.
 pub(crate) struct Driver {
     pub(crate) peer: Peer,
+    /// What runs under the node's lease as a host.
+    pub(crate) actors: Arc<Inner>,
     pub(crate) clock: Clock,
     pub(crate) network: Network,
     pub(crate) events: Events,
@@ -282,8 +285,11 @@ impl Driver {
                     peer, addresses, ..
                 } => self.connect(&peer, &addresses),
                 Output::Event(event) => self.happened(event),
-                // This node asks for no lease as a host, so it is given none.
-                Output::MayAct { .. } | Output::Voided { .. } => {}
+                Output::MayAct { until, .. } => {
+                    self.actors.system.gate().open_until(self.clock.at(until));
+                }
+                Output::Voided { life } => self.actors.lost_life(life),
+                Output::Host { name, record } => self.actors.take_over(&name, &record),
                 Output::Body(work) => {
                     self.unworked.push_back(work);
                     self.work_on();

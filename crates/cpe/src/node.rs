@@ -130,6 +130,7 @@ impl Node {
         let mut config = PeerConfig::new(card.clone());
         config.durable = !builder.ephemeral;
         config.takes_homes = builder.homes;
+        config.stands_by = true;
         config.genesis = founds.then(|| Genesis {
             mesh: mesh.clone(),
             shards: builder.shards,
@@ -169,8 +170,11 @@ impl Node {
 
         let (mail, letters) = mpsc::channel(MAIL_MAX);
         let stop = CancellationToken::new();
+        // Opened by the lease; only durable actors wait for it.
+        actors.system.gate().close();
         let driver = Driver {
             peer,
+            actors: Arc::clone(&actors),
             clock,
             network,
             events,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::{Bound, Fate, LeaseAct, LeaseEnd, Mode, Terms};
+use cpe_space::{ActorRecord, Bound, Fate, LeaseAct, LeaseEnd, Mode, Sender, Terms};
 use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
@@ -189,6 +189,39 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
+    /// Claims a named actor for this node in its present life as a host (rule A3): answered by
+    /// [`Reply::Hosted`], or [`Failure::Fenced`] when another life that is not over has it, or the
+    /// token is not current. The node must be enlisted.
+    Host {
+        /// The actor's name.
+        name: String,
+        /// The token the claimant believes current: 0 for a name never claimed.
+        expect: u64,
+        /// What the actor is: kind and arguments, opaque to the space.
+        spec: Value,
+        /// Capabilities that a node's card must have to host it; a capability that is a list
+        /// separated by commas has each of its parts. At most [`cpe_space::MAX_NEEDS`].
+        needs: BTreeMap<String, String>,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
+    /// Makes the state of a named actor last (rule A4): answered by [`Reply::Done`], or
+    /// [`Failure::Fenced`] when it has been claimed since. Whoever is answered otherwise may ask
+    /// the same again.
+    Commit {
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Counts the commits of all its incarnations, from 1: one more than the last.
+        seq: u64,
+        /// The state, at most [`cpe_space::SNAPSHOT_BYTES_MAX`].
+        snapshot: Value,
+        /// Messages whose effect is in it: the last one of each sender heard since the last commit.
+        marks: Vec<(Sender, u64)>,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
     /// This node has stopped all actors that it hosted under a lease: others need not wait for the
     /// lease to run out.
     Delist,
@@ -298,6 +331,8 @@ pub enum Reply {
     Recovered(Vec<Recovered>),
     /// The node may let actors act, in this life as a host.
     Enlisted(Member),
+    /// The actor is this node's to run, from what it has committed.
+    Hosted(Box<ActorRecord>),
     /// Not done, and why.
     Failed(Failure),
 }
@@ -358,6 +393,20 @@ pub enum Failure {
         /// How long was tried.
         within: Duration,
     },
+    /// Another incarnation of the actor has its name. Nothing was done.
+    #[error("the name is held with token {token} by {}", held_by(*host))]
+    Fenced {
+        /// The current token; 0 for a name that was never claimed.
+        token: u64,
+        /// Who hosts it.
+        host: Option<Member>,
+    },
+    /// The commit is not the next one of the actor. Nothing was done.
+    #[error("the last commit of the actor has number {last}; commit the next one")]
+    OutOfTurn {
+        /// Its number.
+        last: u64,
+    },
     /// The variable is not in the instance of the workspace that was meant. Nothing was done.
     #[error("the variable is not there, or the workspace was deleted since it was opened")]
     Absent,
@@ -383,6 +432,10 @@ fn how_kept(groups: usize, stores: usize, heirs: bool, within: Duration) -> Stri
              its disk away before that is done"
         )
     }
+}
+
+fn held_by(host: Option<Member>) -> String {
+    host.map_or_else(|| "nobody".to_owned(), |host| host.to_string())
 }
 
 fn how_lost(end: LeaseEnd) -> &'static str {
@@ -440,6 +493,9 @@ pub struct ActorInfo {
     pub token: u64,
     /// Who hosts it; `None` after it was stopped.
     pub host: Option<Member>,
+    /// True when it is hosted under a lease: then `host` is the node in its life as a host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leased: bool,
 }
 
 /// A summary of a node.

@@ -98,6 +98,8 @@ struct About {
     ttl_ms: u64,
     /// It was to do what cannot be undone.
     lasts: bool,
+    /// It was about an actor under a lease.
+    fences: bool,
 }
 
 /// True for outcomes that hand out a tuple.
@@ -453,12 +455,18 @@ impl Peer {
         };
         let lasts = op.operation.lasts();
         let enlists = matches!(op.operation, Operation::Enlist { .. });
+        let claims = match &op.operation {
+            Operation::ClaimLeased { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let fences = claims.is_some() || matches!(op.operation, Operation::Commit { .. });
         let about = About {
             shard,
             id,
             lease,
             ttl_ms,
             lasts,
+            fences,
         };
         if is_tuple(&outcome)
             && let Some(request) = request
@@ -470,6 +478,9 @@ impl Peer {
         }
         if enlists {
             self.enlisted(&outcome);
+        }
+        if let Some(name) = claims {
+            self.claim_decided(shard, seq, name, &outcome, request.is_some());
         }
         let Some(request) = request else { return };
         match self.requests.get_mut(&request) {
@@ -559,6 +570,12 @@ impl Peer {
                 let why = format!("the variable is {mode} already; delete it to change its mode");
                 Reply::Failed(Failure::Refused(why))
             }
+            Outcome::Claimed(record) if about.fences => self.hosted(shard, record),
+            Outcome::Fenced(record) if about.fences => Reply::Failed(Failure::Fenced {
+                token: record.as_ref().map_or(0, |record| record.token),
+                host: record.and_then(|record| record.host),
+            }),
+            Outcome::OutOfTurn(last) => Reply::Failed(Failure::OutOfTurn { last }),
             Outcome::Claimed(record) => Reply::Actor(Some(actor_info("", &record))),
             Outcome::Fenced(Some(record)) => {
                 let host = record

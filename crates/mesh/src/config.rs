@@ -57,6 +57,9 @@ pub struct PeerConfig {
     /// at the latest, and so long it may be cut off before it has to stop them. Only nodes that
     /// host any have one. 5 s on a LAN; give 15 s across a WAN (rule A1).
     pub node_lease: Duration,
+    /// True for a node that enlists as a host by itself as soon as any actor of the mesh is hosted
+    /// under a lease, to take over what others leave. False by default.
+    pub stands_by: bool,
     /// How long a node takes to look through all shards for bodies that it lacks or that nothing
     /// refers to any more. 30 s.
     pub sweep_interval: Duration,
@@ -99,6 +102,7 @@ impl PeerConfig {
             cancel_grace: Duration::from_secs(1),
             park_lease: Duration::from_secs(10),
             node_lease: Duration::from_secs(5),
+            stands_by: false,
             sweep_interval: Duration::from_secs(30),
             body_grace: Duration::from_secs(60),
             body_taken_max: Duration::from_secs(24 * 60 * 60),

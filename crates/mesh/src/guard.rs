@@ -56,12 +56,15 @@ pub enum Guard {
     /// A2: a life that is over, or whose end is proposed, is not renewed. Both lines of defence are
     /// out then: the leader's and the state machine's.
     VoidForEver,
+    /// A3: a name that a life hosts is claimed once that life is over. Both lines of defence are
+    /// out then: the leader's and the state machine's.
+    ClaimVoid,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -83,6 +86,7 @@ impl Guard {
         Self::StopEarly,
         Self::WholeLease,
         Self::VoidForEver,
+        Self::ClaimVoid,
     ];
 }
 
@@ -122,6 +126,7 @@ pub fn without(mutant: Option<Mutant>) {
         Some(Mutant::Space(guard)) => Some(guard),
         Some(Mutant::Mesh(Guard::NextOfOrigin)) => Some(cpe_space::Guard::NextOfOrigin),
         Some(Mutant::Mesh(Guard::VoidForEver)) => Some(cpe_space::Guard::VoidForEver),
+        Some(Mutant::Mesh(Guard::ClaimVoid)) => Some(cpe_space::Guard::ClaimVoid),
         _ => None,
     });
 }

@@ -56,6 +56,7 @@
 mod api;
 mod body;
 mod boot;
+mod claims;
 mod client;
 mod config;
 mod group;

@@ -67,6 +67,9 @@ pub(crate) struct Holder {
     /// An operation asks for a life: there is never a second one, or the life that the first
     /// brought would end while it is used.
     asked: bool,
+    /// It has lost a life, or given one up: what ran under it is not known to be gone before the
+    /// node enlists again.
+    lost: bool,
     /// Renewals sent since one was granted.
     tries: u32,
     /// Requests of the node that wait for it to be allowed to act.
@@ -107,6 +110,14 @@ impl Peer {
         }
     }
 
+    /// The life of this node as a host, whether it may act or not.
+    pub(crate) fn life(&self) -> Option<Member> {
+        match self.holder.hosting {
+            Hosting::Living(life) => Some(life),
+            Hosting::Off | Hosting::Asking => None,
+        }
+    }
+
     /// The life in which this node may act right now.
     pub(crate) fn acting_life(&self) -> Option<Member> {
         let (life, until) = self.may_act()?;
@@ -126,11 +137,21 @@ impl Peer {
         record.is_some_and(|record| record.is_over(life.inc))
     }
 
+    /// Some actor of the mesh is hosted under a lease: others are to take it over should its host
+    /// die.
+    pub(crate) fn stand_by(&mut self) {
+        let off = self.holder.hosting == Hosting::Off && !self.holder.lost;
+        if off && self.config.stands_by {
+            self.ask_for_life();
+        }
+    }
+
     /// The node hosts actors from now on.
     pub(crate) fn enlist(&mut self, request: RequestId) {
         if let Some(life) = self.acting_life() {
             return self.finish(request, Reply::Enlisted(life));
         }
+        self.holder.lost = false;
         self.requests.insert(request, Request::Enlist);
         self.holder.waiting.insert(request);
         if self.holder.hosting == Hosting::Off {
@@ -249,7 +270,11 @@ impl Peer {
         if until <= self.holder.until {
             return;
         }
-        self.holder.until = until;
+        let first = std::mem::replace(&mut self.holder.until, until).is_zero();
+        if first {
+            self.seek_left();
+        }
+        self.claim_soon();
         self.put_output(Output::MayAct { life, until });
         if self.now < until {
             for request in std::mem::take(&mut self.holder.waiting) {
@@ -272,6 +297,7 @@ impl Peer {
             }
             return;
         }
+        self.holder.lost = true;
         self.put_output(Output::Voided { life });
         for request in std::mem::take(&mut self.holder.waiting) {
             let why = "its lease ran out before it was granted again; ask once more".to_owned();
@@ -283,6 +309,7 @@ impl Peer {
     /// The node hosts no actors any more, and has stopped those it had: others need not wait for
     /// its lease to run out.
     pub(crate) fn say_good_bye(&mut self) {
+        self.holder.lost = true;
         let Hosting::Living(life) = self.holder.hosting else {
             self.holder.hosting = Hosting::Off;
             return;
@@ -446,6 +473,13 @@ impl Peer {
                 let inc = Incarnation(life.inc.0.saturating_sub(1));
                 self.life_over(Member { inc, ..*life });
             }
+            // Its host was gone before this replica heard of the claim.
+            Applied::Done(_, Outcome::Claimed(record)) if record.leased => {
+                self.stand_by();
+                if let Some(life) = record.host.filter(|life| self.is_over(*life)) {
+                    self.left_by(life);
+                }
+            }
             _ => {}
         }
     }
@@ -462,6 +496,7 @@ impl Peer {
         for life in over.collect::<Vec<_>>() {
             self.life_over(life);
         }
+        self.seek_left();
     }
 
     /// This replica shows that a life is over, and with it those before.
@@ -471,6 +506,7 @@ impl Peer {
             *known = life.inc;
             self.event(Event::Voided(life));
             self.told_over(life);
+            self.left_by(life);
         }
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use cpe_consensus::{Hard, Heartbeat, Mark, Seat};
 use cpe_membership::{Incarnation, Member, Membership, NodeId};
-use cpe_space::{Config, Name, Session, Shard, ShardId};
+use cpe_space::{ActorRecord, Config, Name, Session, Shard, ShardId};
 use cpe_tuple::BlobHash;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::body::{Bodies, BodyDone, BodyWork};
 use crate::boot::{self, BootError};
+use crate::claims::Claims;
 use crate::client::ShardClient;
 use crate::group::{Kept, Proposal, Said};
 use crate::heartbeat::{Heartbeats, Shown};
@@ -125,6 +126,14 @@ pub enum Output {
         /// Until when.
         until: Duration,
     },
+    /// A named actor is this node's to run, from what it has committed: one whose host's life is
+    /// over, or one that was claimed by a request which was answered as unknown.
+    Host {
+        /// Its name.
+        name: String,
+        /// Its record.
+        record: Box<ActorRecord>,
+    },
     /// A life of the node as a host is over: what ran under it must be dropped. Others may have
     /// those actors by now.
     Voided {
@@ -212,6 +221,8 @@ pub(crate) enum Timer {
     Sweep,
     /// This node's lease as a host is to be renewed.
     Renew,
+    /// Actors that others have left are to be claimed.
+    Claims,
     /// The lease of a node whose record this node keeps.
     Host(ShardId, NodeId),
 }
@@ -349,6 +360,7 @@ pub struct Peer {
     pub(crate) bodies: Bodies,
     pub(crate) holder: Holder,
     pub(crate) keeper: Keeper,
+    pub(crate) claims: Claims,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
     /// What waits for no disk: it concerns volatile shards.
@@ -432,6 +444,7 @@ impl Peer {
             bodies: Bodies::default(),
             holder: Holder::default(),
             keeper: Keeper::default(),
+            claims: Claims::default(),
             batch: Batch::default(),
             afters: Vec::new(),
             at_once: Vec::new(),
@@ -450,6 +463,7 @@ impl Peer {
         peer.beat();
         peer.look();
         peer.retire();
+        peer.seek_left();
         peer.settle();
         Ok(peer)
     }
@@ -598,6 +612,7 @@ impl Peer {
             Timer::Place(request) => self.place_bodies(request),
             Timer::Sweep => self.sweep_bodies(),
             Timer::Renew => self.renew(),
+            Timer::Claims => self.claim_left(),
             Timer::Host(shard, node) => self.host_over(shard, node),
         }
     }

@@ -32,6 +32,13 @@ const HOMES: &str = "homes";
 /// The capability that numbers the node's starts: its life in volatile shards.
 const START: &str = "start";
 
+/// True for a node on its way out.
+pub(crate) fn is_draining(card: &NodeCard) -> bool {
+    card.capabilities
+        .get(DRAINING)
+        .is_some_and(|is| is == "true")
+}
+
 /// True for a node that is to be in no group.
 fn gives_away(card: &NodeCard) -> bool {
     let has = |key, value: &str| card.capabilities.get(key).is_some_and(|is| is == value);

@@ -8,6 +8,7 @@ use cpe_space::{Bound, Name, ShardId, variable_of};
 use cpe_tuple::{Blob, BlobHash, Template, Tuple, Value};
 
 use crate::body::{Placing, Way};
+use crate::claims::Commit;
 use crate::peer::{MAX_REQUESTS, Peer, Timer};
 use crate::wire::Operation;
 use crate::{
@@ -154,6 +155,8 @@ impl Command {
             | Self::Recover { deadline, .. }
             | Self::Adopt { deadline, .. }
             | Self::Enlist { deadline }
+            | Self::Host { deadline, .. }
+            | Self::Commit { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::Staleness { .. }
@@ -404,6 +407,36 @@ impl Peer {
                 let operation = Operation::Release { name: actor, token };
                 self.operate(request, shard, operation, deadline);
             }
+            Command::Host {
+                name: actor,
+                expect,
+                spec,
+                needs,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let claim = self.claim_leased(actor, expect, spec, needs)?;
+                self.operate(request, shard, without_reference(claim)?, deadline);
+            }
+            Command::Commit {
+                name: actor,
+                token,
+                seq,
+                snapshot,
+                marks,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let commit = Commit {
+                    name: actor,
+                    token,
+                    seq,
+                    snapshot,
+                    marks,
+                };
+                let commit = without_reference(commit.operation()?)?;
+                self.operate(request, shard, commit, deadline);
+            }
             Command::Enlist { .. } => self.enlist(request),
             Command::Delist => {
                 self.say_good_bye();
@@ -451,6 +484,11 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// The shard of a name, if it is one.
+    pub(crate) fn shard_of_actor(&self, actor: &str) -> Option<ShardId> {
+        Name::new(actor).ok().map(|name| self.actor_shard(&name))
     }
 
     fn actor_shard(&self, actor: &Name) -> ShardId {
@@ -795,5 +833,6 @@ pub(crate) fn actor_info(name: &str, record: &cpe_space::ActorRecord) -> ActorIn
         spec: record.spec.clone(),
         token: record.token,
         host: record.host,
+        leased: record.leased,
     }
 }

@@ -263,6 +263,24 @@ impl Peer {
             Operation::Inquire { about } => Command::Inquire { op, about },
             Operation::Resume { n } => Command::Resume { op, n },
             Operation::Enlist { lease_ms } => Command::Enlist { op, lease_ms },
+            claim @ Operation::ClaimLeased { .. } => match self.propose_claim(op, claim) {
+                Some(command) => command,
+                None => return self.malformed(Some(from), "a claim for another node".to_owned()),
+            },
+            Operation::Commit {
+                name,
+                token,
+                seq,
+                snapshot,
+                marks,
+            } => Command::Commit {
+                op,
+                name,
+                token,
+                seq,
+                snapshot,
+                marks,
+            },
         };
         self.with_home(shard, |home, sm, log| {
             home.propose_op(sm, op, from, command, log)
@@ -435,7 +453,8 @@ impl Peer {
                 self.sealed(shard, config);
             }
             Applied::Registered(volatile) => self.registered(volatile),
-            it @ (Applied::Voided(_) | Applied::Done(_, Outcome::Enlisted(_))) => {
+            it @ (Applied::Voided(_)
+            | Applied::Done(_, Outcome::Enlisted(_) | Outcome::Claimed(_))) => {
                 self.host_applied(shard, &it);
             }
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}

@@ -1,11 +1,13 @@
 //! What peers say to each other (space.md, section 2.4): fire and forget, may be lost,
 //! duplicated and reordered.
 
+use std::collections::BTreeMap;
+
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{
-    Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Session, ShardId,
-    Terms, Version, shard_of,
+    Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Sender, Session,
+    ShardId, Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -191,6 +193,34 @@ pub enum Operation {
         /// Milliseconds. How long it goes on without being renewed.
         lease_ms: u64,
     },
+    /// Claim a named actor for a life of the sender.
+    ClaimLeased {
+        /// Its name.
+        name: String,
+        /// The token believed current.
+        expect: u64,
+        /// What it is.
+        spec: Value,
+        /// What its hosts must have.
+        needs: BTreeMap<String, String>,
+        /// The sender, in its life as a host.
+        host: Member,
+        /// Who hosted it, in a life that is over.
+        void: Option<Member>,
+    },
+    /// Keep the state of a named actor.
+    Commit {
+        /// Its name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Counts its commits.
+        seq: u64,
+        /// The state.
+        snapshot: Value,
+        /// Messages whose effect is in it.
+        marks: Vec<(Sender, u64)>,
+    },
 }
 
 impl Operation {
@@ -226,7 +256,8 @@ impl Operation {
                 act: Bound::Exchange { put, .. },
                 ..
             } => put.as_ref().is_some_and(Tuple::has_blobs),
-            Self::Claim { spec, .. } => !spec.blobs().is_empty(),
+            Self::Claim { spec, .. } | Self::ClaimLeased { spec, .. } => !spec.blobs().is_empty(),
+            Self::Commit { snapshot, .. } => !snapshot.blobs().is_empty(),
             _ => false,
         }
     }

@@ -67,6 +67,14 @@ pub struct Report {
     pub may_act: u64,
     /// Lives of hosts that ended while the node was there.
     pub voided: u64,
+    /// Times that a node was given a named actor to run.
+    pub actors_run: u64,
+    /// Of those, after another host's life was over.
+    pub taken_over: u64,
+    /// States that actors committed.
+    pub commits: u64,
+    /// Commits of incarnations that had been replaced.
+    pub fenced: u64,
     /// Homes that moved.
     pub moves: u64,
     /// Volatile shards that began anew, because they had lost their majority.
@@ -215,6 +223,32 @@ pub enum Violation {
         /// How long it should have.
         seconds: u64,
     },
+    /// Two nodes ran the same actor and might.
+    #[error("two nodes ran actor a{0} at one instant")]
+    TwoRun(usize),
+    /// The commits of an actor are not one chain.
+    #[error(
+        "commit {seq} of actor a{actor}, with token {token}, is not in one chain with the others"
+    )]
+    NoChain {
+        /// Its number.
+        actor: usize,
+        /// The token.
+        token: u64,
+        /// The number of the commit.
+        seq: u64,
+    },
+    /// A message to an actor had its effect more than once.
+    #[error("message {0} to an actor was handled twice")]
+    HandledTwice(i64),
+    /// A message to an actor was answered, and its effect is gone.
+    #[error("the effect of message {0} to an actor is gone, though it was answered")]
+    EffectLost(i64),
+    /// Actors did not go on once they could.
+    #[error(
+        "an actor was run by nobody, or a client of it not answered, for {0} s after all was healed"
+    )]
+    ActorsStopped(u64),
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),

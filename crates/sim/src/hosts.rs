@@ -55,6 +55,13 @@ impl Hosts {
         }
     }
 
+    /// Until when a life may act.
+    pub(crate) fn until(&self, life: Member) -> Duration {
+        self.until
+            .get(&life)
+            .map_or(Duration::ZERO, |(_, until)| *until)
+    }
+
     /// Whether what runs on a node may act now.
     fn acts(&self, n: usize, now: Duration) -> bool {
         let mut all = self.until.values();
@@ -108,6 +115,7 @@ impl World {
             self.hosts.trouble = now;
         }
         self.hosts.until.insert(life, (n, until));
+        self.look_at_life(life);
     }
 
     /// A node has lost a life, and drops what ran under it.
@@ -116,6 +124,7 @@ impl World {
         self.report.voided += 1;
         self.hosts.trouble = self.now;
         self.hosts.gone(n, self.now);
+        self.actors.gone(n);
         self.host_later(n);
     }
 
@@ -140,9 +149,15 @@ impl World {
         let span = self.scenario.node_lease() * STEADY_LEASES;
         let limit = self.now + STEADY_WITHIN + span;
         self.hosts.trouble = self.now;
-        while self.now < self.hosts.trouble + span {
+        let began = self.now;
+        while self.now < self.hosts.trouble + span || !self.actors_go_on(began) {
             if self.now >= limit {
                 let node = (0..self.nodes.len()).find(|n| !self.hosts.acts(*n, self.now));
+                if node.is_none() {
+                    return Err(Violation::ActorsStopped(
+                        limit.saturating_sub(began).as_secs(),
+                    ));
+                }
                 return Err(Violation::Unsteady {
                     node: node.unwrap_or(0) + 1,
                     seconds: span.as_secs(),
@@ -154,6 +169,7 @@ impl World {
                 self.hosts.trouble = self.now;
             }
         }
+        self.actors_end = true;
         Ok(())
     }
 }

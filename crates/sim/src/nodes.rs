@@ -73,6 +73,11 @@ impl SimNode {
         }
     }
 
+    /// True while it stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
@@ -115,6 +120,8 @@ impl World {
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1_000.0);
         if self.scenario.workload.node_lease_ms > 0.0 {
             config.node_lease = self.scenario.node_lease();
+            // Besides being told to.
+            config.stands_by = self.seed.is_multiple_of(2);
         }
         config.eligible_after = ms(self.scenario.eligible_ms);
         config.replace_after = ms(self.scenario.replace_ms);
@@ -185,6 +192,7 @@ impl World {
         node.peer = None;
         node.held = None;
         self.hosts.gone(n, self.now);
+        self.actors.gone(n);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -472,6 +480,7 @@ impl World {
                         self.drained(n, down);
                     }
                     _ if self.hosts.is_answered(request) => self.enlisted(n, &reply),
+                    _ if self.actor_replied(n, request, &reply) => {}
                     _ => self.replied(n, request, reply),
                 }
             }
@@ -495,6 +504,7 @@ impl World {
             Output::Body(work) => self.body_work(n, work),
             Output::MayAct { life, until } => self.may_act(n, life, until),
             Output::Voided { life } => self.voided(n, life),
+            Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
             Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}
         }

@@ -43,6 +43,8 @@ pub struct Workload {
     pub deadline_ms: f64,
     /// The lease of nodes that host actors, in milliseconds; with 0 none hosts any.
     pub node_lease_ms: f64,
+    /// How many named actors there are, which nodes that host run.
+    pub actors: u32,
     /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
     /// it, and each read is decided.
     pub bound: bool,
@@ -104,6 +106,7 @@ impl Default for Workload {
             modes: Vec::new(),
             deadline_ms: 2_000.0,
             node_lease_ms: 0.0,
+            actors: 0,
             bound: false,
         }
     }

@@ -204,6 +204,7 @@ fn actors(scenario: Scenario, rng: &mut ChaCha8Rng) -> Scenario {
             variables: 1,
             modes: Vec::new(),
             node_lease_ms: rng.random_range(1_000.0..3_000.0),
+            actors: rng.random_range(1..4),
             ..scenario.workload
         },
         ..scenario

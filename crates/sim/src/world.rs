@@ -9,6 +9,7 @@ use cpe_mesh::{BodyDone, Input, RequestId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::actors::{ActorBooks, Step};
 use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
@@ -99,6 +100,7 @@ pub(crate) enum Happening {
     },
     /// Somebody asks something: the how-manieth.
     Ask(u64),
+    Actor(Step),
     /// A node wants to host actors.
     Enlist {
         node: usize,
@@ -136,6 +138,9 @@ pub struct World {
     pub(crate) books: Books,
     pub(crate) bodies: Bodies,
     pub(crate) hosts: Hosts,
+    pub(crate) actors: ActorBooks,
+    /// Clients of actors have stopped.
+    pub(crate) actors_end: bool,
     pub(crate) record: Record,
     /// The generation of each volatile shard, as far as any node was seen to know.
     pub(crate) generations: BTreeMap<u16, u64>,
@@ -182,6 +187,8 @@ impl World {
             books: Books::default(),
             bodies: Bodies::default(),
             hosts: Hosts::default(),
+            actors: ActorBooks::default(),
+            actors_end: false,
             record: Record::default(),
             generations: BTreeMap::new(),
             declared: BTreeSet::new(),
@@ -238,6 +245,7 @@ impl World {
             self.run_until(next)?;
             settled = self.is_settled();
         }
+        self.close_actors()?;
         self.close()
     }
 
@@ -282,6 +290,7 @@ impl World {
         for (number, at) in times.into_iter().enumerate() {
             self.at(at, Happening::Ask(number as u64));
         }
+        self.plan_actors();
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -353,6 +362,7 @@ impl World {
                 period,
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
+            Happening::Actor(step) => self.actor_step(step),
             Happening::Enlist { node, boot } => {
                 if self.is_boot(node, boot) {
                     self.enlist(node);

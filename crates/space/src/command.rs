@@ -1,11 +1,14 @@
 //! What a home decides, and what that came to.
 
+use std::collections::BTreeMap;
+
 use cpe_membership::Member;
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Session, ShardId, Terms,
+    ActorRecord, Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Sender,
+    Session, ShardId, Terms,
 };
 
 /// One entry of a shard's decided history (space.md, section 2.3).
@@ -209,6 +212,40 @@ pub enum Command {
         /// The node in that life.
         life: Member,
     },
+    /// Claims a named actor for a node in a life as a host, if `expect` is its current token and
+    /// nobody hosts it, or exactly `void` does (rule A3).
+    ClaimLeased {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// The token the claimant believes current; 0 for none.
+        expect: u64,
+        /// What the actor is.
+        spec: Value,
+        /// Capabilities its hosts must have.
+        needs: BTreeMap<String, String>,
+        /// Who will host it.
+        host: Member,
+        /// Who hosted it in a life that is over: whoever proposes this has seen that.
+        void: Option<Member>,
+    },
+    /// An incarnation of a named actor commits its state, if `token` is current and `seq` the next
+    /// (rule A4).
+    Commit {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Counts the commits of all incarnations, from 1.
+        seq: u64,
+        /// The state.
+        snapshot: Value,
+        /// Messages whose effect is in it: the last one of each sender.
+        marks: Vec<(Sender, u64)>,
+    },
 }
 
 impl Command {
@@ -227,7 +264,9 @@ impl Command {
             | Self::Inquire { op, .. }
             | Self::Resume { op, .. }
             | Self::Bound { op, .. }
-            | Self::Enlist { op, .. } => Some(*op),
+            | Self::Enlist { op, .. }
+            | Self::ClaimLeased { op, .. }
+            | Self::Commit { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -369,6 +408,8 @@ pub enum Outcome {
     Enlisted(Member),
     /// The node has no new life: one that it had with another data folder is not over.
     StillAlive(Member),
+    /// Not committed: the last commit of the actor has this number.
+    OutOfTurn(u64),
 }
 
 impl Outcome {
@@ -435,19 +476,9 @@ impl From<&Outcome> for Fate {
             | Outcome::Fenced(_)
             | Outcome::TooManyLeases
             | Outcome::LeaseLost(_)
-            | Outcome::StillAlive(_) => Self::Refused,
+            | Outcome::StillAlive(_)
+            | Outcome::OutOfTurn(_) => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }
-}
-
-/// Registry record of a named actor (space.md, section 3.2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ActorRecord {
-    /// Raised by every claim.
-    pub token: u64,
-    /// Who hosts it; `None` once released.
-    pub host: Option<Member>,
-    /// What it is.
-    pub spec: Value,
 }

@@ -23,18 +23,27 @@ pub enum Guard {
     OldPlace,
     /// A2: a life that is over stays over.
     VoidForEver,
+    /// A3: a name that a life hosts is claimed only when the claim names that life as over.
+    ClaimVoid,
+    /// A4: only what is committed with the current token counts.
+    CommitToken,
+    /// A4: commits count in turn.
+    CommitNext,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
         Self::CancelledFirst,
         Self::OldPlace,
         Self::VoidForEver,
+        Self::ClaimVoid,
+        Self::CommitToken,
+        Self::CommitNext,
     ];
 }
 

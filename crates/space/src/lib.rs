@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+mod actor;
 mod bound;
 mod command;
 mod entry;
@@ -58,8 +59,9 @@ mod tuples;
 mod variable;
 mod volatile;
 
+pub use actor::{ActorRecord, Kept, MAX_MARKS, MAX_NEEDS, SNAPSHOT_BYTES_MAX, Sender};
 pub use bound::{After, Bound, Terms};
-pub use command::{ActorRecord, Command, Fate, Outcome};
+pub use command::{Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, without};

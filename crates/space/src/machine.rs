@@ -8,6 +8,7 @@ use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::actor::Claim;
 use crate::guard::{Guard, holds};
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
@@ -91,7 +92,7 @@ pub struct Sm {
     admitted: BTreeMap<Member, u64>,
     /// At most one per node: a later boot of a node replaces the earlier one.
     sessions: BTreeMap<NodeId, (Session, SessionRecord)>,
-    actors: BTreeMap<String, ActorRecord>,
+    pub(crate) actors: BTreeMap<String, ActorRecord>,
     /// Snapshots of before there were leases have none.
     #[serde(default)]
     pub(crate) leases: Leases,
@@ -389,31 +390,42 @@ impl Sm {
                 spec,
                 host,
             } => {
-                let current = self.actors.get(name);
-                let token = current.map_or(0, |record| record.token);
-                let outcome = if token == *expect {
-                    let record = ActorRecord {
-                        token: token + 1,
-                        host: Some(*host),
-                        spec: spec.clone(),
-                    };
-                    self.actors.insert(name.clone(), record.clone());
-                    Outcome::Claimed(record)
-                } else {
-                    Outcome::Fenced(current.cloned())
+                let claim = Claim {
+                    name,
+                    expect: *expect,
+                    spec,
+                    host: *host,
+                    lease: None,
                 };
-                self.conclude(*op, outcome, None)
+                self.claim(*op, &claim)
             }
-            Command::Release { op, name, token } => {
-                let outcome = match self.actors.get_mut(name) {
-                    Some(record) if record.token == *token => {
-                        record.host = None;
-                        Outcome::Done
-                    }
-                    other => Outcome::Fenced(other.map(|record| record.clone())),
+            Command::ClaimLeased {
+                op,
+                name,
+                expect,
+                spec,
+                needs,
+                host,
+                void,
+            } => {
+                let claim = Claim {
+                    name,
+                    expect: *expect,
+                    spec,
+                    host: *host,
+                    lease: Some((needs, *void)),
                 };
-                self.conclude(*op, outcome, None)
+                self.claim(*op, &claim)
             }
+            Command::Commit {
+                op,
+                name,
+                token,
+                seq,
+                snapshot,
+                marks,
+            } => self.commit(*op, name, (*token, *seq), snapshot, marks),
+            Command::Release { op, name, token } => self.release(*op, name, *token),
             Command::Bound {
                 op,
                 acks,

@@ -69,6 +69,7 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
         require: body.require,
         crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,
+        ..SpawnOptions::default()
     };
     let args = value(&body.args)?;
     let info = app

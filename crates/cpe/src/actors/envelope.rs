@@ -222,6 +222,7 @@ mod tests {
                     require: [("gpu".to_owned(), "yes".to_owned())].into(),
                     node: Some("b".to_owned()),
                     crowd: Some("demo".to_owned()),
+                    durable: true,
                 },
             },
             Envelope::Stop {

@@ -1,13 +1,16 @@
 //! The named actors that live on this node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AsActor, Options};
+use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_tuple::Value;
 use tokio::time::Instant;
 
+use super::durable;
 use super::envelope::{Answer, NotStarted};
 use super::spec::Spec;
 use super::{Inner, lock};
@@ -19,8 +22,12 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
 /// An actor of this node.
 #[derive(Debug)]
 pub(super) struct Hosted {
-    token: u64,
-    address: AnyAddress,
+    pub(super) token: u64,
+    pub(super) address: AnyAddress,
+    /// The life of the node as a host under which it runs, if it is durable.
+    pub(super) life: Option<Member>,
+    /// This node lost it, or left it to others: its end here is not its end.
+    pub(super) left: Arc<AtomicBool>,
 }
 
 impl Inner {
@@ -41,12 +48,40 @@ impl Inner {
             .collect()
     }
 
-    /// Stops all named actors of this node and gives up their names; those that remain.
+    /// Ends a durable actor without giving up its name: when the node says good-bye, another host
+    /// goes on with it. False for an actor that is not one.
+    async fn leave_to_others(&self, name: &str, token: u64, until: Instant) -> bool {
+        let address = {
+            let mut hosted = lock(&self.hosted);
+            let durable = |it: &&Hosted| it.token == token && it.life.is_some();
+            if hosted.get(name).filter(durable).is_none() {
+                return false;
+            }
+            hosted.remove(name).map(|hosted| {
+                hosted.left.store(true, Ordering::Relaxed);
+                hosted.address
+            })
+        };
+        if let Some(address) = address {
+            let actor = address.as_actor();
+            actor.stop();
+            if tokio::time::timeout_at(until, actor.ended()).await.is_err() {
+                actor.kill();
+            }
+        }
+        true
+    }
+
+    /// Stops all named actors of this node and gives up their names, but for durable ones, which
+    /// others go on with; those that remain.
     pub(crate) async fn stop_all(&self, until: Instant) -> Vec<String> {
         let stopping = self
             .hosted_names()
             .into_iter()
             .map(|(name, token)| async move {
+                if self.leave_to_others(&name, token, until).await {
+                    return None;
+                }
                 match stop(self, &name, token, until).await {
                     Answer::Done | Answer::NotHere => None,
                     Answer::NotStopped(why) => Some(format!("actor `{name}`: {why}")),
@@ -73,6 +108,9 @@ pub(super) async fn start(
             known.join(", ")
         )));
     }
+    if spec.wishes.durable {
+        return durable::start(&inner, name, spec, until).await;
+    }
     let token = claim(&inner, &name, spec.to_value(), until).await?;
     let options = Options::default().name(&name);
     match inner
@@ -83,9 +121,12 @@ pub(super) async fn start(
             let hosted = Hosted {
                 token,
                 address: address.clone(),
+                life: None,
+                left: Arc::default(),
             };
+            let left = Arc::clone(&hosted.left);
             lock(&inner.hosted).insert(name.clone(), hosted);
-            let watching = release_at_end(Arc::clone(&inner), name, token, address);
+            let watching = release_at_end(Arc::clone(&inner), name, token, address, left);
             inner.tasks.spawn(watching);
             Ok(token)
         }
@@ -177,9 +218,18 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
 }
 
 /// Waits for the actor's end and gives up its name.
-async fn release_at_end(inner: Arc<Inner>, name: String, token: u64, address: AnyAddress) {
+pub(super) async fn release_at_end(
+    inner: Arc<Inner>,
+    name: String,
+    token: u64,
+    address: AnyAddress,
+    left: Arc<AtomicBool>,
+) {
     let ended = address.as_actor().ended().await;
     tracing::info!(actor = %name, reason = %ended.reason, "actor ended");
+    if left.load(Ordering::Relaxed) {
+        return;
+    }
     if let Err(error) = release(&inner, &name, token, RELEASE_DEADLINE).await {
         tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
     }

@@ -25,6 +25,9 @@ pub(super) struct Wishes {
     pub(super) node: Option<String>,
     /// The crowd it was applied with.
     pub(super) crowd: Option<String>,
+    /// Its state is to outlive its node.
+    #[serde(default)]
+    pub(super) durable: bool,
 }
 
 impl Spec {
@@ -50,7 +53,35 @@ impl Spec {
         );
         add("node", wishes.node.as_deref().map(Value::from));
         add("crowd", wishes.crowd.as_deref().map(Value::from));
+        add("durable", wishes.durable.then_some(Value::from(true)));
         Value::Map(map)
+    }
+
+    /// What [`to_value`](Self::to_value) made; nothing if it is something else.
+    pub(super) fn from_value(value: &Value) -> Option<Self> {
+        let Value::Map(map) = value else {
+            return None;
+        };
+        let text = |key: &str| Some(map.get(key)?.as_str()?.to_owned());
+        let require = match map.get("require") {
+            Some(Value::Map(require)) => {
+                let pairs = require.iter();
+                let pairs =
+                    pairs.map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+                pairs.collect::<Option<_>>()?
+            }
+            _ => BTreeMap::new(),
+        };
+        Some(Self {
+            kind: text("kind")?,
+            args: map.get("args").cloned().unwrap_or_default(),
+            wishes: Wishes {
+                require,
+                node: text("node"),
+                crowd: text("crowd"),
+                durable: map.get("durable") == Some(&Value::Bool(true)),
+            },
+        })
     }
 }
 
@@ -74,9 +105,15 @@ mod tests {
             .insert("gpu".to_owned(), "yes".to_owned());
         spec.wishes.node = Some("b".to_owned());
         spec.wishes.crowd = Some("demo".to_owned());
+        spec.wishes.durable = true;
         assert_eq!(
             shown(&spec),
-            r#"{"args":1,"crowd":"demo","kind":"echo","node":"b","require":{"gpu":"yes"}}"#
+            concat!(
+                r#"{"args":1,"crowd":"demo","durable":true,"kind":"echo","#,
+                r#""node":"b","require":{"gpu":"yes"}}"#
+            )
         );
+        assert_eq!(Spec::from_value(&spec.to_value()), Some(spec));
+        assert_eq!(Spec::from_value(&Value::from("echo")), None);
     }
 }

@@ -7,6 +7,7 @@
 
 mod actors;
 mod admission;
+mod failover;
 mod harness;
 mod homes;
 mod large;

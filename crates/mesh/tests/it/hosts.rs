@@ -1,9 +1,12 @@
 //! Nodes as hosts of actors (rules A1 and A2): across leaders, cuts and time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe_membership::{Incarnation, NodeId};
-use cpe_mesh::{Command, Message, Reply};
+use cpe_membership::{Incarnation, NodeCard, NodeId};
+use cpe_mesh::{Command, Failure, Input, Message, Reply};
+use cpe_space::{ActorRecord, Sender, Session};
+use cpe_tuple::Value;
 
 use crate::groups::grown;
 use crate::{Net, SECOND};
@@ -91,4 +94,161 @@ fn a_mesh_without_hosts_says_nothing_about_leases() {
         Some(bytes)
     }));
     net.pass(20 * SECOND);
+}
+
+impl Net {
+    fn host(&mut self, n: u64, name: &str, expect: u64) -> Option<Reply> {
+        self.host_needing(n, name, expect, BTreeMap::new())
+    }
+
+    fn host_needing(
+        &mut self,
+        n: u64,
+        name: &str,
+        expect: u64,
+        needs: BTreeMap<String, String>,
+    ) -> Option<Reply> {
+        let command = Command::Host {
+            name: name.to_owned(),
+            expect,
+            spec: Value::from("counter"),
+            needs,
+            deadline: SECOND,
+        };
+        let asked = self.ask(n, command);
+        self.pass(SECOND);
+        self.reply(asked).cloned()
+    }
+
+    fn commit(&mut self, n: u64, token: u64, seq: u64, state: i64) -> Option<Reply> {
+        let command = Command::Commit {
+            name: "a".to_owned(),
+            token,
+            seq,
+            snapshot: Value::from(state),
+            marks: vec![(sender(), seq)],
+            deadline: SECOND,
+        };
+        let asked = self.ask(n, command);
+        self.pass(SECOND);
+        self.reply(asked).cloned()
+    }
+
+    /// Who was given an actor, but for one node.
+    fn heir(&self, name: &str, not: u64) -> Option<(NodeId, &ActorRecord)> {
+        let mut given = self.hosted.iter();
+        given
+            .find(|((node, of), _)| of == name && *node != NodeId(not))
+            .map(|((node, _), record)| (*node, record))
+    }
+}
+
+fn sender() -> Sender {
+    let (member, boot) = (crate::member(9), 1);
+    Sender::Start(Session { member, boot })
+}
+
+fn token(reply: Option<&Reply>) -> u64 {
+    match reply {
+        Some(Reply::Hosted(record)) => record.token,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_actor_of_a_dead_host_goes_on_elsewhere_from_what_it_committed() {
+    let mut net = grown();
+    for n in 1..=3 {
+        net.enlist(n);
+    }
+    assert_eq!(token(net.host(3, "a", 0).as_ref()), 1);
+    assert_eq!(net.commit(3, 1, 1, 7), Some(Reply::Done));
+    let rival = net.host(1, "a", 1);
+    assert!(
+        matches!(rival, Some(Reply::Failed(Failure::Fenced { token: 1, .. }))),
+        "its host lives: {rival:?}"
+    );
+    net.kill(3);
+    net.pass(2 * LEASE);
+    let (heir, record) = net.heir("a", 3).expect("nobody took it over");
+    assert_eq!(
+        (record.token, record.host.map(|it| it.node)),
+        (2, Some(heir))
+    );
+    let kept = record.kept.clone().unwrap();
+    assert_eq!((kept.seq, kept.snapshot.clone()), (1, Value::from(7)));
+    assert_eq!(kept.mark(sender()), 1);
+    // Whatever the former host still says is refused.
+    assert_eq!(net.commit(heir.0, 2, 2, 8), Some(Reply::Done));
+    let late = net.commit(heir.0, 1, 3, 9);
+    assert!(matches!(
+        late,
+        Some(Reply::Failed(Failure::Fenced { token: 2, .. }))
+    ));
+}
+
+#[test]
+fn a_commit_counts_in_its_turn_and_once() {
+    let mut net = grown();
+    net.enlist(2);
+    net.host(2, "a", 0);
+    assert_eq!(net.commit(2, 1, 1, 7), Some(Reply::Done));
+    assert_eq!(net.commit(2, 1, 1, 7), Some(Reply::Done), "asked again");
+    let ahead = net.commit(2, 1, 3, 9);
+    assert_eq!(ahead, Some(Reply::Failed(Failure::OutOfTurn { last: 1 })));
+    let snapshot = Value::Bytes(vec![0; cpe_space::SNAPSHOT_BYTES_MAX]);
+    let asked = net.ask(
+        2,
+        Command::Commit {
+            name: "a".to_owned(),
+            token: 1,
+            seq: 2,
+            snapshot,
+            marks: Vec::new(),
+            deadline: SECOND,
+        },
+    );
+    assert!(matches!(
+        net.reply(asked),
+        Some(Reply::Failed(Failure::Refused(_)))
+    ));
+}
+
+#[test]
+fn only_a_host_that_meets_an_actors_needs_takes_it_over() {
+    let mut net = grown();
+    for n in 1..=3 {
+        net.enlist(n);
+    }
+    let needs = BTreeMap::from([("gpu".to_owned(), "yes".to_owned())]);
+    let mut card = NodeCard::new(crate::member(2), "n2".to_owned());
+    card.capabilities
+        .insert("gpu".to_owned(), "no,yes".to_owned());
+    net.input(NodeId(2), Input::Card(Box::new(card)));
+    net.pass(2 * SECOND);
+    assert_eq!(token(net.host_needing(3, "b", 0, needs).as_ref()), 1);
+    net.kill(3);
+    net.pass(3 * LEASE);
+    assert_eq!(net.heir("b", 3).map(|(node, _)| node), Some(NodeId(2)));
+}
+
+#[test]
+fn the_actors_of_a_mesh_that_was_all_down_are_taken_over_when_it_is_back() {
+    let mut net = grown();
+    net.enlist(2);
+    net.host(2, "a", 0);
+    net.commit(2, 1, 1, 7);
+    for n in 1..=3 {
+        net.kill(n);
+    }
+    for n in 1..=3 {
+        net.start(n);
+    }
+    net.link_all();
+    net.pass(3 * SECOND);
+    net.hosted.clear();
+    net.enlist(2);
+    net.pass(LEASE);
+    let record = net.hosted.get(&(NodeId(2), "a".to_owned())).unwrap();
+    assert_eq!((record.token, record.kept.as_ref().unwrap().seq), (2, 1));
 }

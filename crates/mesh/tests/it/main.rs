@@ -25,6 +25,7 @@ use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{
     Ack, Command, Event, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId,
 };
+use cpe_space::ActorRecord;
 use cpe_tuple::{Template, Tuple, Value};
 
 fn member(n: u64) -> Member {
@@ -59,6 +60,8 @@ struct Net {
     malformed: usize,
     /// As a host, and until when.
     may_act: BTreeMap<NodeId, (Member, Duration)>,
+    /// What nodes were given to run, by name.
+    hosted: BTreeMap<(NodeId, String), ActorRecord>,
 }
 
 impl Net {
@@ -76,6 +79,7 @@ impl Net {
             wire: None,
             malformed: 0,
             may_act: BTreeMap::new(),
+            hosted: BTreeMap::new(),
         };
         for n in 1..=nodes {
             net.start(n);
@@ -189,6 +193,7 @@ impl Net {
             }
             Output::MayAct { life, until } => drop(self.may_act.insert(node, (life, until))),
             Output::Voided { .. } => drop(self.may_act.remove(&node)),
+            Output::Host { name, record } => drop(self.hosted.insert((node, name), *record)),
             Output::Connect { .. } | Output::Event(_) => {}
         }
     }

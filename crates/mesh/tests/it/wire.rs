@@ -1,5 +1,6 @@
 //! Every message is plain CBOR and comes back as it was.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use cpe_consensus::{Ballot, Heartbeat};
@@ -10,7 +11,7 @@ use cpe_mesh::{
 };
 use cpe_space::{
     ActorRecord, After, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live,
-    Mode, Name, OpId, Outcome, Session, ShardId, Sm, Terms, Version,
+    Mode, Name, OpId, Outcome, Sender, Session, ShardId, Sm, Terms, Version,
 };
 use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;
@@ -41,6 +42,9 @@ fn record() -> ActorRecord {
         token: 3,
         host: Some(member(1)),
         spec: Value::from("spec"),
+        leased: true,
+        needs: needs(),
+        kept: None,
     }
 }
 
@@ -171,7 +175,28 @@ fn commands() -> Vec<Command> {
             lease_ms: 5_000,
         },
         Command::Void { life: member(3) },
+        Command::ClaimLeased {
+            op,
+            name: "a".to_owned(),
+            expect: 4,
+            spec: Value::from("spec"),
+            needs: needs(),
+            host: member(2),
+            void: Some(member(3)),
+        },
+        Command::Commit {
+            op,
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            snapshot: Value::from("state"),
+            marks: vec![(Sender::Start(op.session), 7)],
+        },
     ]
+}
+
+fn needs() -> BTreeMap<String, String> {
+    BTreeMap::from([("kinds".to_owned(), "counter".to_owned())])
 }
 
 fn terms() -> Terms {
@@ -255,8 +280,10 @@ fn of_command(command: &Command) -> (usize, usize) {
         Command::Retire { .. } => 20,
         Command::Enlist { .. } => 21,
         Command::Void { .. } => 22,
+        Command::ClaimLeased { .. } => 23,
+        Command::Commit { .. } => 24,
     };
-    (place, 23)
+    (place, 25)
 }
 
 fn of_message(message: &Message) -> (usize, usize) {
@@ -365,8 +392,10 @@ fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Resume { .. } => 8,
         Operation::Bound { .. } => 9,
         Operation::Enlist { .. } => 10,
+        Operation::ClaimLeased { .. } => 11,
+        Operation::Commit { .. } => 12,
     };
-    (place, 11)
+    (place, 13)
 }
 
 fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -390,8 +419,9 @@ fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Differs(_) => 16,
         Outcome::Enlisted(_) => 17,
         Outcome::StillAlive(_) => 18,
+        Outcome::OutOfTurn(_) => 19,
     };
-    (place, 19)
+    (place, 20)
 }
 
 fn of_field(field: &Field) -> (usize, usize) {
@@ -595,6 +625,21 @@ fn all() -> Vec<Message> {
     let bound: Vec<_> = bound.collect();
     let others = [
         Operation::Enlist { lease_ms: 5_000 },
+        Operation::ClaimLeased {
+            name: "a".to_owned(),
+            expect: 4,
+            spec: Value::from("spec"),
+            needs: needs(),
+            host: member(2),
+            void: None,
+        },
+        Operation::Commit {
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            snapshot: Value::from("state"),
+            marks: vec![(Sender::Start(op.session), 7)],
+        },
         Operation::Take {
             workspace: name.clone(),
             template,
@@ -766,6 +811,7 @@ fn all() -> Vec<Message> {
         Outcome::Differs(Some(tuple.clone())),
         Outcome::Enlisted(member(2)),
         Outcome::StillAlive(member(1)),
+        Outcome::OutOfTurn(8),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,

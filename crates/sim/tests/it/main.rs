@@ -123,6 +123,22 @@ fn every_promise_holds_while_nodes_start_again_and_again() {
     }
 }
 
+#[test]
+fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
+    let mut seen = Report::default();
+    for seed in 0..BIASED_SEEDS {
+        let report = run_of(Profile::Actors, seed);
+        seen.voided += report.voided;
+        seen.taken_over += report.taken_over;
+        seen.commits += report.commits;
+        seen.fenced += report.fenced;
+    }
+    assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
+    assert!(seen.taken_over > 60, "only {} taken over", seen.taken_over);
+    assert!(seen.commits > 3_000, "only {} commits", seen.commits);
+    assert!(seen.fenced > 0, "no incarnation was fenced");
+}
+
 macro_rules! slices {
     ($($name:ident: $n:literal,)*) => {
         $(#[test] fn $name() { slice($n); })*

@@ -1,11 +1,13 @@
 //! Lives of nodes as hosts of actors (rules A1 and A2).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member};
-use cpe_space::{Applied, Command, OpId, Outcome, Session};
+use cpe_space::{Applied, Command, OpId, Outcome, Sender, Session};
+use cpe_tuple::Value;
 
-use crate::Home;
+use crate::{Home, member};
 
 fn enlist(home: &mut Home, session: Session, seq: u64) -> Outcome {
     let op = OpId { session, seq };
@@ -17,12 +19,12 @@ fn enlist(home: &mut Home, session: Session, seq: u64) -> Outcome {
 }
 
 fn session(boot: u32) -> Session {
-    let member = crate::member(7);
+    let member = member(7);
     Session { member, boot }
 }
 
 fn life(inc: u32) -> Member {
-    let node = crate::member(7).node;
+    let node = member(7).node;
     let inc = Incarnation(inc);
     Member { node, inc }
 }
@@ -64,4 +66,110 @@ fn a_node_whose_disk_was_lost_waits_until_its_former_life_is_over() {
     assert_eq!(enlist(&mut home, anew, 1), refused);
     home.decide(&Command::Void { life: life(1) });
     assert_eq!(enlist(&mut home, anew, 2), Outcome::Enlisted(life(2)));
+}
+
+fn claim(home: &mut Home, expect: u64, host: Member, void: Option<Member>) -> Outcome {
+    let op = home.op();
+    let command = Command::ClaimLeased {
+        op,
+        name: "a".to_owned(),
+        expect,
+        spec: Value::from("spec"),
+        needs: BTreeMap::new(),
+        host,
+        void,
+    };
+    match home.decide(&command) {
+        Applied::Done(_, outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn commit(home: &mut Home, token: u64, seq: u64, marks: Vec<(Sender, u64)>) -> Outcome {
+    let op = home.op();
+    let command = Command::Commit {
+        op,
+        name: "a".to_owned(),
+        token,
+        seq,
+        snapshot: Value::from(i64::try_from(seq).unwrap()),
+        marks,
+    };
+    match home.decide(&command) {
+        Applied::Done(_, outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_a_life_hosts_is_claimed_only_by_who_names_that_life_as_over() {
+    let mut home = Home::new();
+    assert!(matches!(
+        claim(&mut home, 0, life(1), None),
+        Outcome::Claimed(_)
+    ));
+    let (other, wrong) = (member(8), life(2));
+    for void in [None, Some(wrong)] {
+        assert!(matches!(
+            claim(&mut home, 1, other, void),
+            Outcome::Fenced(_)
+        ));
+    }
+    let op = home.op();
+    let plain = home.decide(&Command::Claim {
+        op,
+        name: "a".to_owned(),
+        expect: 1,
+        spec: Value::Null,
+        host: other,
+    });
+    assert!(matches!(plain, Applied::Done(_, Outcome::Fenced(_))));
+    let claimed = claim(&mut home, 1, other, Some(life(1)));
+    assert!(matches!(claimed, Outcome::Claimed(record) if record.token == 2));
+}
+
+#[test]
+fn what_was_committed_survives_a_claim_and_ends_with_the_actor() {
+    let mut home = Home::new();
+    claim(&mut home, 0, life(1), None);
+    assert_eq!(commit(&mut home, 1, 1, vec![]), Outcome::Done);
+    claim(&mut home, 1, life(2), Some(life(1)));
+    assert!(matches!(
+        commit(&mut home, 1, 2, vec![]),
+        Outcome::Fenced(_)
+    ));
+    assert_eq!(commit(&mut home, 2, 1, vec![]), Outcome::Done, "repeated");
+    let other = vec![(Sender::Start(session(1)), 1)];
+    assert_eq!(
+        commit(&mut home, 2, 1, other),
+        Outcome::OutOfTurn(1),
+        "another"
+    );
+    assert_eq!(commit(&mut home, 2, 3, vec![]), Outcome::OutOfTurn(1));
+    assert_eq!(commit(&mut home, 2, 2, vec![]), Outcome::Done);
+    let kept = home.shard.sm().actor("a").unwrap().kept.clone().unwrap();
+    assert_eq!((kept.seq, kept.snapshot.clone()), (2, Value::from(2)));
+    let (op, name, token) = (home.op(), "a".to_owned(), 2);
+    home.decide(&Command::Release { op, name, token });
+    let record = home.shard.sm().actor("a").unwrap();
+    assert_eq!((record.host, record.kept.clone()), (None, None));
+}
+
+#[test]
+fn the_senders_heard_of_longest_ago_are_forgotten_first() {
+    let mut home = Home::new();
+    claim(&mut home, 0, life(1), None);
+    let sender = |n| {
+        Sender::Start(Session {
+            member: member(n),
+            boot: 1,
+        })
+    };
+    commit(&mut home, 1, 1, vec![(sender(1), 5), (sender(2), 5)]);
+    commit(&mut home, 1, 2, vec![(sender(2), 4)]);
+    let marks = (3..).take(cpe_space::MAX_MARKS - 1);
+    commit(&mut home, 1, 3, marks.map(|n| (sender(n), 1)).collect());
+    let kept = home.shard.sm().actor("a").unwrap().kept.clone().unwrap();
+    assert_eq!((kept.mark(sender(1)), kept.mark(sender(2))), (0, 5));
+    assert_eq!(kept.marks().count(), cpe_space::MAX_MARKS);
 }

@@ -1,0 +1,452 @@
+//! Named actors under leases: who runs which, what they commit, and clients that number messages.
+//!
+//! Each actor keeps a list of the messages it has handled, and commits it with the mark of their
+//! sender before it answers. What is checked: at no instant may two nodes run the same name; the
+//! commits of a name are one chain, its numbers one by one and its tokens never falling; each
+//! message that was answered is in the list once, and none is twice; after the faults every name is
+//! run by somebody, and every client is answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_mesh::{Command, Failure, Input, Peer, Reply, RequestId};
+use cpe_space::{ActorRecord, Sender, Session};
+use cpe_tuple::Value;
+use rand::RngExt;
+
+use crate::check::Violation;
+use crate::schedule::up_to;
+use crate::world::{Happening, World};
+
+/// Clients of each actor.
+const CLIENTS: usize = 2;
+
+/// Milliseconds. A client asks again after so long.
+const RETRY_MS: std::ops::Range<u64> = 100..400;
+
+/// Milliseconds. So long a message to an actor takes at most.
+const WAY_MS: f64 = 30.0;
+
+/// Share of these that are lost, and of the answers.
+const LOST: f64 = 0.1;
+
+/// Milliseconds. So often somebody tries to claim a name, whether it is free or not.
+const CLAIM_MS: std::ops::Range<u64> = 200..1_500;
+
+/// How long a claim or a commit may take; then it is asked anew.
+const DEADLINE: Duration = Duration::from_millis(700);
+
+/// Pause before a commit that was not answered is asked anew.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What happens to actors, by name or client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Somebody claims an actor, by its number.
+    Claim(usize),
+    /// A client sends what it is at.
+    Send(usize),
+    /// It arrives at a node: this message of the client.
+    Arrive(usize, usize, u64),
+    /// The answer to it arrives.
+    Answer(usize, u64),
+    /// A node asks anew for the commit of an actor.
+    Commit(usize, usize),
+}
+
+/// A commit under way.
+#[derive(Clone, Debug)]
+struct Pending {
+    state: Vec<i64>,
+    client: usize,
+    message: u64,
+}
+
+/// An actor that runs on a node.
+#[derive(Debug)]
+struct Instance {
+    life: Member,
+    token: u64,
+    seq: u64,
+    state: Vec<i64>,
+    marks: BTreeMap<Sender, u64>,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Client {
+    actor: usize,
+    /// The message it is at, from 1.
+    message: u64,
+    /// When it was answered last.
+    answered: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Claim,
+    Commit { actor: usize, token: u64, seq: u64 },
+}
+
+/// All actors, and what is known of them.
+#[derive(Debug, Default)]
+pub(crate) struct ActorBooks {
+    /// By node and number.
+    running: BTreeMap<(usize, usize), Instance>,
+    clients: Vec<Client>,
+    asked: BTreeMap<RequestId, Asked>,
+    /// Actors that somebody has had.
+    begun: BTreeSet<usize>,
+    /// Of each actor, the token of each commit that was acknowledged.
+    chains: BTreeMap<(usize, u64), u64>,
+    /// Messages that were answered.
+    answered: BTreeSet<i64>,
+}
+
+fn name(actor: usize) -> String {
+    format!("a{actor}")
+}
+
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('a')?.parse().ok()
+}
+
+fn sender(client: usize) -> Sender {
+    let node = NodeId(1_000 + client as u64);
+    let inc = Incarnation(1);
+    let member = Member { node, inc };
+    Sender::Start(Session { member, boot: 1 })
+}
+
+/// What makes a message unlike all others.
+fn id(client: usize, message: u64) -> i64 {
+    client as i64 * 1_000_000 + message as i64
+}
+
+fn list(state: &[i64]) -> Value {
+    Value::List(state.iter().copied().map(Value::Int).collect())
+}
+
+fn unlist(value: &Value) -> Vec<i64> {
+    match value {
+        Value::List(all) => all.iter().filter_map(Value::as_int).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl ActorBooks {
+    /// A node has ended, or lost its life as a host: nothing runs there.
+    pub(crate) fn gone(&mut self, n: usize) {
+        self.running.retain(|(at, _), _| *at != n);
+    }
+
+    /// A commit was acknowledged.
+    fn committed(&mut self, actor: usize, token: u64, seq: u64) -> Result<(), Violation> {
+        let broken = Err(Violation::NoChain { actor, token, seq });
+        let earlier = self.chains.range((actor, 0)..(actor, seq)).next_back();
+        let later = self.chains.range((actor, seq + 1)..(actor + 1, 0)).next();
+        if earlier.is_some_and(|(_, other)| *other > token)
+            || later.is_some_and(|(_, other)| *other < token)
+        {
+            return broken;
+        }
+        match self.chains.insert((actor, seq), token) {
+            Some(other) if other != token => broken,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl World {
+    /// Plans what clients and claimants do.
+    pub(crate) fn plan_actors(&mut self) {
+        let actors = self.scenario.workload.actors as usize;
+        for actor in 0..actors {
+            self.step_in(CLAIM_MS, Step::Claim(actor));
+            for _ in 0..CLIENTS {
+                let client = self.actors.clients.len();
+                self.actors.clients.push(Client {
+                    actor,
+                    message: 1,
+                    answered: Duration::ZERO,
+                });
+                self.step_in(RETRY_MS, Step::Send(client));
+            }
+        }
+    }
+
+    fn step_in(&mut self, ms: std::ops::Range<u64>, step: Step) {
+        let pause = Duration::from_millis(self.rng.random_range(ms));
+        self.at(self.now + pause, Happening::Actor(step));
+    }
+
+    /// Sends something between a client and a node.
+    fn pass_on(&mut self, step: Step) {
+        if self.calm || !self.rng.random_bool(LOST) {
+            let way = up_to(&mut self.rng, WAY_MS);
+            self.at(self.now + way, Happening::Actor(step));
+        }
+    }
+
+    pub(crate) fn actor_step(&mut self, step: Step) {
+        match step {
+            Step::Claim(actor) => {
+                self.claim(actor);
+                if !self.actors_end {
+                    self.step_in(CLAIM_MS, Step::Claim(actor));
+                }
+            }
+            Step::Send(client) => self.send(client),
+            Step::Arrive(n, client, message) => self.arrive(n, client, message),
+            Step::Answer(client, message) => self.answer(client, message),
+            Step::Commit(n, actor) => self.commit(n, actor),
+        }
+    }
+
+    fn claim(&mut self, actor: usize) {
+        // Once a name has a host others take it over by themselves, as is demanded of them.
+        if self.calm && self.actors.begun.contains(&actor) {
+            return;
+        }
+        let n = self.rng.random_range(0..self.nodes.len());
+        let Some(peer) = self.nodes.get(n).and_then(|node| node.peer.as_ref()) else {
+            return;
+        };
+        let records = peer
+            .shards()
+            .find_map(|shard| shard.sm().actor(&name(actor)));
+        let command = Command::Host {
+            name: name(actor),
+            expect: records.map_or(0, |record| record.token),
+            spec: Value::Int(actor as i64),
+            needs: BTreeMap::new(),
+            deadline: DEADLINE,
+        };
+        self.ask_actor(n, Asked::Claim, command);
+    }
+
+    fn ask_actor(&mut self, n: usize, asked: Asked, command: Command) {
+        let request = self.fresh_request();
+        self.actors.asked.insert(request, asked);
+        self.note(n, || format!("ask {} {command:?}", request.0));
+        self.input(n, Input::Command(request, command));
+    }
+
+    /// An answer came; false when it is not about an actor.
+    pub(crate) fn actor_replied(&mut self, n: usize, request: RequestId, reply: &Reply) -> bool {
+        let Some(asked) = self.actors.asked.remove(&request) else {
+            return false;
+        };
+        self.note(n, || format!("got {} {reply:?}", request.0));
+        match (asked, reply) {
+            (Asked::Claim, Reply::Hosted(record)) => self.run_actor(n, None, record),
+            (Asked::Claim, _) => {}
+            (Asked::Commit { actor, token, seq }, reply) => {
+                self.commit_ended(n, actor, (token, seq), reply);
+            }
+        }
+        true
+    }
+
+    /// A node is given an actor to run: in answer to the last claim of its record's name, or
+    /// because others left it.
+    pub(crate) fn run_actor(&mut self, n: usize, named: Option<&str>, record: &ActorRecord) {
+        let found = named.and_then(number).or_else(|| self.named(record));
+        let (Some(actor), Some(life)) = (found, record.host) else {
+            return;
+        };
+        self.note(n, || format!("runs a{actor} with token {}", record.token));
+        self.report.actors_run += 1;
+        self.report.taken_over += u64::from(named.is_some());
+        self.actors.begun.insert(actor);
+        let kept = record.kept.as_ref();
+        let instance = Instance {
+            life,
+            token: record.token,
+            seq: kept.map_or(0, |kept| kept.seq),
+            state: kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)),
+            marks: kept.iter().flat_map(|kept| kept.marks()).collect(),
+            pending: None,
+        };
+        self.actors.running.insert((n, actor), instance);
+        self.look_at_runners(actor);
+    }
+
+    /// The name of a record, by its spec.
+    fn named(&self, record: &ActorRecord) -> Option<usize> {
+        usize::try_from(record.spec.as_int()?).ok()
+    }
+
+    /// What runs in a life may act for longer now.
+    pub(crate) fn look_at_life(&mut self, life: Member) {
+        let running = self.actors.running.iter();
+        let actors: Vec<usize> = running
+            .filter(|(_, it)| it.life == life)
+            .map(|((_, actor), _)| *actor)
+            .collect();
+        for actor in actors {
+            self.look_at_runners(actor);
+        }
+    }
+
+    fn look_at_runners(&mut self, actor: usize) {
+        if self.runners(actor).count() > 1 {
+            self.violation = Some(Violation::TwoRun(actor));
+        }
+    }
+
+    /// Nodes that run an actor and may.
+    fn runners(&self, actor: usize) -> impl Iterator<Item = usize> {
+        let running = self.actors.running.iter();
+        let of_it = running.filter(move |((_, other), _)| *other == actor);
+        let acting = of_it.filter(|(_, it)| self.hosts.until(it.life) > self.now);
+        acting.map(|((n, _), _)| *n)
+    }
+
+    fn send(&mut self, client: usize) {
+        if self.actors_end {
+            return;
+        }
+        self.step_in(RETRY_MS, Step::Send(client));
+        let Some(Client { actor, message, .. }) = self.actors.clients.get(client) else {
+            return;
+        };
+        let (actor, message) = (*actor, *message);
+        let mut nodes = self.actors.running.keys().filter(|(_, it)| *it == actor);
+        let count = nodes.clone().count();
+        let pick = self.rng.random_range(0..count.max(1));
+        if let Some((n, _)) = nodes.nth(pick) {
+            let n = *n;
+            self.pass_on(Step::Arrive(n, client, message));
+        }
+    }
+
+    fn arrive(&mut self, n: usize, client: usize, message: u64) {
+        let held = self
+            .nodes
+            .get(n)
+            .is_some_and(crate::nodes::SimNode::is_held);
+        let Some(actor) = self.actors.clients.get(client).map(|it| it.actor) else {
+            return;
+        };
+        let now = self.now;
+        let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
+            return;
+        };
+        // Rule A7: the gate, looked at before each message.
+        if held || self.hosts.until(instance.life) <= now || instance.pending.is_some() {
+            return;
+        }
+        if instance.marks.get(&sender(client)).copied() >= Some(message) {
+            return self.pass_on(Step::Answer(client, message));
+        }
+        let mut state = instance.state.clone();
+        state.push(id(client, message));
+        instance.pending = Some(Pending {
+            state,
+            client,
+            message,
+        });
+        self.commit(n, actor);
+    }
+
+    fn commit(&mut self, n: usize, actor: usize) {
+        let Some(instance) = self.actors.running.get(&(n, actor)) else {
+            return;
+        };
+        let Some(pending) = &instance.pending else {
+            return;
+        };
+        let (token, seq) = (instance.token, instance.seq + 1);
+        let command = Command::Commit {
+            name: name(actor),
+            token,
+            seq,
+            snapshot: list(&pending.state),
+            marks: vec![(sender(pending.client), pending.message)],
+            deadline: DEADLINE,
+        };
+        self.ask_actor(n, Asked::Commit { actor, token, seq }, command);
+    }
+
+    fn commit_ended(&mut self, n: usize, actor: usize, (token, seq): (u64, u64), reply: &Reply) {
+        if matches!(reply, Reply::Done)
+            && let Err(violation) = self.actors.committed(actor, token, seq)
+        {
+            self.violation = Some(violation);
+        }
+        let running = self.actors.running.get_mut(&(n, actor));
+        let Some(instance) = running.filter(|it| it.token == token && it.seq + 1 == seq) else {
+            return;
+        };
+        match reply {
+            Reply::Done => {
+                let Some(pending) = instance.pending.take() else {
+                    return;
+                };
+                let Pending {
+                    state,
+                    client,
+                    message,
+                } = pending;
+                (instance.state, instance.seq) = (state, seq);
+                instance.marks.insert(sender(client), message);
+                self.report.commits += 1;
+                self.pass_on(Step::Answer(client, message));
+            }
+            Reply::Failed(Failure::Fenced { .. }) => {
+                self.report.fenced += 1;
+                self.actors.running.remove(&(n, actor));
+            }
+            Reply::Failed(Failure::OutOfTurn { .. }) => {
+                self.violation = Some(Violation::NoChain { actor, token, seq });
+            }
+            _ => {
+                let again = Happening::Actor(Step::Commit(n, actor));
+                self.at(self.now + PAUSE, again);
+            }
+        }
+    }
+
+    fn answer(&mut self, client: usize, message: u64) {
+        let now = self.now;
+        let Some(it) = self.actors.clients.get_mut(client) else {
+            return;
+        };
+        it.answered = now;
+        if it.message == message {
+            it.message += 1;
+            self.actors.answered.insert(id(client, message));
+        }
+    }
+
+    /// True when every actor is run by somebody, and every client was answered since.
+    pub(crate) fn actors_go_on(&self, since: Duration) -> bool {
+        let actors = 0..self.scenario.workload.actors as usize;
+        let mut actors = actors.filter(|actor| self.actors.begun.contains(actor));
+        let clients = self.actors.clients.iter();
+        let mut clients = clients.filter(|client| self.actors.begun.contains(&client.actor));
+        actors.all(|actor| self.runners(actor).next().is_some())
+            && clients.all(|client| client.answered > since)
+    }
+
+    /// The end: what the records hold.
+    pub(crate) fn close_actors(&self) -> Result<(), Violation> {
+        let mut handled = BTreeSet::new();
+        let peers = self.nodes.iter().filter_map(|node| node.peer.as_ref());
+        for shard in peers.take(1).flat_map(Peer::shards) {
+            for (_, record) in shard.sm().actors() {
+                let kept = record.kept.as_ref();
+                for message in kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)) {
+                    if !handled.insert(message) {
+                        return Err(Violation::HandledTwice(message));
+                    }
+                }
+            }
+        }
+        let mut lost = self.actors.answered.difference(&handled);
+        lost.next()
+            .map_or(Ok(()), |message| Err(Violation::EffectLost(*message)))
+    }
+}

@@ -1,0 +1,217 @@
+//! Records of named actors: who may run one (rule A3), and what of it lasts (rule A4).
+//!
+//! A name is claimed plainly, by whoever believes that its host is gone; or *leased*, by a node in
+//! a life as a host. Then it is claimed anew only after it was released or that life is over: the
+//! command names the life, and the leader of the name proposes it only once its own replica of the
+//! node's record shows the end. Each claim raises the token, and what an incarnation commits counts
+//! while its token is the current one.
+
+use std::collections::BTreeMap;
+
+use cpe_membership::Member;
+use cpe_tuple::Value;
+use serde::{Deserialize, Serialize};
+
+use crate::guard::{Guard, holds};
+use crate::{Applied, OpId, Outcome, Session, Sm};
+
+/// Bytes. The largest snapshot that is committed in the record itself: it is in an entry of the
+/// history and in every replica. What is larger belongs into a tuple, as a large value.
+pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024;
+
+/// Senders whose messages a record remembers. Those heard of longest ago are dropped: a message
+/// that such a one repeats after so many others would be handled once more.
+pub const MAX_MARKS: usize = 1_024;
+
+/// Requirements of one actor: more than a person would write.
+pub const MAX_NEEDS: usize = 16;
+
+/// Registry record of a named actor (space.md, section 3.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActorRecord {
+    /// Raised by every claim.
+    pub token: u64,
+    /// Who hosts it; `None` once released. If it is leased, the node in its life as a host.
+    pub host: Option<Member>,
+    /// What it is.
+    pub spec: Value,
+    /// Hosted under the lease of its node.
+    #[serde(default)]
+    pub leased: bool,
+    /// Capabilities that a node's card must have to host it.
+    #[serde(default)]
+    pub needs: BTreeMap<String, String>,
+    /// What its incarnations have committed. Not in answers that refuse something.
+    #[serde(default)]
+    pub kept: Option<Box<Kept>>,
+}
+
+/// What lasts of an actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Counts the commits of all its incarnations, from 1.
+    pub seq: u64,
+    /// Its state.
+    pub snapshot: Value,
+    marks: BTreeMap<Sender, Mark>,
+}
+
+/// Who sends messages that are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Sender {
+    /// One start of a node. It numbers its messages to each actor from 1.
+    Start(Session),
+}
+
+/// How far the messages of a sender are handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    seq: u64,
+    /// Index of the commit that raised it.
+    at: u64,
+}
+
+impl Kept {
+    /// The last message of a sender whose effect is in the snapshot; 0 for none.
+    #[must_use]
+    pub fn mark(&self, sender: Sender) -> u64 {
+        self.marks.get(&sender).map_or(0, |mark| mark.seq)
+    }
+
+    /// The marks, in order of the senders.
+    pub fn marks(&self) -> impl Iterator<Item = (Sender, u64)> {
+        self.marks.iter().map(|(sender, mark)| (*sender, mark.seq))
+    }
+
+    /// Whether this is what was committed last.
+    fn is(&self, snapshot: &Value, marks: &[(Sender, u64)]) -> bool {
+        let marked = |(sender, seq): &(Sender, u64)| self.mark(*sender) >= *seq;
+        self.snapshot == *snapshot && marks.iter().all(marked)
+    }
+
+    fn raise(&mut self, marks: &[(Sender, u64)], at: u64) {
+        for (sender, seq) in marks {
+            let mark = self.marks.entry(*sender).or_insert(Mark { seq: 0, at });
+            *mark = Mark {
+                seq: mark.seq.max(*seq),
+                at,
+            };
+        }
+        while self.marks.len() > MAX_MARKS {
+            let eldest = self.marks.iter().min_by_key(|(_, mark)| mark.at);
+            let Some(sender) = eldest.map(|(sender, _)| *sender) else {
+                return;
+            };
+            self.marks.remove(&sender);
+        }
+    }
+}
+
+impl ActorRecord {
+    /// Without what lasts of it: whoever is refused needs none of that.
+    fn outline(&self) -> Self {
+        Self {
+            kept: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// Who claims an actor, and how.
+pub(crate) struct Claim<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) expect: u64,
+    pub(crate) spec: &'a Value,
+    pub(crate) host: Member,
+    /// Of a claim under a lease: what it needs, and the former life that is over.
+    pub(crate) lease: Option<(&'a BTreeMap<String, String>, Option<Member>)>,
+}
+
+impl Sm {
+    pub(crate) fn claim(&mut self, op: OpId, claim: &Claim<'_>) -> Applied {
+        let current = self.actors.get(claim.name);
+        let token = current.map_or(0, |record| record.token);
+        let void = claim.lease.and_then(|(_, void)| void);
+        // Rule A3. A name that is held without a lease is its holder's, or was left by it: only a
+        // claim of the same sort may be sure of that, as it always was.
+        let free = current.is_none_or(|record| match record.host {
+            None => true,
+            Some(host) if record.leased => Some(host) == void || !holds(Guard::ClaimVoid),
+            Some(_) => claim.lease.is_none(),
+        });
+        let outcome = if token == claim.expect && free {
+            let record = ActorRecord {
+                token: token + 1,
+                host: Some(claim.host),
+                spec: claim.spec.clone(),
+                leased: claim.lease.is_some(),
+                needs: claim.lease.map_or_else(BTreeMap::new, |(it, _)| it.clone()),
+                kept: current.and_then(|record| record.kept.clone()),
+            };
+            self.actors.insert(claim.name.to_owned(), record.clone());
+            Outcome::Claimed(record)
+        } else {
+            Outcome::Fenced(current.map(ActorRecord::outline))
+        };
+        self.conclude(op, outcome, None)
+    }
+
+    /// The actor has ended: what it committed goes with it.
+    pub(crate) fn release(&mut self, op: OpId, name: &str, token: u64) -> Applied {
+        let outcome = match self.actors.get_mut(name) {
+            Some(record) if record.token == token => {
+                record.host = None;
+                record.kept = None;
+                Outcome::Done
+            }
+            other => Outcome::Fenced(other.map(|record| record.outline())),
+        };
+        self.conclude(op, outcome, None)
+    }
+
+    /// An incarnation commits its state (rule A4): the only way in which it lasts.
+    ///
+    /// The same commit may come twice, under two operations, when its host was not answered.
+    pub(crate) fn commit(
+        &mut self,
+        op: OpId,
+        name: &str,
+        (token, seq): (u64, u64),
+        snapshot: &Value,
+        marks: &[(Sender, u64)],
+    ) -> Applied {
+        let at = self.index();
+        let outcome = match self.actors.get_mut(name) {
+            Some(record)
+                if (record.token == token && record.host.is_some())
+                    || !holds(Guard::CommitToken) =>
+            {
+                let last = record.kept.as_ref().map_or(0, |kept| kept.seq);
+                if seq == last + 1 || !holds(Guard::CommitNext) {
+                    let kept = record.kept.get_or_insert_with(|| {
+                        Box::new(Kept {
+                            seq: 0,
+                            snapshot: Value::Null,
+                            marks: BTreeMap::new(),
+                        })
+                    });
+                    kept.seq = seq;
+                    kept.snapshot = snapshot.clone();
+                    kept.raise(marks, at);
+                    Outcome::Done
+                } else if seq == last
+                    && record
+                        .kept
+                        .as_ref()
+                        .is_some_and(|it| it.is(snapshot, marks))
+                {
+                    Outcome::Done
+                } else {
+                    Outcome::OutOfTurn(last)
+                }
+            }
+            other => Outcome::Fenced(other.map(|record| record.outline())),
+        };
+        self.conclude(op, outcome, None)
+    }
+}
