@@ -123,7 +123,7 @@ const EXPECTED: [Expected; 40] = [
     home(
         "R7",
         Home::SameBallot,
-        consensus_test("tests::replication::entries_are_accepted_only_under_the_ballot_of_the_log"),
+        consensus_test("tests::model::members_that_learn_states_keep_to_the_history"),
     ),
     home("R8", Home::CountBallot, Group(272, 500)),
     home("R8", Home::Durable, Group(1, 10)),

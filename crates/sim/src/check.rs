@@ -78,6 +78,9 @@ pub struct Report {
     pub progress_seconds: f64,
     /// Operations of users whose order was checked: linearizable, per variable.
     pub checked: u64,
+    /// Answers of nodes from their replicas, at which these were looked at: each shows a prefix of
+    /// the one history, and none less than before.
+    pub looks: u64,
     /// Hash over everything that was sent: equal for equal runs.
     pub trace: u64,
 }
@@ -125,6 +128,22 @@ pub enum Violation {
         shard: u16,
         /// How long it was quiet.
         seconds: u64,
+    },
+    /// Replicas that applied the same entries are not the same.
+    #[error("shard {shard}: replicas that applied the same {index} entries differ")]
+    StatesDiffer {
+        /// The shard.
+        shard: u16,
+        /// Where they stand.
+        index: u64,
+    },
+    /// A node showed less of a shard's history than before.
+    #[error("node n{node} went back in the history of shard {shard}")]
+    WentBack {
+        /// The node, counted from 1.
+        node: usize,
+        /// The shard.
+        shard: u16,
     },
     /// The answers of a variable cannot be put in an order that respects time and its mode.
     #[error("{0}")]

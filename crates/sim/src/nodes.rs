@@ -186,9 +186,14 @@ impl World {
             self.note(n, || "spared the loss of its disk".to_owned());
             return;
         }
+        self.forfeit(n, Some(down));
+    }
+
+    /// A node crashes and its disk is lost.
+    pub(crate) fn forfeit(&mut self, n: usize, down: Option<Duration>) {
         self.report.lost_disks += 1;
         self.note(n, || "crash, and its disk is lost".to_owned());
-        self.end(n, Some(down));
+        self.end(n, down);
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk = Disk::default();
             // As a clock would: above the number of any start before.
@@ -384,6 +389,7 @@ impl World {
             };
             self.output(n, output);
         }
+        self.note_ballots(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -446,7 +452,10 @@ impl World {
             Output::Event(Event::Malformed { reason, .. }) => {
                 self.violation = Some(Violation::Malformed(reason));
             }
-            Output::Event(Event::Moved(..)) => self.report.moves += 1,
+            Output::Event(Event::Moved(shard, config)) => {
+                self.report.moves += 1;
+                self.note(n, || format!("learned that {shard} moved: {config:?}"));
+            }
             Output::Event(Event::Begun { shard, generation }) => {
                 self.begun(n, shard, generation);
             }

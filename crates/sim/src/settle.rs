@@ -120,6 +120,9 @@ impl World {
                 seconds: quiet,
             });
         }
+        if let Some(violation) = self.states_differ() {
+            return Err(violation);
+        }
         let unadmitted = self.unadmitted();
         if unadmitted > 0 {
             self.note_stuck();

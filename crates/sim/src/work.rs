@@ -189,16 +189,8 @@ impl World {
         let what = match (open, &command) {
             (Open::Store(value), _) => What::Store(value),
             (Open::Take | Open::Lease(_), _) => What::Take,
-            // A fresh find that waits shows what the local replica learns.
-            (
-                Open::Find,
-                Command::Read {
-                    fresh: true,
-                    wait: false,
-                    ..
-                }
-                | Command::Bound { .. },
-            ) => What::Find,
+            // One that waits, too: its home has said that what it shows is there.
+            (Open::Find, Command::Read { fresh: true, .. } | Command::Bound { .. }) => What::Find,
             (_, _) => What::LocalFind,
         };
         self.record.asked(request, n, self.now, named, what);
@@ -337,6 +329,7 @@ impl World {
                 self.record.declare(&format!("v{number}"), mode);
             }
             (Open::Find, Reply::Tuple(Some(tuple))) => {
+                self.look(n);
                 let value = value_of(&tuple);
                 if !self.books.stored.contains(&value) {
                     self.violation = Some(Violation::FromNowhere(value));
