@@ -123,7 +123,10 @@ const EXPECTED: [Expected; 40] = [
     home(
         "R7",
         Home::SameBallot,
-        consensus_test("tests::model::members_that_learn_states_keep_to_the_history"),
+        consensus_test(
+            "tests::model::\
+             a_tuple_is_taken_once_whatever_two_leaders_two_takers_and_a_hand_over_do",
+        ),
     ),
     home("R8", Home::CountBallot, Group(272, 500)),
     home("R8", Home::Durable, Group(1, 10)),

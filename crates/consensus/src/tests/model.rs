@@ -2,10 +2,12 @@
 //! two takers, a hand-over to a group with a newcomer, a network that loses, repeats, delays and
 //! reorders. It runs [`Seat`] and [`Group`](crate::Group) as they are.
 //!
-//! One tuple is there. Two takers each ask either leader of the first epoch, and the leader of the
-//! second once more: operations are asked again. Whose take is first in the history has the tuple.
-//! Either leader of the first epoch may seal it, with other successors in mind; each list of
-//! successors lacks a member and has a newcomer, which must fetch the state.
+//! One tuple is there. Two takers ask, each another leader of the first epoch, and both the leader of
+//! the second once more: operations are asked again. Whose take is first in the history has the
+//! tuple. Either leader of the first epoch may seal it, with other successors in mind; each list of
+//! successors lacks a member and has a newcomer, which must fetch the state. Members also learn what
+//! is decided as a state, at any time. That is one model, gone through to the end. A restart and a
+//! third ballot are in two smaller ones.
 //!
 //! What makes the number of runs finite, and small enough to go through all of them:
 //!
@@ -17,7 +19,8 @@
 //! - Messages that can change nothing any more are dropped. That they change nothing is tried out
 //!   when they are.
 //! - Who is no member of an epoch only watches it: its replica is looked at when it enters one.
-//! - The takers differ only in their names: the first to ask has the lower one.
+//! - Where both takers ask everybody, they differ only in their names: the first to ask has the
+//!   lower one.
 //! - A member is in one epoch, and a message is for one. So a step of the second epoch, and one of
 //!   the first taken after it, touch different members and messages, and can change places: unless
 //!   the latter is that a member fetches a state of the second. Of all the runs that differ by such
@@ -403,23 +406,24 @@ fn one(id: Id) -> [(Id, Word); 2] {
 fn a_tuple_is_taken_once_whatever_two_leaders_two_takers_and_a_hand_over_do() {
     exhaust(Small {
         candidates: vec![0, 1],
-        first: [both(0), both(1)].concat(),
-        second: vec![Word::Take(0), Word::Take(1)],
-        learns: false,
-        restarts: false,
-        is_fair: true,
-    });
-}
-
-#[test]
-fn members_that_learn_states_keep_to_the_history() {
-    exhaust(Small {
-        candidates: vec![0, 1],
         first: [one(0), one(1)].concat(),
         second: vec![Word::Take(0), Word::Take(1)],
         learns: true,
         restarts: false,
         is_fair: false,
+    });
+}
+
+#[test]
+#[ignore = "it takes more than three minutes; how many states it has is not known"]
+fn a_tuple_is_taken_once_when_both_takers_ask_both_leaders_of_an_epoch() {
+    exhaust(Small {
+        candidates: vec![0, 1],
+        first: [both(0), both(1)].concat(),
+        second: vec![Word::Take(0), Word::Take(1)],
+        learns: false,
+        restarts: false,
+        is_fair: true,
     });
 }
 
