@@ -2,12 +2,12 @@
 //! two takers, a hand-over to a group with a newcomer, a network that loses, repeats, delays and
 //! reorders. It runs [`Seat`] and [`Group`](crate::Group) as they are.
 //!
-//! One tuple is there. Two takers ask, each another leader of the first epoch, and both the leader of
-//! the second once more: operations are asked again. Whose take is first in the history has the
-//! tuple. Either leader of the first epoch may seal it, with other successors in mind; each list of
-//! successors lacks a member and has a newcomer, which must fetch the state. Members also learn what
-//! is decided as a state, at any time. That is one model, gone through to the end. A restart and a
-//! third ballot are in two smaller ones.
+//! One tuple is there. Two takers ask, each another leader of the first epoch, and both the leader
+//! of the second once more: operations are asked again. Whose take is first in the history has the
+//! tuple. Either leader of the first epoch may seal it, with other successors in mind; each list
+//! of successors lacks a member and has a newcomer, which must fetch the state. Members also learn
+//! what is decided as a state, at any time. That is one model, gone through to the end. A restart
+//! and a third ballot are in two smaller ones.
 //!
 //! What makes the number of runs finite, and small enough to go through all of them:
 //!
