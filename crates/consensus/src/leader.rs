@@ -28,7 +28,7 @@ pub(crate) struct Promised<N, E> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Candidate<N, E> {
     pub(crate) ballot: Ballot<N>,
-    promises: BTreeMap<N, Promised<N, E>>,
+    pub(crate) promises: BTreeMap<N, Promised<N, E>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,16 +41,16 @@ pub(crate) struct Leader<N> {
     pub(crate) own: u64,
     /// How much of it a mark was given out for.
     marked: u64,
-    peers: BTreeMap<N, Peer>,
+    pub(crate) peers: BTreeMap<N, Peer>,
     pub(crate) confirms: Confirms<N>,
 }
 
 /// How far another member is, as its leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Peer {
+pub(crate) struct Peer {
     /// What it has on disk under the leader's ballot; `None` before its log is in step. Once in
     /// step it stays so: its disk says so.
-    acked: Option<u64>,
+    pub(crate) acked: Option<u64>,
     /// Entries sent, as an index.
     sent: u64,
     /// Ends of the messages without an answer.

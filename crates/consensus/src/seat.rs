@@ -47,7 +47,7 @@ pub enum Refusal {
 }
 
 /// A node's place in the group of one shard, over all epochs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat<N, E> {
     me: N,
     /// No epoch up to this one may be opened (rule R13). It is on disk: the record's epoch.

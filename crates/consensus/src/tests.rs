@@ -5,6 +5,7 @@ mod basics;
 mod bounds;
 mod election;
 mod epochs;
+mod model;
 mod replication;
 mod restart;
 

@@ -127,7 +127,10 @@ const EXPECTED: [Expected; 48] = [
     home(
         "R7",
         Home::SameBallot,
-        consensus_test("tests::replication::entries_are_accepted_only_under_the_ballot_of_the_log"),
+        consensus_test(
+            "tests::model::\
+             a_tuple_is_taken_once_whatever_two_leaders_two_takers_and_a_hand_over_do",
+        ),
     ),
     home("R8", Home::CountBallot, Group(272, 500)),
     home("R8", Home::Durable, Group(1, 10)),

@@ -93,6 +93,9 @@ pub struct Report {
     pub progress_seconds: f64,
     /// Operations of users whose order was checked: linearizable, per variable.
     pub checked: u64,
+    /// Answers of nodes from their replicas, at which these were looked at: each shows a prefix of
+    /// the one history, and none less than before.
+    pub looks: u64,
     /// Hash over everything that was sent: equal for equal runs.
     pub trace: u64,
 }
@@ -141,16 +144,18 @@ pub enum Violation {
         /// How long it was quiet.
         seconds: u64,
     },
-    /// Replicas at the same place in the same history hold different states.
-    #[error("shard {shard}: replicas of the same history hold different states")]
-    StateDiffers {
+    /// Replicas that applied the same entries are not the same.
+    #[error("shard {shard}: replicas that applied the same {index} entries differ")]
+    StatesDiffer {
         /// The shard.
         shard: u16,
+        /// Where they stand.
+        index: u64,
     },
-    /// A local read came from an earlier state than the one before it on the same node.
-    #[error("node {node}: a local read of shard {shard} went back in its history")]
+    /// A node showed less of a shard's history than before.
+    #[error("node n{node} went back in the history of shard {shard}")]
     WentBack {
-        /// The node.
+        /// The node, counted from 1.
         node: usize,
         /// The shard.
         shard: u16,

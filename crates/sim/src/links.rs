@@ -9,6 +9,7 @@ use cpe_mesh::Input;
 use rand::RngExt;
 
 use crate::schedule::{exponential, up_to};
+use crate::trace::{Gone, between};
 use crate::world::{Happening, World};
 
 /// Neighbours a gossiped frame is passed on to at each hop (gossipsub's D).
@@ -34,11 +35,6 @@ pub(crate) struct Links {
     /// Directions in which everything vanishes, and by how many faults.
     deaf: BTreeMap<(usize, usize), u32>,
     faults: u64,
-}
-
-/// Nodes as people count them.
-fn named(nodes: &[usize]) -> Vec<usize> {
-    nodes.iter().map(|n| n + 1).collect()
 }
 
 fn ordered(a: usize, b: usize) -> (usize, usize) {
@@ -165,7 +161,7 @@ impl World {
             return;
         }
         self.links.set_linked(a, b, true);
-        self.note(a, || format!("linked with n{}", b + 1));
+        self.note_all(|| format!("{} are linked", between(a, b)));
         for (here, there) in [(a, b), (b, a)] {
             self.input(here, Input::LinkUp(NodeId(there as u64 + 1)));
         }
@@ -176,7 +172,7 @@ impl World {
             return;
         }
         self.links.set_linked(a, b, false);
-        self.note(a, || format!("no longer linked with n{}", b + 1));
+        self.note_all(|| format!("{} are linked no more", between(a, b)));
         for (here, there) in [(a, b), (b, a)] {
             if self.is_up(here) {
                 self.input(here, Input::LinkDown(NodeId(there as u64 + 1)));
@@ -211,35 +207,41 @@ impl World {
         }
         self.links.faults += 1;
         let number = self.links.faults;
-        self.note_all(|| format!("partition {number}: {:?} apart", named(side)));
+        self.note_all(|| {
+            let apart: Vec<String> = side.iter().map(|n| format!("n{}", n + 1)).collect();
+            format!(
+                "partition {number} for {lasts:?}: {} apart",
+                apart.join(" ")
+            )
+        });
         self.links.partitions.insert(number, sides);
         self.drop_closed_links();
         self.at(self.now + lasts, Happening::Heal { partition: number });
     }
 
     pub(crate) fn heal(&mut self, partition: u64) {
-        self.note_all(|| format!("partition {partition} heals"));
-        self.links.partitions.remove(&partition);
+        if self.links.partitions.remove(&partition).is_some() {
+            self.note_all(|| format!("partition {partition} heals"));
+        }
         self.relink();
     }
 
     pub(crate) fn deafen(&mut self, from: usize, to: usize, lasts: Duration) {
         self.report.bad_links += 1;
+        self.note_all(|| format!("n{} hears nothing of n{} for {lasts:?}", to + 1, from + 1));
         *self.links.deaf.entry((from, to)).or_insert(0) += 1;
-        self.note(to, || {
-            format!("hears nothing of n{} for {lasts:?}", from + 1)
-        });
         self.at(self.now + lasts, Happening::Hear { from, to });
     }
 
     pub(crate) fn hear(&mut self, from: usize, to: usize) {
         release(&mut self.links.deaf, (from, to));
-        self.note(to, || format!("hears n{} again", from + 1));
+        self.note_all(|| format!("n{} hears n{} again", to + 1, from + 1));
     }
 
     /// A flapping link goes down, and will come back until its time is over.
     pub(crate) fn flap_down(&mut self, a: usize, b: usize, until: Duration, period: Duration) {
         *self.links.cut.entry(ordered(a, b)).or_insert(0) += 1;
+        self.note_all(|| format!("the link {} is cut", between(a, b)));
         self.link_down(a, b);
         let at = self.now + period;
         self.at(
@@ -255,6 +257,7 @@ impl World {
 
     pub(crate) fn flap_up(&mut self, a: usize, b: usize, until: Duration, period: Duration) {
         release(&mut self.links.cut, ordered(a, b));
+        self.note_all(|| format!("the link {} is no longer cut", between(a, b)));
         self.plan_link(a, b);
         let at = self.now + period;
         if at < until && !self.calm {
@@ -289,9 +292,16 @@ impl World {
     pub(crate) fn transmit(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.mark(&bytes);
         self.report.bytes += bytes.len() as u64;
-        let lost = self.lucky(self.scenario.faults.loss) || self.links.is_deaf(from, to);
-        if lost || !self.links.linked(from, to) {
-            self.note(from, || format!("a message to n{} is lost", to + 1));
+        let lost = self.lucky(self.scenario.faults.loss);
+        let gone = if lost {
+            Some(Gone::Lost)
+        } else if self.links.is_deaf(from, to) {
+            Some(Gone::Deaf)
+        } else {
+            (!self.links.linked(from, to)).then_some(Gone::Unlinked)
+        };
+        self.note_sent(gone);
+        if gone.is_some() {
             return;
         }
         if let Some(farewell) = self.farewell.as_mut() {
@@ -331,7 +341,18 @@ impl World {
         let others = self.nodes.len().saturating_sub(1);
         for to in 0..self.nodes.len() {
             let lost = self.lucky(self.scenario.faults.gossip_loss);
-            if to == from || lost || self.links.is_deaf(from, to) || !self.can_hear(from, to) {
+            if to == from {
+                continue;
+            }
+            let gone = if lost {
+                Some(Gone::Lost)
+            } else if self.links.is_deaf(from, to) {
+                Some(Gone::Deaf)
+            } else {
+                (!self.can_hear(from, to)).then_some(Gone::Unlinked)
+            };
+            self.note_sent(gone);
+            if gone.is_some() {
                 continue;
             }
             let mut at = self.now + self.latency();

@@ -43,10 +43,6 @@ pub(crate) struct SimNode {
     in_turn: bool,
     /// How long it is down after its next write, which fails.
     fails: Option<Duration>,
-    /// Where each shard stood when it was read last in this start.
-    pub(crate) read_at: BTreeMap<u16, u64>,
-    /// Home groups it was elected to lead in this start.
-    elected: u64,
 }
 
 impl SimNode {
@@ -68,8 +64,6 @@ impl SimNode {
             held: None,
             in_turn: false,
             fails: None,
-            read_at: BTreeMap::new(),
-            elected: 0,
         }
     }
 
@@ -137,8 +131,6 @@ impl World {
         node.held = None;
         node.in_turn = false;
         node.fails = None;
-        node.read_at.clear();
-        node.elected = 0;
         let now = node.clock.shows(self.now);
         let mut image = Cow::Borrowed(node.disk.image());
         let bodies = node.shelf.there();
@@ -208,9 +200,14 @@ impl World {
             self.note(n, || "spared the loss of its disk".to_owned());
             return;
         }
+        self.forfeit(n, Some(down));
+    }
+
+    /// A node crashes and its disk is lost.
+    pub(crate) fn forfeit(&mut self, n: usize, down: Option<Duration>) {
         self.report.lost_disks += 1;
         self.note(n, || "crash, and its disk is lost".to_owned());
-        self.end(n, Some(down));
+        self.end(n, down);
         if let Some(node) = self.nodes.get_mut(n) {
             node.disk = Disk::default();
             // As a clock would: above the number of any start before.
@@ -407,7 +404,7 @@ impl World {
             };
             self.output(n, output);
         }
-        self.note_elections(n);
+        self.note_ballots(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -418,21 +415,6 @@ impl World {
                 node.waking = Some(at);
                 self.at(at, Happening::Wake { node: n, boot });
             }
-        }
-    }
-
-    /// Keeps a line when the node has come to lead home groups.
-    fn note_elections(&mut self, n: usize) {
-        if !self.keeps_trace() {
-            return;
-        }
-        let Some(node) = self.nodes.get_mut(n) else {
-            return;
-        };
-        let elected = node.peer.as_ref().map_or(0, |peer| peer.counter("elected"));
-        let before = std::mem::replace(&mut node.elected, elected);
-        if elected > before {
-            self.note(n, || format!("elected in {} home groups", elected - before));
         }
     }
 
@@ -492,7 +474,7 @@ impl World {
             }
             Output::Event(Event::Moved(shard, config)) => {
                 self.report.moves += 1;
-                self.note(n, || format!("the home of shard {shard} is {config:?}"));
+                self.note(n, || format!("learned that {shard} moved: {config:?}"));
             }
             Output::Event(Event::Begun { shard, generation }) => {
                 self.begun(n, shard, generation);

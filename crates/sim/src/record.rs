@@ -199,6 +199,12 @@ impl Record {
         }
     }
 
+    /// What is there cannot be judged any more: a part of the history is gone.
+    #[cfg(test)]
+    pub(crate) fn give_up(&mut self) {
+        self.incomplete = true;
+    }
+
     /// Nobody will learn how it ended.
     fn over(&mut self, asked: Asked) {
         let did = match asked.what {

@@ -117,17 +117,6 @@ impl World {
         self.peers().map(Peer::unacknowledged).sum()
     }
 
-    /// A shard of which two replicas are at the same place of the same history and yet differ.
-    fn other_state(&self) -> Option<u16> {
-        let mut peers = self.peers();
-        let first = peers.next()?;
-        peers.find_map(|other| {
-            let mut both = first.shards().zip(other.shards());
-            let differs = both.find(|(a, b)| a.version() == b.version() && a.sm() != b.sm());
-            differs.map(|(a, _)| a.id().0)
-        })
-    }
-
     /// The end: closes the books.
     pub(crate) fn close(&mut self) -> Result<Report, Violation> {
         let quiet = (self.now.saturating_sub(self.scenario.span())).as_secs();
@@ -137,8 +126,8 @@ impl World {
                 seconds: quiet,
             });
         }
-        if let Some(shard) = self.other_state() {
-            return Err(Violation::StateDiffers { shard });
+        if let Some(violation) = self.states_differ() {
+            return Err(violation);
         }
         let unadmitted = self.unadmitted();
         if unadmitted > 0 {

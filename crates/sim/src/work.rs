@@ -350,6 +350,7 @@ impl World {
                 self.record.declare(&format!("v{number}"), mode);
             }
             (Open::Find { .. }, Reply::Tuple(Some(tuple))) => {
+                self.look(n);
                 let value = value_of(&tuple);
                 if !self.books.stored.contains(&value) {
                     self.violation = Some(Violation::FromNowhere(value));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cpe_membership::NodeId;
 use cpe_mesh::{BodyDone, Input, RequestId};
+use cpe_space::Shard;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -16,11 +17,13 @@ use crate::clock::Clock;
 use crate::hosts::Hosts;
 use crate::links::Links;
 use crate::nodes::SimNode;
+use crate::prefix::Prefixes;
 use crate::progress::Progress;
 use crate::queue::EventQueue;
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::schedule::{Fault, Schedule, poisson};
+use crate::trace::{Gone, Trace, between};
 
 /// Keep what is drawn for the network, for nodes and users, apart from each other and from the
 /// schedule, so that a fault left out changes as little else as possible.
@@ -142,6 +145,7 @@ pub struct World {
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
     pub(crate) record: Record,
+    pub(crate) prefixes: Prefixes,
     /// The generation of each volatile shard, as far as any node was seen to know.
     pub(crate) generations: BTreeMap<u16, u64>,
     /// Variables whose mode is known to be set, by number.
@@ -150,7 +154,7 @@ pub struct World {
     pub(crate) next_request: u64,
     pub(crate) report: Report,
     pub(crate) violation: Option<Violation>,
-    trace: Option<Vec<String>>,
+    trace: Option<Trace>,
     /// What a node that leaves has to say: it arrives before the node's links go.
     pub(crate) farewell: Option<Vec<(usize, Vec<u8>)>>,
 }
@@ -190,6 +194,7 @@ impl World {
             actors: ActorBooks::default(),
             actors_end: false,
             record: Record::default(),
+            prefixes: Prefixes::default(),
             generations: BTreeMap::new(),
             declared: BTreeSet::new(),
             next_value: 0,
@@ -208,13 +213,13 @@ impl World {
 
     /// Keeps a line per event, for [`World::trace`].
     pub fn keep_trace(&mut self) {
-        self.trace = Some(Vec::new());
+        self.trace = Some(Trace::default());
     }
 
     /// The lines kept.
     #[must_use]
     pub fn trace(&self) -> &[String] {
-        self.trace.as_deref().unwrap_or_default()
+        self.trace.as_ref().map_or(&[], Trace::lines)
     }
 
     /// Runs to the end. First work under faults. Then the faults end, only so many nodes stay up
@@ -226,13 +231,21 @@ impl World {
     pub fn run(mut self) -> Result<Report, (Violation, Vec<String>)> {
         let result = self.run_all();
         let trace = self.trace.take().unwrap_or_default();
-        result.map_err(|violation| (violation, trace))
+        result.map_err(|violation| (violation, trace.end()))
     }
 
     fn run_all(&mut self) -> Result<Report, Violation> {
         let end = self.scenario.span();
         self.run_until(end)?;
+        if let Some(violation) = self.states_differ() {
+            return Err(violation);
+        }
         self.calm_down();
+        self.finish()
+    }
+
+    /// With the faults over: progress with a majority, and then all must settle.
+    pub(crate) fn finish(&mut self) -> Result<Report, Violation> {
         self.demand_progress()?;
         for node in 0..self.nodes.len() {
             self.start(node);
@@ -391,6 +404,7 @@ impl World {
                 period,
             } => {
                 self.report.bad_links += 1;
+                self.note_all(|| format!("the link {} flaps for {lasts:?}", between(a, b)));
                 self.flap_down(a, b, self.now + lasts, period);
             }
             // Set before the start.
@@ -398,9 +412,7 @@ impl World {
             Fault::SlowDisk { node, lasts, write } => {
                 self.report.bad_disks += 1;
                 let until = self.now + lasts;
-                self.note(node, || {
-                    format!("its disk is slow until {until:?}: {write:?}")
-                });
+                self.note(node, || format!("its disk is slow for {lasts:?}"));
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.slow_disk = (until, write);
                 }
@@ -411,7 +423,7 @@ impl World {
     }
 
     /// The faults end, and everybody comes back.
-    fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         self.calm = true;
         self.note_all(|| "the faults end".to_owned());
         self.scenario.faults = self.scenario.faults.healed();
@@ -437,23 +449,37 @@ impl World {
         RequestId(self.next_request)
     }
 
-    pub(crate) fn keeps_trace(&self) -> bool {
-        self.trace.is_some()
-    }
-
-    /// Keeps a line of something that is no one node's doing.
-    pub(crate) fn note_all(&mut self, what: impl FnOnce() -> String) {
-        let now = self.now;
-        if let Some(trace) = self.trace.as_mut() {
-            trace.push(format!("{:>10.6}    {}", now.as_secs_f64(), what()));
-        }
-    }
-
     pub(crate) fn note(&mut self, n: usize, what: impl FnOnce() -> String) {
         let now = self.now;
         if let Some(trace) = self.trace.as_mut() {
-            let what = what();
-            trace.push(format!("{:>10.6} n{} {what}", now.as_secs_f64(), n + 1));
+            trace.line(now, &format!("n{}", n + 1), &what());
+        }
+    }
+
+    /// The same, of what concerns no node by itself.
+    pub(crate) fn note_all(&mut self, what: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = self.trace.as_mut() {
+            trace.line(now, "--", &what());
+        }
+    }
+
+    /// A message was sent; `lost` says what became of it, if it does not arrive.
+    pub(crate) fn note_sent(&mut self, lost: Option<Gone>) {
+        let now = self.now;
+        if let Some(trace) = self.trace.as_mut() {
+            trace.sent(now, lost);
+        }
+    }
+
+    /// Keeps a line for each home group whose ballot changed, as a node sees it.
+    pub(crate) fn note_ballots(&mut self, n: usize) {
+        let now = self.now;
+        let peer = self.nodes.get(n).and_then(|node| node.peer.as_ref());
+        if let (Some(trace), Some(peer)) = (self.trace.as_mut(), peer) {
+            for shard in peer.shards().map(Shard::id) {
+                trace.group(now, n, shard.0, peer.group_of(shard));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod folder;
 mod killed;
 mod medium;
 mod model;
+mod peer;
 
 use cpe_mesh::{Batch, Table};
 use cpe_storage::{Completion, Opened};
