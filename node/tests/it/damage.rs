@@ -8,14 +8,19 @@ use rustix::process::Signal;
 use super::harness::{Node, cpe};
 use super::homes::groups_of_three;
 
-/// Flips bits all over a node's database.
-fn damage(data: &Path) {
-    let path = data.join("state.redb");
-    let mut bytes = fs::read(&path).unwrap();
-    for at in (100..bytes.len()).step_by(1_009) {
-        bytes[at] ^= 0x40;
-    }
-    fs::write(path, bytes).unwrap();
+/// Flips bits all over those of a node's files whose names begin so.
+fn damage(data: &Path, names: &str) {
+    let files = fs::read_dir(data).unwrap().map(|entry| entry.unwrap());
+    let damaged = files
+        .filter(|file| file.file_name().to_string_lossy().starts_with(names))
+        .map(|file| {
+            let mut bytes = fs::read(file.path()).unwrap();
+            for at in (100..bytes.len()).step_by(1_009) {
+                bytes[at] ^= 0x40;
+            }
+            fs::write(file.path(), bytes).unwrap();
+        });
+    assert!(damaged.count() > 0, "no file is called {names}");
 }
 
 fn incarnation(of: &str, asked: &Node) -> u64 {
@@ -27,6 +32,16 @@ fn incarnation(of: &str, asked: &Node) -> u64 {
 
 #[test]
 fn a_founder_whose_disk_flips_bits_comes_back_as_a_new_member_that_founds_nothing() {
+    a_damaged_founder_comes_back_as_a_new_member("state.redb");
+}
+
+/// What was acknowledged last is in the log alone.
+#[test]
+fn a_founder_whose_log_flips_bits_comes_back_as_a_new_member_that_founds_nothing() {
+    a_damaged_founder_comes_back_as_a_new_member("log-");
+}
+
+fn a_damaged_founder_comes_back_as_a_new_member(damaged: &str) {
     let [a, b, c] = Node::three();
     for n in 1..=10 {
         a.cpe(&["space", "store", "w", &format!("v{n}"), &n.to_string()])
@@ -37,7 +52,7 @@ fn a_founder_whose_disk_flips_bits_comes_back_as_a_new_member_that_founds_nothin
     let address = a.address().to_owned();
     let folder = a.keep_folder();
     a.end_by(Signal::KILL);
-    damage(&folder.path().join("data"));
+    damage(&folder.path().join("data"), damaged);
 
     let mut command = cpe();
     command.args(["node", "--json", "--name", "a", "--api", "127.0.0.1:0"]);

@@ -1,7 +1,8 @@
 //! A disk that has no room left.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use super::harness::{Node, Ran, cpe};
@@ -72,4 +73,121 @@ fn a_disk_that_fills_up_ends_the_node_with_a_clear_error() {
     ] {
         assert!(log.contains(part), "{part:?} is not in {log}");
     }
+}
+
+/// A file system of 24 megabytes that only those see who enter its namespaces. It ends with this.
+struct SmallDisk {
+    /// Reads its standard input, and ends with it.
+    holder: Child,
+}
+
+impl SmallDisk {
+    /// None, and the test reported, where it may not be.
+    fn at(test: &str, folder: &Path) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs -o size=24m tmpfs \"$0\" && echo mounted && read -r _";
+        command.args(["-Urm", "sh", "-c", script]).arg(folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = match command.stderr(Stdio::piped()).spawn() {
+            Ok(holder) => holder,
+            Err(error) => {
+                super::namespaces::skipped(test, &error.to_string());
+                return None;
+            }
+        };
+        let mut line = String::new();
+        let out = holder.stdout.as_mut().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        if line != "mounted\n" {
+            let output = holder.wait_with_output().unwrap();
+            let why = String::from_utf8_lossy(&output.stderr).into_owned();
+            super::namespaces::skipped(test, why.trim());
+            return None;
+        }
+        Some(Self { holder })
+    }
+
+    /// A command that sees the disk.
+    fn command(&self, program: &std::ffi::OsStr) -> Command {
+        let mut command = Command::new("nsenter");
+        let target = self.holder.id().to_string();
+        command.args(["--target", &target, "--user", "--mount"]);
+        command.arg("--preserve-credentials").arg(program);
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            if name.to_string_lossy().starts_with("CPE_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn node(&self, folder: &Path) -> Command {
+        let mut command = self.command(cpe().get_program());
+        command.args(["node", "--json", "--api", "127.0.0.1:0"]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--data"]);
+        command.arg(folder.join("data"));
+        command
+    }
+
+    fn sh(&self, script: &str, folder: &Path) {
+        let mut command = self.command("sh".as_ref());
+        let status = command.args(["-c", script]).arg(folder).status();
+        assert!(status.unwrap().success(), "{script}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        self.holder.wait().ok();
+    }
+}
+
+#[test]
+fn a_node_whose_disk_was_full_goes_on_with_all_it_acknowledged_once_there_is_room() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let test = "a_node_whose_disk_was_full_goes_on_with_all_it_acknowledged_once_there_is_room";
+    let Some(disk) = SmallDisk::at(test, folder.path()) else {
+        return;
+    };
+    disk.sh("head -c 13000000 /dev/zero > \"$0/other\"", folder.path());
+    let node = Node::run_as_it_is(disk.node(folder.path()), Arc::clone(&folder));
+    let value = |n: usize| format!("\"{n}-{}\"", "x".repeat(60_000));
+    let mut stored = Vec::new();
+    let refused = (0..400).find(|n| {
+        let store = ["space", "store", "w", "x", &value(*n), "--timeout", "20s"];
+        let ran = node.cpe(&store);
+        if ran.code == Some(0) {
+            stored.push(*n);
+        }
+        ran.code != Some(0)
+    });
+    let refused = refused.expect("the disk is full at last");
+    let (status, log) = node.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+
+    disk.sh("rm \"$0/other\"", folder.path());
+    let node = Node::run_as_it_is(disk.node(folder.path()), Arc::clone(&folder));
+    node.cpe(&["space", "store", "w", "x", "\"after\""]).code(0);
+    let mut found = Vec::new();
+    loop {
+        let ran = node.cpe(&["space", "fetch-try", "w", "x", "--timeout", "20s"]);
+        if ran.code == Some(3) {
+            break;
+        }
+        let ran = ran.code(0);
+        let text = ran.out.trim().trim_matches('"');
+        if text == "after" {
+            continue;
+        }
+        let (n, rest) = text.split_once('-').expect("it is one of those stored");
+        assert_eq!(rest.len(), 60_000, "a value is not whole");
+        found.push(n.parse::<usize>().unwrap());
+    }
+    // What was refused may have been stored: its end was not known.
+    assert!(found.iter().all(|n| *n <= refused), "{found:?}");
+    found.retain(|n| *n != refused);
+    assert_eq!(found, stored);
+    assert!(node.stop().success());
 }
