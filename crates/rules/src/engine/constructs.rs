@@ -200,8 +200,8 @@ impl Engine {
     /// ```
     /// # use cpe_rules::{Engine, Limits};
     /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
-    /// engine.load("(defmethod area ((?a NUMBER)) (* ?a ?a)) (defmethod area ((?a NUMBER) (?b NUMBER))
-    ///     (* ?a ?b))")?;
+    /// engine.load("(defmethod area ((?a NUMBER)) (* ?a ?a))
+    ///     (defmethod area ((?a NUMBER) (?b NUMBER)) (* ?a ?b))")?;
     /// assert_eq!(engine.call_function("area", &[3.into(), 4.into()])?, 12.into());
     /// let methods = engine.methods("area")?;
     /// engine.remove_method("area", methods[0].number)?;

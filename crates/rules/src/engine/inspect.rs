@@ -61,7 +61,8 @@ impl Engine {
     /// ```
     /// # use cpe_rules::{Engine, Limits};
     /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
-    /// engine.load("(deftemplate reading (slot celsius (type NUMBER) (range -50 200) (default 20)))")?;
+    /// engine.load("(deftemplate reading
+    ///     (slot celsius (type NUMBER) (range -50 200) (default 20)))")?;
     /// let slot = &engine.slots("reading")?[0];
     /// assert_eq!((slot.name.as_str(), slot.multi), ("celsius", false));
     /// assert_eq!(slot.range, [(-50).into(), 200.into()]);
