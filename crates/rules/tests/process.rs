@@ -413,6 +413,27 @@ fn a_worker_ends_with_whoever_started_it() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(common::cases(16)))]
 
+    /// Whatever it does to CLIPS, it does it over there.
+    #[test]
+    fn any_text_leaves_this_process_alive(seed: u64) {
+        let text = common::text(seed);
+        match ProcessAgent::new(worker(), "text", &text, options()) {
+            Err(ProcessError::Source(_)) => {}
+            Err(ProcessError::Died(trip)) => eprintln!("{trip}: {text}"),
+            Err(other) => prop_assert!(false, "{other}: {text}"),
+            Ok(mut agent) => {
+                let _ = agent.deliver(Delivery::Start, 0);
+                if agent.deaths() > 0 {
+                    eprintln!("died of: {text}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(common::cases(16)))]
+
     #[test]
     fn a_random_program_prints_the_same_in_both(seed: u64) {
         let text = common::program(seed)

@@ -8,6 +8,10 @@
 //! Messages become facts as `cpe_rules::RuleAgent` describes; what rules ask for is carried out
 //! against this node's space and actors.
 //!
+//! After a message the agent's whole memory is kept. An actor that starts again goes on from there:
+//! no rule fires twice on the same facts, its subscriptions are made again, and its open requests
+//! are answered `failed`.
+//!
 //! The answer to a message is what a rule gives to `(reply ...)`. A rule may do so at once, or when
 //! the answer to a request of its own has come: as long as such requests are open the message
 //! waits, and later messages wait behind it.
@@ -20,12 +24,12 @@ use std::sync::Arc;
 
 use cpe::{ActorError, DynActor, DynContext, KindStart, NodeHandle, Value};
 use cpe_rules::process::Agent;
-use cpe_rules::{AgentOptions, ProcessAgent, ProcessCommand, RuleAgent, Worker};
+use cpe_rules::{AgentOptions, AgentSnapshot, ProcessAgent, ProcessCommand, RuleAgent, Worker};
 use futures::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::forest::model::Models;
-use driver::{Driver, Inbox};
+use driver::{Driver, Inbox, Open};
 
 /// The argument that makes this program a worker for the rules of one agent.
 pub(crate) const RULES_WORKER: &str = "rules-worker";
@@ -36,28 +40,57 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Bytes of a program at most, as the check of a source has it: a larger file is not even read.
 const PROGRAM_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes of a snapshot up to which one is taken after each message: about two thousand facts, and
+/// some milliseconds. A larger one is taken after each [`RARELY`]th.
+const SNAPSHOT_OFTEN_BYTES: usize = 256 << 10;
+
+/// Messages between two snapshots of an agent that knows much.
+const RARELY: u32 = 64;
+
 pub(super) struct RulesActor {
+    program: Program,
+    name: String,
+    node: NodeHandle,
+    models: Models,
     inbox: Inbox,
     driver: Option<Driver>,
     running: Option<AbortOnDropHandle<()>>,
+    /// The latest snapshot, and messages since.
+    kept: Option<Vec<u8>>,
+    since: u32,
 }
 
 impl RulesActor {
     /// The actor that the arguments describe.
     pub(super) fn make(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
         let program = Program::of(&start.args)?;
-        let options = options(&start.node, &program);
-        let name = start.name.clone();
-        // Milliseconds: a thread and an empty engine, or a small process. A program that takes
-        // longer trips the agent's limit.
-        let agent = Worker::spawn("rules", move || make(&name, program, options));
-        let agent = Arc::new(agent.map_err(ActorError::refused)?);
-        let (driver, inbox) = Driver::new(agent, start.name, start.node, models);
+        let (name, node) = (start.name, start.node);
+        let (driver, inbox) = begin(&program, &name, &node, &models, None)?;
         Ok(Box::new(Self {
+            program,
+            name,
+            node,
+            models,
             inbox,
             driver: Some(driver),
             running: None,
+            kept: None,
+            since: 0,
         }))
+    }
+
+    /// Takes a snapshot where it is time for one.
+    async fn keep(&mut self, ctx: &mut DynContext) {
+        self.since += 1;
+        let large = |kept: &Vec<u8>| kept.len() > SNAPSHOT_OFTEN_BYTES;
+        if self.since < RARELY && self.kept.as_ref().is_some_and(large) {
+            return;
+        }
+        if let Some(bytes) = self.inbox.snapshot().await {
+            self.kept = Some(bytes);
+            self.since = 0;
+            ctx.save_snapshot();
+        }
     }
 }
 
@@ -72,32 +105,101 @@ impl DynActor for RulesActor {
     fn handle<'a>(
         &'a mut self,
         message: Value,
-        _: &'a mut DynContext,
+        ctx: &'a mut DynContext,
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async move {
-            match self.inbox.deliver(message).await {
+            let answer = self.inbox.deliver(message).await;
+            self.keep(ctx).await;
+            match answer {
                 Some(answer) => answer.map_err(ActorError::refused),
                 None => Err(ActorError::failed("its rule engine has ended")),
             }
         })
     }
+
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(self.kept.clone().map(Value::Bytes))
+    }
+
+    fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
+        let Value::Bytes(bytes) = &snapshot else {
+            return Err(ActorError::failed("its snapshot is none of rules"));
+        };
+        let read = AgentSnapshot::from_bytes(bytes);
+        let read = read.map_err(|error| ActorError::failed(error.to_string()))?;
+        let begun = begin(
+            &self.program,
+            &self.name,
+            &self.node,
+            &self.models,
+            Some(read),
+        );
+        let (driver, inbox) = begun?;
+        (self.driver, self.inbox) = (Some(driver), inbox);
+        Ok(())
+    }
+}
+
+/// An agent's driver and inbox; from a snapshot, one that goes on where it was taken.
+fn begin(
+    program: &Program,
+    name: &str,
+    node: &NodeHandle,
+    models: &Models,
+    snapshot: Option<AgentSnapshot>,
+) -> Result<(Driver, Inbox), ActorError> {
+    let open = snapshot.as_ref().map(Open::of).unwrap_or_default();
+    let options = options(node, program);
+    let (owned, called) = (program.clone(), name.to_owned());
+    // Milliseconds: a thread and an empty engine, or a small process. A program that takes longer
+    // trips the agent's limit.
+    let agent = Worker::spawn("rules", move || {
+        make(&called, &owned, options, snapshot.as_ref())
+    });
+    let agent = Arc::new(agent.map_err(ActorError::refused)?);
+    Ok(Driver::new(
+        agent,
+        name.to_owned(),
+        node.clone(),
+        models.clone(),
+        open,
+    ))
 }
 
 /// The agent, here or in a process of its own, on the thread that will own it.
-fn make(name: &str, program: Program, options: AgentOptions) -> Result<Agent, String> {
+fn make(
+    name: &str,
+    program: &Program,
+    options: AgentOptions,
+    snapshot: Option<&AgentSnapshot>,
+) -> Result<Agent, String> {
+    let source = &program.source;
     if !program.foreign {
-        let agent = RuleAgent::new(name, &program.source, options);
-        return agent.map(Agent::Here).map_err(|error| error.to_string());
+        let agent = match snapshot {
+            None => RuleAgent::new(name, source, options).map(|agent| (agent, Vec::new())),
+            Some(snapshot) => RuleAgent::restore(name, source, options, snapshot),
+        };
+        let (agent, lost) = agent.map_err(|error| error.to_string())?;
+        for one in lost {
+            tracing::warn!(actor = name, "{one}");
+        }
+        return Ok(Agent::Here(agent));
     }
-    let own = std::path::Path::new(THIS_PROGRAM);
+    let own = Path::new(THIS_PROGRAM);
     let path = if own.exists() {
         own.to_owned()
     } else {
         std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?
     };
     let command = ProcessCommand::new(path, [RULES_WORKER]);
-    let agent = ProcessAgent::new(command, name, &program.source, options);
-    let agent = agent.map_err(|error| error.to_string())?;
+    let agent = match snapshot {
+        None => ProcessAgent::new(command, name, source, options).map(|agent| (agent, Vec::new())),
+        Some(snapshot) => ProcessAgent::restore(command, name, source, options, snapshot),
+    };
+    let (agent, lost) = agent.map_err(|error| error.to_string())?;
+    for one in lost {
+        tracing::warn!(actor = name, "{one}");
+    }
     let confinement = agent.confinement();
     if confinement.is_full() {
         tracing::debug!(actor = name, "its rules are {confinement}");
@@ -116,7 +218,7 @@ fn options(node: &NodeHandle, program: &Program) -> AgentOptions {
 }
 
 /// What the arguments say.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Program {
     file: String,
     source: String,
@@ -167,9 +269,69 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use cpe::Node;
     use cpe_tuple::json::parse_value;
 
     use super::*;
+
+    const COUNT: &str = "(deffacts start (total 0))
+        (defrule begin => (subscribe jobs \"job\" :int))
+        (defrule wait (message (kind wait)) => (assert (waiting (find never comes))))
+        (defrule gave-up ?w <- (waiting ?r) (answer (request ?r) (status failed)) =>
+          (retract ?w) (assert (given-up)))
+        (defrule add ?t <- (total ?n) ?m <- (message (kind add) (body ?k)) =>
+          (retract ?t ?m) (assert (total (+ ?n ?k))))
+        (defrule job ?t <- (total ?n) ?j <- (tuple (fields ? ?k)) =>
+          (retract ?t ?j) (assert (total (+ ?n ?k))))
+        (defrule total (message (kind total)) (total ?n) => (reply ?n))
+        (defrule gone (message (kind gone)) (given-up) => (reply TRUE))";
+
+    async fn told(inbox: &Inbox, message: &str) -> Value {
+        let answer = inbox.deliver(parse_value(message).unwrap()).await;
+        answer.unwrap().unwrap().unwrap_or_default()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_agent_that_starts_again_goes_on_from_its_snapshot() {
+        let node = Node::builder().ephemeral().start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("count.clp");
+        std::fs::write(&file, COUNT).unwrap();
+        let args = Value::Map([("file".to_owned(), file.to_str().unwrap().into())].into());
+        let program = Program::of(&args).unwrap();
+        let (handle, models) = (node.handle(), Models::default());
+        let (driver, inbox) = begin(&program, "a", &handle, &models, None).unwrap();
+        let first = AbortOnDropHandle::new(tokio::spawn(driver.run()));
+        told(&inbox, "{\"add\":5}").await;
+        told(&inbox, "\"wait\"").await;
+        let bytes = inbox.snapshot().await.unwrap();
+        drop((first, inbox));
+
+        let snapshot = AgentSnapshot::from_bytes(&bytes).unwrap();
+        let begun = begin(&program, "a", &handle, &models, Some(snapshot));
+        let (driver, inbox) = begun.unwrap();
+        let _second = AbortOnDropHandle::new(tokio::spawn(driver.run()));
+        assert_eq!(told(&inbox, "\"total\"").await, Value::Int(5));
+        assert_eq!(
+            told(&inbox, "\"gone\"").await,
+            Value::Bool(true),
+            "its request failed"
+        );
+        // Its subscription was made again, by the same number.
+        let space = node.space();
+        let within = async {
+            // A subscription begins some time after it is asked for.
+            while told(&inbox, "\"total\"").await == Value::Int(5) {
+                space.store("jobs", "job", Value::Int(20)).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), within)
+            .await
+            .unwrap();
+        node.shutdown(Duration::from_secs(10)).await.unwrap();
+    }
 
     #[test]
     fn arguments_name_a_file_or_hold_the_source() {

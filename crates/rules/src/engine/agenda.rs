@@ -229,6 +229,18 @@ impl Engine {
 
     /// Change the strategy and sort the agendas by it.
     ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits, Strategy};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(defrule say (n ?x) => (printout t ?x))")?;
+    /// engine.set_strategy(Strategy::Breadth)?;
+    /// engine.assert_ordered("n", vec![1.into()])?;
+    /// engine.assert_ordered("n", vec![2.into()])?;
+    /// engine.run(None)?;
+    /// assert_eq!(engine.take_output(), "12", "the default, depth, would print 21");
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`EngineError::Spent`].
     pub fn set_strategy(&mut self, strategy: Strategy) -> Result<(), EngineError> {
@@ -277,6 +289,17 @@ impl Engine {
     }
 
     /// What a rule matches now: the first question to a rule that does not fire.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(defrule pair (left ?x) (right ?x) => )")?;
+    /// engine.assert_ordered("left", vec![1.into()])?;
+    /// engine.assert_ordered("right", vec![2.into()])?;
+    /// let matches = engine.matches("pair")?;
+    /// assert_eq!((matches.patterns, matches.partial, matches.activations), (2, 0, 0));
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
     ///
     /// # Errors
     /// [`EngineError::UnknownConstruct`], or [`Trip::Output`](crate::Trip::Output) when the list

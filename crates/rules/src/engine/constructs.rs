@@ -197,6 +197,18 @@ impl Engine {
 
     /// The methods of a generic function, the most specific first.
     ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(defmethod area ((?a NUMBER)) (* ?a ?a))
+    ///     (defmethod area ((?a NUMBER) (?b NUMBER)) (* ?a ?b))")?;
+    /// assert_eq!(engine.call_function("area", &[3.into(), 4.into()])?, 12.into());
+    /// let methods = engine.methods("area")?;
+    /// engine.remove_method("area", methods[0].number)?;
+    /// assert_eq!(engine.methods("area")?.len(), 1);
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`EngineError::UnknownConstruct`].
     pub fn methods(&mut self, generic: &str) -> Result<Vec<Method>, EngineError> {

@@ -88,6 +88,15 @@ impl Engine {
 
     /// Let CLIPS print about an item among the output, or no more. `Compilations` and `All` also
     /// print while constructs are loaded.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits, WatchItem};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.watch(WatchItem::Facts, true);
+    /// engine.assert_ordered("a", vec![1.into()])?;
+    /// assert_eq!(engine.take_output(), "==> f-1     (a 1)\n");
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
     pub fn watch(&mut self, item: WatchItem, on: bool) {
         self.env.watch(item as u32, on);
     }

@@ -58,6 +58,18 @@ impl Engine {
 
     /// The slots of a deftemplate in order.
     ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(deftemplate reading
+    ///     (slot celsius (type NUMBER) (range -50 200) (default 20)))")?;
+    /// let slot = &engine.slots("reading")?[0];
+    /// assert_eq!((slot.name.as_str(), slot.multi), ("celsius", false));
+    /// assert_eq!(slot.range, [(-50).into(), 200.into()]);
+    /// assert_eq!(slot.default, Some(20.into()));
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`EngineError::UnknownTemplate`], or [`EngineError::OrderedTemplate`] for the relation of
     /// ordered facts.
@@ -92,6 +104,15 @@ impl Engine {
 
     /// Set `?*name*`. Rules that test the global in their conditions do not see the change; that
     /// is how CLIPS treats globals.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(defglobal ?*limit* = 80)")?;
+    /// engine.set_global("limit", &90.into())?;
+    /// assert_eq!(engine.eval("(+ ?*limit* 1)")?, 91.into());
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
     ///
     /// # Errors
     /// [`EngineError::UnknownGlobal`].

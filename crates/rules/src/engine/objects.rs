@@ -154,6 +154,18 @@ impl Engine {
 
     /// A class and its slots.
     ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+    /// engine.load("(defclass DEVICE (is-a USER) (slot state (default off)))
+    ///     (defmessage-handler DEVICE start () (bind ?self:state on))")?;
+    /// let class = engine.class("DEVICE")?;
+    /// assert_eq!(class.superclasses, ["USER"]);
+    /// assert_eq!(class.slots[0].name, "state");
+    /// assert!(engine.handlers("DEVICE", false)?.iter().any(|handler| handler.name == "start"));
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`EngineError::UnknownConstruct`].
     pub fn class(&mut self, name: &str) -> Result<Class, EngineError> {

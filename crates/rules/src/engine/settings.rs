@@ -52,6 +52,15 @@ impl Engine {
 
     /// What `(read)` and `(readline)` of the program get from now on, after what is left of
     /// earlier input. A sandboxed program has no such functions.
+    ///
+    /// ```
+    /// # use cpe_rules::{Engine, Limits};
+    /// let mut engine = Engine::new(Limits::PROGRAM);
+    /// engine.push_input("Ada Lovelace\n");
+    /// engine.eval("(printout t \"hello \" (readline) crlf)")?;
+    /// assert_eq!(engine.take_output(), "hello Ada Lovelace\n");
+    /// # Ok::<(), cpe_rules::EngineError>(())
+    /// ```
     pub fn push_input(&mut self, text: &str) {
         self.env.shared().input.borrow_mut().extend(text.bytes());
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use super::Confinement;
-use super::protocol::{self, Begin, Request, Response};
+use super::protocol::{self, Begin, Failure, Request, Response};
 use super::serve::{BROKEN, NO_MEMORY};
 use crate::agent::{AgentError, AgentOptions, AgentSnapshot, Delivery, Effect, RuleAgent};
 use crate::limits::{HaltHandle, Trip};
@@ -322,11 +322,13 @@ impl ProcessAgent {
         let within = self.options.limits.wall + GRACE;
         for (delivery, now_ms) in &self.journal {
             let again = Request::Replay(delivery.clone(), *now_ms);
-            if let Err(trip) = running.ask(&again, within, &self.halt) {
-                // It went well once; what it would need now is not there.
-                return Err(failed(&format!(
-                    "its last deliveries could not be repeated: {trip}"
-                )));
+            // It went well once, and would again: but not on a machine that is too busy now. The
+            // next delivery tries anew.
+            let repeated = running.ask(&again, within, &self.halt);
+            if let Ok(Response::Done(Err(Failure::Stopped { trip, .. }), _)) | Err(trip) = repeated
+            {
+                let reason = format!("its last deliveries could not be repeated: {trip}");
+                return Err(failed(&reason));
             }
         }
         self.running = Some(running);

@@ -139,3 +139,156 @@ fn binds_x(conditions: &str) -> bool {
 fn number(x: &str) -> String {
     format!("(if (integerp {x}) then {x} else 0)")
 }
+
+/// Text that looks like rules from afar: words of CLIPS, nested at random.
+pub(crate) fn text(seed: u64) -> String {
+    let mut dice = Dice::new(seed);
+    let mut text = String::new();
+    for _ in 0..1 + dice.roll(8) {
+        form(&mut dice, 0, &mut text);
+        text.push('\n');
+    }
+    text
+}
+
+const HEADS: &[&str] = &[
+    "defrule",
+    "deftemplate",
+    "deffacts",
+    "defglobal",
+    "deffunction",
+    "defgeneric",
+    "defmethod",
+    "defclass",
+    "definstances",
+    "defmessage-handler",
+    "defmodule",
+    "slot",
+    "multislot",
+    "default",
+    "type",
+    "range",
+    "declare",
+    "salience",
+    "test",
+    "and",
+    "or",
+    "not",
+    "exists",
+    "forall",
+    "logical",
+    "object",
+    "is-a",
+    "name",
+    "assert",
+    "retract",
+    "modify",
+    "duplicate",
+    "bind",
+    "if",
+    "while",
+    "loop-for-count",
+    "progn$",
+    "foreach",
+    "do-for-all-facts",
+    "find-all-facts",
+    "switch",
+    "case",
+    "return",
+    "break",
+    "make-instance",
+    "send",
+    "+",
+    "/",
+    "eq",
+    "str-cat",
+    "create$",
+    "funcall",
+    "sort",
+    "printout",
+    "gensym*",
+    "call-next-handler",
+    "focus",
+    "export",
+    "import",
+    "p",
+    "q",
+    "t",
+    "C",
+    "f",
+    "m",
+];
+
+const WORDS: &[&str] = &[
+    "r",
+    "p",
+    "q",
+    "t",
+    "C",
+    "f",
+    "m",
+    "x",
+    "a",
+    "MAIN",
+    "USER",
+    "?ALL",
+    "=>",
+    "<-",
+    "?x",
+    "?y",
+    "$?z",
+    "?",
+    "$?",
+    "?*g*",
+    "&",
+    "|",
+    "~",
+    ":",
+    "=",
+    "?x&:(> ?x 1)",
+    "?x&~?y",
+    "1",
+    "-7",
+    "2.5",
+    "1e300",
+    "9223372036854775807",
+    "\"text\"",
+    "nil",
+    "TRUE",
+    "[i]",
+    "of",
+    "then",
+    "else",
+    "do",
+    "?self",
+    "?self:x",
+    "primary",
+    "before",
+    "SYMBOL",
+    "INTEGER",
+    "crlf",
+    "FACT-ADDRESS",
+];
+
+fn form(dice: &mut Dice, depth: u32, text: &mut String) {
+    text.push('(');
+    text.push_str(if depth == 0 && dice.roll(4) > 0 {
+        dice.pick(&HEADS[..11])
+    } else {
+        dice.pick(HEADS)
+    });
+    for _ in 0..dice.roll(6) {
+        text.push(' ');
+        if depth < 6 && dice.roll(2) == 0 {
+            form(dice, depth + 1, text);
+        } else {
+            text.push_str(dice.pick(WORDS));
+        }
+    }
+    // Now and then one is left open, or closed twice.
+    match dice.roll(40) {
+        0 => {}
+        1 => text.push_str("))"),
+        _ => text.push(')'),
+    }
+}

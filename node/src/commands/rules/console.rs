@@ -34,7 +34,7 @@ pub(super) fn local(sources: &[(String, String)]) -> Result<Status, Fault> {
     }
     let _stop = on_interrupt(engine.halt_handle())?;
     let mut words = words(&mut engine);
-    prompt(&mut words.clone(), |line| {
+    prompt(words.clone(), |line| {
         engine.halt_handle().clear();
         let done = match engine.command(line) {
             Ok(printed) => output::raw(printed.as_bytes()),
@@ -59,7 +59,7 @@ pub(super) fn live(ask: impl Fn(&str) -> Result<String, Fault>) -> Result<Status
         .iter()
         .map(|word| (*word).to_owned())
         .collect();
-    prompt(&mut words.clone(), |line| {
+    prompt(words.clone(), |line| {
         match ask(line) {
             Ok(printed) => output::raw(printed.as_bytes())?,
             Err(fault) => fault.report(),
@@ -70,11 +70,11 @@ pub(super) fn live(ask: impl Fn(&str) -> Result<String, Fault>) -> Result<Status
 
 /// Reads commands and does each, until `(exit)` or the end of the input.
 fn prompt(
-    words: &mut Vec<String>,
+    words: Vec<String>,
     mut job: impl FnMut(&str) -> Result<Vec<String>, Fault>,
 ) -> Result<Status, Fault> {
     let mut editor: Editor<Words, FileHistory> = Editor::new().about("cannot use this terminal")?;
-    editor.set_helper(Some(Words(words.clone())));
+    editor.set_helper(Some(Words(words)));
     let history = history_file();
     if let Some(file) = &history {
         // None yet, or not to be read: the prompt works all the same.

@@ -12,9 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cpe::{Ack, NodeHandle, SpawnOptions, Template, Tuple, Value};
 use cpe_rules::process::Agent;
 use cpe_rules::{
-    AgentError, AgentMessage, Delivery, Effect, LaterFact, Level, Worker, WorkerError,
-    message_value,
+    AgentError, AgentMessage, AgentSnapshot, Delivery, Effect, LaterFact, Level, Subscription,
+    Worker, WorkerError, message_value,
 };
+use cpe_tuple::limits::MAX_TUPLE_BYTES;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -26,6 +27,9 @@ const QUEUE_MAX: usize = 1024;
 
 /// Finds, asks, subscriptions and timers of one agent at once.
 const TASKS_MAX: usize = 4096;
+
+/// Bytes of a snapshot that is kept: what a value may have, with room for what is around it.
+const SNAPSHOT_BYTES_MAX: usize = (MAX_TUPLE_BYTES / 4) * 3;
 
 /// How long an effect that is waited for may take: a store, a message to another actor.
 const EFFECT_WITHIN: Duration = Duration::from_secs(10);
@@ -52,6 +56,8 @@ enum Event {
     Answer(u64, Result<Value, String>),
     Tuple(u64, Tuple),
     Later(LaterFact),
+    /// The agent's whole memory is wanted.
+    Snapshot(oneshot::Sender<Option<Vec<u8>>>),
 }
 
 /// Where messages for the agent are put.
@@ -63,6 +69,33 @@ impl Inbox {
         let (sender, receiver) = oneshot::channel();
         self.0.send(Event::Message(message, sender)).await.ok()?;
         receiver.await.ok()
+    }
+}
+
+impl Inbox {
+    /// The agent's whole memory as bytes; `None` when it is too large, or the agent has ended.
+    pub(super) async fn snapshot(&self) -> Option<Vec<u8>> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Event::Snapshot(sender)).await.ok()?;
+        receiver.await.ok()?
+    }
+}
+
+/// What a restored agent waits for.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    restored: bool,
+    subscriptions: Vec<(u64, Subscription)>,
+    requests: Vec<u64>,
+}
+
+impl Open {
+    pub(super) fn of(snapshot: &AgentSnapshot) -> Self {
+        Self {
+            restored: true,
+            subscriptions: snapshot.subscriptions().to_vec(),
+            requests: snapshot.requests().to_vec(),
+        }
     }
 }
 
@@ -86,6 +119,7 @@ pub(super) struct Driver {
     tasks: JoinSet<()>,
     asked: Option<Asked>,
     messages: u64,
+    open: Open,
 }
 
 impl Driver {
@@ -94,6 +128,7 @@ impl Driver {
         name: String,
         node: NodeHandle,
         models: Models,
+        open: Open,
     ) -> (Self, Inbox) {
         let (sender, events) = mpsc::channel(QUEUE_MAX);
         let queue = sender.downgrade();
@@ -108,11 +143,13 @@ impl Driver {
             tasks,
             asked: None,
             messages: 0,
+            open,
         };
         (this, Inbox(sender))
     }
 
     pub(super) async fn run(mut self) {
+        self.resume().await;
         self.event(Event::Start).await;
         loop {
             let until = self.asked.as_ref().map(|asked| asked.until);
@@ -137,8 +174,39 @@ impl Driver {
         }
     }
 
+    /// Makes a restored agent's subscriptions again, and tells it that what it asked for before
+    /// will not be answered.
+    async fn resume(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        for (
+            number,
+            Subscription {
+                workspace,
+                template,
+            },
+        ) in open.subscriptions
+        {
+            self.subscribe(number, workspace, template);
+        }
+        for request in open.requests {
+            let answer = Err("the agent started again before the answer came".to_owned());
+            self.deliver(Delivery::Answer { request, answer }).await;
+        }
+        if open.restored {
+            tracing::info!(actor = self.name, "its rules go on from a snapshot");
+        }
+    }
+
     async fn event(&mut self, event: Event) {
         match event {
+            Event::Snapshot(wanted) => {
+                let taken = self
+                    .on_agent(|agent| agent.snapshot().map(|s| s.to_bytes()))
+                    .await;
+                let bytes = taken.ok().and_then(Result::ok);
+                // More would not cross to another node.
+                let _ = wanted.send(bytes.filter(|bytes| bytes.len() <= SNAPSHOT_BYTES_MAX));
+            }
             Event::Start => drop(self.deliver(Delivery::Start).await),
             Event::Message(value, reply) => self.message(value, reply).await,
             Event::Note(value) => {
