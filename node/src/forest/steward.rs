@@ -216,6 +216,7 @@ impl<'a> Job<'a> {
     /// Puts the groves into the space, unless a steward before has.
     async fn issue(&mut self) -> Result<(), Fault> {
         self.state.stewards.push(self.workers.node.clone());
+        self.tell().await?;
         if !self.state.issued {
             let all = 0..self.request.spec.groves();
             let missing = all.filter(|index| !self.kept.contains_key(index));
