@@ -1,5 +1,5 @@
-//! Whoever sees a job through: puts its groves into the space, gathers what came of them, grows some
-//! again to see whether they are what they should be, and puts the model there.
+//! Whoever sees a job through: puts its groves into the space, gathers what came of them, grows
+//! some again to see whether they are what they should be, and puts the model there.
 //!
 //! Each node has a few stewards. One takes the job's request under a lease; if its node dies,
 //! another takes it up and finds in the space all that was grown. What it does may be done twice.
