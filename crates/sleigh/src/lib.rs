@@ -12,11 +12,11 @@
 //! - **Everything is bounded:** elements of a task ([`CHUNK_MAX`]), tasks at once
 //!   ([`Job::open_max`]), what waits for its turn ([`Job::look_ahead`]), and the whole job
 //!   ([`Job::deadline`]). A map over a stream ([`imap`]) may have any number of elements.
-//! - **A master may come back.** Results lie in the space until a master takes them; one that begins
-//!   the same job again finds those that no master has taken.
+//! - **A master may come back.** Results lie in the space until a master takes them; one that
+//!   begins the same job again finds those that no master has taken.
 //!
-//! [`each_worker`] has named workers do something once, [`each_elem_pending`] does not wait, [`star`]
-//! takes elements apart into arguments.
+//! [`each_worker`] has named workers do something once, [`each_elem_pending`] does not wait,
+//! [`star`] takes elements apart into arguments.
 //!
 //! The space is behind [`TaskSpace`], which `cpe::Space` implements.
 //!

@@ -1,5 +1,5 @@
-//! Whoever sees a job through: puts its groves into the space, gathers what came of them, grows some
-//! again to see whether they are what they should be, and puts the model there.
+//! Whoever sees a job through: puts its groves into the space, gathers what came of them, grows
+//! some again to see whether they are what they should be, and puts the model there.
 //!
 //! Each node has a few stewards. One takes the job's request under a lease; if its node dies,
 //! another takes it up and finds in the space all that was grown. What it does may be done twice.
@@ -216,6 +216,7 @@ impl<'a> Job<'a> {
     /// Puts the groves into the space, unless a steward before has.
     async fn issue(&mut self) -> Result<(), Fault> {
         self.state.stewards.push(self.workers.node.clone());
+        self.tell().await?;
         if !self.state.issued {
             let all = 0..self.request.spec.groves();
             let missing = all.filter(|index| !self.kept.contains_key(index));

@@ -148,8 +148,10 @@ impl Workers {
     async fn attempt(&self, task: &Task) -> Result<(), Fault> {
         let Task { request, index } = task;
         let state = State::get(&self.space, &request.name, Duration::ZERO).await?;
-        let wanted = |state: State| state.run == request.run && state.phase == Phase::Growing;
-        if !state.is_none_or(wanted) || self.is_grown(task).await? {
+        // Another run's state says nothing: it may be an earlier one, of which this replica has not
+        // heard the end.
+        let over = |state: State| state.run == request.run && state.phase != Phase::Growing;
+        if state.is_some_and(over) || self.is_grown(task).await? {
             return Ok(());
         }
         let node = Value::from(self.node.as_str());
