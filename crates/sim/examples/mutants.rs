@@ -199,7 +199,7 @@ const EXPECTED: [Expected; 48] = [
     mesh("A2", Mesh::VoidForEver, actors(1, 50)),
     mesh("A3", Mesh::ClaimVoid, actors(1, 50)),
     space("A4", Space::CommitToken, actors(8, 100)),
-    space("A4", Space::CommitNext, actors(16, 200)),
+    space("A4", Space::CommitNext, actors(72, 500)),
 ];
 
 /// Seeds after the one that is known, when only those are run: what it shows may have moved.

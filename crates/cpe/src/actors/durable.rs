@@ -71,12 +71,9 @@ impl HomeJournal {
                 marks: Vec::new(),
                 deadline: TRY,
             };
-            let failed = match inner.desk.ask(command).await {
-                Ok(_) => {
-                    self.last.store(seq, Ordering::Relaxed);
-                    return Ok(());
-                }
-                Err(failed) => failed,
+            let Err(failed) = inner.desk.ask(command).await else {
+                self.last.store(seq, Ordering::Relaxed);
+                return Ok(());
             };
             match failed {
                 SpaceError::Failed(Failure::Fenced { .. }) | SpaceError::Closed => {
