@@ -47,6 +47,7 @@ impl Node {
             shards: 2,
             volatile: 0,
             founder: MEMBER,
+            group_size: Genesis::GROUP_SIZE,
         });
         let now = Duration::ZERO;
         let peer = Peer::new(config, &opened.image, seed, now).unwrap();
