@@ -364,6 +364,10 @@ impl Engine {
     /// that has changed since, a random number) may come out otherwise; globals have their final
     /// values meanwhile.
     ///
+    /// What is not restored is the order inside of CLIPS's join memories. Where one retraction lets
+    /// a `not` hold again for several matches at once, their rules may come onto the agenda in
+    /// another order among equal saliences: the same rules fire on the same facts.
+    ///
     /// # Errors
     /// [`EngineError::NotEmpty`] when there are facts or instances; a limit.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Vec<Difference>, EngineError> {
