@@ -75,7 +75,7 @@ fn a_disk_that_fills_up_ends_the_node_with_a_clear_error() {
     }
 }
 
-/// A file system of 24 megabytes that only those see who enter its namespaces. It ends with this.
+/// A file system of 64 megabytes that only those see who enter its namespaces. It ends with this.
 struct SmallDisk {
     /// Reads its standard input, and ends with it.
     holder: Child,
@@ -85,7 +85,7 @@ impl SmallDisk {
     /// None, and the test reported, where it may not be.
     fn at(test: &str, folder: &Path) -> Option<Self> {
         let mut command = Command::new("unshare");
-        let script = "mount -t tmpfs -o size=24m tmpfs \"$0\" && echo mounted && read -r _";
+        let script = "mount -t tmpfs -o size=64m tmpfs \"$0\" && echo mounted && read -r _";
         command.args(["-Urm", "sh", "-c", script]).arg(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut holder = match command.stderr(Stdio::piped()).spawn() {
@@ -151,7 +151,7 @@ fn a_node_whose_disk_was_full_goes_on_with_all_it_acknowledged_once_there_is_roo
     let Some(disk) = SmallDisk::at(test, folder.path()) else {
         return;
     };
-    disk.sh("head -c 13000000 /dev/zero > \"$0/other\"", folder.path());
+    disk.sh("head -c 54900000 /dev/zero > \"$0/other\"", folder.path());
     let node = Node::run_as_it_is(disk.node(folder.path()), Arc::clone(&folder));
     let value = |n: usize| format!("\"{n}-{}\"", "x".repeat(60_000));
     let mut stored = Vec::new();

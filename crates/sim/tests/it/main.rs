@@ -125,8 +125,10 @@ fn every_promise_holds_while_nodes_start_again_and_again() {
 
 #[test]
 fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
+    // An incarnation that commits after it was taken over is rare: its lease has ended before.
+    const SEEDS: u64 = 300;
     let mut seen = Report::default();
-    for seed in 0..BIASED_SEEDS {
+    for seed in 0..SEEDS {
         let report = run_of(Profile::Actors, seed);
         seen.voided += report.voided;
         seen.taken_over += report.taken_over;
