@@ -62,7 +62,7 @@ impl Forest {
     /// Grows all groves here, one after another.
     ///
     /// # Errors
-    /// As [`grow_grove`].
+    /// As [`grow_grove`](crate::grow_grove).
     pub fn grow(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
         Self::grow_by(&Smartcore, data, spec)
     }
