@@ -104,12 +104,21 @@ pub enum Mutant {
 
 #[cfg(feature = "mutants")]
 impl Mutant {
-    /// The guard of a peer with this name: what tests are told to leave out.
+    /// The guard of a peer or of its state with this name: what tests are told to leave out.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let mut all = Guard::ALL.into_iter();
-        let guard = all.find(|guard| format!("{guard:?}") == name)?;
-        Some(Self::Mesh(guard))
+        let mut mesh = Guard::ALL.into_iter().map(Self::Mesh);
+        let mut space = cpe_space::Guard::ALL.into_iter().map(Self::Space);
+        mesh.find(|guard| guard.name() == name)
+            .or_else(|| space.find(|guard| guard.name() == name))
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Consensus(guard) => format!("{guard:?}"),
+            Self::Space(guard) => format!("{guard:?}"),
+            Self::Mesh(guard) => format!("{guard:?}"),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
