@@ -121,6 +121,8 @@ async fn a_minority_answers_pending_and_unavailable() {
     let (template, space) = (Template::named(&*name).unwrap(), c.space());
     let fresh = space.staleness("w", template.clone()).await.unwrap();
     assert_eq!(fresh, None, "the majority is within reach");
+    let read = space.find("w", &name, LONG).await;
+    assert_eq!(read, Ok(Value::from(0)), "its replica has it too");
     three.cut().await;
 
     for (ack, value) in [(Ack::Home, 1), (Ack::Local, 2)] {
