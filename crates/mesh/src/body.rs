@@ -21,7 +21,8 @@ use cpe_membership::NodeId;
 use cpe_space::{Item, ShardId};
 use cpe_tuple::{Blob, BlobHash, Tuple};
 
-use crate::peer::{Output, Peer};
+use crate::io::Output;
+use crate::peer::Peer;
 use crate::{Failure, Reply, RequestId};
 
 mod place;

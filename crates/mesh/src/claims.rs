@@ -16,7 +16,8 @@ use cpe_space::{
 use cpe_tuple::Value;
 
 use crate::guard::{Guard, holds};
-use crate::peer::{Output, Peer, Timer};
+use crate::io::Output;
+use crate::peer::{Peer, Timer};
 use crate::placement::is_draining;
 use crate::wire::Operation;
 use crate::{Failure, Reply};

@@ -8,7 +8,8 @@ use cpe_space::{Config, ShardId};
 
 use crate::group::Kept;
 use crate::guard::{Guard, holds};
-use crate::peer::{Event, Peer, Slot, Timer};
+use crate::io::Event;
+use crate::peer::{Peer, Slot, Timer};
 use crate::sync::{MAX_INDEX, Pull};
 use crate::wire::{Genesis, Message};
 

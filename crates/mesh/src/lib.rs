@@ -65,6 +65,7 @@ mod handle;
 mod handover;
 mod heartbeat;
 mod home;
+mod io;
 mod lease;
 mod node_lease;
 mod peer;
@@ -97,7 +98,8 @@ pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};
 pub use handle::{HandleError, LeaseHandle, OpHandle};
-pub use peer::{Event, GroupView, Input, MAX_REQUESTS, Output, Peer};
+pub use io::{Event, Input, Output};
+pub use peer::{GroupView, MAX_REQUESTS, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use recover::{FORK_EPOCHS, Standing};
 pub use stale::Staleness;

@@ -16,7 +16,8 @@ use cpe_space::{Applied, Command, NODE_LEASE_MAX, NODE_LEASE_MIN, Name, Outcome,
 use cpe_tuple::Value;
 
 use crate::guard::{Guard, holds};
-use crate::peer::{Event, Output, Peer, Timer};
+use crate::io::{Event, Output};
+use crate::peer::{Peer, Timer};
 use crate::request::Request;
 use crate::wire::{Message, Operation};
 use crate::{Failure, Reply, RequestId};

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot;
 use crate::group::{Kept, Proposal};
-use crate::peer::{After, Event, Peer, Slot, Timer};
+use crate::io::Event;
+use crate::peer::{After, Peer, Slot, Timer};
 use crate::persist::Table;
 use crate::request::Request;
 use crate::wire::Message;

@@ -6,7 +6,8 @@ use cpe_tuple::Template;
 
 use crate::guard::{Guard, holds};
 use crate::home::{Asked, Waiter, Wanted};
-use crate::peer::{Event, Peer, Slot, Timer};
+use crate::io::Event;
+use crate::peer::{Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
 impl Peer {

@@ -6,7 +6,8 @@ use cpe_space::{Applied, Dot, Entry, FeedError, Item, ShardId, Version};
 
 use super::{MAX_INDEX, Pull};
 use crate::boot;
-use crate::peer::{Event, Peer, Timer};
+use crate::io::Event;
+use crate::peer::{Peer, Timer};
 use crate::persist::Table;
 use crate::serve::are_dots;
 use crate::wire::{FeedPart, MAX_GOSSIP_BYTES, Message};
