@@ -40,7 +40,7 @@ pub enum Input {
     Leave,
     /// Storage has done something for a body.
     Body(BodyDone),
-    /// It is [`Peer::next_wake`].
+    /// It is [`Peer::next_wake`](crate::Peer::next_wake).
     Tick,
 }
 
