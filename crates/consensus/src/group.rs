@@ -148,7 +148,11 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
             .collect();
         let floor = self.promised.max(self.refused);
         let leading = !matches!(self.role, Role::Follower);
-        match self.election.round(&others, floor, leading) {
+        let verdict = self.election.round(&others, floor, leading);
+        if !self.guards.hold(Guard::Lead) {
+            self.restamp();
+        }
+        match verdict {
             Verdict::Same => {}
             Verdict::Own => return self.prepare(out),
             Verdict::Other => {
@@ -276,7 +280,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                 self.learned = index;
                 self.step_down(out); // R9
             }
-            Role::Candidate(_) if self.guards.hold(Guard::FreshBallot) => {
+            Role::Candidate(_) if self.starts_over() => {
                 // Promises were relative to what it had, and perhaps given before the decision.
                 self.learned = index;
                 self.step_down(out);
@@ -289,6 +293,12 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                 self.tell_leader(index > len, out);
             }
         }
+    }
+
+    /// Whether a candidate that learns what was decided elsewhere starts over. Then no promise is
+    /// relative to less than it has, which is why splicing (R5) is taken out together with it.
+    fn starts_over(&self) -> bool {
+        self.guards.hold(Guard::FreshBallot) && self.guards.hold(Guard::Splice)
     }
 
     /// Forgets entries up to an index, as far as they are decided. A peer that needs them will be

@@ -179,10 +179,12 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         } else {
             self.log.len()
         };
-        let is_aligned = best.from == after || self.guards.hold(Guard::Splice);
-        let Some(held) = after.checked_sub(best.from).filter(|_| is_aligned) else {
+        let Some(held) = after.checked_sub(best.from) else {
             return false;
         };
+        if held > 0 && !self.guards.hold(Guard::Splice) {
+            return true; // and leads with what it has
+        }
         // R5: by index, wherever the suffix begins.
         let held = usize::try_from(held).unwrap_or(usize::MAX);
         let suffix: Vec<E> = best.suffix.iter().skip(held).cloned().collect();
@@ -238,7 +240,6 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
             return self.send(to, Message::CatchUp { decided }, out); // R4
         }
         let len = self.log.len();
-        let stamp = self.stamp();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -249,7 +250,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         peer.in_flight = VecDeque::from([len]);
         peer.told = self.decided;
         let sync = Message::Sync {
-            ballot: stamp.unwrap_or(leader.ballot),
+            ballot: leader.ballot,
             from,
             suffix: self.log.suffix(from), // R6: all of it
             decided: self.decided,
@@ -257,9 +258,13 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         self.send(to, sync, out);
     }
 
-    /// The ballot on what a leader sends, when it is not the one it should be.
-    fn stamp(&self) -> Option<Ballot<N>> {
-        (!self.guards.hold(Guard::Lead)).then(|| self.election.own())
+    /// A leader speaks under the ballot with which it stands for election, prepared or not: what
+    /// rule R2 forbids.
+    pub(crate) fn restamp(&mut self) {
+        let own = self.election.own();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.ballot = own;
+        }
     }
 
     pub(crate) fn on_accepted(
@@ -350,7 +355,6 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
 
     /// Sends entries, and news of what is decided, as far as peers keep up; the last news to all.
     fn replicate(&mut self, is_last: bool, out: &mut Vec<Output<N, E>>) {
-        let stamp = self.stamp();
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -370,7 +374,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                     peer.in_flight.push_back(peer.sent);
                 }
                 let message = Message::Accept {
-                    ballot: stamp.unwrap_or(leader.ballot),
+                    ballot: leader.ballot,
                     from,
                     entries,
                     decided,
@@ -389,7 +393,6 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         let base = self.log.base();
         let decided = self.decided;
         let others = self.others();
-        let stamp = self.stamp();
         match &mut self.role {
             Role::Follower => {}
             Role::Candidate(candidate) => {
@@ -419,7 +422,7 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
                     }
                     peer.moved = false;
                 }
-                let ballot = stamp.unwrap_or(leader.ballot);
+                let ballot = leader.ballot;
                 for to in strangers {
                     self.send_prepare(to, ballot, out);
                 }

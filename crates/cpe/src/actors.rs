@@ -125,6 +125,9 @@ pub(crate) struct Inner {
     pub(crate) registry: KindRegistry,
     pub(crate) tasks: TaskTracker,
     hosted: Mutex<BTreeMap<String, Hosted>>,
+    /// The life of this node as a host, while it lasts. Only changed, and only relied upon, under
+    /// the lock of `hosted`.
+    life: Mutex<Option<Member>>,
     places: Mutex<BTreeMap<String, Place>>,
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
@@ -173,6 +176,7 @@ impl Inner {
             registry,
             tasks: TaskTracker::new(),
             hosted: Mutex::default(),
+            life: Mutex::default(),
             places: Mutex::default(),
             pending: Mutex::default(),
             next: AtomicU64::new(1),

@@ -285,8 +285,8 @@ impl Driver {
                     peer, addresses, ..
                 } => self.connect(&peer, &addresses),
                 Output::Event(event) => self.happened(event),
-                Output::MayAct { until, .. } => {
-                    self.actors.system.gate().open_until(self.clock.at(until));
+                Output::MayAct { life, until } => {
+                    self.actors.may_act(life, self.clock.at(until));
                 }
                 Output::Voided { life } => self.actors.lost_life(life),
                 Output::Host { name, record } => self.actors.take_over(&name, &record),

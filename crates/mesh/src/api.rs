@@ -173,12 +173,15 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
-    /// Gives up a named actor (it was stopped); refused unless `token` is current.
+    /// Gives up a named actor (it has ended); refused unless `token` is current. One that is hosted
+    /// under a lease is given up by its host, or by others once that lease ran out.
     Release {
         /// The actor's name.
         name: String,
         /// The token it was claimed with.
         token: u64,
+        /// Whether what it has committed stays, for the next one of its name.
+        keeps: bool,
         /// How long to wait for the home.
         deadline: Duration,
     },

@@ -111,16 +111,21 @@ impl Peer {
         let Some(host) = self.acting_life() else {
             return Err("this node holds no lease as a host: enlist it first".to_owned());
         };
-        let before = self.actor_record(&name).filter(|record| record.leased);
-        let void = before.and_then(|record| record.host);
+        let void = self.void_host_of(&name);
         Ok(Operation::ClaimLeased {
             name,
             expect,
             spec,
             needs,
             host,
-            void: void.filter(|life| self.is_over(*life)),
+            void,
         })
+    }
+
+    /// The life that hosts a name under a lease, if this replica shows that it is over.
+    pub(crate) fn void_host_of(&self, name: &str) -> Option<Member> {
+        let record = self.actor_record(name).filter(|record| record.leased)?;
+        record.host.filter(|life| self.is_over(*life))
     }
 
     /// A name's record in this replica.

@@ -459,7 +459,11 @@ impl Peer {
             Operation::ClaimLeased { name, .. } => Some(name.clone()),
             _ => None,
         };
-        let fences = claims.is_some() || matches!(op.operation, Operation::Commit { .. });
+        let fences = claims.is_some()
+            || matches!(
+                op.operation,
+                Operation::Commit { .. } | Operation::Release { .. }
+            );
         let about = About {
             shard,
             id,
@@ -669,15 +673,25 @@ impl Peer {
             );
             self.send_op(shard, seq);
         } else {
-            // It goes on being asked, so that its number is not left open; nobody listens.
-            op.request = None;
-            op.unknown = true;
+            self.unheard(shard, seq);
             let failure = self.unknown(shard, seq);
             self.finish(request, Reply::Failed(failure));
         }
     }
 
-    fn unknown(&self, shard: ShardId, seq: u64) -> Failure {
+    /// Nobody listens for what becomes of an operation any more. It goes on being asked, so that
+    /// its number is not left open.
+    pub(crate) fn unheard(&mut self, shard: ShardId, seq: u64) {
+        let op = self
+            .slot(shard)
+            .and_then(|slot| slot.client.ops.get_mut(&seq));
+        if let Some(op) = op {
+            op.request = None;
+            op.unknown = true;
+        }
+    }
+
+    pub(crate) fn unknown(&self, shard: ShardId, seq: u64) -> Failure {
         let session = self.session;
         let op = OpId { session, seq };
         let op = OpHandle { shard, op };

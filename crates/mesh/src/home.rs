@@ -220,8 +220,8 @@ impl Proposed {
 /// Volatile state of a shard's leading home.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
-    /// Who asked for undecided operations; the waiting takes can be parked again.
-    asked: BTreeMap<OpId, (NodeId, Option<Waiter>)>,
+    /// Who asked for undecided operations; the waiting takes can be parked again, at their turns.
+    asked: BTreeMap<OpId, (NodeId, Option<(Turn, Waiter)>)>,
     /// The last store of each origin that is proposed and undecided.
     admits: BTreeMap<Member, u64>,
     /// By workspace and variable.
@@ -373,16 +373,17 @@ impl Home {
         wait: bool,
         log: &mut Proposer<'_>,
     ) -> Asked {
+        let turn = self.parked.arrive();
         if !wait {
-            return self.propose_take(waiter, acks, wait, log);
+            return self.propose_take(turn, waiter, acks, wait, log);
         }
         let (op, line) = (waiter.op, waiter.line());
         let may_match = self.may_match(sm, &waiter);
         if self.parked.contains(op) {
             self.parked.refresh(op, waiter.seen);
         } else if may_match && !self.parked.has(&line) {
-            return self.propose_take(waiter, acks, wait, log);
-        } else if self.park(waiter, false) == Asked::Busy {
+            return self.propose_take(turn, waiter, acks, wait, log);
+        } else if self.park(turn, waiter) == Asked::Busy {
             return Asked::Busy;
         }
         if may_match {
@@ -404,6 +405,7 @@ impl Home {
 
     fn propose_take(
         &mut self,
+        turn: Turn,
         waiter: Waiter,
         acks: Vec<u64>,
         wait: bool,
@@ -415,15 +417,15 @@ impl Home {
         }
         self.count(&command);
         self.asked
-            .insert(waiter.op, (waiter.from, wait.then_some(waiter)));
+            .insert(waiter.op, (waiter.from, wait.then_some((turn, waiter))));
         Asked::Proposed
     }
 
-    fn park(&mut self, waiter: Waiter, first: bool) -> Asked {
+    fn park(&mut self, turn: Turn, waiter: Waiter) -> Asked {
         if self.parked.len() >= MAX_WAITERS {
             return Asked::Busy;
         }
-        self.parked.add(waiter, first);
+        self.parked.add(turn, waiter);
         Asked::Parked
     }
 
@@ -532,18 +534,18 @@ impl Home {
             }
             let waiter = waiter.clone();
             let op = waiter.op;
-            if self.propose_take(waiter, Vec::new(), true, log) != Asked::Proposed {
+            if self.propose_take(turn, waiter, Vec::new(), true, log) != Asked::Proposed {
                 return;
             }
             self.parked.remove(op);
         }
     }
 
-    /// Who gets the outcome of a decided operation. A take that missed is parked again, first.
+    /// Who gets the outcome of a decided operation. A take that missed is parked again, where it was.
     pub(crate) fn concluded(&mut self, op: OpId, missed: bool) -> Option<NodeId> {
         let (from, waiter) = self.asked.remove(&op)?;
-        if missed && let Some(waiter) = waiter {
-            self.park(waiter, true);
+        if missed && let Some((turn, waiter)) = waiter {
+            self.park(turn, waiter);
         }
         Some(from)
     }

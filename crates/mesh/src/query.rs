@@ -132,7 +132,7 @@ impl Peer {
                     let found = sm.find(&serving.workspace, template);
                     found.map(|(_, tuple)| Some(tuple.clone()))
                 }
-                None => sm.variables(&serving.workspace).next().map(|_| None),
+                None => sm.has_any_of(&serving.workspace).then_some(None),
             };
             if let Some(serving) = self.serving.get_mut(&id) {
                 serving.waiting -= 1;

@@ -401,10 +401,17 @@ impl Peer {
             Command::Release {
                 name: actor,
                 token,
+                keeps,
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
-                let operation = Operation::Release { name: actor, token };
+                let void = self.void_host_of(&actor);
+                let operation = Operation::Release {
+                    name: actor,
+                    token,
+                    void,
+                    keeps,
+                };
                 self.operate(request, shard, operation, deadline);
             }
             Command::Host {
@@ -607,9 +614,18 @@ impl Peer {
             }
             Request::Fresh {
                 query: Some(query), ..
-            }
-            | Request::DropAll { query, .. } => {
+            } => {
                 let failure = self.unanswered(*query);
+                self.finish(request, Reply::Failed(failure));
+            }
+            Request::DropAll { query, left, .. } => {
+                let failure = match left.first() {
+                    Some((shard, seq)) => self.unknown(*shard, *seq),
+                    None => self.unanswered(*query),
+                };
+                for (shard, seq) in left.clone() {
+                    self.unheard(shard, seq);
+                }
                 self.finish(request, Reply::Failed(failure));
             }
             Request::Sync {

@@ -259,7 +259,19 @@ impl Peer {
                 spec,
                 host,
             },
-            Operation::Release { name, token } => Command::Release { op, name, token },
+            Operation::Release {
+                name,
+                token,
+                void,
+                keeps,
+            } => Command::Release {
+                op,
+                name,
+                token,
+                // Rule A3: as of claims, that a life is over is for ever.
+                void: void.filter(|life| self.is_over(*life)),
+                keeps,
+            },
             Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
             Operation::Inquire { about } => Command::Inquire { op, about },
             Operation::Resume { n } => Command::Resume { op, n },

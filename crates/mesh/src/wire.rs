@@ -150,6 +150,12 @@ pub enum Operation {
         name: String,
         /// The token it was claimed with.
         token: u64,
+        /// The life that hosted it, if it is over.
+        #[serde(default)]
+        void: Option<Member>,
+        /// What it has committed stays.
+        #[serde(default)]
+        keeps: bool,
     },
     /// Take a matching tuple under a lease.
     TakeLeased {
@@ -530,10 +536,11 @@ pub enum Message {
         query: u64,
         /// The sender, in its present life.
         member: Member,
-        /// Its start: its life in volatile shards.
-        start: Incarnation,
         /// Where it stands.
         standings: Vec<Standing>,
+        /// Its start: its life in volatile shards.
+        #[serde(default)]
+        start: Incarnation,
     },
     /// Tells a survivor to go on alone (space.md, 2.6).
     Fork {

@@ -100,7 +100,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 48] = [
+const EXPECTED: [Expected; 49] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home(
         "R2",
@@ -186,6 +186,13 @@ const EXPECTED: [Expected; 48] = [
     mesh("A1", Mesh::WholeLease, actors(1, 50)),
     mesh("A2", Mesh::VoidForEver, actors(1, 50)),
     mesh("A3", Mesh::ClaimVoid, actors(1, 50)),
+    space(
+        "A3",
+        Space::ReleaseVoid,
+        mesh_test(
+            "hosts::a_name_is_given_up_for_a_dead_host_once_its_lease_ran_out_and_not_before",
+        ),
+    ),
     space("A4", Space::CommitToken, actors(62, 300)),
     space("A4", Space::CommitNext, actors(378, 1_000)),
 ];

@@ -108,6 +108,16 @@ impl Kept {
 }
 
 impl ActorRecord {
+    /// Whether an operation of this session may end it.
+    fn may_release(&self, op: OpId, void: Option<Member>) -> bool {
+        match self.host {
+            Some(host) if self.leased && holds(Guard::ReleaseVoid) => {
+                host.node == op.session.member.node || void == Some(host)
+            }
+            _ => true,
+        }
+    }
+
     /// Without what lasts of it: whoever is refused needs none of that.
     fn outline(&self) -> Self {
         Self {
@@ -156,12 +166,22 @@ impl Sm {
         self.conclude(op, outcome, None)
     }
 
-    /// The actor has ended: what it committed goes with it.
-    pub(crate) fn release(&mut self, op: OpId, name: &str, token: u64) -> Applied {
+    /// The actor has ended: what it committed goes with it, unless it is kept for a next one.
+    ///
+    /// Under a lease only its host knows that it has ended, until the host's life is over.
+    pub(crate) fn release(
+        &mut self,
+        op: OpId,
+        (name, token): (&str, u64),
+        void: Option<Member>,
+        keeps: bool,
+    ) -> Applied {
         let outcome = match self.actors.get_mut(name) {
-            Some(record) if record.token == token => {
+            Some(record) if record.token == token && record.may_release(op, void) => {
                 record.host = None;
-                record.kept = None;
+                if !keeps {
+                    record.kept = None;
+                }
                 Outcome::Done
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),

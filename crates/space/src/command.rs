@@ -94,6 +94,12 @@ pub enum Command {
         name: String,
         /// The token it was claimed with.
         token: u64,
+        /// The life that hosted it, when it is over: then others than its host may give it up.
+        #[serde(default)]
+        void: Option<Member>,
+        /// What it has committed stays, for the next one of its name.
+        #[serde(default)]
+        keeps: bool,
     },
     /// Ends the epoch; the next one has this home group (rule R11).
     Seal {

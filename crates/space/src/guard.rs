@@ -25,6 +25,8 @@ pub enum Guard {
     VoidForEver,
     /// A3: a name that a life hosts is claimed only when the claim names that life as over.
     ClaimVoid,
+    /// A3: a name that a life hosts is released by its host, or once that life is over.
+    ReleaseVoid,
     /// A4: only what is committed with the current token counts.
     CommitToken,
     /// A4: commits count in turn.
@@ -34,7 +36,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -42,6 +44,7 @@ impl Guard {
         Self::OldPlace,
         Self::VoidForEver,
         Self::ClaimVoid,
+        Self::ReleaseVoid,
         Self::CommitToken,
         Self::CommitNext,
     ];

@@ -145,6 +145,12 @@ impl From<Kept> for Leases {
 }
 
 impl Leases {
+    /// Whether a tuple may go back to this workspace.
+    pub(crate) fn has_any_of(&self, workspace: &Name) -> bool {
+        let mut open = self.open.values();
+        open.any(|lease| lease.home.as_ref() == Some(workspace))
+    }
+
     /// Tuples of a deleted variable must not come back.
     pub(crate) fn deleted(&mut self, workspace: &Name, key: Option<&Value>) {
         for lease in self.open.values_mut() {

@@ -238,6 +238,20 @@ impl Sm {
         self.workspaces.get(workspace).into_iter().flatten()
     }
 
+    /// Whether a workspace has anything here that a deletion has to end: a variable, or a tuple
+    /// that was taken and may still go back into it.
+    #[must_use]
+    pub fn has_any_of(&self, workspace: &Name) -> bool {
+        let is_of = |home: Option<&Name>| home == Some(workspace);
+        let mut kept = self
+            .sessions
+            .values()
+            .flat_map(|(_, record)| record.results.values());
+        self.workspaces.contains_key(workspace)
+            || self.leases.has_any_of(workspace)
+            || kept.any(|kept| is_of(kept.home.as_ref()))
+    }
+
     /// One variable.
     #[must_use]
     pub fn variable(&self, workspace: &Name, variable: &Value) -> Option<&Variable> {
@@ -425,7 +439,13 @@ impl Sm {
                 snapshot,
                 marks,
             } => self.commit(*op, name, (*token, *seq), snapshot, marks),
-            Command::Release { op, name, token } => self.release(*op, name, *token),
+            Command::Release {
+                op,
+                name,
+                token,
+                void,
+                keeps,
+            } => self.release(*op, (name, *token), *void, *keeps),
             Command::Bound {
                 op,
                 acks,

@@ -15,6 +15,11 @@ pub struct Variable {
     /// Set once somebody declared it in an instance of its workspace.
     #[serde(default)]
     life: Option<Box<Life>>,
+    /// The last index stored under in mode single, 0 before: what was taken before it is replaced,
+    /// and does not come back. Only its lower half, which lies in what is padding otherwise, for a
+    /// replica may hold millions; what it is compared with is at most a few million entries older.
+    #[serde(default)]
+    newest: u32,
 }
 
 /// The life of a variable that was declared in an instance of its workspace: it stays, empty or
@@ -127,6 +132,9 @@ impl Variable {
                 if mode == Mode::Single {
                     // A single variable keeps the last value it was given.
                     self.tuples.keep_last();
+                    if let Some((_, last)) = self.tuples.ends() {
+                        self.newest = lower_half(last).max(1);
+                    }
                 }
                 Ok(())
             }
@@ -144,18 +152,30 @@ impl Variable {
         };
         if self.mode == Some(Mode::Single) {
             self.tuples = Tuples::None;
+            self.newest = lower_half(index).max(1);
         }
         self.tuples.insert(index, tuple.clone());
         tuple
     }
 
-    /// Puts a taken tuple back where it was; false when a single variable has a newer value.
+    /// Puts a taken tuple back where it was; false when a single variable has had a newer value.
     pub(crate) fn put_back(&mut self, index: u64, tuple: Tuple) -> bool {
-        if self.mode == Some(Mode::Single) && !self.tuples.is_empty() {
+        let is_single = self.mode == Some(Mode::Single);
+        if is_single && self.is_replaced(index) {
             return false;
         }
         self.tuples.insert(index, tuple);
+        if is_single {
+            self.tuples.keep_last();
+        }
         true
+    }
+
+    /// Whether the value of a single variable that this index admitted is not its last.
+    fn is_replaced(&self, index: u64) -> bool {
+        let later = self.newest.wrapping_sub(lower_half(index));
+        let had_later = self.newest != 0 && later != 0 && later <= u32::MAX / 2;
+        had_later || self.tuples.ends().is_some_and(|(_, last)| last > index)
     }
 
     pub(crate) fn remove(&mut self, index: u64) -> Option<Tuple> {
@@ -170,6 +190,14 @@ impl Variable {
     pub(crate) fn is_forgettable(&self) -> bool {
         self.tuples.is_empty() && self.mode.is_none() && self.life.is_none()
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "half of it is what is wanted"
+)]
+fn lower_half(index: u64) -> u32 {
+    index as u32
 }
 
 /// The finalizer of splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number

@@ -47,6 +47,14 @@ impl Checks {
         assert_eq!(known, config, "two configurations of one epoch");
     }
 
+    /// A node entered an epoch, of those that it has heard of.
+    pub(crate) fn opened(&self, epoch: u64, heard: u64) {
+        assert!(
+            epoch >= heard,
+            "epoch {epoch} is entered after {heard} is known"
+        );
+    }
+
     pub(crate) fn effect(&mut self, origin: Id, n: u64, index: u64) {
         let known = *self.effects.entry((origin, n)).or_insert(index);
         assert_eq!(known, index, "put {n} of {origin} had an effect twice");

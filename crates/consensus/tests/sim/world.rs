@@ -64,6 +64,21 @@ enum Letter {
     },
 }
 
+/// Kinds of messages within a group that [`kind`] tells apart.
+const KINDS: u64 = 6;
+
+/// What sort of message it is: those of one sort may be lost more than others.
+fn kind(word: &Word) -> u64 {
+    match word {
+        Message::Prepare { .. } => 0,
+        Message::Promise { .. } => 1,
+        Message::Sync { .. } => 2,
+        Message::Accept { .. } => 3,
+        Message::Accepted { .. } => 4,
+        _ => 5,
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Letter(Id, Id, Letter),
@@ -71,6 +86,8 @@ enum Event {
     Client(Id),
     /// With the life of the node it belongs to.
     Synced(Id, u64),
+    /// The node fails and is back at once; with the life of the node.
+    Stumble(Id, u64),
     Fault,
     Heal,
     Calm,
@@ -126,6 +143,10 @@ pub(crate) struct World {
     /// In a hundred.
     loss: u64,
     seals: u64,
+    /// In a hundred: nodes that crash soon after they entered an epoch.
+    at_opening: u64,
+    /// A kind of message that is mostly lost.
+    scarce: Option<u64>,
     /// How many letters come again much later.
     old: u64,
     /// Milliseconds between two faults, at most.
@@ -147,6 +168,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, equip: Equip) -> Self {
         let mut rng = Rng::new(seed);
+        let mut kinds = Rng::new(mix(seed));
         let genesis = Config {
             epoch: 1,
             members: vec![0],
@@ -186,6 +208,8 @@ impl World {
             is_healed: false,
             is_eager: rng.chance(50),
             k: rng.pick(&[1, 3, 3, 5, 5]),
+            at_opening: if seed % 4 == 3 { 30 } else { 0 },
+            scarce: (seed % 8 == 7).then(|| kinds.below(KINDS)),
             rng,
             uid: 0,
             mark: u64::MAX,
@@ -306,6 +330,13 @@ impl World {
         if is_apart || self.one_way.contains(&(from, to)) || self.rng.chance(self.loss) {
             return;
         }
+        if let (Letter::Group(_, word), Some(scarce)) = (&letter, self.scarce)
+            && !self.is_healed
+            && kind(word) == scarce
+            && self.rng.chance(70)
+        {
+            return;
+        }
         let mut delay = 1 + self.rng.below(10);
         if self.rng.chance(5) {
             delay += self.rng.below(3 * ROUND_MS);
@@ -336,6 +367,12 @@ impl World {
             Event::Synced(id, life) => {
                 if self.node(id).is_up && self.node(id).life == life {
                     self.synced(id);
+                }
+            }
+            Event::Stumble(id, life) => {
+                if self.node(id).is_up && self.node(id).life == life && !self.is_healed {
+                    self.crash(id);
+                    self.start(id);
                 }
             }
             Event::Fault => self.fault(),
@@ -464,7 +501,7 @@ impl World {
     /// or already the one on its way there.
     fn settle(&mut self, id: Id) {
         let is_eager = self.is_eager;
-        let node = self.node(id);
+        let node = &mut self.nodes[usize::from(id)];
         let state = if is_eager {
             &node.saved
         } else {
@@ -476,6 +513,8 @@ impl World {
         };
         let own = state.config.clone();
         let newest = node.map.clone();
+        let life = node.life;
+        let mut has_opened = false;
         let mut out = Vec::new();
         node.seat.hear(own.epoch);
         node.seat.hold(held, &mut out);
@@ -486,6 +525,7 @@ impl World {
                 continue;
             }
             let members = config.members;
+            let heard = node.map.epoch;
             if node
                 .seat
                 .open(config.epoch, members, held, &mut out)
@@ -494,12 +534,18 @@ impl World {
                 node.proposed.clear();
                 node.tickets.clear();
                 node.replies.clear();
+                self.checks.opened(config.epoch, heard);
+                has_opened = true;
             }
         }
         if let Some(group) = node.seat.group_mut() {
             group.flush(&mut out);
         }
         self.absorb(id, out);
+        if has_opened && self.at_opening > 0 && self.rng.chance(self.at_opening) {
+            let at = self.now + self.rng.below(40);
+            self.at(at, Event::Stumble(id, life));
+        }
     }
 
     fn decided(&mut self, id: Id, index: u64) {

@@ -189,6 +189,11 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         options = options.restore(snapshot);
     }
     let args = spec.args.clone();
+    let mut all = lock(&inner.hosted);
+    // What was granted to a life that is over by now would act under the next one of this node.
+    if record.host != *lock(&inner.life) {
+        return Err("the lease of this node ran out meanwhile".to_owned());
+    }
     let spawned = inner
         .registry
         .spawn(&inner.system, &spec.kind, options, args);
@@ -200,7 +205,8 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         left: Arc::default(),
     };
     let left = Arc::clone(&hosted.left);
-    lock(&inner.hosted).insert(name.to_owned(), hosted);
+    all.insert(name.to_owned(), hosted);
+    drop(all);
     let (host, name) = (Arc::clone(inner), name.to_owned());
     let watching = release_at_end(host, name, record.token, address, left);
     inner.tasks.spawn(watching);
@@ -220,11 +226,21 @@ impl Inner {
         }
     }
 
+    /// The peer says until when this node may act, in a life as a host.
+    pub(crate) fn may_act(&self, life: Member, until: std::time::Instant) {
+        let hosted = lock(&self.hosted);
+        *lock(&self.life) = Some(life);
+        drop(hosted);
+        self.system.gate().open_until(until);
+    }
+
     /// A life of this node as a host is over: kills what ran under it, and enlists anew.
     pub(crate) fn lost_life(self: &Arc<Self>, life: Member) {
         self.system.gate().close();
         let mut lost = Vec::new();
-        lock(&self.hosted).retain(|_, hosted| {
+        let mut all = lock(&self.hosted);
+        *lock(&self.life) = None;
+        all.retain(|_, hosted| {
             let stays = hosted.life != Some(life);
             if !stays {
                 hosted.left.store(true, Ordering::Relaxed);
@@ -232,6 +248,7 @@ impl Inner {
             }
             stays
         });
+        drop(all);
         tracing::warn!(%life, actors = lost.len(), "the lease of this node as a host ran out");
         for address in &lost {
             address.as_actor().kill();

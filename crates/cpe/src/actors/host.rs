@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AsActor, Options};
+use cpe_actors::{AnyAddress, AsActor, ExitReason, Options};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_tuple::Value;
@@ -15,6 +15,9 @@ use super::envelope::{Answer, NotStarted};
 use super::spec::Spec;
 use super::{Inner, lock};
 use crate::SpaceError;
+
+/// Pause before another try to give up a name that its host may still act under.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// How long a node tries to give up the name of an actor that ended by itself.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
@@ -131,7 +134,7 @@ pub(super) async fn start(
             Ok(token)
         }
         Err(error) => {
-            if let Err(left) = release(&inner, &name, token, RELEASE_DEADLINE).await {
+            if let Err(left) = release(&inner, &name, token, false, RELEASE_DEADLINE).await {
                 let what = "the name of an actor that did not start stays taken";
                 tracing::warn!(actor = %name, %left, "{what}");
             }
@@ -210,11 +213,24 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
             return Answer::NotStopped("it is still at its last message".to_owned());
         }
     }
-    let within = until.saturating_duration_since(Instant::now());
-    match release(inner, name, token, within).await {
-        Ok(()) => Answer::Done,
-        Err(error) => Answer::NotStopped(format!("its name was not given up: {error}")),
+    loop {
+        let within = until.saturating_duration_since(Instant::now());
+        match release(inner, name, token, false, within).await {
+            Ok(Released::Free) => return Answer::Done,
+            Ok(Released::Claimed) => return Answer::NotHere,
+            // Its node is gone, as far as can be told, and may act all the same until its lease ran
+            // out. Somebody may take it over then, or it can be given up.
+            Err(error) if is_held(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                return Answer::NotStopped(format!("its name was not given up: {error}"));
+            }
+        }
     }
+}
+
+/// Whether a name was not given up because its host may still act.
+fn is_held(error: &SpaceError) -> bool {
+    matches!(error, SpaceError::Failed(Failure::Fenced { .. }))
 }
 
 /// Waits for the actor's end and gives up its name.
@@ -230,18 +246,29 @@ pub(super) async fn release_at_end(
     if left.load(Ordering::Relaxed) {
         return;
     }
-    if let Err(error) = release(&inner, &name, token, RELEASE_DEADLINE).await {
+    // One that failed for good is not what its state was kept for: the next one goes on from it.
+    let keeps = matches!(ended.reason, ExitReason::Failed(_));
+    if let Err(error) = release(&inner, &name, token, keeps, RELEASE_DEADLINE).await {
         tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
     }
 }
 
-/// Gives up a name; it is fine when somebody did already.
+/// What became of a name that was to be given up.
+enum Released {
+    /// Nobody has it.
+    Free,
+    /// It was given up before, and claimed anew.
+    Claimed,
+}
+
+/// Gives up a name; what the actor has committed stays if it `keeps` it.
 async fn release(
     inner: &Inner,
     name: &str,
     token: u64,
+    keeps: bool,
     deadline: Duration,
-) -> Result<(), SpaceError> {
+) -> Result<Released, SpaceError> {
     {
         let mut hosted = lock(&inner.hosted);
         if hosted.get(name).is_some_and(|hosted| hosted.token == token) {
@@ -252,10 +279,14 @@ async fn release(
     let released = inner.desk.ask(Command::Release {
         name,
         token,
+        keeps,
         deadline,
     });
     match released.await {
-        Ok(_) | Err(SpaceError::Failed(Failure::Refused(_))) => Ok(()),
+        Ok(_) | Err(SpaceError::Failed(Failure::Fenced { host: None, .. })) => Ok(Released::Free),
+        Err(SpaceError::Failed(Failure::Fenced { token: now, .. })) if now != token => {
+            Ok(Released::Claimed)
+        }
         Err(error) => Err(error),
     }
 }

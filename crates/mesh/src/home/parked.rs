@@ -23,7 +23,7 @@ pub(super) struct Line {
 }
 
 /// A place in a line: lower ones come first.
-pub(super) type Turn = i64;
+pub(super) type Turn = u64;
 
 /// All who wait.
 #[derive(Debug, Default)]
@@ -31,8 +31,7 @@ pub(super) struct Parked {
     ops: BTreeMap<OpId, (Line, Turn)>,
     /// None is empty.
     lines: BTreeMap<Line, BTreeMap<Turn, Waiter>>,
-    /// Turns given at the ends.
-    first: Turn,
+    /// The last turn given.
     last: Turn,
     #[cfg(test)]
     pub(super) looks: std::cell::Cell<usize>,
@@ -56,15 +55,14 @@ impl Parked {
         self.lines.contains_key(line)
     }
 
-    /// Adds one at the end of its line, or before all others.
-    pub(super) fn add(&mut self, waiter: Waiter, first: bool) {
-        let turn = if first {
-            self.first -= 1;
-            self.first
-        } else {
-            self.last += 1;
-            self.last
-        };
+    /// The turn of one who arrives: behind all who came before, whatever becomes of it.
+    pub(super) fn arrive(&mut self) -> Turn {
+        self.last += 1;
+        self.last
+    }
+
+    /// Adds one to its line, at its turn.
+    pub(super) fn add(&mut self, turn: Turn, waiter: Waiter) {
         let (op, line) = (waiter.op, waiter.line());
         self.remove(op);
         self.ops.insert(op, (line.clone(), turn));

@@ -2,7 +2,7 @@
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Config, Session, Shard, ShardId};
-use cpe_tuple::Template;
+use cpe_tuple::{Field, Template};
 
 use super::*;
 
@@ -48,12 +48,16 @@ impl Leader {
     }
 
     fn take(&mut self, seq: u64) -> Asked {
+        self.take_matching(seq, Template::named("v").unwrap())
+    }
+
+    fn take_matching(&mut self, seq: u64, template: Template) -> Asked {
         let waiter = Waiter {
             op: op(seq),
             from: NodeId(2),
             workspace: Name::new("w").unwrap(),
             wanted: Wanted::Match {
-                template: Template::named("v").unwrap(),
+                template,
                 lease: None,
             },
             seen: Duration::ZERO,
@@ -75,6 +79,10 @@ impl Leader {
 
     /// A store is decided that this leader did not propose itself.
     fn store(&mut self) -> Command {
+        self.store_value(1)
+    }
+
+    fn store_value(&mut self, value: i64) -> Command {
         self.stored += 1;
         Command::Admit {
             dot: Dot {
@@ -82,7 +90,7 @@ impl Leader {
                 n: self.stored,
             },
             workspace: Name::new("w").unwrap(),
-            tuple: Tuple::new(vec![Value::from("v"), Value::from(1)]).unwrap(),
+            tuple: Tuple::new(vec![Value::from("v"), Value::from(value)]).unwrap(),
         }
     }
 }
@@ -165,6 +173,42 @@ fn a_waiting_take_that_missed_is_parked_again_before_those_that_came_later() {
     let store = leader.store();
     leader.decide(&store);
     assert!(leader.home.is_asked(op(1)) && !leader.home.is_asked(op(2)));
+}
+
+/// Rule R17, with several that missed: each has the place of its arrival again.
+#[test]
+fn waiting_takes_that_missed_together_are_parked_in_the_order_they_came() {
+    let mut leader = Leader::new();
+    let wanted = Template::new(vec![
+        Field::Actual(Value::from("v")),
+        Field::Actual(Value::from(1)),
+    ]);
+    let wanted = wanted.unwrap();
+    let take = |seq| Command::Take {
+        op: op(seq),
+        acks: Vec::new(),
+        workspace: Name::new("w").unwrap(),
+        template: wanted.clone(),
+        wait: true,
+    };
+    for value in [1, 2, 3] {
+        let store = leader.store_value(value);
+        leader.decide(&store);
+    }
+    // One of three tuples will do, which cannot be told from their number.
+    for seq in 1..=3 {
+        assert_eq!(leader.take_matching(seq, wanted.clone()), Asked::Proposed);
+    }
+    leader.decide(&take(1));
+    for seq in [2, 3] {
+        assert_eq!(leader.decide(&take(seq)), Applied::Missed(op(seq)));
+    }
+    let before = leader.group.len();
+    let store = leader.store_value(1);
+    leader.decide(&store);
+    let proposed = |index| leader.group.entry(index).and_then(|it| it.command().op());
+    let asked: Vec<_> = (before + 1..).map_while(proposed).collect();
+    assert_eq!(asked, [op(2), op(3)]);
 }
 
 /// Rule R17: takes that wait are served in order of arrival, also when the log was full when their

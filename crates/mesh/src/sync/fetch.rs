@@ -49,8 +49,10 @@ impl Target {
         };
         // A block of LZ4 grows by at most 255 when it is unpacked.
         let fits = raw <= MAX_OUTLINE_BYTES && raw <= packed.saturating_mul(255);
-        let whole = packed > 0 && packed <= raw + raw / 255 + 64 && live <= index;
-        (fits && whole).then_some(Self {
+        if !fits || packed == 0 || packed > raw + raw / 255 + 64 || live > index {
+            return None;
+        }
+        Some(Self {
             index,
             digest,
             live,

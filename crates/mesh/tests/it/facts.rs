@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, NodeId};
-use cpe_mesh::{Ack, Command, Failure, Input, Message, Part, Reply, RequestId, Want};
+use cpe_mesh::{Ack, Command, Failure, Input, Message, Operation, Part, Reply, RequestId, Want};
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
 use crate::{Net, SECOND, pair};
@@ -370,6 +370,49 @@ fn deleting_a_workspace_deletes_it_in_every_shard() {
         let taken = net.take(1, &format!("v{n}"), false);
         assert_eq!(net.reply(taken), Some(&Reply::Tuple(None)));
     }
+}
+
+#[test]
+fn a_deletion_that_was_begun_is_unknown_when_its_time_is_up() {
+    let mut net = Net::of(2, true);
+    net.out(2, "v", 1);
+    net.wire = Some(Box::new(|_, _, bytes| {
+        let said = Message::decode(&bytes).unwrap();
+        let drops = matches!(
+            said,
+            Message::Operate {
+                operation: Operation::Drop { .. },
+                ..
+            }
+        );
+        (!drops).then_some(bytes)
+    }));
+    let delete = |net: &mut Net| {
+        let (workspace, variable) = ("w".to_owned(), None);
+        let deadline = SECOND;
+        let delete = Command::Delete {
+            workspace,
+            variable,
+            deadline,
+        };
+        let asked = net.ask(2, delete);
+        net.pass(3 * SECOND);
+        net.reply(asked).cloned()
+    };
+    let begun = delete(&mut net);
+    let unknown = matches!(begun, Some(Reply::Failed(Failure::Unknown { .. })));
+    assert!(unknown, "it goes on: {begun:?}");
+    net.wire = None;
+    net.pass(5 * SECOND);
+    let taken = net.take(1, "v", false);
+    assert_eq!(net.reply(taken), Some(&Reply::Tuple(None)), "and ended");
+    // What was never begun is told as that.
+    net.wire = Some(Box::new(|from, to, bytes| {
+        (from != 2 && to != 2).then_some(bytes)
+    }));
+    let begun = delete(&mut net);
+    let nothing = matches!(begun, Some(Reply::Failed(Failure::Unavailable { .. })));
+    assert!(nothing, "{begun:?}");
 }
 
 #[test]

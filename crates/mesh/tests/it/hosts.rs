@@ -96,6 +96,41 @@ fn a_mesh_without_hosts_says_nothing_about_leases() {
     net.pass(20 * SECOND);
 }
 
+#[test]
+fn a_name_is_given_up_for_a_dead_host_once_its_lease_ran_out_and_not_before() {
+    let mut net = grown();
+    net.enlist(3);
+    let record = net.host(3, "a", 0);
+    assert!(matches!(record, Some(Reply::Hosted(_))), "{record:?}");
+    net.kill(3);
+    let give_up = |net: &mut Net| {
+        let release = Command::Release {
+            name: "a".to_owned(),
+            token: 1,
+            keeps: false,
+            deadline: SECOND,
+        };
+        let asked = net.ask(1, release);
+        net.pass(SECOND);
+        net.reply(asked).cloned()
+    };
+    net.pass(2 * SECOND);
+    // Membership has known for a while that it is gone.
+    let early = give_up(&mut net);
+    assert!(
+        matches!(
+            early,
+            Some(Reply::Failed(Failure::Fenced {
+                token: 1,
+                host: Some(_)
+            }))
+        ),
+        "{early:?}"
+    );
+    net.pass(LEASE);
+    assert_eq!(give_up(&mut net), Some(Reply::Done));
+}
+
 impl Net {
     fn host(&mut self, n: u64, name: &str, expect: u64) -> Option<Reply> {
         self.host_needing(n, name, expect, BTreeMap::new())

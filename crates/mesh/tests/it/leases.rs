@@ -138,6 +138,30 @@ fn a_leased_tuple_nobody_received_goes_back_at_once() {
 }
 
 #[test]
+fn a_tuple_under_lease_does_not_come_back_after_its_workspace_was_deleted() {
+    let mut net = grown();
+    net.out(1, "v", 1);
+    net.pass(SECOND);
+    // Nothing but what is under lease is left of the variable, and of the workspace.
+    let taken = net.lease(2, "v", false);
+    net.pass(SECOND);
+    net.leased(taken);
+    let deleted = net.ask(
+        3,
+        Command::Delete {
+            workspace: "w".to_owned(),
+            variable: None,
+            deadline: SECOND,
+        },
+    );
+    net.pass(SECOND);
+    assert_eq!(net.reply(deleted), Some(&Reply::Done));
+    net.kill(2);
+    net.pass(3 * TTL);
+    assert_eq!(net.take_now(1, "v"), None);
+}
+
+#[test]
 fn waiting_takes_of_both_kinds_are_served_in_order_of_arrival() {
     let mut net = Net::of(2, true);
     let leased = net.lease(2, "v", true);

@@ -149,10 +149,48 @@ fn what_was_committed_survives_a_claim_and_ends_with_the_actor() {
     assert_eq!(commit(&mut home, 2, 2, vec![]), Outcome::Done);
     let kept = home.shard.sm().actor("a").unwrap().kept.clone().unwrap();
     assert_eq!((kept.seq, kept.snapshot.clone()), (2, Value::from(2)));
-    let (op, name, token) = (home.op(), "a".to_owned(), 2);
-    home.decide(&Command::Release { op, name, token });
+    release(&mut home, member(7), None, true);
     let record = home.shard.sm().actor("a").unwrap();
-    assert_eq!((record.host, record.kept.clone()), (None, None));
+    assert!(record.host.is_none() && record.kept.is_some());
+    release(&mut home, member(7), None, false);
+    assert_eq!(home.shard.sm().actor("a").unwrap().kept, None);
+}
+
+/// Gives the name up as a node, which may know that a life is over.
+fn release(home: &mut Home, by: Member, void: Option<Member>, keeps: bool) -> Applied {
+    let op = OpId {
+        session: Session {
+            member: by,
+            boot: 1,
+        },
+        seq: home.op().seq,
+    };
+    let token = home.shard.sm().actor("a").unwrap().token;
+    home.decide(&Command::Release {
+        op,
+        name: "a".to_owned(),
+        token,
+        void,
+        keeps,
+    })
+}
+
+#[test]
+fn a_name_is_given_up_by_its_host_or_after_its_life_and_by_nobody_else() {
+    let mut home = Home::new();
+    claim(&mut home, 0, life(1), None);
+    for void in [None, Some(life(2))] {
+        let refused = release(&mut home, member(8), void, false);
+        assert!(matches!(
+            refused,
+            Applied::Done(_, Outcome::Fenced(Some(_)))
+        ));
+    }
+    let done = release(&mut home, member(8), Some(life(1)), false);
+    assert!(matches!(done, Applied::Done(_, Outcome::Done)));
+    claim(&mut home, 1, life(1), None);
+    let done = release(&mut home, member(7), None, false);
+    assert!(matches!(done, Applied::Done(_, Outcome::Done)));
 }
 
 #[test]

@@ -266,6 +266,29 @@ fn a_newer_value_of_a_single_variable_outlives_a_leased_one() {
 }
 
 #[test]
+fn a_replaced_value_of_a_single_variable_does_not_come_back_after_the_newer_one_was_taken() {
+    let mut home = Home::new();
+    home.store("v", 1);
+    let (_, first) = home.lease();
+    let op = home.op();
+    home.decide(&Command::Declare {
+        op,
+        workspace: name("w"),
+        variable: Value::from("v"),
+        mode: Mode::Single,
+    });
+    // Nothing has replaced what was taken before the declaration.
+    home.act(first, LeaseAct::Return);
+    let (_, first) = home.lease();
+    home.store("v", 2);
+    let (_, second) = home.lease();
+    home.act(first, LeaseAct::Return);
+    assert_eq!(home.value(), None, "2 replaced it");
+    home.act(second, LeaseAct::Return);
+    assert_eq!(home.value(), Some(2));
+}
+
+#[test]
 fn a_waiting_leased_take_that_misses_leaves_no_outcome() {
     let mut home = Home::new();
     let op = home.op();

@@ -237,6 +237,8 @@ fn an_actor_is_claimed_by_whoever_knows_its_token() {
         op,
         name: "a".into(),
         token: 1,
+        void: None,
+        keeps: false,
     });
     assert!(matches!(stale, Applied::Done(_, Outcome::Fenced(_))));
     assert_eq!(home.shard.sm().actor("a").unwrap().host, Some(member(3)));

@@ -86,6 +86,8 @@ pub(super) fn commands() -> Vec<Command> {
             op,
             name: "a".into(),
             token: 1,
+            void: Some(member(3)),
+            keeps: true,
         },
         Command::Seal {
             config: Config {
@@ -586,6 +588,8 @@ pub(super) fn all() -> Vec<Message> {
         Operation::Release {
             name: "a".into(),
             token: 1,
+            void: Some(member(3)),
+            keeps: true,
         },
         Operation::TakeLeased {
             workspace: name,
@@ -661,10 +665,10 @@ pub(super) fn all() -> Vec<Message> {
     all.push(Message::Standings {
         query: 1,
         member: member(2),
-        start: Incarnation(3),
         standings: [None, Some((None, 8)), Some((Some(ballot), 9))]
             .map(standing)
             .into(),
+        start: Incarnation(3),
     });
     all.push(Message::Fork {
         query: 1,
