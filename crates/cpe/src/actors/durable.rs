@@ -227,7 +227,7 @@ impl Inner {
     }
 
     /// The peer says until when this node may act, in a life as a host.
-    pub(crate) fn may_act(&self, life: Member, until: std::time::Instant) {
+    pub(crate) fn may_act(&self, life: Member, until: Instant) {
         let hosted = lock(&self.hosted);
         *lock(&self.life) = Some(life);
         drop(hosted);
@@ -266,5 +266,45 @@ impl Inner {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::spec::Wishes;
+    use super::*;
+    use crate::{MeshKey, Node};
+
+    /// The home may grant a name in the moment in which the node's life ends, and whoever asked
+    /// for it wake up after that. Nothing else would keep such an actor from acting in the next
+    /// life of the node, when another node has its name.
+    #[tokio::test]
+    async fn what_was_granted_to_a_life_that_is_over_is_not_started() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let key = folder.path().join("mesh.key");
+        MeshKey::generate().save(&key).unwrap();
+        let builder = Node::builder().name("a").ephemeral().mesh_key(&key);
+        let builder = builder.listen("/ip4/127.0.0.1/tcp/0").shards(4);
+        let node = builder.start().await.unwrap();
+        let actors = node.actors();
+        let inner = &actors.inner;
+        let until = Instant::now() + Duration::from_secs(60);
+        let spec = Spec {
+            kind: "counter".to_owned(),
+            args: Value::Null,
+            wishes: Wishes::default(),
+        };
+        let deadline = until.saturating_duration_since(Instant::now());
+        let enlist = Command::Enlist { deadline };
+        inner.desk.ask(enlist).await.unwrap();
+        let record = claim(inner, "n", &spec, until).await.unwrap();
+        // Nothing else runs on this thread between these two.
+        inner.lost_life(record.host.unwrap());
+        let refused = run(inner, "n", &spec, &record).unwrap_err();
+        assert!(refused.contains("lease"), "{refused}");
+        assert!(inner.hosted("n", record.token).is_none());
+        node.kill().await;
     }
 }
