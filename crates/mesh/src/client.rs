@@ -18,7 +18,8 @@ use crate::guard::{Guard, holds};
 use crate::handle::{LeaseHandle, OpHandle};
 use crate::peer::{After, MAX_REQUESTS, Peer, Timer};
 use crate::persist::Table;
-use crate::request::{Request, Stage, actor_info};
+use crate::request::{Request, Stage};
+use crate::show::actor_info;
 use crate::wire::{MAX_GOSSIP_BYTES, Message, Operation};
 use crate::{Ack, Failure, Reply, RequestId};
 

@@ -46,6 +46,10 @@ pub enum Guard {
     DecideEmpty,
     /// R19: a fresh read asks a majority whether the leader still leads.
     ConfirmLead,
+    /// 2.7: a deletion whose time is up while it goes on is answered as unknown.
+    DeletionUnknown,
+    /// 2.10: a deletion reaches what was taken and may still go back.
+    DeleteAway,
     /// A1: a lease is renewed only once a majority said, after the renewal came, that this node
     /// leads.
     ConfirmRenewal,
@@ -64,7 +68,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -82,6 +86,8 @@ impl Guard {
         Self::GiveBack,
         Self::DecideEmpty,
         Self::ConfirmLead,
+        Self::DeletionUnknown,
+        Self::DeleteAway,
         Self::ConfirmRenewal,
         Self::StopEarly,
         Self::WholeLease,

@@ -79,6 +79,7 @@ mod retire;
 mod route;
 mod scan;
 mod serve;
+mod show;
 mod stale;
 mod sync;
 mod synced;

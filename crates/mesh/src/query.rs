@@ -132,6 +132,9 @@ impl Peer {
                     let found = sm.find(&serving.workspace, template);
                     found.map(|(_, tuple)| Some(tuple.clone()))
                 }
+                None if !holds(Guard::DeleteAway) => {
+                    sm.variables(&serving.workspace).next().map(|_| None)
+                }
                 None => sm.has_any_of(&serving.workspace).then_some(None),
             };
             if let Some(serving) = self.serving.get_mut(&id) {

@@ -85,6 +85,10 @@ const fn actors(seed: u64, within: u64) -> By {
     By::Mesh(Profile::Actors, seed, within)
 }
 
+const fn deletions(seed: u64, within: u64) -> By {
+    By::Mesh(Profile::Deletions, seed, within)
+}
+
 const fn consensus_test(name: &'static str) -> By {
     By::Test(&["--package", "cpe-consensus", "--lib"], name)
 }
@@ -100,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 49] = [
+const EXPECTED: [Expected; 51] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home(
         "R2",
@@ -181,6 +185,8 @@ const EXPECTED: [Expected; 49] = [
     space("R18", Space::OldPlace, mixed(3, 50)),
     mesh("R19", Mesh::DecideEmpty, mixed(6, 50)),
     mesh("R19", Mesh::ConfirmLead, Peers(Profile::Elections, 23, 50)),
+    mesh("2.7", Mesh::DeletionUnknown, deletions(506, 1_000)),
+    mesh("2.10", Mesh::DeleteAway, deletions(1, 200)),
     mesh("A1", Mesh::ConfirmRenewal, actors(49, 400)),
     mesh("A1", Mesh::StopEarly, actors(9, 100)),
     mesh("A1", Mesh::WholeLease, actors(1, 50)),

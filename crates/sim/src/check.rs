@@ -87,6 +87,8 @@ pub struct Report {
     pub snapshots: u64,
     /// States put together that were not the ones offered: none without a defect.
     pub states_failed: u64,
+    /// Deletions that were done.
+    pub deletions: u64,
     /// Stores and takes that had to succeed once the faults had ended, and did.
     pub progressed: u64,
     /// Virtual seconds from the end of the faults until all of them had.
@@ -113,6 +115,12 @@ pub enum Violation {
     /// A tuple was handed out and is still there.
     #[error("tuple {0} was handed out and is still there")]
     TakenAndThere(i64),
+    /// A tuple was seen after it was taken, or after its workspace or variable was deleted.
+    #[error("tuple {0} came back after it was taken or deleted")]
+    CameBack(i64),
+    /// A tuple is gone that nobody took and no deletion covered.
+    #[error("tuple {0} is gone, though nobody took or deleted it")]
+    Vanished(i64),
     /// A lease of a tuple has no higher token than one received before it was asked for.
     #[error("tuple {0} was leased again under a token that is not higher")]
     TokenFell(i64),

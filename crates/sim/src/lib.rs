@@ -32,6 +32,7 @@ mod bodies;
 mod bound;
 mod check;
 mod clock;
+mod deletions;
 mod disk;
 mod faults;
 pub mod history;

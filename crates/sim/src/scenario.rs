@@ -48,6 +48,8 @@ pub struct Workload {
     /// Users know an instance of the workspace: stores, takes and reads of a variable are bound to
     /// it, and each read is decided.
     pub bound: bool,
+    /// There is a user who stores, takes and deletes in a workspace of its own.
+    pub deletions: bool,
 }
 
 impl Workload {
@@ -108,6 +110,7 @@ impl Default for Workload {
             node_lease_ms: 0.0,
             actors: 0,
             bound: false,
+            deletions: false,
         }
     }
 }

@@ -162,6 +162,7 @@ impl World {
         let there: BTreeSet<i64> = left.values().flatten().copied().collect();
         self.report.lost_with_taker = self.books.close(&there)?;
         self.report.left = there.len() as u64;
+        self.report.deletions = self.deletions.done;
         for n in 0..self.nodes.len() {
             self.count_catch_ups(n);
         }

@@ -32,16 +32,19 @@ pub enum Profile {
     /// Nodes that host actors, with clocks that are wrong: they stand still, are cut off, crash and
     /// come back, and the homes of their records move.
     Actors,
+    /// A user who deletes workspaces and variables, beside what else goes on.
+    Deletions,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Mixed,
         Self::Elections,
         Self::Handovers,
         Self::Restarts,
         Self::Actors,
+        Self::Deletions,
     ];
 
     /// The scenario of a seed.
@@ -61,6 +64,7 @@ impl Profile {
             Self::Handovers => handovers(scenario, &mut rng),
             Self::Restarts => restarts(scenario, &mut rng),
             Self::Actors => actors(scenario, &mut rng),
+            Self::Deletions => deletions(scenario, &mut rng),
         }
     }
 }
@@ -73,6 +77,7 @@ impl fmt::Display for Profile {
             Self::Handovers => "handovers",
             Self::Restarts => "restarts",
             Self::Actors => "actors",
+            Self::Deletions => "deletions",
         })
     }
 }
@@ -205,6 +210,22 @@ fn actors(scenario: Scenario, rng: &mut ChaCha8Rng) -> Scenario {
             modes: Vec::new(),
             node_lease_ms: rng.random_range(1_000.0..3_000.0),
             actors: rng.random_range(1..4),
+            ..scenario.workload
+        },
+        ..scenario
+    }
+}
+
+fn deletions(scenario: Scenario, rng: &mut ChaCha8Rng) -> Scenario {
+    Scenario {
+        shards: 4,
+        volatile: 0,
+        workload: Workload {
+            rate: 10.0,
+            abandon: rng.random_range(0.0..0.2),
+            variables: 3,
+            modes: Vec::new(),
+            deletions: true,
             ..scenario.workload
         },
         ..scenario

@@ -41,6 +41,8 @@ pub(crate) enum Open {
     Gather,
     /// Sets the mode of a variable, by its number.
     Declare(u32),
+    /// What the user asked who deletes.
+    Deletion,
 }
 
 impl World {
@@ -295,6 +297,7 @@ impl World {
             Open::Act(acting) => return self.acted(n, acting, &reply),
             Open::Adopt => return self.adopted(n, request, &reply),
             Open::Gather => return self.gathered(n, request, &reply),
+            Open::Deletion => return self.deletion_answered(n, request, &reply),
             _ => {}
         }
         if !self.gather_first(n, request, open, &reply) {

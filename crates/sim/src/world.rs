@@ -14,6 +14,7 @@ use crate::actors::{ActorBooks, Step};
 use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
+use crate::deletions::{self, Deletions};
 use crate::hosts::Hosts;
 use crate::links::Links;
 use crate::nodes::SimNode;
@@ -104,6 +105,7 @@ pub(crate) enum Happening {
     /// Somebody asks something: the how-manieth.
     Ask(u64),
     Actor(Step),
+    Deletion(deletions::Step),
     /// A node wants to host actors.
     Enlist {
         node: usize,
@@ -142,6 +144,7 @@ pub struct World {
     pub(crate) bodies: Bodies,
     pub(crate) hosts: Hosts,
     pub(crate) actors: ActorBooks,
+    pub(crate) deletions: Deletions,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
     pub(crate) record: Record,
@@ -192,6 +195,7 @@ impl World {
             bodies: Bodies::default(),
             hosts: Hosts::default(),
             actors: ActorBooks::default(),
+            deletions: Deletions::default(),
             actors_end: false,
             record: Record::default(),
             prefixes: Prefixes::default(),
@@ -259,6 +263,7 @@ impl World {
             settled = self.is_settled();
         }
         self.close_actors()?;
+        self.close_deletions()?;
         self.close()
     }
 
@@ -304,6 +309,7 @@ impl World {
             self.at(at, Happening::Ask(number as u64));
         }
         self.plan_actors();
+        self.plan_deletions();
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -376,6 +382,7 @@ impl World {
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
             Happening::Actor(step) => self.actor_step(step),
+            Happening::Deletion(step) => self.deletion_step(step),
             Happening::Enlist { node, boot } => {
                 if self.is_boot(node, boot) {
                     self.enlist(node);

@@ -141,6 +141,13 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.fenced > 0, "no incarnation was fenced");
 }
 
+#[test]
+fn what_was_deleted_never_comes_back_and_nothing_else_is_gone() {
+    let reports = (0..2 * BIASED_SEEDS).map(|seed| run_of(Profile::Deletions, seed));
+    let deletions: u64 = reports.map(|report| report.deletions).sum();
+    assert!(deletions > 500, "only {deletions} deletions");
+}
+
 macro_rules! slices {
     ($($name:ident: $n:literal,)*) => {
         $(#[test] fn $name() { slice($n); })*
