@@ -227,6 +227,9 @@ impl Shard {
             })?;
             let applied = self.push(entry.clone(), &command);
             seen(at, &entry, applied);
+            if matches!(command, Command::Fork { .. }) {
+                self.forget_ahead();
+            }
         }
         Ok(())
     }
@@ -237,10 +240,19 @@ impl Shard {
         !self.ahead.is_empty()
     }
 
+    /// What was heard before a fork continues the history that the fork has left.
+    fn forget_ahead(&mut self) {
+        self.ahead.clear();
+        self.ahead_bytes = 0;
+    }
+
     /// Takes over a snapshot that is further than this replica; false when it is not.
     pub fn install(&mut self, sm: Sm) -> bool {
         if sm.index() <= self.sm.index() {
             return false;
+        }
+        if sm.forked_at() > self.sm.forked_at() {
+            self.forget_ahead();
         }
         self.base = sm.index();
         self.base_hash = sm.hash();

@@ -21,10 +21,11 @@ fn first_failure(guard: Guard, seeds: u64) -> Option<(u64, String)> {
 }
 
 /// Those that are found, and by which seed at the latest. `OwnCount` takes 3,702.
-const FOUND: [(Guard, u64); 12] = [
+const FOUND: [(Guard, u64); 14] = [
     (Guard::PromiseFirst, 100),
-    (Guard::NoClamp, 100),
+    (Guard::NoClamp, 400),
     (Guard::HighestBallot, 100),
+    (Guard::Splice, 200),
     (Guard::NoShorten, 50),
     (Guard::CountBallot, 500),
     (Guard::Durable, 10),
@@ -33,7 +34,8 @@ const FOUND: [(Guard, u64); 12] = [
     (Guard::Seal, 50),
     (Guard::HoldState, 50),
     (Guard::Joined, 100),
-    (Guard::VoteOn, 100),
+    (Guard::Heard, 100),
+    (Guard::VoteOn, 200),
 ];
 
 #[test]

@@ -1,6 +1,6 @@
 //! Laws of replicas: merge is a join, and feeds converge whatever happens to them.
 
-use cpe_space::{Command, Dot, Entry, FeedError, Item, LeaseAct, LeaseId, Shard, ShardId};
+use cpe_space::{Command, Config, Dot, Entry, FeedError, Item, LeaseAct, LeaseId, Shard, ShardId};
 use proptest::prelude::*;
 
 use crate::{Home, founder, member, name, pair};
@@ -122,6 +122,37 @@ fn join(a: &Shard, b: &Shard) -> Shard {
 
 fn same(a: &Shard, b: &Shard) -> bool {
     a.sm() == b.sm() && a.pending() == b.pending()
+}
+
+#[test]
+fn what_was_heard_before_a_fork_is_not_applied_after_it() {
+    let store = |n, value| {
+        let dot = Dot {
+            origin: member(1),
+            n,
+        };
+        let (workspace, tuple) = (name("w"), pair("v", value));
+        Entry::new(&Command::Admit {
+            dot,
+            workspace,
+            tuple,
+        })
+        .unwrap()
+    };
+    let config = Config {
+        epoch: 2,
+        members: vec![member(1)],
+    };
+    let fork = Entry::new(&Command::Fork { config }).unwrap();
+    let mut shard = Shard::new(ShardId(0), founder());
+    // The third entry of the history that is given up, ahead of a gap.
+    shard.feed(2, &[store(2, 30)], |_, _, _| {}).unwrap();
+    let forked = [store(1, 1), fork, store(2, 31)];
+    shard.feed(0, &forked, |_, _, _| {}).unwrap();
+    let mut other = Shard::new(ShardId(0), founder());
+    other.feed(0, &forked, |_, _, _| {}).unwrap();
+    assert_eq!(shard.version(), other.version());
+    assert!(same(&shard, &other));
 }
 
 proptest! {
