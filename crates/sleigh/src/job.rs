@@ -42,9 +42,9 @@ pub struct Job {
     /// Tasks in the space or with workers at once, from 1. 256 by default: enough to keep tens of
     /// nodes busy, little enough for every replica.
     pub open_max: usize,
-    /// Tasks in the space or with workers at once for each worker heard of, from 1; none: as many as
-    /// [`open_max`](Self::open_max) allows. One always waits, for a worker that has not been heard
-    /// of. Few leave more to whoever is quick, and keep results near their turn; with many no
+    /// Tasks in the space or with workers at once for each worker heard of, from 1; none: as many
+    /// as [`open_max`](Self::open_max) allows. One always waits, for a worker that has not been
+    /// heard of. Few leave more to whoever is quick, and keep results near their turn; with many no
     /// worker waits for its next task. `loadFactor` of `NetWorkSpaces`, where it is 3.
     pub load_factor: Option<usize>,
     /// How long nothing may be heard of a task before it is looked for: workers tell every few
