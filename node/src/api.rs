@@ -7,6 +7,7 @@ mod actors;
 mod browse;
 mod delivery;
 mod error;
+mod forests;
 mod forms;
 mod guard;
 mod lease;
@@ -33,6 +34,8 @@ pub(crate) use server::Server;
 pub(crate) struct Shared {
     /// The tuple space.
     pub(crate) space: cpe::Space,
+    /// The models of forests that it has read.
+    pub(crate) models: crate::forest::model::Models,
     /// The actors.
     pub(crate) actors: cpe::Actors,
     /// The mesh as this node sees it.
@@ -122,6 +125,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ),
         ("/v1/actors/{name}/tell", post(actors::tell)),
         ("/v1/actors/{name}/ask", post(actors::ask)),
+        ("/v1/forests/{name}/predict", post(forests::predict)),
         ("/v1/actor-tree", get(actors::tree)),
         ("/v1/dead-letters", get(actors::dead_letters)),
     ]

@@ -1,19 +1,23 @@
 //! The actor kinds of the stock binary, beside `echo` and `counter`, which the library brings.
 
 mod command;
-mod forest;
+pub(crate) mod forest;
 mod rules;
 
 use cpe::NodeBuilder;
 
 use crate::forest::model::Models;
 
-pub(crate) use rules::RULES_WORKER;
+pub(crate) use rules::{RULES_WORKER, read as read_program, rules_worker};
+
+/// Milliseconds since 1970: what `(now)` says to rules.
+pub(crate) fn now_ms() -> i64 {
+    rules::now_ms()
+}
 
 /// Adds the stock kinds to a node: `command` only if it allows a program.
-pub(crate) fn register(builder: NodeBuilder, commands: &[String]) -> NodeBuilder {
+pub(crate) fn register(builder: NodeBuilder, commands: &[String], models: Models) -> NodeBuilder {
     let builder = command::register(builder, commands);
-    let models = Models::default();
     let of_rules = models.clone();
     builder
         .kind("forest", move |start| {

@@ -14,6 +14,9 @@ use cpe_tuple::codec;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use function::{CAPABILITY, Function};
+
+pub(crate) mod function;
 pub(crate) mod host;
 pub(crate) mod program;
 
@@ -23,8 +26,8 @@ pub(crate) const WORKSPACE: &str = "tmp:#map";
 /// Variable of the offers.
 const OFFERS: &str = "map";
 
-/// Bytes of an encoded offer at most.
-const OFFER_BYTES_MAX: usize = 1 << 20;
+/// Bytes of an encoded offer at most: a program of rules has up to half of it.
+const OFFER_BYTES_MAX: usize = 2 << 20;
 
 /// Files that go with a job at most.
 pub(crate) const FILES_MAX: usize = 256;
@@ -70,6 +73,8 @@ pub(crate) struct Offer {
     pub(crate) within_ms: Option<u64>,
     /// Files to put into the folder in which it runs.
     pub(crate) files: Vec<Sent>,
+    /// What is called instead of a program, if it is none.
+    pub(crate) function: Option<Function>,
 }
 
 impl Offer {
@@ -117,7 +122,10 @@ impl Offer {
 
     /// What a node has to be able to do; the first thing that it cannot.
     pub(crate) fn lacks(&self, capabilities: &BTreeMap<String, String>) -> Option<String> {
-        let program = format!("command:{}", self.program);
+        let program = match &self.function {
+            None => format!("command:{}", self.program),
+            Some(_) => CAPABILITY.to_owned(),
+        };
         if !capabilities.contains_key(&program) {
             return Some(program);
         }
@@ -183,6 +191,7 @@ mod tests {
             require: [("gpu".to_owned(), "yes".to_owned())].into(),
             within_ms: None,
             files: Vec::new(),
+            function: None,
         }
     }
 

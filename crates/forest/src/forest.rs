@@ -234,6 +234,25 @@ impl Forest {
         Ok(bytes)
     }
 
+    /// Where in the forest's bytes each grove's lie, and how many they are: whoever has the bytes
+    /// need not read all to read one. None if these are not the forest's bytes.
+    #[must_use]
+    pub fn places(&self, bytes: &[u8]) -> Option<Vec<(usize, usize)>> {
+        let mut from = codec::encode(&self.manifest).ok()?.len();
+        let place = |grove: &Grove| {
+            let own = grove.encode();
+            // What stands between two groves is a length or two.
+            let found = bytes
+                .get(from..)?
+                .windows(own.len())
+                .position(|at| at == own)?;
+            let at = from + found;
+            from = at + own.len();
+            Some((at, own.len()))
+        };
+        self.groves.iter().map(place).collect()
+    }
+
     /// Reads a forest, and holds it to all that [`assemble`](Self::assemble) asks.
     ///
     /// # Errors

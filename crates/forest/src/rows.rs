@@ -78,6 +78,13 @@ impl Rows {
         self.values.is_empty()
     }
 
+    /// The numbers of so many rows at a time, one row after another; the last ones may be fewer.
+    #[must_use]
+    pub fn blocks(&self, rows: usize) -> Vec<&[f64]> {
+        let numbers = self.width.saturating_mul(rows.max(1));
+        self.values.chunks(numbers).collect()
+    }
+
     /// One row.
     #[must_use]
     pub fn row(&self, row: usize) -> Option<&[f64]> {

@@ -47,7 +47,7 @@ pub use effect::{Effect, LaterFact, Level};
 pub use functions::{EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SUBSCRIPTIONS_MAX};
 pub use snapshot::{AgentSnapshot, Subscription};
 
-use crate::bridge::{BridgeError, to_clips};
+use crate::bridge::{BridgeError, from_clips, to_clips};
 use crate::engine::{Engine, Slot};
 use crate::error::{EngineError, Replacement};
 use crate::limits::{HaltHandle, Limits, Trip};
@@ -523,6 +523,44 @@ impl RuleAgent {
         self.run_with(now_ms, None, Some(fact))
     }
 
+    /// Call a function of the source, or one CLIPS brings, with values, and give what it returns.
+    ///
+    /// A list is one argument that is a multifield; a function that returns nothing returns null.
+    /// No rule fires. Facts and globals that the function changes stay changed.
+    ///
+    /// # Errors
+    /// [`AgentError`], among others when the function asks something of the world (`store`, `tell`,
+    /// ...): a call answers and does nothing else, and what it asked for is discarded.
+    pub fn call(
+        &mut self,
+        function: &str,
+        arguments: &[Datum],
+        now_ms: i64,
+    ) -> Result<Datum, AgentError> {
+        let arguments = arguments.iter().map(to_clips);
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+        self.outbox().begin(now_ms, None);
+        self.engine.set_time_ms(now_ms);
+        let called = self.engine.call_function(function, &arguments);
+        self.keep_output();
+        let value = match called {
+            Ok(value) => value,
+            Err(error) => return Err(self.failed(error)),
+        };
+        let asked = self.outbox().effects();
+        self.outbox().discard();
+        if asked > 0 {
+            let reason = "a function that is called by itself answers and does nothing else";
+            return Err(AgentError::Other(format!(
+                "`{function}` asked for {asked} effects: {reason}"
+            )));
+        }
+        match value {
+            crate::Value::Void => Ok(Datum::Null),
+            value => Ok(from_clips(&value)?),
+        }
+    }
+
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -542,8 +580,13 @@ impl RuleAgent {
             Ok(()) => return Ok(self.outbox().release()),
             Err(error) => error,
         };
+        Err(self.failed(error))
+    }
+
+    /// Discard what was asked for, and be fit for what comes next.
+    fn failed(&mut self, error: EngineError) -> AgentError {
         self.outbox().discard();
-        Err(match error {
+        match error {
             EngineError::Evaluation { message, fired } => AgentError::Rule { message, fired },
             EngineError::Tripped { trip, message } => {
                 let rebuilt = self.engine.replacement();
@@ -557,7 +600,7 @@ impl RuleAgent {
                 }
             }
             other => AgentError::Unfit(other),
-        })
+        }
     }
 
     fn keep_output(&mut self) {

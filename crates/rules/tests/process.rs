@@ -85,6 +85,49 @@ fn an_agent_in_another_process_does_what_it_does_in_this_one() {
 }
 
 #[test]
+fn a_function_is_called_with_values_and_ends_at_its_limits() {
+    let source = "
+        (deffunction area (?w ?h) (* ?w ?h))
+        (deffunction sum ($?all) (bind ?s 0) (foreach ?x $?all (bind ?s (+ ?s ?x))) ?s)
+        (deffunction total (?list) (sum ?list))
+        (deffunction nested (?list) (create$ (map-of n (length$ ?list))))
+        (deffunction spin () (while TRUE do))
+        (deffunction hoard () (bind ?x \"x\") (while TRUE do (bind ?x (str-cat ?x ?x))))
+        (deffunction tells () (out \"ws\" 1) 7)
+        (deffunction speaks () (println \"hm\"))";
+    let mut agent = agent(source);
+    let mut call = |name: &str, arguments: &[Value]| agent.call(name, arguments.to_vec(), 0);
+    let list = Value::List(vec![1.into(), 2.into(), 3.into()]);
+    assert_eq!(call("area", &[3.into(), 4.into()]), Ok(Value::Int(12)));
+    assert_eq!(call("sum", &[1.into(), 2.into()]), Ok(Value::Int(3)));
+    assert_eq!(
+        call("total", std::slice::from_ref(&list)),
+        Ok(Value::Int(6))
+    );
+    let nested = Value::Map([("n".to_owned(), Value::Int(3))].into());
+    assert_eq!(call("nested", &[list]), Ok(nested));
+    assert_eq!(call("speaks", &[]), Ok(Value::Null));
+    let why = |called: Result<Value, AgentError>| called.unwrap_err().to_string();
+    assert!(why(call("area", &[3.into()])).contains("another number of arguments"));
+    assert!(why(call("nobody", &[])).contains("there is no such function"));
+    assert!(why(call("area", &["a".into(), 4.into()])).contains("area"));
+    assert!(why(call("tells", &[])).contains("asked for 1 effects"));
+    // A text that doubles may outgrow the process at once, before the engine counts it.
+    let trips: [(&str, &[Trip]); 2] = [
+        ("spin", &[Trip::Deadline]),
+        ("hoard", &[Trip::Memory, Trip::Crashed]),
+    ];
+    for (name, trips) in trips {
+        let ended = call(name, &[]);
+        let by = matches!(&ended, Err(AgentError::Stopped { trip, .. }) if trips.contains(trip));
+        assert!(by, "{name}: {ended:?}");
+        // And it is there for the next one.
+        assert_eq!(call("area", &[3.into(), 4.into()]), Ok(Value::Int(12)));
+    }
+    assert!(agent.take_output().starts_with("hm"));
+}
+
+#[test]
 fn a_worker_has_two_pipes_and_nothing_else() {
     let mut agent = agent(COUNTER);
     let pid = agent.process_id().unwrap();

@@ -42,6 +42,11 @@ pub struct Job {
     /// Tasks in the space or with workers at once, from 1. 256 by default: enough to keep tens of
     /// nodes busy, little enough for every replica.
     pub open_max: usize,
+    /// Tasks in the space or with workers at once for each worker heard of, from 1; none: as many
+    /// as [`open_max`](Self::open_max) allows. One always waits, for a worker that has not been
+    /// heard of. Few leave more to whoever is quick, and keep results near their turn; with many no
+    /// worker waits for its next task. `loadFactor` of `NetWorkSpaces`, where it is 3.
+    pub load_factor: Option<usize>,
     /// How long nothing may be heard of a task before it is looked for: workers tell every few
     /// seconds that they are at it, however long it takes. Twice as long each further time. 30 s by
     /// default.
@@ -56,6 +61,10 @@ pub struct Job {
     /// How far results may come ahead of the next one in order, in elements, from 1: so many are
     /// kept. 65,536 by default.
     pub look_ahead: usize,
+    /// The same in bytes, from 1: once results that wait for their turn have more, no further
+    /// element is begun until it has come. What is under way then is kept besides. 64 MiB by
+    /// default.
+    pub look_ahead_bytes: usize,
     /// What to do about an element that used up its tries.
     pub on_error: OnError,
     /// How long nothing may be heard at all: probably there are no workers. 1 hour by default.
@@ -88,11 +97,13 @@ impl Job {
             id: id.into(),
             chunk: Chunk::Auto,
             open_max: 256,
+            load_factor: None,
             patience: Duration::from_secs(30),
             tries: 3,
             losses: 3,
             is_failure: None,
             look_ahead: 1 << 16,
+            look_ahead_bytes: 64 << 20,
             on_error: OnError::SetAside,
             stall: Duration::from_secs(3600),
             deadline: Duration::from_secs(3600),
@@ -117,6 +128,8 @@ impl Job {
         }
         within("open_max", self.open_max, OPEN_MAX)?;
         within("look_ahead", self.look_ahead, ELEMENTS_MAX)?;
+        within("look_ahead_bytes", self.look_ahead_bytes, usize::MAX)?;
+        within("load_factor", self.load_factor.unwrap_or(1), OPEN_MAX)?;
         within("tries", self.tries as usize, u32::MAX as usize)
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Ledger {
     job: String,
     chunk: Chunk,
     open_max: usize,
+    load_factor: Option<usize>,
     tries: u32,
     losses: u32,
     patience: Duration,
@@ -88,6 +89,7 @@ impl Ledger {
             job: job.id.clone(),
             chunk: job.chunk,
             open_max: job.open_max,
+            load_factor: job.load_factor,
             tries: job.tries,
             losses: job.losses,
             patience: job.patience,
@@ -130,7 +132,17 @@ impl Ledger {
     pub(crate) fn room(&self) -> bool {
         let chunk = self.chunk_now();
         let under_way = self.fresh.len() + self.again.len();
-        self.open.len() < self.open_max && under_way < 2 * chunk
+        self.may_open() && under_way < 2 * chunk
+    }
+
+    /// Whether another task may be put into the space.
+    fn may_open(&self) -> bool {
+        let open = self.open.len();
+        let loaded = |factor: usize| {
+            let waits = || self.open.values().any(|open| open.begun == 0);
+            open >= factor.saturating_mul(self.workers.len()) && waits()
+        };
+        open < self.open_max && !self.load_factor.is_some_and(loaded)
     }
 
     /// The next element; if its outcome is there already, that.
@@ -168,7 +180,7 @@ impl Ledger {
     /// The next task to put into the space, while there may be more. `last` says that no further
     /// element will come: then what is left is shared out among the workers.
     pub(crate) fn issue(&mut self, now: Duration, last: bool) -> Option<Task> {
-        if self.open.len() >= self.open_max {
+        if !self.may_open() {
             return None;
         }
         let elements: Vec<Known> = match self.again.pop_front() {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::job::{ELEMENTS_MAX, Job, JobError, OnError};
 use crate::ledger::{Ledger, Settled};
 use crate::port::TaskSpace;
-use crate::wire::{Outcome, Report, Task};
+use crate::wire::{Outcome, Report, Task, size};
 
 /// How long one wait for a result lasts, before looking at what is overdue.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -177,6 +177,7 @@ pub fn imap<S: TaskSpace, I: Stream<Item = Value> + Unpin>(
         why: None,
         ready: VecDeque::new(),
         ahead: BTreeMap::new(),
+        ahead_bytes: 0,
         next: 0,
         stopper: Stopper::default(),
         cancelled: 0,
@@ -212,6 +213,8 @@ pub struct Imap<'a, S, I> {
     ready: VecDeque<Done>,
     /// Outcomes that came before their turn.
     ahead: BTreeMap<usize, Done>,
+    /// Bytes they have, about.
+    ahead_bytes: usize,
     /// Index of the next outcome in order.
     next: usize,
     stopper: Stopper,
@@ -375,7 +378,8 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
 
     fn wants(&self) -> bool {
         let ahead = self.ledger.offered().saturating_sub(self.next);
-        let near = !self.ordered || ahead < self.job.look_ahead;
+        let small = self.ahead_bytes < self.job.look_ahead_bytes;
+        let near = !self.ordered || (ahead < self.job.look_ahead && small);
         near && self.source.is_some() && self.ledger.room() && self.ready.len() < self.job.open_max
     }
 
@@ -388,6 +392,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     fn settle(&mut self, settled: Vec<Settled>) {
         for settled in settled {
             if self.ordered {
+                self.ahead_bytes += size(&settled.outcome);
                 self.ahead.insert(settled.index, settled.into());
             } else {
                 self.ready.push_back(settled.into());
@@ -395,6 +400,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         }
         while let Some(done) = self.ahead.remove(&self.next) {
             self.next += 1;
+            self.ahead_bytes -= size(&done.outcome);
             self.ready.push_back(done);
         }
     }

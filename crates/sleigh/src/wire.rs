@@ -15,7 +15,7 @@ use std::time::Duration;
 use cpe_tuple::{Field, Kind, LimitError, Template, Tuple, Value, codec};
 
 /// Bytes of a reason why not; longer ones are cut.
-pub(crate) const REASON_BYTES_MAX: usize = 4096;
+const REASON_BYTES_MAX: usize = 4096;
 
 const BEGUN: i64 = -1;
 const ALIVE: i64 = -2;
@@ -231,6 +231,27 @@ impl Report {
             node: node.as_str()?.to_owned(),
             news,
         })
+    }
+}
+
+/// About the bytes of an outcome.
+pub(crate) fn size(outcome: &Outcome) -> usize {
+    match outcome {
+        Ok(value) => value_size(value),
+        Err(reason) => reason.len().min(REASON_BYTES_MAX),
+    }
+}
+
+fn value_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) | Value::Symbol(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(items) => items.iter().map(value_size).sum(),
+        Value::Map(map) => map
+            .iter()
+            .map(|(key, value)| key.len() + value_size(value))
+            .sum(),
+        _ => 16,
     }
 }
 

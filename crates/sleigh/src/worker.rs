@@ -8,7 +8,7 @@ use futures::FutureExt;
 use tokio::time::Instant;
 
 use crate::port::TaskSpace;
-use crate::wire::{Answer, Element, News, Outcome, REASON_BYTES_MAX, Report, Task};
+use crate::wire::{Answer, Element, News, Outcome, Report, Task, size};
 
 /// How long one wait for a task lasts; it begins again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -48,6 +48,7 @@ pub struct Worker<S> {
     workspace: String,
     kind: String,
     info: WorkerInfo,
+    within: Option<Duration>,
 }
 
 impl<S: TaskSpace> Worker<S> {
@@ -68,7 +69,17 @@ impl<S: TaskSpace> Worker<S> {
                 rank: 0,
                 workers: 1,
             },
+            within: None,
         }
+    }
+
+    /// The same, that gives up an element which takes longer: that counts as an error, and the
+    /// function is dropped where it awaits. Without it, a function that never ends holds its worker
+    /// until the job is over.
+    #[must_use]
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = Some(within);
+        self
     }
 
     /// The same as the one of this rank among so many.
@@ -191,9 +202,19 @@ impl<S: TaskSpace> Worker<S> {
         let mut left = task.elements.len();
         for Element { index, value } in task.elements {
             let mark = Element::mark(&value);
-            let working = AssertUnwindSafe(async { work(value).await });
-            let outcome = working.catch_unwind().await;
-            let outcome = outcome.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            let working = AssertUnwindSafe(async { work(value).await }).catch_unwind();
+            let ended = match self.within {
+                None => Ok(working.await),
+                Some(within) => {
+                    let ended = tokio::time::timeout(within, working).await;
+                    ended.map_err(|_| within)
+                }
+            };
+            let outcome = match ended {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(panic)) => Err(panicked(panic.as_ref())),
+                Err(within) => Err(format!("it did not end within {within:?}")),
+            };
             bytes += size(&outcome);
             left -= 1;
             answers.push(Answer {
@@ -270,27 +291,6 @@ where
 
 /// What [`star`] makes of an element that is no list.
 pub type Refused = futures::future::Ready<Outcome>;
-
-/// About the bytes of an outcome.
-fn size(outcome: &Outcome) -> usize {
-    match outcome {
-        Ok(value) => value_size(value),
-        Err(reason) => reason.len().min(REASON_BYTES_MAX),
-    }
-}
-
-fn value_size(value: &Value) -> usize {
-    match value {
-        Value::String(text) | Value::Symbol(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::List(items) => items.iter().map(value_size).sum(),
-        Value::Map(map) => map
-            .iter()
-            .map(|(key, value)| key.len() + value_size(value))
-            .sum(),
-        _ => 16,
-    }
-}
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);

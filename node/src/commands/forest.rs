@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cpe_forest::{
-    CsvOptions, Dataset, Forest, ModelCard, Prediction, Quantiles, Target, TargetKind, Task, plot,
+    CsvOptions, Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Target,
+    TargetKind, Task, plot,
 };
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::cli::Common;
 use crate::client::{Client, segment};
 use crate::exit::{About, Fault, Status};
 use crate::forest::model::{self, Place};
-use crate::forest::{WORKSPACE, job};
+use crate::forest::{WORKSPACE, job, vote};
 use crate::output;
 use crate::remote::Remote;
 
@@ -69,6 +70,10 @@ pub(crate) struct PredictArgs {
     /// Tell for each tree the leaf that a row ends in, and nothing else
     #[arg(long, conflicts_with = "quantiles")]
     leaves: bool,
+    /// Let all nodes vote, each with some groves of a model in the mesh, and read it nowhere as a
+    /// whole
+    #[arg(long, conflicts_with_all = ["quantiles", "leaves"])]
+    spread: bool,
 }
 
 /// Arguments of `inspect`.
@@ -100,6 +105,7 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
             Ok(Status::Done)
         }
         ForestCommand::Jobs => jobs(&common).await,
+        ForestCommand::Predict(args) if args.spread => spread(&args, &common).await,
         ForestCommand::Predict(args) => {
             let (forest, _) = load(&args.model, &common).await?;
             predict(&forest, &args, &common)
@@ -195,8 +201,37 @@ fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Statu
         }
         _ => Vec::new(),
     };
+    write_told(forest.manifest(), &told, &quantiles, args, common)
+}
+
+/// What a model says when all nodes vote.
+async fn spread(args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
+    let Place::Mesh(name) = Place::of(&args.model) else {
+        return Err(Fault::usage(
+            "nodes vote with a model in the mesh, not with a file",
+        ));
+    };
+    let space = Remote(Client::of(common));
+    let placed = model::placed(&space, &name).await?;
+    let rows = placed.manifest.read_rows(open(&args.csv)?, b',');
+    let rows = rows.about(args.csv.display())?;
+    let told = vote::predict(&space, &placed, &rows, common.timeout(), |_, _| ()).await?;
+    if told.trees < told.of {
+        let (trees, of) = (told.trees, told.of);
+        output::warn(format_args!("warning: {trees} of {of} trees voted"));
+    }
+    write_told(&placed.manifest, &told, &[], args, common)
+}
+
+fn write_told(
+    manifest: &Manifest,
+    told: &Predictions,
+    quantiles: &[Vec<f64>],
+    args: &PredictArgs,
+    common: &Common,
+) -> Result<Status, Fault> {
     if common.json {
-        let mut answer = serde_json::to_value(&told).about("cannot write the predictions")?;
+        let mut answer = serde_json::to_value(told).about("cannot write the predictions")?;
         if let (Some(answer), false) = (answer.as_object_mut(), quantiles.is_empty()) {
             answer.insert("quantiles".to_owned(), json!(quantiles));
         }
@@ -205,8 +240,8 @@ fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Statu
     }
     let failed = "cannot write the predictions";
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let classes = forest.manifest().classes();
-    let mut head = vec![forest.manifest().target().to_owned()];
+    let classes = manifest.classes();
+    let mut head = vec![manifest.target().to_owned()];
     head.extend(classes.iter().map(|class| format!("p({class})")));
     if !quantiles.is_empty() {
         head.extend(args.quantiles.iter().map(|share| format!("q({share})")));

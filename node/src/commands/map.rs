@@ -22,6 +22,7 @@ use crate::cli::Common;
 use crate::client::{Client, segment};
 use crate::config::{parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
+use crate::map::function::{self, Function};
 use crate::map::program::Ran;
 use crate::map::{FILES_MAX, Offer, Sent, WORKSPACE, element, is_name};
 use crate::output;
@@ -78,8 +79,23 @@ pub(crate) struct MapArgs {
     /// Name of the job: run again with the same lines after this was killed, it finds what was done
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     name: Option<String>,
+    /// Keep so many tasks per worker in the space or at work at most, 1 to 65536: few leave more to
+    /// quick nodes, many keep all busy [default: 256 in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    load_factor: Option<u32>,
+    /// Call this CLIPS function for each line, which is JSON: a list of arguments, or the argument.
+    /// Nodes call it in a process that can do nothing else
+    #[arg(long, value_name = "NAME", requires = "rules")]
+    #[arg(conflicts_with_all = ["command", "send", "stdin"])]
+    function: Option<String>,
+    /// The CLIPS program that defines the function
+    #[arg(long, value_name = "FILE", requires = "function")]
+    rules: Option<PathBuf>,
+    /// A line is a text, and the function's argument
+    #[arg(long, requires = "function")]
+    text: bool,
     /// The command; what it needs must be on the nodes or be sent along
-    #[arg(last = true, required = true)]
+    #[arg(last = true, required_unless_present = "function")]
     command: Vec<std::ffi::OsString>,
 }
 
@@ -114,7 +130,28 @@ pub(crate) async fn run(args: MapArgs, common: Common) -> Result<Status, Fault> 
     show.end(standing)
 }
 
+/// The function that is asked for, if one is; its program is looked through first.
+fn function(args: &MapArgs) -> Result<Option<Function>, Fault> {
+    let Some((name, path)) = args.function.as_ref().zip(args.rules.as_ref()) else {
+        return Ok(None);
+    };
+    let shown = path.display().to_string();
+    let function = Function {
+        name: name.clone(),
+        source: function::read(path).about(format!("cannot read {shown}"))?,
+        file: shown.clone(),
+        text: args.text,
+    };
+    let checked = function.check();
+    checked.map_err(|why| {
+        Fault::failed(format!("{shown} cannot be used: {why}"))
+            .next("`cpe rules check FILE` shows all faults of a program")
+    })?;
+    Ok(Some(function))
+}
+
 fn offer(args: &MapArgs) -> Result<Offer, Fault> {
+    let function = function(args)?;
     let mut words = args.command.iter().map(|word| word.clone().into_vec());
     let program = words.next().unwrap_or_default();
     let program =
@@ -150,6 +187,7 @@ fn offer(args: &MapArgs) -> Result<Offer, Fault> {
             .task_timeout
             .map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
         files,
+        function,
     })
 }
 
@@ -199,10 +237,15 @@ async fn willing(client: &Client, offer: &Offer, within: Duration) -> Result<usi
         .iter()
         .map(|(what, nodes)| format!("{nodes} lack {what}"))
         .collect();
+    let lacking = lacking.join(", ");
     let program = &offer.program;
+    if let Some(function) = &offer.function {
+        let name = &function.name;
+        let why = format!("no node may call `{name}`: of {alive} nodes, {lacking}");
+        return Err(Fault::unavailable(why).next("a node's setting commands.functions allows it"));
+    }
     Err(Fault::unavailable(format!(
-        "no node may run `{program}`: of {alive} nodes, {}",
-        lacking.join(", ")
+        "no node may run `{program}`: of {alive} nodes, {lacking}"
     ))
     .next(format!(
         "a node allows it when started with `--allow-command {program}`"
@@ -267,6 +310,9 @@ async fn work(
     job.on_error = OnError::SetAside;
     job.stall = common.timeout();
     job.deadline = Duration::MAX;
+    job.load_factor = args
+        .load_factor
+        .and_then(|factor| usize::try_from(factor).ok());
     if let Some(jobs) = args.jobs {
         (job.open_max, job.chunk) = (usize::from(jobs), Chunk::Of(1));
     }
@@ -521,7 +567,7 @@ fn record(done: &Done, ran: &Ran, node: &str) -> Json {
             json!({"bytes": base64::engine::general_purpose::STANDARD.encode(bytes)})
         }
     };
-    json!({
+    let mut record = json!({
         "line": done.index + 1,
         "exit": ran.code,
         "out": bytes(&ran.out),
@@ -530,5 +576,9 @@ fn record(done: &Done, ran: &Ran, node: &str) -> Json {
         "node": node,
         "seconds": ran.took.as_secs_f64(),
         "tries": done.tries,
-    })
+    });
+    if let (Some(value), Some(record)) = (&ran.value, record.as_object_mut()) {
+        record.insert("value".to_owned(), cpe_tuple::json::value_to_json(value));
+    }
+    record
 }

@@ -15,7 +15,9 @@ use crate::api::{self, Server};
 use crate::cli::Common;
 use crate::config::{Config, Flag, check_multiaddr, parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
+use crate::forest::model::Models;
 use crate::forest::worker::Workers;
+use crate::map::function;
 use crate::map::host::{self, Terms};
 use crate::map::program::Limits;
 use crate::test_blocks::{self, Following};
@@ -193,8 +195,9 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     let gateway = nws::bind(&config.nws).await?;
     let apart = args.test_blocks.as_deref().map(test_blocks::follow);
     let apart = apart.transpose()?;
+    let models = Models::default();
     let node = tokio::select! {
-        node = start(&config, apart.as_ref()) => node?,
+        node = start(&config, apart.as_ref(), models.clone()) => node?,
         () = signals.next() => return Ok(Status::Done),
     };
 
@@ -207,6 +210,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         nws: door.clone(),
         token: api::token(),
         space: node.space(),
+        models,
         actors: node.actors(),
         mesh: node.mesh(),
         about: api::About {
@@ -276,18 +280,18 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     }
 }
 
-/// Lets the node run programs for `cpe map`, if it allows any. What is returned is a folder that is
-/// removed when it is dropped, if there is one.
+/// Lets the node run programs and functions for `cpe map`, if it allows any. What is returned is a
+/// folder that is removed when it is dropped, if there is one.
 fn start_commands(
     node: &Node,
     config: &Config,
     cores: usize,
     stop: &CancellationToken,
 ) -> Result<Option<TempDir>, Fault> {
-    if config.node.commands.is_empty() {
+    let own = &config.commands;
+    if config.node.commands.is_empty() && !own.functions {
         return Ok(None);
     }
-    let own = &config.commands;
     let mut temporary = None;
     let folder = match (&config.node.data, own.folder.as_os_str().is_empty()) {
         (_, false) => own.folder.clone(),
@@ -304,8 +308,12 @@ fn start_commands(
     for program in &config.node.commands {
         capabilities.insert(format!("command:{program}"), "yes".to_owned());
     }
+    if own.functions {
+        capabilities.insert(function::CAPABILITY.to_owned(), "yes".to_owned());
+    }
     let terms = Terms {
         slots: usize::from(own.slots).min(cores).max(1),
+        orphaned: own.orphaned,
         limits: Limits {
             within: own.within,
             memory: (own.memory > 0).then_some(own.memory),
@@ -345,7 +353,7 @@ fn user_of(text: &str) -> Result<Option<(u32, u32)>, Fault> {
     }
 }
 
-async fn start(config: &Config, apart: Option<&Following>) -> Result<Node, Fault> {
+async fn start(config: &Config, apart: Option<&Following>, models: Models) -> Result<Node, Fault> {
     let mut builder = Node::builder()
         .mdns(config.mesh.mdns)
         .homes(config.mesh.homes)
@@ -375,7 +383,10 @@ async fn start(config: &Config, apart: Option<&Following>) -> Result<Node, Fault
     for (key, value) in &config.node.capabilities {
         builder = builder.capability(key, value);
     }
-    kinds::register(builder, &config.node.commands)
+    if config.commands.functions {
+        builder = builder.capability(function::CAPABILITY, "yes");
+    }
+    kinds::register(builder, &config.node.commands, models)
         .start()
         .await
         .map_err(|error| {

@@ -224,6 +224,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(1 << 20),
     },
     Setting {
+        key: "commands.orphaned",
+        env: "CPE_COMMANDS_ORPHANED",
+        shape: Shape::Span {
+            low: Duration::from_secs(1),
+            high: Duration::from_secs(30 * 24 * 3600),
+        },
+        default: || json!("15m"),
+    },
+    Setting {
+        key: "commands.functions",
+        env: "CPE_COMMANDS_FUNCTIONS",
+        shape: Shape::Flag,
+        default: || json!(true),
+    },
+    Setting {
         key: "log.filter",
         env: "CPE_LOG",
         shape: Shape::Filter,

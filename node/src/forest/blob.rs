@@ -75,25 +75,7 @@ pub(crate) async fn read(
     }
     let mut bytes = Vec::with_capacity(length);
     for index in 0..parts(length) {
-        let wanted = i64::try_from(index).unwrap_or(i64::MAX);
-        let template = template(vec![
-            Field::Actual(Value::from(name)),
-            Field::Actual(Value::Int(wanted)),
-            Field::Typed(Kind::Bytes),
-        ])?;
-        let Some(found) = space.rd(WORKSPACE, template, PART_WITHIN).await? else {
-            let of = parts(length);
-            return Err(Fault::unavailable(format!(
-                "part {index} of {of} of `{name}` is missing"
-            )));
-        };
-        bytes.extend_from_slice(
-            found
-                .fields()
-                .get(2)
-                .and_then(Value::as_bytes)
-                .unwrap_or(&[]),
-        );
+        bytes.extend(part(space, name, index).await?);
     }
     if bytes.len() != length {
         let found = bytes.len();
@@ -102,6 +84,48 @@ pub(crate) async fn read(
         )));
     }
     Ok(bytes)
+}
+
+/// Reads some of a blob: only the parts that have them.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_part(
+    space: &impl Space,
+    name: &str,
+    at: usize,
+    length: usize,
+    length_max: usize,
+) -> Result<Vec<u8>, Fault> {
+    let short = || Fault::failed(format!("`{name}` has fewer bytes than are asked for"));
+    let end = at.checked_add(length).filter(|_| length <= length_max);
+    let end = end.ok_or_else(short)?;
+    let mut bytes = Vec::with_capacity(length);
+    for index in at / PART_BYTES..parts(end) {
+        let part = part(space, name, index).await?;
+        let begins = index * PART_BYTES;
+        let from = at.saturating_sub(begins);
+        let to = (end - begins).min(part.len());
+        bytes.extend_from_slice(part.get(from..to).ok_or_else(short)?);
+    }
+    if bytes.len() != length {
+        return Err(short());
+    }
+    Ok(bytes)
+}
+
+async fn part(space: &impl Space, name: &str, index: usize) -> Result<Vec<u8>, Fault> {
+    let wanted = i64::try_from(index).unwrap_or(i64::MAX);
+    let template = template(vec![
+        Field::Actual(Value::from(name)),
+        Field::Actual(Value::Int(wanted)),
+        Field::Typed(Kind::Bytes),
+    ])?;
+    let found = space.rd(WORKSPACE, template, PART_WITHIN).await?;
+    let found =
+        found.ok_or_else(|| Fault::unavailable(format!("part {index} of `{name}` is missing")))?;
+    let part = found.fields().get(2).and_then(Value::as_bytes);
+    Ok(part.unwrap_or_default().to_vec())
 }
 
 /// A tuple of fields that are within the limits by construction.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use cpe::{Field, Kind, Value};
 use cpe_forest::limits::MAX_FOREST_BYTES;
-use cpe_forest::{Forest, ModelCard};
+use cpe_forest::{Forest, Manifest, ModelCard};
+use cpe_tuple::codec;
 use tokio::sync::Mutex;
 
 use super::WORKSPACE;
@@ -49,6 +50,31 @@ struct Record {
     bytes: usize,
     /// Its card as JSON.
     card: String,
+    /// Its manifest as bytes, and where each grove begins among the model's: so that groves can be
+    /// read one by one. None of a model that an older version put there.
+    placed: Option<(Vec<u8>, Vec<usize>)>,
+}
+
+/// A model of which one grove can be read without the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    /// What is known of it besides its trees.
+    pub(crate) manifest: Manifest,
+    /// Where its bytes lie.
+    pub(crate) blob: String,
+    /// Where its groves are among them.
+    pub(crate) groves: Vec<GrovePlace>,
+}
+
+/// Where a grove is.
+#[derive(Clone, Debug)]
+pub(crate) struct GrovePlace {
+    /// Where it begins.
+    pub(crate) at: usize,
+    /// How many bytes.
+    pub(crate) bytes: usize,
+    /// Their hash, in hexadecimal.
+    pub(crate) hash: String,
 }
 
 /// Models a node keeps for the next question.
@@ -110,12 +136,19 @@ pub(crate) async fn put(
     if old.as_ref().is_none_or(|old| old.hash != hash) {
         blob::put(space, &blob_name(name, &hash), &bytes).await?;
     }
+    let places = forest.places(&bytes).unwrap_or_default();
+    let places = places
+        .iter()
+        .map(|(at, _)| Value::Int(i64::try_from(*at).unwrap_or(i64::MAX)));
+    let manifest = codec::encode(forest.manifest()).about("cannot encode the manifest")?;
     let card = serde_json::to_string(card).about("cannot write the model card")?;
     let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let entries = [
         ("hash", Value::from(hash.as_str())),
         ("bytes", Value::Int(length)),
         ("card", Value::from(card)),
+        ("manifest", Value::Bytes(manifest)),
+        ("groves", Value::List(places.collect())),
     ];
     let map: BTreeMap<String, Value> = entries
         .into_iter()
@@ -146,6 +179,38 @@ pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, Model
     let forest = fetch(space, name, &record).await?;
     let card = serde_json::from_str(&record.card).unwrap_or_else(|_| ModelCard::new(&forest));
     Ok((forest, card))
+}
+
+/// Where the groves of a model are, to read them one by one.
+///
+/// # Errors
+/// When there is no such model, or an older version put it there.
+pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fault> {
+    let record = known(space, name).await?;
+    let old = || {
+        Fault::failed(format!("model `{name}` does not say where its groves are"))
+            .next("train it again under this name: that keeps its groves")
+    };
+    let card: ModelCard = serde_json::from_str(&record.card).map_err(|_| old())?;
+    let (manifest, places) = record.placed.ok_or_else(old)?;
+    let manifest = codec::decode(&manifest, manifest.len()).about("its manifest cannot be read")?;
+    if places.len() != card.groves.len() {
+        return Err(old());
+    }
+    let groves = card
+        .groves
+        .into_iter()
+        .zip(places)
+        .map(|(grove, at)| GrovePlace {
+            at,
+            bytes: grove.bytes,
+            hash: grove.hash,
+        });
+    Ok(Placed {
+        manifest,
+        blob: blob_name(name, &record.hash),
+        groves: groves.collect(),
+    })
 }
 
 /// Removes a model.
@@ -197,8 +262,16 @@ async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Opti
             hash: map.get("hash")?.as_str()?.to_owned(),
             bytes: usize::try_from(map.get("bytes")?.as_int()?).ok()?,
             card: map.get("card")?.as_str()?.to_owned(),
+            placed: placed_of(map),
         })
     }))
+}
+
+fn placed_of(map: &BTreeMap<String, Value>) -> Option<(Vec<u8>, Vec<usize>)> {
+    let manifest = map.get("manifest")?.as_bytes()?.to_vec();
+    let places = map.get("groves")?.as_list()?.iter();
+    let place = |place: &Value| usize::try_from(place.as_int()?).ok();
+    Some((manifest, places.map(place).collect::<Option<_>>()?))
 }
 
 /// Reads a model from a file.

@@ -40,6 +40,7 @@ pub(crate) struct Workers {
     pub(super) space: cpe::Space,
     pub(super) node: String,
     kept: Mutex<VecDeque<(String, Arc<Dataset>)>>,
+    groves: super::vote::Kept,
 }
 
 /// A task as it stands in the space.
@@ -88,19 +89,27 @@ impl Workers {
             space,
             node,
             kept: Mutex::default(),
+            groves: super::vote::Kept::default(),
         });
-        for _ in 0..count {
+        for n in 0..count {
             let (shared, stop) = (Arc::clone(&shared), stop.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = shared.work() => {}
+                    () = shared.vote(n) => {}
                 }
             });
         }
         if count > 0 {
             steward::start(&shared, stop);
         }
+    }
+
+    /// Votes with groves of models, for whoever asks.
+    async fn vote(&self, n: usize) {
+        let name = format!("{}.{n}", self.node);
+        super::vote::serve(self.space.clone(), name, &self.groves).await;
     }
 
     async fn work(&self) {

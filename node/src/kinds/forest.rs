@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use cpe::{ActorError, DynActor, DynContext, KindStart, Value};
-use cpe_forest::{Feature, Forest, Manifest, Prediction, Rows};
+use cpe_forest::{Feature, Forest, Manifest, Prediction, Predictions, Rows};
 use futures::future::BoxFuture;
 
 use crate::forest::job::hex;
@@ -72,8 +72,22 @@ impl DynActor for ForestActor {
 ///
 /// # Errors
 /// What is wrong with the case.
-pub(super) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
+pub(crate) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
     let manifest = forest.manifest();
+    let (rows, several) = rows(manifest, cases)?;
+    let told = forest.predict(&rows).map_err(|error| error.to_string())?;
+    let mut answers = answers(manifest, &told);
+    if several {
+        return Ok(Value::List(answers));
+    }
+    answers.pop().ok_or_else(|| "there is no case".to_owned())
+}
+
+/// One case or a list of cases as the rows of a model, and whether it was a list.
+///
+/// # Errors
+/// What is wrong with the case.
+pub(crate) fn rows(manifest: &Manifest, cases: &Value) -> Result<(Rows, bool), String> {
     let several = matches!(cases, Value::List(items)
         if matches!(items.first(), Some(Value::List(_) | Value::Map(_))));
     let cases = match cases {
@@ -89,15 +103,13 @@ pub(super) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
         values.extend(features(manifest, case)?);
     }
     let rows = Rows::new(width, values).map_err(|error| error.to_string())?;
-    let told = forest.predict(&rows).map_err(|error| error.to_string())?;
-    let mut answers = told
-        .rows
-        .iter()
-        .map(|row| answer(manifest, row, told.trees));
-    if several {
-        return Ok(Value::List(answers.collect()));
-    }
-    answers.next().ok_or_else(|| "there is no case".to_owned())
+    Ok((rows, several))
+}
+
+/// What was told of each case.
+pub(crate) fn answers(manifest: &Manifest, told: &Predictions) -> Vec<Value> {
+    let rows = told.rows.iter();
+    rows.map(|row| answer(manifest, row, told.trees)).collect()
 }
 
 fn features(manifest: &Manifest, case: &Value) -> Result<Vec<f64>, String> {

@@ -29,6 +29,7 @@ use futures::future::BoxFuture;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::forest::model::Models;
+pub(super) use driver::now_ms;
 use driver::{Driver, Inbox, Open};
 
 /// The argument that makes this program a worker for the rules of one agent.
@@ -185,13 +186,7 @@ fn make(
         }
         return Ok(Agent::Here(agent));
     }
-    let own = Path::new(THIS_PROGRAM);
-    let path = if own.exists() {
-        own.to_owned()
-    } else {
-        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?
-    };
-    let command = ProcessCommand::new(path, [RULES_WORKER]);
+    let command = rules_worker()?;
     let agent = match snapshot {
         None => ProcessAgent::new(command, name, source, options).map(|agent| (agent, Vec::new())),
         Some(snapshot) => ProcessAgent::restore(command, name, source, options, snapshot),
@@ -207,6 +202,20 @@ fn make(
         tracing::warn!(actor = name, "its rules are {confinement}");
     }
     Ok(Agent::Apart(agent))
+}
+
+/// How a process for rules is started: this program, which is told to be one.
+///
+/// # Errors
+/// When this program is not found.
+pub(crate) fn rules_worker() -> Result<ProcessCommand, String> {
+    let own = Path::new(THIS_PROGRAM);
+    let path = if own.exists() {
+        own.to_owned()
+    } else {
+        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?
+    };
+    Ok(ProcessCommand::new(path, [RULES_WORKER]))
 }
 
 fn options(node: &NodeHandle, program: &Program) -> AgentOptions {
@@ -257,7 +266,11 @@ impl Program {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+/// Reads a program, if it is not larger than one may be.
+///
+/// # Errors
+/// When it is, or cannot be read.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
     if file.take(PROGRAM_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > PROGRAM_BYTES_MAX {

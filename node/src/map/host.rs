@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::function::Functions;
 use super::program::{self, Limits, Ran};
 use super::{Offer, Sent, WORKSPACE, line_of};
 
@@ -22,9 +23,6 @@ const JOBS_MAX: usize = 64;
 
 /// How often it is looked whether a job is over.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// How long a job may have no task for this node before it counts as left by whoever asked.
-const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// How long a file may take to come.
 const FILE_WITHIN: Duration = Duration::from_secs(300);
@@ -38,8 +36,10 @@ const KEPT_BYTES_MAX: u64 = 4 << 30;
 /// What a node's configuration says of running commands for others.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    /// Programs at once.
+    /// Programs, or calls of functions, at once.
     pub(crate) slots: usize,
+    /// How long a job may have no task for this node before it counts as left by whoever asked.
+    pub(crate) orphaned: Duration,
     /// Limits of each; the folder is the one below which each job has its own.
     pub(crate) limits: Limits,
 }
@@ -80,6 +80,16 @@ pub(crate) fn start(
             () = host.look_for_jobs(&stop) => {}
         }
     });
+}
+
+/// How the lines of a job are worked on.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Program {
+        offer: &'a Offer,
+        limits: &'a Limits,
+    },
+    Function(&'a Functions),
 }
 
 impl Host {
@@ -127,7 +137,11 @@ impl Host {
     async fn serve(&self, offer: Offer) {
         let job = offer.job.clone();
         let folder = self.terms.limits.folder.join("jobs").join(&job);
-        if let Err(why) = self.prepare(&offer, &folder).await {
+        let prepared = match &offer.function {
+            None => self.prepare(&offer, &folder).await,
+            Some(_) => Ok(()),
+        };
+        if let Err(why) = prepared {
             tracing::warn!(job, why, "a job cannot be worked for");
             return;
         }
@@ -137,7 +151,18 @@ impl Host {
         let asked = offer.within_ms.map(Duration::from_millis);
         limits.within = asked.map_or(limits.within, |asked| asked.min(limits.within));
         let at_work = AtWork::default();
-        let work = |value: Value| self.run(&offer, &limits, &at_work, value);
+        let functions = offer
+            .function
+            .as_ref()
+            .map(|function| Functions::new(function, limits.within, limits.memory));
+        let way = functions.as_ref().map_or(
+            Way::Program {
+                offer: &offer,
+                limits: &limits,
+            },
+            Way::Function,
+        );
+        let work = |value: Value| self.run(way, &at_work, value);
         let workers = (0..self.terms.slots).map(|slot| {
             let name = format!("{}.{slot}", self.node);
             Worker::new(self.space.clone(), WORKSPACE, &job, name).ranked(slot, self.terms.slots)
@@ -149,18 +174,14 @@ impl Host {
             _ = working => {}
             () = self.until_over(&job, &at_work) => {}
         }
-        if let Err(error) = fs::remove_dir_all(&folder) {
+        if offer.function.is_none()
+            && let Err(error) = fs::remove_dir_all(&folder)
+        {
             tracing::debug!(job, %error, "the folder of a job cannot be removed");
         }
     }
 
-    async fn run(
-        &self,
-        offer: &Offer,
-        limits: &Limits,
-        at_work: &AtWork,
-        value: Value,
-    ) -> Result<Value, String> {
+    async fn run(&self, way: Way<'_>, at_work: &AtWork, value: Value) -> Result<Value, String> {
         let (number, line) = line_of(&value).ok_or("this is no line to run a command for")?;
         // Closed never: it lives as long as the node works.
         let _room = self
@@ -169,9 +190,14 @@ impl Host {
             .await
             .map_err(|error| error.to_string())?;
         let _busy = at_work.busy();
-        let args = offer.args_for(line, number);
-        let input = offer.stdin.then_some(line);
-        let ran = program::run(&offer.program, &args, input, limits).await;
+        let ran = match way {
+            Way::Function(functions) => functions.call(line).await,
+            Way::Program { offer, limits } => {
+                let args = offer.args_for(line, number);
+                let input = offer.stdin.then_some(line);
+                program::run(&offer.program, &args, input, limits).await
+            }
+        };
         Ok(Ran::to_value(&ran))
     }
 
@@ -188,7 +214,7 @@ impl Host {
                 Ok(None) => return,
                 Err(error) => tracing::debug!(job, %error, "cannot look whether a job is over"),
             }
-            if at_work.idle() > IDLE_MAX {
+            if at_work.idle() > self.terms.orphaned {
                 tracing::info!(
                     job,
                     "nobody has asked anything for long; the job is removed"

@@ -32,7 +32,7 @@ pub(crate) struct Limits {
 }
 
 /// What became of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Ran {
     /// Its exit status; none if it was killed, or lost with its node.
     pub(crate) code: Option<i32>,
@@ -44,11 +44,14 @@ pub(crate) struct Ran {
     pub(crate) took: Duration,
     /// Why it has no exit status, or was not started.
     pub(crate) why: Option<String>,
+    /// What a function returned, which is what `out` has as text.
+    pub(crate) value: Option<Value>,
 }
 
 impl Ran {
     /// As it stands in the space.
     pub(crate) fn to_value(&self) -> Value {
+        let value = self.value.clone().map(|value| ("value", value));
         let entries = [
             (
                 "code",
@@ -65,6 +68,7 @@ impl Ran {
         ];
         let entries = entries
             .into_iter()
+            .chain(value)
             .map(|(key, value)| (key.to_owned(), value));
         Value::Map(entries.collect::<BTreeMap<_, _>>())
     }
@@ -81,6 +85,7 @@ impl Ran {
             err: bytes("err")?,
             took: Duration::from_micros(took),
             why: map.get("why").and_then(Value::as_str).map(str::to_owned),
+            value: map.get("value").cloned(),
         })
     }
 
@@ -218,6 +223,7 @@ impl Running {
                 out,
                 err,
                 took: Duration::ZERO,
+                value: None,
             },
             Err(error) => Ran::failed(None, format!("it cannot be waited for: {error}")),
         }

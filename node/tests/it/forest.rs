@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::harness::{Node, run};
 
+mod crowd;
+
 /// Two classes that one column nearly tells apart.
 fn csv(folder: &Path) -> PathBuf {
     let path = folder.join("data.csv");
@@ -186,7 +188,7 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// The forest's hash as one machine grows it alone.
-fn hash_here(folder: &Path, csv: &str) -> String {
+fn hash_here(folder: &Path, csv: &str, settings: &[&str]) -> String {
     let file = folder.join("here.forest");
     let args = [
         "forest",
@@ -197,7 +199,7 @@ fn hash_here(folder: &Path, csv: &str) -> String {
         "--out",
         file.to_str().unwrap(),
     ];
-    let here = run(&[&args[..], &SETTINGS].concat()).json();
+    let here = run(&[&args[..], settings].concat()).json();
     here["card"]["forest"].as_str().unwrap().to_owned()
 }
 
@@ -231,7 +233,7 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
     let folder = tempfile::tempdir().unwrap();
     let csv = long(folder.path());
     let csv = csv.to_str().unwrap();
-    let wanted = hash_here(folder.path(), csv);
+    let wanted = hash_here(folder.path(), csv, &SETTINGS);
     let [a, b, c] = Node::three();
     // Three are homes: whichever two are killed here, at most one of those.
     let d = a.join(&["--name", "d", "--no-homes"]);
@@ -279,25 +281,6 @@ fn a_job_outlives_the_node_that_was_asked_and_the_steward() {
             .count()
             == 3
     });
-}
-
-#[test]
-fn one_node_and_two_of_which_one_is_killed_grow_the_same_forest() {
-    let folder = tempfile::tempdir().unwrap();
-    let csv = long(folder.path());
-    let csv = csv.to_str().unwrap();
-    let wanted = hash_here(folder.path(), csv);
-    let a = Node::start(&["--name", "a"]);
-    begin(&a, csv, "alone");
-    assert_eq!(attach(&a, "alone")["card"]["forest"], wanted.as_str());
-    // Its homes are with `a`: the space has a majority without `b`.
-    let b = a.join(&["--name", "b", "--no-homes"]);
-    for node in [&a, &b] {
-        node.sees(2);
-    }
-    begin(&b, csv, "pair");
-    b.end_by(rustix::process::Signal::KILL);
-    assert_eq!(attach(&a, "pair")["card"]["forest"], wanted.as_str());
 }
 
 #[test]
@@ -388,7 +371,7 @@ fn a_node_that_lies_about_groves_is_found_out_and_the_forest_is_right() {
     let a = Node::start(&["--name", "a"]);
     let csv = long(a.folder());
     let csv = csv.to_str().unwrap();
-    let wanted = hash_here(a.folder(), csv);
+    let wanted = hash_here(a.folder(), csv, &SETTINGS);
     begin(&a, csv, "crowd");
     let mut lies = 0;
     super::harness::until("the liar has some groves", || {

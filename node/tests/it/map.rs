@@ -349,3 +349,117 @@ fn when_the_node_that_was_asked_dies_another_can_be_asked() {
     assert_eq!(ran.out, numbers(60));
     drop(b);
 }
+
+const RULES: &str = "
+    (deffunction area (?w ?h) (* ?w ?h))
+    (deffunction describe (?name $?rest)
+      (map-of name ?name count (length$ $?rest)))
+    (deffunction shout (?text) (println \"shouting\") (upcase ?text))
+    (deffunction spin (?n) (if (= ?n 2) then (while TRUE do)) ?n)
+    (deffunction leak (?n) (out \"ws\" ?n) ?n)";
+
+#[test]
+fn a_clips_function_is_called_for_each_line_by_all_nodes() {
+    let [a, b, c] = Node::three();
+    let file = a.folder().join("f.clp");
+    fs::write(&file, RULES).unwrap();
+    let file = file.to_str().unwrap();
+    let of = |name: &'static str| ["--rules", file, "--function", name];
+    let lines: String = (1..=60).map(|n| format!("[{n}, {n}]\n")).collect();
+    let ran = map(&a, &[&of("area")[..], &["--json"]].concat(), &lines).code(0);
+    let records = records(&ran);
+    for (record, n) in records.iter().zip(1..) {
+        assert_eq!(
+            (&record["value"], &record["exit"]),
+            (&(n * n).into(), &0.into())
+        );
+    }
+    assert_eq!(records.len(), 60);
+    let by: std::collections::BTreeSet<_> = records
+        .iter()
+        .map(|record| record["node"].as_str().unwrap())
+        .collect();
+    assert!(by.len() > 1, "{by:?}");
+
+    // Texts and maps come out as such; what a function prints is no result.
+    let ran = map(&b, &[&of("shout")[..], &["--text"]].concat(), "a b\n[1]\n").code(0);
+    assert_eq!(
+        (ran.out.as_str(), ran.err.as_str()),
+        ("A B\n[1]\n", "shouting\nshouting\n")
+    );
+    let ran = map(&c, &of("describe"), "[\"x\", 1, 2]\n\"y\"\n").code(0);
+    assert_eq!(
+        ran.out,
+        "{\"count\":2,\"name\":\"x\"}\n{\"count\":0,\"name\":\"y\"}\n"
+    );
+
+    // One that does not end is ended, and costs its neighbours nothing.
+    let ran = map(
+        &a,
+        &[&of("spin")[..], &["--task-timeout", "1s"]].concat(),
+        &numbers(4),
+    );
+    let ran = ran.code(1);
+    assert_eq!(ran.out, "1\n3\n4\n");
+    ran.says("line 2 failed").says("stopped by the deadline");
+    // It answers and does nothing else.
+    let ran = map(&a, &of("leak"), "1\n").code(1);
+    ran.says("asked for 1 effects");
+    map(&a, &of("area"), "a b\n")
+        .code(1)
+        .says("the line is no JSON");
+    map(&a, &of("area"), "1\n")
+        .code(1)
+        .says("another number of arguments");
+    map(&a, &of("nobody"), "1\n")
+        .code(1)
+        .says("it defines no function `nobody`");
+    map(&a, &["--function", "area"], "1\n")
+        .code(2)
+        .says("--rules");
+}
+
+#[test]
+fn a_node_may_refuse_to_call_functions() {
+    let mut command = super::harness::cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command
+        .args(["--api", "127.0.0.1:0"])
+        .env("CPE_COMMANDS_FUNCTIONS", "false");
+    let a = Node::run(command);
+    let file = a.folder().join("f.clp");
+    fs::write(&file, RULES).unwrap();
+    let args = ["--rules", file.to_str().unwrap(), "--function", "area"];
+    let ran = map(&a, &args, "[1, 2]\n").code(4);
+    ran.says("no node may call `area`: of 1 nodes, 1 lack function:clips");
+}
+
+#[test]
+fn a_job_that_nobody_comes_back_for_is_dropped_and_can_be_had_again() {
+    let mut command = super::harness::cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0", "--allow-command", "sh"]);
+    let a = Node::run({
+        command.env("CPE_COMMANDS_ORPHANED", "3s");
+        command
+    });
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; echo $1", log.display());
+    let args = ["--name", "orphan", "--", "sh", "-c", &script, "sh", "{}"];
+    let mut child = begin(&a, &args, &numbers(500));
+    until("lines are run", || lines_of(&a, &log) >= 5);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What was put there is done; then nobody asks for anything, and nothing of it stays.
+    until("nothing of the job is left", || {
+        let left = a.cpe(&["space", "list", "tmp:#map", "--json"]).json();
+        let left = left.as_array().unwrap().iter();
+        left.filter(|variable| variable["tuples"] != 0).count() == 0
+    });
+    until("its folder is gone", || {
+        let jobs = fs::read_dir(a.data().join("commands/jobs"));
+        jobs.is_ok_and(|mut jobs| jobs.next().is_none())
+    });
+    let ran = map(&a, &args, &numbers(500)).code(0);
+    assert_eq!(ran.out, numbers(500));
+}

@@ -67,6 +67,11 @@ impl Outbox {
         self.ask = ask;
     }
 
+    /// How many effects have been asked for.
+    pub(super) fn effects(&self) -> usize {
+        self.effects.len()
+    }
+
     pub(super) fn release(&mut self) -> Vec<Effect> {
         self.bytes = 0;
         self.mark = self.next;

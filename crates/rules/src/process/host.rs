@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use cpe_tuple::Value as Datum;
+
 use super::Confinement;
 use super::protocol::{self, Begin, Failure, Request, Response};
 use super::serve::{BROKEN, NO_MEMORY};
@@ -212,6 +214,29 @@ impl ProcessAgent {
                     self.save();
                 }
                 done
+            }
+            Ok(_) => Err(self.died(Trip::Crashed)),
+            Err(trip) => Err(self.died(trip)),
+        }
+    }
+
+    /// Call a function. See [`RuleAgent::call`]. What the function changed is not kept if the
+    /// process dies later.
+    ///
+    /// # Errors
+    /// [`AgentError`]. When the process died of it, [`AgentError::Stopped`] names the limit or says
+    /// that it crashed, and the agent goes on in another one.
+    pub fn call(
+        &mut self,
+        function: &str,
+        arguments: Vec<Datum>,
+        now_ms: i64,
+    ) -> Result<Datum, AgentError> {
+        self.revive()?;
+        match self.ask(&Request::Call(function.to_owned(), arguments, now_ms)) {
+            Ok(Response::Called(called, printed)) => {
+                self.keep(&printed);
+                called.map_err(AgentError::from)
             }
             Ok(_) => Err(self.died(Trip::Crashed)),
             Err(trip) => Err(self.died(trip)),

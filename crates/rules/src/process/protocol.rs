@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use cpe_tuple::codec;
+use cpe_tuple::{Value as Datum, codec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub(super) enum Request {
     Snapshot,
     Trace,
     Inspect(String),
+    /// A function, its arguments, and what the time is.
+    Call(String, Vec<Datum>, i64),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub(super) enum Response {
     NoSnapshot(String),
     Trace(Trace),
     Inspected(Result<String, String>),
+    /// To `Call`: what it returned, and what was printed.
+    Called(Result<Datum, Failure>, String),
 }
 
 /// An [`AgentError`] that crosses.

@@ -91,6 +91,10 @@ fn work(begun: confine::Begun, input: &mut impl Read, output: &mut impl Write) -
                 let inspected = agent.inspect(&command);
                 Response::Inspected(inspected.map_err(|error| error.to_string()))
             }
+            Request::Call(function, arguments, now_ms) => {
+                let called = agent.call(&function, &arguments, now_ms);
+                Response::Called(called.map_err(Failure::from), agent.take_output())
+            }
             Request::Trace => Response::Trace(agent.trace()),
             Request::Snapshot => match agent.snapshot() {
                 Ok(snapshot) => Response::Snapshot(snapshot.to_bytes()),

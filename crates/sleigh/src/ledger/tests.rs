@@ -72,6 +72,31 @@ fn no_more_tasks_are_open_than_may_be() {
 }
 
 #[test]
+fn a_load_factor_bounds_tasks_by_workers_and_leaves_one_for_a_new_worker() {
+    let mut ledger = offered(20, |job| job.load_factor = Some(3));
+    let by = |node: &str, task: &Task, what: News| Report {
+        node: node.to_owned(),
+        ..news(task, what)
+    };
+    let all = |ledger: &mut Ledger| std::iter::from_fn(|| issue(ledger)).collect::<Vec<_>>();
+    // Nobody is known: one waits, to be found.
+    let first = all(&mut ledger);
+    assert_eq!(first.len(), 1);
+    ledger.accept(by("a", &first[0], begun()), NOW);
+    let second = all(&mut ledger);
+    assert_eq!(second.len(), 2, "three for one worker");
+    ledger.accept(by("b", &second[0], begun()), NOW);
+    let third = all(&mut ledger);
+    assert_eq!(third.len(), 3, "six for two workers");
+    // All are begun by those two: one more for a third.
+    for task in third.iter().chain(&second[1..]) {
+        ledger.accept(by("a", task, begun()), NOW);
+    }
+    assert_eq!(all(&mut ledger).len(), 1);
+    assert!(!ledger.room());
+}
+
+#[test]
 fn the_first_result_of_an_element_counts_and_only_its_own() {
     let mut ledger = offered(2, |job| job.chunk = Chunk::Of(2));
     let task = issue(&mut ledger).unwrap();

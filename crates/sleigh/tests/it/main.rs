@@ -215,6 +215,127 @@ async fn a_stream_is_drawn_only_as_far_as_workers_get_through_it() {
     worker.abort();
 }
 
+/// What a map keeps, here and in the space, does not depend on how many elements there are.
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_elements_need_no_more_room_than_two_hundred() {
+    let space = Local::start();
+    let echo = |value: Value| async { Ok(value) };
+    let workers = futures::future::join_all((0..4).map(|n| {
+        let worker = Worker::new(space.clone(), "w", "double", format!("w{n}"));
+        async move { worker.run(echo).await }
+    }));
+    let job = |id: &str| {
+        let mut job = Job::new("w", "double", id);
+        (job.chunk, job.open_max, job.look_ahead) = (Chunk::Of(4), 8, 64);
+        job
+    };
+    let maps = async {
+        let mut most = Vec::new();
+        for count in [200_i64, 20_000] {
+            let drawn = AtomicUsize::new(0);
+            let elements = futures::stream::iter(0..count).map(|n| {
+                drawn.fetch_add(1, Ordering::Relaxed);
+                Value::Int(n)
+            });
+            let mut map = imap(&space, job(&format!("of-{count}")), elements);
+            let (mut ahead, mut tuples, mut given) = (0, 0, 0);
+            while let Some(done) = map.next().await.unwrap() {
+                assert_eq!(done.index, given);
+                given += 1;
+                ahead = ahead.max(drawn.load(Ordering::Relaxed) - given);
+                if given % 50 == 0 {
+                    tuples = tuples.max(space.tuples("w").await);
+                }
+            }
+            assert_eq!(given, usize::try_from(count).unwrap());
+            map.clean().await;
+            assert_eq!(space.tuples("w").await, 0);
+            most.push((ahead, tuples));
+        }
+        most
+    };
+    let most = tokio::select! {
+        most = maps => most,
+        _ = workers => unreachable!(),
+    };
+    for (ahead, tuples) in most {
+        // Tasks that are open, what waits to become one, and what waits for its turn.
+        assert!(ahead <= 8 * 4 + 2 * 4 + 64, "{ahead} elements were kept");
+        // A task, that it was begun, and what came of it, for each that is open.
+        assert!(tuples <= 3 * 8, "{tuples} tuples were in the space");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_results_that_wait_for_their_turn_are_bounded_by_their_bytes() {
+    const BYTES: usize = 10_000;
+    let space = Local::start();
+    let worker = |name: &str| Worker::new(space.clone(), "w", "double", name);
+    // The first element takes longer than all others together.
+    let work = |value: Value| async move {
+        if value == Value::Int(0) {
+            tokio::time::sleep(Duration::from_secs(500)).await;
+        }
+        Ok(Value::Bytes(vec![0; BYTES]))
+    };
+    let (one, two) = (worker("a"), worker("b"));
+    let workers = async { tokio::join!(one.run(work), two.run(work)) };
+    let drawn = AtomicUsize::new(0);
+    let elements = futures::stream::iter(0..2000).map(|n| {
+        drawn.fetch_add(1, Ordering::Relaxed);
+        Value::Int(n)
+    });
+    let mut job = job();
+    (job.chunk, job.open_max, job.look_ahead_bytes) = (Chunk::Of(1), 4, 20 * BYTES);
+    let mut map = imap(&space, job, elements);
+    let mapped = async {
+        let first = map.next().await.unwrap().unwrap();
+        assert_eq!(first.index, 0);
+        let drawn = drawn.load(Ordering::Relaxed);
+        let mut rest = 0;
+        while map.next().await.unwrap().is_some() {
+            rest += 1;
+        }
+        (drawn, rest)
+    };
+    let (drawn, rest) = tokio::select! {
+        told = mapped => told,
+        _ = workers => unreachable!(),
+    };
+    // Twenty that wait, and what was under way when there were as many.
+    assert!((20..=20 + 4 + 2 + 1).contains(&drawn), "{drawn}");
+    assert_eq!(rest, 1999);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_never_ends_is_given_up_and_others_are_done() {
+    let space = Local::start();
+    let worker = Worker::new(&space, "w", "double", "a").within(Duration::from_secs(5));
+    let calls = AtomicUsize::new(0);
+    let work = |value: Value| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if value == Value::Int(3) {
+                std::future::pending::<()>().await;
+            }
+            Ok(value)
+        }
+    };
+    let job = job();
+    let outcomes = tokio::select! {
+        outcomes = each_elem(&space, &job, numbers(6), |_| ()) => outcomes.unwrap(),
+        () = worker.run(work) => unreachable!(),
+    };
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        match n {
+            3 => assert_eq!(outcome, Err("it did not end within 5s".to_owned())),
+            _ => assert_eq!(outcome, Ok(Value::from(n as i64))),
+        }
+    }
+    // As often as a failure is tried.
+    assert_eq!(calls.load(Ordering::Relaxed), 5 + 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_stopped_comes_to_its_end_and_the_rest_is_not_begun() {
     let space = Local::start();

@@ -22,6 +22,7 @@ async fn node() -> (Node, axum::Router) {
     let node = Node::builder().ephemeral().start().await.unwrap();
     node.mesh().joined(LONG).await.unwrap();
     let app = Shared {
+        models: crate::forest::model::Models::default(),
         space: node.space(),
         actors: node.actors(),
         mesh: node.mesh(),

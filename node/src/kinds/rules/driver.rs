@@ -606,7 +606,7 @@ async fn put(queue: &mpsc::WeakSender<Event>, event: Event) {
 }
 
 /// What `(now)` says.
-fn now_ms() -> i64 {
+pub(in crate::kinds) fn now_ms() -> i64 {
     #[expect(
         clippy::disallowed_methods,
         reason = "programs ask for the time of day"
