@@ -425,6 +425,13 @@ impl Sm {
                 snapshot,
                 marks,
             } => self.commit(*op, name, (*token, *seq), snapshot, marks),
+            Command::Migrate {
+                op,
+                name,
+                token,
+                seq,
+                to,
+            } => self.migrate(*op, name, (*token, *seq), *to),
             Command::Release { op, name, token } => self.release(*op, name, *token),
             Command::Bound {
                 op,
