@@ -225,6 +225,23 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
+    /// Hands a named actor of this node to another host (rule A8), which goes on from its last
+    /// commit: answered by [`Reply::Moved`], or [`Failure::Fenced`] when it has been claimed
+    /// since. The actor must not act from before this is asked, whatever the answer, unless that is
+    /// a refusal. Whoever is answered otherwise may ask the same again.
+    Migrate {
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Its last commit: else [`Failure::OutOfTurn`]; 0 for none.
+        seq: u64,
+        /// The other node, in its present life as a host; refused when the home knows of no such
+        /// life, or of its end.
+        to: Member,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
     /// This node has stopped all actors that it hosted under a lease: others need not wait for the
     /// lease to run out.
     Delist,
@@ -336,6 +353,13 @@ pub enum Reply {
     Enlisted(Member),
     /// The actor is this node's to run, from what it has committed.
     Hosted(Box<ActorRecord>),
+    /// The actor is another node's.
+    Moved {
+        /// Its token there.
+        token: u64,
+        /// The node in its life as a host; nobody if the actor has ended there since.
+        host: Option<Member>,
+    },
     /// Not done, and why.
     Failed(Failure),
 }

@@ -38,6 +38,8 @@ pub(crate) struct Claims {
     /// By shard and operation.
     asked: BTreeMap<(ShardId, u64), String>,
     names: BTreeSet<String>,
+    /// Actors that were handed to this node in this life and that its shell has, with their tokens.
+    moved: Option<(Member, BTreeMap<String, u64>)>,
 }
 
 /// A host that may claim.
@@ -194,6 +196,43 @@ impl Peer {
         let why = "the lease of this node ran out meanwhile; enlist it and claim anew".to_owned();
         let shard = shard.0;
         Reply::Failed(Failure::Unavailable { shard, why })
+    }
+
+    /// Gives the shell what others have handed to this node: found in the replica, as nobody asked
+    /// for it.
+    pub(crate) fn take_moved(&mut self, shard: ShardId) {
+        // Not before the first grant: a life that ends without one was never told of.
+        let Some((life, _)) = self.may_act() else {
+            return;
+        };
+        let Some(slot) = self.slot_ref(shard) else {
+            return;
+        };
+        let mine = |record: &ActorRecord| {
+            let this = record.host == Some(life);
+            let node = record.host.is_some_and(|host| host.node == life.node);
+            record.from.is_some() && (this || (node && !holds(Guard::MovedToThisLife)))
+        };
+        let known = self.claims.moved.as_ref();
+        let known = known.filter(|(of, _)| *of == life).map(|(_, names)| names);
+        let is_known = |name: &str, token| known.and_then(|names| names.get(name)) == Some(&token);
+        let moved: Vec<(String, ActorRecord)> = slot
+            .shard
+            .sm()
+            .actors()
+            .filter(|(name, record)| mine(record) && !is_known(name, record.token))
+            .map(|(name, record)| (name.to_owned(), record.clone()))
+            .collect();
+        for (name, record) in moved {
+            let names = match &mut self.claims.moved {
+                Some((of, names)) if *of == life => names,
+                other => &mut other.insert((life, BTreeMap::new())).1,
+            };
+            names.insert(name.clone(), record.token);
+            self.count("actors_received", 1);
+            let record = Box::new(record);
+            self.put_output(Output::Host { name, record });
+        }
     }
 
     /// The life of a host is over: sees to the actors it leaves.

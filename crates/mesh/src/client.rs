@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    Dot, Item, LeaseId, MAX_LEASED_BYTES, MAX_LEASES, Name, OpId, Outcome, ShardId, variable_in,
+    ActorRecord, Dot, Item, LeaseId, MAX_LEASED_BYTES, MAX_LEASES, Name, OpId, Outcome, ShardId,
+    variable_in,
 };
 use cpe_tuple::Tuple;
 
@@ -460,11 +461,11 @@ impl Peer {
             Operation::ClaimLeased { name, .. } => Some(name.clone()),
             _ => None,
         };
-        let fences = claims.is_some()
-            || matches!(
-                op.operation,
-                Operation::Commit { .. } | Operation::Release { .. }
-            );
+        let tells = matches!(
+            op.operation,
+            Operation::Commit { .. } | Operation::Migrate { .. } | Operation::Release { .. }
+        );
+        let fences = claims.is_some() || tells;
         let about = About {
             shard,
             id,
@@ -581,6 +582,11 @@ impl Peer {
                 host: record.and_then(|record| record.host),
             }),
             Outcome::OutOfTurn(last) => Reply::Failed(Failure::OutOfTurn { last }),
+            Outcome::Moved(ActorRecord { token, host, .. }) => Reply::Moved { token, host },
+            Outcome::NoSuchHost => {
+                let why = "the node that is to have the actor hosts none in that life";
+                Reply::Failed(Failure::Refused(why.to_owned()))
+            }
             Outcome::Claimed(record) => Reply::Actor(Some(actor_info("", &record))),
             Outcome::Fenced(Some(record)) => {
                 let host = record

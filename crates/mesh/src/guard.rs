@@ -63,12 +63,14 @@ pub enum Guard {
     /// A3: a name that a life hosts is claimed once that life is over. Both lines of defence are
     /// out then: the leader's and the state machine's.
     ClaimVoid,
+    /// A8: a node runs what was handed to it in its present life, not in one that is over.
+    MovedToThisLife,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -93,6 +95,7 @@ impl Guard {
         Self::WholeLease,
         Self::VoidForEver,
         Self::ClaimVoid,
+        Self::MovedToThisLife,
     ];
 }
 

@@ -138,6 +138,13 @@ impl Peer {
         record.is_some_and(|record| record.is_over(life.inc))
     }
 
+    /// Whether this replica shows that a life was begun and is not over.
+    pub(crate) fn lives(&self, life: Member) -> bool {
+        let slot = self.slot_ref(self.host_shard(life.node));
+        let record = slot.and_then(|slot| slot.shard.sm().host(life.node));
+        record.and_then(|record| record.living()) == Some(life)
+    }
+
     /// Some actor of the mesh is hosted under a lease: others are to take it over should its host
     /// die.
     pub(crate) fn stand_by(&mut self) {
@@ -277,6 +284,11 @@ impl Peer {
         }
         self.claim_soon();
         self.put_output(Output::MayAct { life, until });
+        if first {
+            for shard in self.all_shards() {
+                self.take_moved(shard);
+            }
+        }
         if self.now < until {
             for request in std::mem::take(&mut self.holder.waiting) {
                 self.finish(request, Reply::Enlisted(life));
@@ -481,6 +493,12 @@ impl Peer {
                     self.left_by(life);
                 }
             }
+            Applied::Done(_, Outcome::Moved(record)) => {
+                if let Some(life) = record.host.filter(|life| self.is_over(*life)) {
+                    self.left_by(life);
+                }
+                self.take_moved(shard);
+            }
             _ => {}
         }
     }
@@ -498,6 +516,7 @@ impl Peer {
             self.life_over(life);
         }
         self.seek_left();
+        self.take_moved(shard);
     }
 
     /// This replica shows that a life is over, and with it those before.

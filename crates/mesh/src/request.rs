@@ -152,6 +152,7 @@ impl Command {
             | Self::Enlist { deadline }
             | Self::Host { deadline, .. }
             | Self::Commit { deadline, .. }
+            | Self::Migrate { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::Staleness { .. }
@@ -438,6 +439,25 @@ impl Peer {
                 };
                 let commit = without_reference(commit.operation()?)?;
                 self.operate(request, shard, commit, deadline);
+            }
+            Command::Migrate {
+                name: actor,
+                token,
+                seq,
+                to,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                if to.node == self.me.node {
+                    return Err("an actor is not moved to where it is".to_owned());
+                }
+                let migrate = Operation::Migrate {
+                    name: actor,
+                    token,
+                    seq,
+                    to,
+                };
+                self.operate(request, shard, migrate, deadline);
             }
             Command::Enlist { .. } => self.enlist(request),
             Command::Delist => {

@@ -294,6 +294,18 @@ impl Peer {
                 snapshot,
                 marks,
             },
+            Operation::Migrate {
+                name,
+                token,
+                seq,
+                to,
+            } => Command::Migrate {
+                op,
+                name,
+                token,
+                seq,
+                to: Some(to).filter(|to| self.lives(*to)),
+            },
         };
         self.with_home(shard, |home, sm, log| {
             home.propose_op(sm, op, from, command, log)
@@ -467,7 +479,10 @@ impl Peer {
             }
             Applied::Registered(volatile) => self.registered(volatile),
             it @ (Applied::Voided(_)
-            | Applied::Done(_, Outcome::Enlisted(_) | Outcome::Claimed(_))) => {
+            | Applied::Done(
+                _,
+                Outcome::Enlisted(_) | Outcome::Claimed(_) | Outcome::Moved(_),
+            )) => {
                 self.host_applied(shard, &it);
             }
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}

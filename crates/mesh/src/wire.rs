@@ -227,6 +227,17 @@ pub enum Operation {
         /// Messages whose effect is in it.
         marks: Vec<(Sender, u64)>,
     },
+    /// Hand a named actor to another host.
+    Migrate {
+        /// Its name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Its last commit.
+        seq: u64,
+        /// The other host, in its life as one.
+        to: Member,
+    },
 }
 
 impl Operation {

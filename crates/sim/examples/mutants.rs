@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 51] = [
+const EXPECTED: [Expected; 54] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -185,6 +185,9 @@ const EXPECTED: [Expected; 51] = [
     ),
     space("A4", Space::CommitToken, actors(62, 300)),
     space("A4", Space::CommitNext, actors(378, 1_000)),
+    space("A8", Space::MigrateToken, actors(16, 100)),
+    space("A8", Space::MigrateLast, actors(1, 50)),
+    mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
 ];
 
 /// Seeds after the one that is known, when only those are run: what it shows may have moved.

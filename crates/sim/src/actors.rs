@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_mesh::{Command, Failure, Input, Peer, Reply, RequestId};
+use cpe_mesh::{Command, Failure, Input, OpHandle, Peer, Reply, RequestId};
 use cpe_space::{ActorRecord, Sender, Session};
 use cpe_tuple::Value;
 use rand::RngExt;
 
 use crate::check::Violation;
+use crate::migrate::{MOVE_MS, Moving};
 use crate::schedule::up_to;
 use crate::world::{Happening, World};
 
@@ -53,11 +54,17 @@ pub(crate) enum Step {
     Answer(usize, u64),
     /// A node asks anew for the commit of an actor.
     Commit(usize, usize),
+    /// Somebody hands an actor on.
+    Move(usize),
+    /// A node asks anew to hand an actor on.
+    HandOn(usize, usize),
+    /// A node asks anew what became of that question, for an actor with this token.
+    AskFate(usize, usize, u64, OpHandle),
 }
 
 /// A commit under way.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(crate) struct Pending {
     state: Vec<i64>,
     client: usize,
     message: u64,
@@ -65,13 +72,15 @@ struct Pending {
 
 /// An actor that runs on a node.
 #[derive(Debug)]
-struct Instance {
+pub(crate) struct Instance {
     life: Member,
-    token: u64,
-    seq: u64,
+    pub(crate) token: u64,
+    pub(crate) seq: u64,
     state: Vec<i64>,
     marks: BTreeMap<Sender, u64>,
-    pending: Option<Pending>,
+    pub(crate) pending: Option<Pending>,
+    /// It is being handed to another host, and does not act.
+    pub(crate) moving: Option<Moving>,
 }
 
 #[derive(Debug)]
@@ -84,16 +93,31 @@ struct Client {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Asked {
+pub(crate) enum Asked {
     Claim,
-    Commit { actor: usize, token: u64, seq: u64 },
+    Commit {
+        actor: usize,
+        token: u64,
+        seq: u64,
+    },
+    Migrate {
+        actor: usize,
+        token: u64,
+    },
+    Fate {
+        actor: usize,
+        token: u64,
+        op: OpHandle,
+    },
 }
 
 /// All actors, and what is known of them.
 #[derive(Debug, Default)]
 pub(crate) struct ActorBooks {
     /// By node and number.
-    running: BTreeMap<(usize, usize), Instance>,
+    pub(crate) running: BTreeMap<(usize, usize), Instance>,
+    /// By actor and token: the commit that its host knew as the last when it handed it on.
+    pub(crate) handed: BTreeMap<(usize, u64), u64>,
     clients: Vec<Client>,
     asked: BTreeMap<RequestId, Asked>,
     /// Actors that somebody has had.
@@ -104,7 +128,7 @@ pub(crate) struct ActorBooks {
     answered: BTreeSet<i64>,
 }
 
-fn name(actor: usize) -> String {
+pub(crate) fn name(actor: usize) -> String {
     format!("a{actor}")
 }
 
@@ -164,6 +188,7 @@ impl World {
         let actors = self.scenario.workload.actors as usize;
         for actor in 0..actors {
             self.step_in(CLAIM_MS, Step::Claim(actor));
+            self.step_in(MOVE_MS, Step::Move(actor));
             for _ in 0..CLIENTS {
                 let client = self.actors.clients.len();
                 self.actors.clients.push(Client {
@@ -176,13 +201,13 @@ impl World {
         }
     }
 
-    fn step_in(&mut self, ms: std::ops::Range<u64>, step: Step) {
+    pub(crate) fn step_in(&mut self, ms: std::ops::Range<u64>, step: Step) {
         let pause = Duration::from_millis(self.rng.random_range(ms));
         self.at(self.now + pause, Happening::Actor(step));
     }
 
     /// Sends something between a client and a node.
-    fn pass_on(&mut self, step: Step) {
+    pub(crate) fn pass_on(&mut self, step: Step) {
         if self.calm || !self.rng.random_bool(LOST) {
             let way = up_to(&mut self.rng, WAY_MS);
             self.at(self.now + way, Happening::Actor(step));
@@ -201,6 +226,9 @@ impl World {
             Step::Arrive(n, client, message) => self.arrive(n, client, message),
             Step::Answer(client, message) => self.answer(client, message),
             Step::Commit(n, actor) => self.commit(n, actor),
+            Step::Move(actor) => self.move_actor(actor),
+            Step::HandOn(n, actor) => self.hand_on(n, actor),
+            Step::AskFate(n, actor, token, op) => self.ask_fate(n, actor, token, op),
         }
     }
 
@@ -226,7 +254,7 @@ impl World {
         self.ask_actor(n, Asked::Claim, command);
     }
 
-    fn ask_actor(&mut self, n: usize, asked: Asked, command: Command) {
+    pub(crate) fn ask_actor(&mut self, n: usize, asked: Asked, command: Command) {
         let request = self.fresh_request();
         self.actors.asked.insert(request, asked);
         self.note(n, || format!("ask {} {command:?}", request.0));
@@ -245,6 +273,10 @@ impl World {
             (Asked::Commit { actor, token, seq }, reply) => {
                 self.commit_ended(n, actor, (token, seq), reply);
             }
+            (Asked::Migrate { actor, token }, reply) => self.migrate_ended(n, actor, token, reply),
+            (Asked::Fate { actor, token, op }, reply) => {
+                self.fate_known(n, (actor, token, op), reply);
+            }
         }
         true
     }
@@ -258,7 +290,11 @@ impl World {
         };
         self.note(n, || format!("runs a{actor} with token {}", record.token));
         self.report.actors_run += 1;
-        self.report.taken_over += u64::from(named.is_some());
+        self.report.taken_over += u64::from(named.is_some() && record.from.is_none());
+        if record.from.is_some() {
+            let seq = record.kept.as_ref().map_or(0, |kept| kept.seq);
+            self.look_at_handed(actor, record.token, seq);
+        }
         self.actors.begun.insert(actor);
         let kept = record.kept.as_ref();
         let instance = Instance {
@@ -268,6 +304,7 @@ impl World {
             state: kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)),
             marks: kept.iter().flat_map(|kept| kept.marks()).collect(),
             pending: None,
+            moving: None,
         };
         self.actors.running.insert((n, actor), instance);
         self.look_at_runners(actor);
@@ -290,7 +327,7 @@ impl World {
         }
     }
 
-    fn look_at_runners(&mut self, actor: usize) {
+    pub(crate) fn look_at_runners(&mut self, actor: usize) {
         if self.runners(actor).count() > 1 {
             self.violation = Some(Violation::TwoRun(actor));
         }
@@ -299,7 +336,7 @@ impl World {
     /// Nodes that run an actor and may.
     fn runners(&self, actor: usize) -> impl Iterator<Item = usize> {
         let running = self.actors.running.iter();
-        let of_it = running.filter(move |((_, other), _)| *other == actor);
+        let of_it = running.filter(move |((_, other), it)| *other == actor && it.moving.is_none());
         let acting = of_it.filter(|(_, it)| self.hosts.until(it.life) > self.now);
         acting.map(|((n, _), _)| *n)
     }
@@ -334,6 +371,9 @@ impl World {
         let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
             return;
         };
+        if let Some(moving) = &mut instance.moving {
+            return moving.hold(client, message);
+        }
         // Rule A7: the gate, looked at before each message.
         if held || self.hosts.until(instance.life) <= now || instance.pending.is_some() {
             return;
@@ -351,13 +391,16 @@ impl World {
         self.commit(n, actor);
     }
 
-    fn commit(&mut self, n: usize, actor: usize) {
+    pub(crate) fn commit(&mut self, n: usize, actor: usize) {
         let Some(instance) = self.actors.running.get(&(n, actor)) else {
             return;
         };
         let Some(pending) = &instance.pending else {
             return;
         };
+        if instance.moving.as_ref().is_some_and(Moving::gave_up) {
+            return;
+        }
         let (token, seq) = (instance.token, instance.seq + 1);
         let command = Command::Commit {
             name: name(actor),
@@ -381,19 +424,10 @@ impl World {
             return;
         };
         match reply {
+            Reply::Done if instance.moving.as_ref().is_some_and(Moving::gave_up) => {}
             Reply::Done => {
-                let Some(pending) = instance.pending.take() else {
-                    return;
-                };
-                let Pending {
-                    state,
-                    client,
-                    message,
-                } = pending;
-                (instance.state, instance.seq) = (state, seq);
-                instance.marks.insert(sender(client), message);
-                self.report.commits += 1;
-                self.pass_on(Step::Answer(client, message));
+                self.pending_lasts(n, actor);
+                self.hand_on(n, actor);
             }
             Reply::Failed(Failure::Fenced { .. }) => {
                 self.report.fenced += 1;
@@ -407,6 +441,26 @@ impl World {
                 self.at(self.now + PAUSE, again);
             }
         }
+    }
+
+    /// The commit under way lasts: its client is answered.
+    pub(crate) fn pending_lasts(&mut self, n: usize, actor: usize) {
+        let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
+            return;
+        };
+        let Some(pending) = instance.pending.take() else {
+            return;
+        };
+        let Pending {
+            state,
+            client,
+            message,
+        } = pending;
+        instance.state = state;
+        instance.seq += 1;
+        instance.marks.insert(sender(client), message);
+        self.report.commits += 1;
+        self.pass_on(Step::Answer(client, message));
     }
 
     fn answer(&mut self, client: usize, message: u64) {

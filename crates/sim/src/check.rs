@@ -71,6 +71,8 @@ pub struct Report {
     pub actors_run: u64,
     /// Of those, after another host's life was over.
     pub taken_over: u64,
+    /// Times that a host handed an actor on.
+    pub moved: u64,
     /// States that actors committed.
     pub commits: u64,
     /// Commits of incarnations that had been replaced.
@@ -250,6 +252,14 @@ pub enum Violation {
         token: u64,
         /// The number of the commit.
         seq: u64,
+    },
+    /// An actor was handed on, and began from something else than its former host had.
+    #[error("actor a{actor}, handed on under token {token}, began from another state than it had")]
+    HandedOther {
+        /// Its number.
+        actor: usize,
+        /// The token.
+        token: u64,
     },
     /// A message to an actor had its effect more than once.
     #[error("message {0} to an actor was handled twice")]

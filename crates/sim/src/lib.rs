@@ -39,6 +39,7 @@ pub mod history;
 mod hosts;
 mod leases;
 mod links;
+mod migrate;
 mod nodes;
 mod prefix;
 mod progress;

@@ -4,7 +4,8 @@
 //! a life as a host. Then it is claimed anew only after it was released or that life is over: the
 //! command names the life, and the leader of the name proposes it only once its own replica of the
 //! node's record shows the end. Each claim raises the token, and what an incarnation commits counts
-//! while its token is the current one.
+//! while its token is the current one. A host may also hand an actor to another one (rule A8), which
+//! is an entry that raises the token as a claim does.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +45,10 @@ pub struct ActorRecord {
     /// What its incarnations have committed. Not in answers that refuse something.
     #[serde(default)]
     pub kept: Option<Box<Kept>>,
+    /// Whoever handed it to its host, which is then to hear the rest of its messages from there;
+    /// `None` if it was claimed.
+    #[serde(default)]
+    pub from: Option<Member>,
 }
 
 /// What lasts of an actor.
@@ -157,11 +162,50 @@ impl Sm {
                 leased: claim.lease.is_some(),
                 needs: claim.lease.map_or_else(BTreeMap::new, |(it, _)| it.clone()),
                 kept: current.and_then(|record| record.kept.clone()),
+                from: None,
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)
         } else {
             Outcome::Fenced(current.map(ActorRecord::outline))
+        };
+        self.conclude(op, outcome, None)
+    }
+
+    /// A host hands an actor to another life (rule A8): it goes on there from its last commit, which
+    /// has to be the one that its host knows of. One that was given up half-way is in the state, or
+    /// never will be.
+    ///
+    /// The same may come twice, under two operations, when the host was not answered.
+    pub(crate) fn migrate(
+        &mut self,
+        op: OpId,
+        name: &str,
+        (token, seq): (u64, u64),
+        to: Option<Member>,
+    ) -> Applied {
+        let outcome = match self.actors.get_mut(name) {
+            Some(record)
+                if record.leased
+                    && record.host.is_some()
+                    && (record.token == token || !holds(Guard::MigrateToken)) =>
+            {
+                let last = record.kept.as_ref().map_or(0, |kept| kept.seq);
+                match to {
+                    _ if seq != last && holds(Guard::MigrateLast) => Outcome::OutOfTurn(last),
+                    None => Outcome::NoSuchHost,
+                    to => {
+                        record.token += 1;
+                        record.from = std::mem::replace(&mut record.host, to);
+                        Outcome::Moved(record.outline())
+                    }
+                }
+            }
+            // Nobody else has had that token.
+            Some(record) if record.from.is_some() && record.token == token + 1 => {
+                Outcome::Moved(record.outline())
+            }
+            other => Outcome::Fenced(other.map(|record| record.outline())),
         };
         self.conclude(op, outcome, None)
     }
@@ -182,6 +226,7 @@ impl Sm {
                 if !keeps {
                     record.kept = None;
                 }
+                record.from = None;
                 Outcome::Done
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),

@@ -252,6 +252,20 @@ pub enum Command {
         /// Messages whose effect is in it: the last one of each sender.
         marks: Vec<(Sender, u64)>,
     },
+    /// A host hands a named actor to another one, if `token` is current and `seq` the last commit
+    /// (rule A8).
+    Migrate {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// Its last commit; 0 for none.
+        seq: u64,
+        /// Who will host it, if whoever proposes this has seen that life and no end of it.
+        to: Option<Member>,
+    },
 }
 
 impl Command {
@@ -272,7 +286,8 @@ impl Command {
             | Self::Bound { op, .. }
             | Self::Enlist { op, .. }
             | Self::ClaimLeased { op, .. }
-            | Self::Commit { op, .. } => Some(*op),
+            | Self::Commit { op, .. }
+            | Self::Migrate { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -414,8 +429,12 @@ pub enum Outcome {
     Enlisted(Member),
     /// The node has no new life: one that it had with another data folder is not over.
     StillAlive(Member),
-    /// Not committed: the last commit of the actor has this number.
+    /// Not committed or handed on: the last commit of the actor has this number.
     OutOfTurn(u64),
+    /// The actor was handed on: this is its record now.
+    Moved(ActorRecord),
+    /// Not handed on: the life that was to have the actor is not known, or is over.
+    NoSuchHost,
 }
 
 impl Outcome {
@@ -474,7 +493,8 @@ impl From<&Outcome> for Fate {
             | Outcome::Fate(_)
             | Outcome::Found { .. }
             | Outcome::Exchanged { .. }
-            | Outcome::Enlisted(_) => Self::Done,
+            | Outcome::Enlisted(_)
+            | Outcome::Moved(_) => Self::Done,
             Outcome::ModeIs(_)
             | Outcome::Absent
             | Outcome::NoIteration
@@ -483,7 +503,8 @@ impl From<&Outcome> for Fate {
             | Outcome::TooManyLeases
             | Outcome::LeaseLost(_)
             | Outcome::StillAlive(_)
-            | Outcome::OutOfTurn(_) => Self::Refused,
+            | Outcome::OutOfTurn(_)
+            | Outcome::NoSuchHost => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }

@@ -31,12 +31,16 @@ pub enum Guard {
     CommitToken,
     /// A4: commits count in turn.
     CommitNext,
+    /// A8: only whoever has the current token hands an actor on.
+    MigrateToken,
+    /// A8: whoever hands an actor on knows its last commit.
+    MigrateLast,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -47,6 +51,8 @@ impl Guard {
         Self::ReleaseVoid,
         Self::CommitToken,
         Self::CommitNext,
+        Self::MigrateToken,
+        Self::MigrateLast,
     ];
 }
 

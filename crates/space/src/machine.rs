@@ -446,6 +446,13 @@ impl Sm {
                 void,
                 keeps,
             } => self.release(*op, (name, *token), *void, *keeps),
+            Command::Migrate {
+                op,
+                name,
+                token,
+                seq,
+                to,
+            } => self.migrate(*op, name, (*token, *seq), *to),
             Command::Bound {
                 op,
                 acks,

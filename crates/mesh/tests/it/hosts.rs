@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe_membership::{Incarnation, NodeCard, NodeId};
+use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Reply};
 use cpe_space::{ActorRecord, Sender, Session};
 use cpe_tuple::Value;
@@ -286,4 +286,54 @@ fn the_actors_of_a_mesh_that_was_all_down_are_taken_over_when_it_is_back() {
     net.pass(LEASE);
     let record = net.hosted.get(&(NodeId(2), "a".to_owned())).unwrap();
     assert_eq!((record.token, record.kept.as_ref().unwrap().seq), (2, 1));
+}
+
+impl Net {
+    fn migrate(&mut self, n: u64, token: u64, seq: u64, to: Member) -> Option<Reply> {
+        let command = Command::Migrate {
+            name: "a".to_owned(),
+            token,
+            seq,
+            to,
+            deadline: SECOND,
+        };
+        let asked = self.ask(n, command);
+        self.pass(SECOND);
+        self.reply(asked).cloned()
+    }
+}
+
+#[test]
+fn an_actor_that_is_handed_on_goes_on_there_and_is_taken_over_from_there() {
+    let mut net = grown();
+    let life = |reply: Option<Reply>| match reply {
+        Some(Reply::Enlisted(life)) => life,
+        other => panic!("{other:?}"),
+    };
+    let lives: Vec<Member> = (1..=3).map(|n| life(net.enlist(n))).collect();
+    net.host(3, "a", 0);
+    net.commit(3, 1, 1, 7);
+    let unknown = Member {
+        inc: Incarnation(9),
+        ..lives[1]
+    };
+    for nobody in [unknown, lives[2]] {
+        let refused = net.migrate(3, 1, 1, nobody);
+        assert!(matches!(refused, Some(Reply::Failed(Failure::Refused(_)))));
+    }
+    let (token, host) = (2, Some(lives[1]));
+    assert_eq!(
+        net.migrate(3, 1, 1, lives[1]),
+        Some(Reply::Moved { token, host })
+    );
+    let record = net.hosted.get(&(NodeId(2), "a".to_owned())).unwrap();
+    assert_eq!((record.token, record.from), (2, Some(lives[2])));
+    assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(7));
+    assert_eq!(net.commit(2, 2, 2, 8), Some(Reply::Done));
+    net.hosted.clear();
+    net.kill(2);
+    net.pass(2 * LEASE);
+    let (_, record) = net.heir("a", 2).expect("nobody took it over");
+    assert_eq!((record.token, record.from), (3, None));
+    assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(8));
 }

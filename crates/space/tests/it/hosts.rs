@@ -211,3 +211,50 @@ fn the_senders_heard_of_longest_ago_are_forgotten_first() {
     assert_eq!((kept.mark(sender(1)), kept.mark(sender(2))), (0, 5));
     assert_eq!(kept.marks().count(), cpe_space::MAX_MARKS);
 }
+
+fn migrate(home: &mut Home, token: u64, seq: u64, to: Option<Member>) -> Outcome {
+    let op = home.op();
+    let name = "a".to_owned();
+    let command = Command::Migrate {
+        op,
+        name,
+        token,
+        seq,
+        to,
+    };
+    match home.decide(&command) {
+        Applied::Done(_, outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_actor_is_handed_on_by_its_host_alone_with_its_last_commit_and_once() {
+    let mut home = Home::new();
+    claim(&mut home, 0, life(1), None);
+    assert_eq!(commit(&mut home, 1, 1, vec![]), Outcome::Done);
+    assert_eq!(migrate(&mut home, 1, 1, None), Outcome::NoSuchHost);
+    // A commit that its host gave up and that lasts after all.
+    assert_eq!(
+        migrate(&mut home, 1, 0, Some(life(2))),
+        Outcome::OutOfTurn(1)
+    );
+    for again in 0..2 {
+        let Outcome::Moved(record) = migrate(&mut home, 1, 1, Some(life(2))) else {
+            panic!("try {again}");
+        };
+        assert_eq!((record.token, record.host), (2, Some(life(2))));
+        assert_eq!((record.from, record.kept), (Some(life(1)), None));
+    }
+    assert!(matches!(
+        commit(&mut home, 1, 2, vec![]),
+        Outcome::Fenced(_)
+    ));
+    assert_eq!(commit(&mut home, 2, 2, vec![]), Outcome::Done);
+    // Whoever claims it later was not handed it, and the former host is told nothing else.
+    claim(&mut home, 2, life(3), Some(life(2)));
+    assert!(matches!(
+        migrate(&mut home, 1, 2, Some(life(2))),
+        Outcome::Fenced(Some(record)) if record.token == 3 && record.from.is_none()
+    ));
+}

@@ -27,6 +27,7 @@ fn record() -> ActorRecord {
         leased: true,
         needs: needs(),
         kept: None,
+        from: Some(member(2)),
     }
 }
 
@@ -176,6 +177,13 @@ pub(super) fn commands() -> Vec<Command> {
             snapshot: Value::from("state"),
             marks: vec![(Sender::Start(op.session), 7)],
         },
+        Command::Migrate {
+            op,
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            to: Some(member(2)),
+        },
     ]
 }
 
@@ -266,8 +274,9 @@ pub(super) fn of_command(command: &Command) -> (usize, usize) {
         Command::Void { .. } => 22,
         Command::ClaimLeased { .. } => 23,
         Command::Commit { .. } => 24,
+        Command::Migrate { .. } => 25,
     };
-    (place, 25)
+    (place, 26)
 }
 
 pub(super) fn of_message(message: &Message) -> (usize, usize) {
@@ -378,8 +387,9 @@ pub(super) fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Enlist { .. } => 10,
         Operation::ClaimLeased { .. } => 11,
         Operation::Commit { .. } => 12,
+        Operation::Migrate { .. } => 13,
     };
-    (place, 13)
+    (place, 14)
 }
 
 pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -404,8 +414,10 @@ pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Enlisted(_) => 17,
         Outcome::StillAlive(_) => 18,
         Outcome::OutOfTurn(_) => 19,
+        Outcome::Moved(_) => 20,
+        Outcome::NoSuchHost => 21,
     };
-    (place, 20)
+    (place, 22)
 }
 
 pub(super) fn of_field(field: &Field) -> (usize, usize) {
@@ -564,6 +576,12 @@ pub(super) fn all() -> Vec<Message> {
             seq: 9,
             snapshot: Value::from("state"),
             marks: vec![(Sender::Start(op.session), 7)],
+        },
+        Operation::Migrate {
+            name: "a".to_owned(),
+            token: 5,
+            seq: 9,
+            to: member(2),
         },
         Operation::Take {
             workspace: name.clone(),
@@ -739,6 +757,8 @@ pub(super) fn all() -> Vec<Message> {
         Outcome::Enlisted(member(2)),
         Outcome::StillAlive(member(1)),
         Outcome::OutOfTurn(8),
+        Outcome::Moved(record()),
+        Outcome::NoSuchHost,
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,
