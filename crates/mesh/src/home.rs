@@ -541,7 +541,8 @@ impl Home {
         }
     }
 
-    /// Who gets the outcome of a decided operation. A take that missed is parked again, where it was.
+    /// Who gets the outcome of a decided operation. A take that missed is parked again, in its
+    /// place.
     pub(crate) fn concluded(&mut self, op: OpId, missed: bool) -> Option<NodeId> {
         let (from, waiter) = self.asked.remove(&op)?;
         if missed && let Some((turn, waiter)) = waiter {

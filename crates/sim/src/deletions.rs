@@ -304,7 +304,7 @@ impl World {
                 self.deletions.empty(variable)?;
             }
             (Act::Delete(variable), Reply::Done) => self.deletions.deleted(variable),
-            // Nothing was done (space.md, 2.7); of a store it is said as well once it never will be.
+            // Nothing was done (space.md, 2.7).
             (
                 Act::Take(_) | Act::Lease(_) | Act::Delete(_),
                 Reply::Failed(Failure::Unavailable { .. }),

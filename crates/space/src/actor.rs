@@ -4,8 +4,8 @@
 //! a life as a host. Then it is claimed anew only after it was released or that life is over: the
 //! command names the life, and the leader of the name proposes it only once its own replica of the
 //! node's record shows the end. Each claim raises the token, and what an incarnation commits counts
-//! while its token is the current one. A host may also hand an actor to another one (rule A8), which
-//! is an entry that raises the token as a claim does.
+//! while its token is the current one. A host may also hand an actor to another one (rule A8),
+//! which is an entry that raises the token as a claim does.
 
 use std::collections::BTreeMap;
 
@@ -172,8 +172,8 @@ impl Sm {
         self.conclude(op, outcome, None)
     }
 
-    /// A host hands an actor to another life (rule A8): it goes on there from its last commit, which
-    /// has to be the one that its host knows of. One that was given up half-way is in the state, or
+    /// A host hands an actor to another life (rule A8): it goes on there from its last commit,
+    /// which has to be the one that its host knows of. One that was given up half-way is in the state, or
     /// never will be.
     ///
     /// The same may come twice, under two operations, when the host was not answered.
