@@ -7,10 +7,12 @@
 //! than minutes.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
+use crate::python;
 use crate::run::{Stream, capture, cargo, print, run, say, tee};
 use crate::setup;
 use crate::workspace::{Package, Root};
@@ -42,11 +44,12 @@ pub(crate) fn bench(root: &Root, args: &[String]) -> Result<()> {
     let machine = machine(root);
     for (package, bench) in benches {
         say(&format!("\nbench: {bench} ({})", package.name));
-        let rows = measure(root, package, bench, wanted.quick)?;
+        let python = beside(root, bench)?;
+        let rows = measure(root, package, bench, &wanted, python.as_deref())?;
         print(&table(&rows));
         let file = folder.join(format!("{bench}.json"));
-        let document = json!({ "bench": bench, "quick": wanted.quick, "machine": machine,
-            "results": rows });
+        let document = json!({ "bench": bench, "quick": wanted.quick, "profile": wanted.profile(),
+            "machine": machine, "results": rows });
         fs::write(&file, format!("{document:#}\n"))
             .with_context(|| format!("cannot write {}", file.display()))?;
         say(&format!("bench: written to {}", file.display()));
@@ -59,6 +62,8 @@ struct Wanted {
     /// Empty means all.
     name: String,
     quick: bool,
+    /// Without optimization: takes far less to build, and its figures decide no goal.
+    unoptimized: bool,
 }
 
 impl Wanted {
@@ -66,12 +71,14 @@ impl Wanted {
         let mut wanted = Self {
             name: String::new(),
             quick: false,
+            unoptimized: false,
         };
         for arg in args {
             match arg.as_str() {
                 "--quick" => wanted.quick = true,
+                "--unoptimized" => wanted.unoptimized = true,
                 flag if flag.starts_with('-') => {
-                    bail!("`cargo xtask bench` knows no `{flag}`; there is --quick");
+                    bail!("`cargo xtask bench` knows no `{flag}`: --quick, --unoptimized");
                 }
                 name if wanted.name.is_empty() => name.clone_into(&mut wanted.name),
                 more => bail!("`cargo xtask bench` takes one name, but `{more}` came second"),
@@ -79,6 +86,20 @@ impl Wanted {
         }
         Ok(wanted)
     }
+
+    fn profile(&self) -> &'static str {
+        if self.unoptimized { "dev" } else { "bench" }
+    }
+}
+
+/// The Python that has what a benchmark is measured beside, if it is measured beside any.
+fn beside(root: &Root, bench: &str) -> Result<Option<PathBuf>> {
+    let with = match bench {
+        "forest" => python::SCIKIT_LEARN,
+        "map" => python::DASK,
+        _ => return Ok(None),
+    };
+    with.python(root).map(Some)
 }
 
 /// Builds, then runs one benchmark by itself so that no compiler disturbs it.
@@ -86,13 +107,26 @@ fn measure(
     root: &Root,
     package: &Package,
     bench: &str,
-    quick: bool,
+    wanted: &Wanted,
+    python: Option<&Path>,
 ) -> Result<Vec<Map<String, Value>>> {
-    let select = ["bench", "--package", &package.name, "--bench", bench];
+    let (package, profile) = (package.name.as_str(), wanted.profile());
+    let select = [
+        "bench",
+        "--package",
+        package,
+        "--bench",
+        bench,
+        "--profile",
+        profile,
+    ];
     run(cargo(root).args(select).arg("--no-run"))?;
     let mut command = cargo(root);
     command.args(select).args(["--", "--json"]);
-    if quick {
+    if let Some(python) = python {
+        command.env("CPE_BENCH_PYTHON", python);
+    }
+    if wanted.quick {
         command.arg("--quick");
     }
     let mut rows = Vec::new();

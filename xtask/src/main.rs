@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod clients;
 mod demo;
+mod python;
 mod run;
 mod setup;
 mod sim;
