@@ -68,12 +68,12 @@ fn take(variable: Option<cpe_tuple::Value>, wait: bool, leave: bool) -> Bound {
     }
 }
 
-/// What an answer means in terms of an ordinary one.
-pub(crate) fn told(open: Open, reply: Reply) -> Result<Reply, Violation> {
+/// What an answer means in terms of an ordinary one; whether a variable may be `absent`.
+pub(crate) fn told(open: Open, reply: Reply, absent: bool) -> Result<Reply, Violation> {
     match (open, reply) {
         (Open::Store(_), Reply::Done) => Ok(Reply::Stored { index: 0 }),
         // They ask only for what they have declared, and nothing is deleted.
-        (_, Reply::Failed(Failure::Absent)) => {
+        (_, Reply::Failed(Failure::Absent)) if !absent => {
             let why = "a variable that was declared is absent".to_owned();
             Err(Violation::Malformed(why))
         }

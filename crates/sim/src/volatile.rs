@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_mesh::{Genesis, Peer};
+use cpe_mesh::{Failure, Genesis, Peer, Reply};
 use cpe_space::{Name, ShardId, generation_of};
 use cpe_tuple::Value;
 
@@ -48,9 +48,7 @@ impl Scenario {
 impl World {
     /// The workspace of a variable.
     pub(crate) fn workspace_of(&mut self, number: u32) -> &'static str {
-        // A variable that is gone with its generation is absent for those who are bound to it.
-        let bound = self.scenario.workload.bound;
-        if self.scenario.volatile == 0 || bound || number.is_multiple_of(2) {
+        if self.scenario.volatile == 0 || number.is_multiple_of(2) {
             return WORKSPACE;
         }
         self.record.set_apart(format!("v{number}"));
@@ -87,6 +85,17 @@ impl World {
                 self.books.in_memory.insert(value, (shard, u64::MAX));
             }
         }
+    }
+
+    /// Whether a variable that was declared may be absent for those who are bound to it, since it is
+    /// gone with its generation. Who is told so declares it anew.
+    pub(crate) fn may_be_absent(&mut self, reply: &Reply) -> bool {
+        let absent = matches!(reply, Reply::Failed(Failure::Absent));
+        let may_be = absent && !self.generations.is_empty();
+        if may_be {
+            self.declared.retain(|number| number.is_multiple_of(2));
+        }
+        may_be
     }
 
     /// A node has begun a generation. The first to do so shows whether it was time.

@@ -280,15 +280,19 @@ impl World {
         {
             self.check_local_read(n, variable, found.as_ref());
         }
-        let reply = match bound::told(open, reply) {
+        let absent = self.may_be_absent(&reply);
+        let reply = match bound::told(open, reply, absent) {
             Ok(reply) => reply,
             Err(violation) => {
                 self.violation = Some(violation);
                 return;
             }
         };
-        if let (Open::Store(value), Reply::Failed(Failure::Unavailable { .. }), true) =
-            (open, &reply, self.scenario.workload.bound)
+        if let (
+            Open::Store(value),
+            Reply::Failed(Failure::Unavailable { .. } | Failure::Absent),
+            true,
+        ) = (open, &reply, self.scenario.workload.bound)
         {
             // It never happens: nobody may be handed it.
             self.books.stored.remove(&value);

@@ -173,7 +173,7 @@ impl Sm {
     }
 
     /// A host hands an actor to another life (rule A8): it goes on there from its last commit,
-    /// which has to be the one that its host knows of. One that was given up half-way is in the state, or
+    /// which has to be the one that its host knows of. One that was given up half-way is there, or
     /// never will be.
     ///
     /// The same may come twice, under two operations, when the host was not answered.

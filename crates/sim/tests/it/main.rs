@@ -347,15 +347,13 @@ fn a_perfect_world_loses_nothing_and_has_no_excuses() {
 }
 
 /// Under every fault, operations that are bound to an instance keep the same promises, reads are
-/// part of the one order, and a put that was refused never happens.
+/// part of the one order, and a put that was refused never happens; in volatile workspaces as well.
 #[test]
 fn bound_operations_keep_the_promises_under_every_fault() {
     let mut acknowledged = 0;
     for seed in 0..300 {
         let mut scenario = swarm(seed);
         scenario.workload.bound = true;
-        // What is demanded here is safety.
-        scenario.progress_seconds = 0.0;
         match World::new(scenario, seed).run() {
             Ok(report) => acknowledged += report.acknowledged,
             Err((violation, _)) => panic!("seed {seed}: {violation}"),
