@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::run::{answers, cargo, print, run, say, timed};
 use crate::workspace::{Root, WITHOUT_PEERS};
-use crate::{setup, sim, test, tidy};
+use crate::{fuzz, setup, sim, test, tidy};
 
 /// Set by the public workflow, which can reach the database of known vulnerabilities.
 const ADVISORIES: &str = "CPE_CI_ADVISORIES";
@@ -21,7 +21,7 @@ enum Outcome {
 type Step = (&'static str, fn(&Root) -> Result<Outcome>);
 
 /// Cheap ones first, so that a slip is told in seconds.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", format),
     ("tidy", |root| tidy::tidy(root).map(|()| Outcome::Passed)),
     ("setup", |root| setup::setup(root).map(|()| Outcome::Passed)),
@@ -31,6 +31,7 @@ const STEPS: [Step; 8] = [
     ("mutants", |root| {
         sim::quick_mutants(root).map(|()| Outcome::Passed)
     }),
+    ("fuzz", |root| fuzz::briefly(root).map(|()| Outcome::Passed)),
     ("deny", deny),
 ];
 

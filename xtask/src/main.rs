@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod clients;
 mod demo;
+mod fuzz;
 mod python;
 mod run;
 mod setup;
@@ -37,6 +38,9 @@ usage: cargo xtask COMMAND
   soak [--seeds FROM..TO] [--profile NAME] [--jobs N]
                           simulate seeds without end, in release; what fails is shrunk and kept in
                           target/soak; Ctrl-C ends it
+  fuzz [NAME] [--seconds N]
+                          mutate what comes from strangers (rules, snapshots, frames, requests)
+                          for a minute each, or N seconds; keeps what it finds in target/fuzz
   mutants [--quick]       take the guards of the protocol out, one by one: a simulation or a test
                           has to notice
   tidy                    check the house rules that no compiler knows
@@ -86,6 +90,7 @@ fn dispatch(command: &str, args: &[String]) -> Result<Option<ExitCode>> {
     let root = Root::find()?;
     match command {
         "bench" => bench::bench(&root, args)?,
+        "fuzz" => fuzz::fuzz(&root, args)?,
         "soak" => return sim::soak(&root, args).map(Some),
         "mutants" => return sim::mutants(&root, args).map(Some),
         "test" | "ci" | "tidy" | "setup" | "accuracy" if !args.is_empty() => {

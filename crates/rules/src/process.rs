@@ -11,6 +11,8 @@
 //! them.
 
 mod confine;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod host;
 mod protocol;
 mod serve;
@@ -19,6 +21,3 @@ pub use confine::{Confinement, Landlock};
 pub use host::{Agent, ProcessAgent, ProcessCommand, ProcessError};
 pub use protocol::FRAME_BYTES_MAX;
 pub use serve::serve;
-
-#[cfg(fuzzing)]
-pub use protocol::fuzz_frames;

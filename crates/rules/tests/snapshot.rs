@@ -74,27 +74,36 @@ fn traced(text: &str, steps: usize, moves: bool, strategy: Strategy) -> (Vec<Str
     (lines, output)
 }
 
-/// Seeds from 0 on, always the same: about one program in fifteen hundred (11682096276704216837 is
-/// one) fires in another order, see [`Engine::restore`].
+fn fires_the_same_when_moved_after_every_firing(seed: u64) {
+    let text = common::program(seed);
+    let strategies = [
+        Strategy::Depth,
+        Strategy::Breadth,
+        Strategy::Lex,
+        Strategy::Mea,
+    ];
+    let strategy = strategies[(seed % 4) as usize];
+    let stayed = traced(&text, 40, false, strategy);
+    let went = traced(&text, 40, true, strategy);
+    assert_eq!(stayed, went, "seed {seed}: {text}");
+}
+
+/// In these programs one retraction lets a `not` hold again for several matches at once: they come
+/// onto the agenda in the order in which CLIPS holds them, which is not the one of their facts.
 #[test]
-fn a_program_moved_after_every_firing_fires_the_same() {
-    for seed in 0..u64::from(common::cases(64)) {
-        let text = common::program(seed);
-        let strategies = [
-            Strategy::Depth,
-            Strategy::Breadth,
-            Strategy::Lex,
-            Strategy::Mea,
-        ];
-        let strategy = strategies[(seed % 4) as usize];
-        let stayed = traced(&text, 40, false, strategy);
-        let went = traced(&text, 40, true, strategy);
-        assert_eq!(stayed, went, "seed {seed}: {text}");
+fn matches_that_hold_again_at_once_keep_their_order() {
+    for seed in [11_682_096_276_704_216_837] {
+        fires_the_same_when_moved_after_every_firing(seed);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(common::cases(64)))]
+
+    #[test]
+    fn a_program_moved_after_every_firing_fires_the_same(seed: u64) {
+        fires_the_same_when_moved_after_every_firing(seed);
+    }
 
     #[test]
     fn damaged_bytes_are_refused_or_restored_without_harm(

@@ -87,8 +87,8 @@ impl World {
         }
     }
 
-    /// Whether a variable that was declared may be absent for those who are bound to it, since it is
-    /// gone with its generation. Who is told so declares it anew.
+    /// Whether a variable that was declared may be absent for those who are bound to it, since it
+    /// is gone with its generation. Who is told so declares it anew.
     pub(crate) fn may_be_absent(&mut self, reply: &Reply) -> bool {
         let absent = matches!(reply, Reply::Failed(Failure::Absent));
         let may_be = absent && !self.generations.is_empty();

@@ -1,6 +1,6 @@
 //! Any bytes, in pieces of any size: decoded, collected within bounds, read as operations.
 //!
-//! `cargo +nightly fuzz run requests` in `crates/nws`.
+//! `cargo xtask fuzz requests`.
 
 #![no_main]
 

@@ -364,9 +364,9 @@ impl Engine {
     /// that has changed since, a random number) may come out otherwise; globals have their final
     /// values meanwhile.
     ///
-    /// What is not restored is the order inside of CLIPS's join memories. Where one retraction lets
-    /// a `not` hold again for several matches at once, their rules may come onto the agenda in
-    /// another order among equal saliences: the same rules fire on the same facts.
+    /// With the same rules also the order is restored in which CLIPS holds what has matched, and so
+    /// the order in which matches that hold at once come onto the agenda; beyond a million partial
+    /// matches it is not.
     ///
     /// # Errors
     /// [`EngineError::NotEmpty`] when there are facts or instances; a limit.

@@ -211,13 +211,6 @@ mod serde_bytes_option {
     }
 }
 
-/// Read bytes as frames of both directions.
-#[cfg(fuzzing)]
-pub fn fuzz_frames(bytes: &[u8]) {
-    let _ = read::<Request>(&mut &*bytes);
-    let _ = read::<Response>(&mut &*bytes);
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

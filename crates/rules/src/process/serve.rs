@@ -71,8 +71,18 @@ fn work(begun: confine::Begun, input: &mut impl Read, output: &mut impl Write) -
         }
     };
     protocol::write(output, &Response::Ready(confinement, lost)).ok()?;
+    answer(&mut agent, input, output, limit_cpu)
+}
+
+/// Do what is asked until there is no more; `before` each.
+pub(super) fn answer(
+    agent: &mut RuleAgent,
+    input: &mut impl Read,
+    output: &mut impl Write,
+    mut before: impl FnMut(),
+) -> Option<()> {
     while let Some(request) = protocol::read(input).ok()? {
-        limit_cpu();
+        before();
         let response = match request {
             Request::Begin(_) => return None,
             Request::Deliver(delivery, now_ms) => {

@@ -5,6 +5,7 @@
 //! this one stood.
 
 mod give;
+mod order;
 mod take;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{Env, copied, data};
 use crate::engine::{Kind, Matched};
 use crate::value::Value;
+use order::Order;
 
 /// A rule, or one of the several that its `or` elements make of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub(crate) struct State {
     pub(crate) gensym: i64,
     /// A digest of each rule's source, by path: a rule whose digest is the same has not changed.
     pub(crate) rules: BTreeMap<String, u64>,
+    /// In which order CLIPS holds what has matched; snapshots of before do not tell.
+    #[serde(default)]
+    pub(crate) order: Order,
 }
 
 /// What could not be put back as it was.

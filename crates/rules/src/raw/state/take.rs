@@ -49,6 +49,7 @@ impl Env {
             // SAFETY: as above.
             gensym: unsafe { *self.gensym_counter() },
             rules: self.digests(),
+            order: self.order(),
         };
         // A value that did not fit is `Void`, and with it the budget has ended.
         (budget > 0).then_some(state)
