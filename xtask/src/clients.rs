@@ -4,7 +4,8 @@
 //! The client is downloaded as it stands in Python's package index, checked against its hash, and
 //! unpacked into `.tools`; nothing of it becomes part of this project. Jython comes from the
 //! system: where it is missing, and this is root on a system with `apt-get`, it is installed. A
-//! machine that can have neither skips those tests, and their names are told at the end.
+//! machine that can have neither skips those tests, and their names are told at the end. CPython
+//! 2.7 is in no distribution any more: it is used where somebody has it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ use crate::workspace::Root;
 
 /// Tells the tests where the client is.
 pub(crate) const VARIABLE: &str = "CPE_NWSCLIENT";
+
+/// Tells the tests which program is CPython 2.7. Set by a user, it is taken at its word.
+pub(crate) const PYTHON2: &str = "CPE_PYTHON2";
 
 /// The client's last release for Python 2.
 const NAME: &str = "nwsclient-1.6.3";
@@ -37,6 +41,25 @@ pub(crate) fn get(root: &Root) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// CPython 2.7, if it is somewhere: named by the environment, or on the path, or one of those that
+/// pyenv keeps.
+pub(crate) fn python2() -> Option<PathBuf> {
+    let named = std::env::var_os(PYTHON2).map(PathBuf::from);
+    let kept = || {
+        let prefix = capture(Command::new("pyenv").args(["prefix", "2.7"])).ok()?;
+        Some(Path::new(prefix.trim()).join("bin/python2.7"))
+    };
+    let found = [named, Some("python2.7".into())].into_iter().flatten();
+    let runs = |python: &PathBuf| answers(Command::new(python).args(["-c", "print 1"]));
+    let python = found
+        .chain(std::iter::once_with(kept).flatten())
+        .find(|python| runs(python));
+    if python.is_none() {
+        say("test: without CPython 2.7, which the original client was written for");
+    }
+    python
 }
 
 fn jython() -> Result<()> {

@@ -38,11 +38,15 @@ pub(crate) fn test(root: &Root) -> Result<()> {
 }
 
 fn run_all(root: &Root, skipped: &Path, client: Option<&Path>, count: &mut Count) -> Result<()> {
+    let python2 = client.and_then(|_| clients::python2());
     let test = |args: &[&str]| {
         let mut command = cargo(root);
         command.args(args).env(SKIPPED_VARIABLE, skipped);
         if let Some(client) = client {
             command.env(clients::VARIABLE, client);
+        }
+        if let Some(python2) = &python2 {
+            command.env(clients::PYTHON2, python2);
         }
         colour(&mut command);
         command

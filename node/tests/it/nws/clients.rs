@@ -1,41 +1,101 @@
-//! The original Python client, unmodified, with its own tests: `cargo xtask test` gets both it and
-//! Jython, which runs Python 2.
+//! The original Python client, unmodified, with its own tests. `cargo xtask test` gets the client,
+//! Jython, which runs Python 2 in a Java machine, and CPython 2.7 where there is one.
+//!
+//! Jython is what everybody can install. It cannot do all that the client wants (see
+//! [`jython`]), and takes seconds of a processor to start: a sleigh of three workers is seven Java
+//! machines. CPython runs everything as it stands.
 
-use std::fs::{self, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _, copy};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Write as _, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{door, three, three_homes_for_everything};
+use super::door;
 use crate::harness::Node;
+
+mod jython;
+mod python2;
 
 /// Names the folder of the client's source distribution.
 const CLIENT: &str = "CPE_NWSCLIENT";
 
-/// Where the folder is, or a line for the list of tests that were skipped.
-fn client(test: &str) -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os(CLIENT) {
-        return Some(folder.into());
-    }
-    if let Some(list) = std::env::var_os("CPE_SKIPPED_TESTS") {
-        let mut list = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(list)
-            .unwrap();
-        writeln!(list, "nws::clients::{test}: no jython or no nwsclient here").unwrap();
-    }
-    None
-}
+/// Names a program that is CPython 2.7.
+const PYTHON2: &str = "CPE_PYTHON2";
+
+/// Tests of `test_sleigh2.py`.
+const SLEIGH_TESTS: [&str; 13] = [
+    "testAccumulator",
+    "testBroadcast",
+    "testDefaultElementArgs",
+    "testEachWorkerAccum",
+    "testElementArgsIFind",
+    "testElementArgsStoreFile",
+    "testImap",
+    "testIterables",
+    "testListOfString",
+    "testMonitor",
+    "testNewStyleAccum",
+    "testStarmap",
+    "testString",
+];
+
+/// Runs the tests of `test_sleigh2.py` that are named after host and port.
+///
+/// Some of them give their workers some seconds to start, and wait for ever when they take longer:
+/// here each test begins when its workers are there and have run something.
+const SLEIGH_TEST: &str = "import sys, unittest
+sys.path.insert(0, '.')
+import test_sleigh2
+host, port = sys.argv[1:3]
+test_sleigh2.slargs = {'nwsHost': host, 'nwsPort': int(port)}
+class SleighTest(test_sleigh2.SleighTest):
+    def setUp(self):
+        test_sleigh2.SleighTest.setUp(self)
+        self.s.status(True, 300)
+        assert self.s.workerCount == 3
+        self.s.eachWorker(test_sleigh2.nothing, 1)
+tests = unittest.TestSuite(map(SleighTest, sys.argv[3:]))
+sys.exit(not unittest.TextTestRunner(verbosity=2).run(tests).wasSuccessful())
+";
+
+/// `test_long.py` makes 220,000 rounds, some ten gigabytes: here it goes around a fiftieth of that,
+/// with values as large as they are.
+const FEWER_ROUNDS: &str = "import sys, unittest
+sys.path.insert(0, '.')
+import test_long
+test_long.xrange = lambda n: range(max(2, n // 50))
+host, port = sys.argv[1:]
+test_long.nwsargs = {'serverHost': host, 'serverPort': int(port)}
+tests = unittest.defaultTestLoader.loadTestsFromModule(test_long)
+sys.exit(not unittest.TextTestRunner().run(tests).wasSuccessful())
+";
+
+/// In the place of the original server's module `nwss.local`, which `test_local.py` starts a server
+/// by and which neither the client nor the last release of the server brings along: the nodes are
+/// there already, and end when they are told to.
+const LOCAL_SERVER: &str = "import os, socket
+class NwsLocalServer(object):
+    def __init__(self, daemon=True):
+        self.port = int(os.environ['NWS_PORT'])
+        self._alive = True
+    def waitUntilStarted(self):
+        pass
+    def isAlive(self):
+        return self._alive
+    def shutdown(self):
+        s = socket.create_connection(('127.0.0.1', int(os.environ['NWS_END_PORT'])))
+        assert s.recv(1) == ''
+        s.close()
+        self._alive = False
+";
 
 /// In the place of ssh, for sleighs that start their workers by it: what the other host would run,
-/// run here. A login has a shell and nothing of this environment but where the programs are.
+/// run here.
 const SSH: &str = "while :; do case \"$1\" in
     -l|-p|-i|-o) shift 2;;
     -*) shift;;
@@ -44,6 +104,31 @@ esac; done
 shift
 exec /bin/sh -c \"$*\"";
 
+/// Options of each Java machine. One that lives for seconds is done before its second compiler has
+/// paid for itself: without it Jython takes half the processor time.
+const JAVA: &str = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC";
+
+/// What runs the client's programs.
+struct Python {
+    /// By which name or path it is started.
+    program: PathBuf,
+    /// The folder of the client.
+    client: PathBuf,
+}
+
+/// Names a test that is skipped here, or a part of it.
+fn skip(test: &str, why: &str) {
+    let Some(list) = std::env::var_os("CPE_SKIPPED_TESTS") else {
+        return;
+    };
+    let mut list = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(list)
+        .unwrap();
+    writeln!(list, "nws::clients::{test}: {why}").unwrap();
+}
+
 /// Writes a program into a folder.
 fn script(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
@@ -51,38 +136,167 @@ fn script(folder: &Path, name: &str, text: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs one of the client's test programs, or some of its tests, against an address.
-fn run(client: &Path, program: &[&str], address: &str) -> String {
-    let (_folder, mut command) = jython(client, program, address);
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let out = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{program:?}: {said}\n{out}");
-    format!("{out}{said}")
+/// Where programs are and what they need: it is gone when this is dropped.
+struct Programs {
+    folder: TempDir,
+    command: Command,
 }
 
-/// A program of Python 2 that has the client and finds an address in its environment; and a folder
-/// that it needs.
-fn jython(client: &Path, program: &[&str], address: &str) -> (TempDir, Command) {
-    let (host, port) = address.rsplit_once(':').unwrap();
-    // A sleigh starts its workers by a script of the client, and that one `python`.
-    let folder = tempfile::tempdir().unwrap();
-    script(folder.path(), "python", "exec jython \"$@\"");
-    script(folder.path(), "ssh", SSH);
-    let found = std::env::var_os("PATH").unwrap_or_default();
-    let ours = [folder.path().to_owned(), client.join("scripts")];
-    let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&found)));
-    let mut command = Command::new("jython");
-    command
-        .args(program)
-        .env("PATH", path.unwrap())
-        .env("PYTHONPATH", client)
-        .current_dir(client.join("test"))
-        .env("JYTHONPATH", client)
-        .env("NWS_HOST", host)
-        .env("NWS_PORT", port)
-        .stdin(Stdio::null());
-    (folder, command)
+impl Python {
+    /// A program that has the client and finds an address in its environment.
+    fn command(&self, program: &[&str], address: &str) -> Programs {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        // A sleigh starts its workers by a script of the client, and that one `python`.
+        let folder = tempfile::tempdir().unwrap();
+        let python = format!("exec '{}' \"$@\"", self.program.display());
+        script(folder.path(), "python", &python);
+        script(folder.path(), "ssh", SSH);
+        let found = std::env::var_os("PATH").unwrap_or_default();
+        let ours = [folder.path().to_owned(), self.client.join("scripts")];
+        let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&found)));
+        let modules = std::env::join_paths([&self.client, folder.path()]).unwrap();
+        let mut command = Command::new(&self.program);
+        command
+            .args(program)
+            .env("PATH", path.unwrap())
+            .env("PYTHONPATH", &modules)
+            .env("JYTHONPATH", &modules)
+            .env("JAVA_TOOL_OPTIONS", JAVA)
+            // Several run at once: none may read what another one is compiling.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("NWS_HOST", host)
+            .env("NWS_PORT", port)
+            .current_dir(self.client.join("test"))
+            .stdin(Stdio::null());
+        Programs { folder, command }
+    }
+
+    /// Runs one of the client's test programs, or some of its tests, against an address.
+    #[track_caller]
+    fn run(&self, program: &[&str], address: &str) -> String {
+        self.command(program, address).succeeds(program)
+    }
+
+    /// Runs a program that is given here, with host, port and these arguments.
+    #[track_caller]
+    fn run_text(&self, text: &str, arguments: &[&str], address: &str) -> String {
+        let program = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&program, text).unwrap();
+        let (host, port) = address.rsplit_once(':').unwrap();
+        let begin = [program.path().to_str().unwrap(), host, port];
+        self.run(&[&begin[..], arguments].concat(), address)
+    }
+
+    /// `test_nws.py` and `test_file.py`.
+    fn runs_its_own_tests(&self, address: &str) {
+        all_passed(&self.run(&["test_nws.py"], address), 26);
+        all_passed(&self.run(&["test_file.py"], address), 9);
+    }
+
+    /// `test_long.py`.
+    fn runs_the_long_tests(&self, address: &str) {
+        all_passed(&self.run_text(FEWER_ROUNDS, &[], address), 4);
+    }
+
+    /// Some of `test_sleigh2.py`.
+    fn runs_sleigh_tests(&self, tests: &[&str], address: &str) {
+        all_passed(&self.run_text(SLEIGH_TEST, tests, address), tests.len());
+    }
+
+    /// `test_barrier.py`.
+    fn runs_a_thousand_rounds_in_step(&self, address: &str) {
+        let said = self.run(&["test_barrier.py"], address);
+        assert!(said.contains("\n999 ["), "{said}");
+    }
+
+    /// `test_sleigh.py`: seventeen sleighs, all but one with another way to start their workers by
+    /// ssh. Something in its text is replaced by something else, or nothing.
+    fn runs_sleighs_by_ssh(&self, replaced: Option<[&str; 2]>, address: &str) {
+        // It removes log files from folders that all such programs share, and fails when another
+        // one has done that in the middle.
+        let alone = File::create(self.client.join("sleighs-by-ssh.lock")).unwrap();
+        alone.lock().unwrap();
+        let said = self.runs_with("test_sleigh.py", replaced, address, |_| {});
+        assert!(said.contains("successes: 17; failures: 0"), "{said}");
+    }
+
+    /// `test_local.py`, which ends its server: a node, or two.
+    fn runs_with_a_server_of_its_own(&self, replaced: Option<[&str; 2]>, nodes: Vec<Node>) {
+        let address = spread(&nodes.iter().collect::<Vec<_>>());
+        let ends = TcpListener::bind("127.0.0.1:0").unwrap();
+        let end = ends.local_addr().unwrap().port();
+        let ended = thread::spawn(move || {
+            let asked = ends.accept().unwrap();
+            drop(nodes);
+            drop(asked);
+        });
+        let said = self.runs_with("test_local.py", replaced, &address, |programs| {
+            let module = programs.folder.path().join("nwss");
+            fs::create_dir(&module).unwrap();
+            fs::write(module.join("__init__.py"), "").unwrap();
+            fs::write(module.join("local.py"), LOCAL_SERVER).unwrap();
+            programs.command.env("NWS_END_PORT", end.to_string());
+        });
+        assert!(said.contains("'Value 0', 'Value 1'"), "{said}");
+        assert!(said.contains("got expected exception"), "{said}");
+        assert!(!said.contains("did not get"), "{said}");
+        ended.join().unwrap();
+    }
+
+    /// Runs a program of the client, with something in its text replaced if need be.
+    fn runs_with(
+        &self,
+        program: &str,
+        replaced: Option<[&str; 2]>,
+        address: &str,
+        prepare: impl Fn(&mut Programs),
+    ) -> String {
+        let mut programs = self.command(&[], address);
+        let mut path = self.client.join("test").join(program);
+        if let Some([old, new]) = replaced {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(old), "{text}");
+            path = programs.folder.path().join(program);
+            fs::write(&path, text.replace(old, new)).unwrap();
+        }
+        programs.command.arg(path);
+        prepare(&mut programs);
+        programs.succeeds(&[program])
+    }
+}
+
+impl Programs {
+    /// What it said, if it ended well.
+    #[track_caller]
+    fn succeeds(mut self, what: &[&str]) -> String {
+        let output = self.command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let out = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{what:?}: {said}\n{out}");
+        format!("{out}{said}")
+    }
+}
+
+/// Demands that so many tests ran and all passed.
+#[track_caller]
+fn all_passed(said: &str, count: usize) {
+    assert!(said.contains(&format!("Ran {count} test")), "{said}");
+    assert!(said.trim_end().ends_with("OK"), "{said}");
+}
+
+/// A node that keeps its state in memory: the tests store and fetch hundreds of values one by one,
+/// and each would be a sync of the disk.
+fn one() -> Node {
+    Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"])
+}
+
+/// Two such nodes of one mesh.
+fn two() -> [Node; 2] {
+    let a = one();
+    let b = a.join(&["--nws", "127.0.0.1:0", "--ephemeral"]);
+    a.sees(2);
+    b.sees(2);
+    [a, b]
 }
 
 /// Listens, and hands each connection on to the next of the nodes.
@@ -110,226 +324,4 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
         copy(&mut from, &mut to).ok();
         to.shutdown(Shutdown::Write).ok();
     });
-}
-
-/// Demands that so many tests ran and all passed.
-#[track_caller]
-fn all_passed(said: &str, count: usize) {
-    assert!(said.contains(&format!("Ran {count} tests")), "{said}");
-    assert!(said.trim_end().ends_with("OK"), "{said}");
-}
-
-#[test]
-fn the_client_s_own_tests_pass_at_one_node() {
-    let Some(client) = client("the_client_s_own_tests_pass_at_one_node") else {
-        return;
-    };
-    // The tests store and fetch hundreds of values one by one: each would be a sync of the disk.
-    let node = Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"]);
-    all_passed(&run(&client, &["test_nws.py"], door(&node)), 26);
-    all_passed(&run(&client, &["test_file.py"], door(&node)), 9);
-}
-
-#[test]
-fn the_client_s_own_tests_pass_when_each_connection_is_to_another_node() {
-    let name = "the_client_s_own_tests_pass_when_each_connection_is_to_another_node";
-    let Some(client) = client(name) else {
-        return;
-    };
-    let [a, b] = two();
-    let address = spread(&[&a, &b]);
-    all_passed(&run(&client, &["test_nws.py"], &address), 26);
-    all_passed(&run(&client, &["test_file.py"], &address), 9);
-}
-
-/// Two nodes that keep their state in memory.
-fn two() -> [Node; 2] {
-    let memory = ["--nws", "127.0.0.1:0", "--ephemeral"];
-    let a = Node::start(&memory);
-    let b = a.join(&memory);
-    a.sees(2);
-    b.sees(2);
-    [a, b]
-}
-
-/// Each worker is two Java machines: of the client's sleigh tests two are enough.
-#[test]
-fn a_sleigh_rides_whose_connections_are_each_to_another_node() {
-    let Some(client) = client("a_sleigh_rides_whose_connections_are_each_to_another_node") else {
-        return;
-    };
-    let [a, b] = two();
-    let tests = ["SleighTest.testString", "SleighTest.testIterables"];
-    let program = [&["test_sleigh2.py"][..], &tests].concat();
-    all_passed(&run(&client, &program, &spread(&[&a, &b])), 2);
-}
-
-/// Nobody is connected to the node that dies; it is home of what the sleigh's programs share.
-#[test]
-fn a_sleigh_rides_on_while_a_node_of_the_mesh_dies() {
-    const ROUNDS: &str = "import sys
-from nws.sleigh import Sleigh
-host, port = sys.argv[1:]
-s = Sleigh(nwsHost=host, nwsPort=int(port), workerCount=2)
-s.status(True, 120)
-for n in range(6):
-    assert s.eachElem(abs, range(-20, 20)) == [abs(i) for i in range(-20, 20)]
-    print 'round', n
-    sys.stdout.flush()
-s.stop()
-print 'over'
-";
-    let Some(client) = client("a_sleigh_rides_on_while_a_node_of_the_mesh_dies") else {
-        return;
-    };
-    let [a, b, c] = three();
-    three_homes_for_everything(&a);
-    let address = spread(&[&a, &b]);
-    let (host, port) = address.rsplit_once(':').unwrap();
-    let program = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&program, ROUNDS).unwrap();
-    let program = [program.path().to_str().unwrap(), host, port];
-    let (_folder, mut command) = jython(&client, &program, &address);
-    let mut rides = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(rides.stdout.take().unwrap()).lines();
-    let mut third = Some(c);
-    let mut said = Vec::new();
-    for line in lines.map_while(Result::ok) {
-        if line == "round 1" {
-            third.take().unwrap().end_by(Signal::KILL);
-        }
-        said.push(line);
-    }
-    assert!(rides.wait().unwrap().success(), "{said:?}");
-    let wanted = (0..6).map(|n| format!("round {n}"));
-    let wanted: Vec<String> = wanted.chain(["over".to_owned()]).collect();
-    assert_eq!(said, wanted);
-}
-
-/// A node in memory, and two behind one address.
-fn one_and_two(test: impl Fn(&str)) {
-    let node = Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"]);
-    test(door(&node));
-    drop(node);
-    let [a, b] = two();
-    test(&spread(&[&a, &b]));
-}
-
-/// The test makes 220,000 rounds, some ten gigabytes: here it goes around a hundredth of that,
-/// with values as large as they are.
-#[test]
-fn many_long_values_come_and_go() {
-    const FEWER: &str = "import sys, unittest
-sys.path.insert(0, '.')
-import test_long
-test_long.xrange = lambda n: range(max(2, n // 50))
-host, port = sys.argv[1:]
-test_long.nwsargs = {'serverHost': host, 'serverPort': int(port)}
-tests = unittest.defaultTestLoader.loadTestsFromModule(test_long)
-sys.exit(not unittest.TextTestRunner().run(tests).wasSuccessful())
-";
-    let Some(client) = client("many_long_values_come_and_go") else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("fewer.py");
-    fs::write(&program, FEWER).unwrap();
-    one_and_two(|address| {
-        let (host, port) = address.rsplit_once(':').unwrap();
-        let program = [program.to_str().unwrap(), host, port];
-        all_passed(&run(&client, &program, address), 4);
-    });
-}
-
-/// Minutes of Java: `cargo nextest run -p cpe-node --run-ignored only nws::clients`, with
-/// `CPE_NWSCLIENT` as `cargo xtask test` sets it.
-#[test]
-#[ignore = "takes minutes"]
-fn a_thousand_rounds_of_all_workers_are_in_step() {
-    let Some(client) = client("a_thousand_rounds_of_all_workers_are_in_step") else {
-        return;
-    };
-    one_and_two(|address| {
-        let said = run(&client, &["test_barrier.py"], address);
-        assert!(said.contains("999 ["), "{said}");
-    });
-}
-
-/// As above. One of the tests gives its workers some seconds to start, and waits for ever when they
-/// take longer, as Java may: here each test begins when its workers are there.
-///
-/// Four of the thirteen cannot run in Jython, whatever the server: the client finds that Jython's
-/// `sqrt` is no function (`testImap`), that its code objects cannot be pickled
-/// (`testElementArgsIFind`, `testStarmap`) and that its files have no number
-/// (`testElementArgsStoreFile`).
-fn sleigh_tests(client: &Path, address: &str) {
-    const WHEN_THERE: &str = "import sys, unittest
-sys.path.insert(0, '.')
-import test_sleigh2
-host, port = sys.argv[1:3]
-test_sleigh2.slargs = {'nwsHost': host, 'nwsPort': int(port)}
-class SleighTest(test_sleigh2.SleighTest):
-    def setUp(self):
-        test_sleigh2.SleighTest.setUp(self)
-        self.s.status(True, 120)
-tests = unittest.TestSuite(map(SleighTest, sys.argv[3:]))
-sys.exit(not unittest.TextTestRunner(verbosity=2).run(tests).wasSuccessful())
-";
-    const TESTS: [&str; 9] = [
-        "testAccumulator",
-        "testBroadcast",
-        "testDefaultElementArgs",
-        "testEachWorkerAccum",
-        "testIterables",
-        "testListOfString",
-        "testMonitor",
-        "testNewStyleAccum",
-        "testString",
-    ];
-    let program = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&program, WHEN_THERE).unwrap();
-    let (host, port) = address.rsplit_once(':').unwrap();
-    let begin = [program.path().to_str().unwrap(), host, port];
-    let said = run(client, &[&begin[..], &TESTS].concat(), address);
-    all_passed(&said, TESTS.len());
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn the_client_s_sleigh_tests_pass_at_one_node() {
-    if let Some(client) = client("the_client_s_sleigh_tests_pass_at_one_node") {
-        let node = Node::start(&["--nws", "127.0.0.1:0", "--ephemeral"]);
-        sleigh_tests(&client, door(&node));
-    }
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn the_client_s_sleigh_tests_pass_when_each_connection_is_to_another_node() {
-    let name = "the_client_s_sleigh_tests_pass_when_each_connection_is_to_another_node";
-    if let Some(client) = client(name) {
-        let [a, b] = two();
-        sleigh_tests(&client, &spread(&[&a, &b]));
-    }
-}
-
-/// As above. Sixteen sleighs, each with another way to start its workers by ssh. They ask for `exp`
-/// of a hundred numbers; as the client does not take Jython's for a function, it is `abs` here.
-#[test]
-#[ignore = "takes minutes"]
-fn sleighs_start_their_workers_by_ssh_in_all_ways() {
-    const WITH_ABS: &str = "text = open('test_sleigh.py').read()
-wanted = 'from math import exp'
-assert wanted in text
-exec compile(text.replace(wanted, 'exp = abs'), 'test_sleigh.py', 'exec')
-";
-    let Some(client) = client("sleighs_start_their_workers_by_ssh_in_all_ways") else {
-        return;
-    };
-    let program = tempfile::NamedTempFile::new().unwrap();
-    fs::write(&program, WITH_ABS).unwrap();
-    let [a, b] = two();
-    let program = program.path().to_str().unwrap();
-    let said = run(&client, &[program], &spread(&[&a, &b]));
-    assert!(said.contains("successes: 17; failures: 0"), "{said}");
 }

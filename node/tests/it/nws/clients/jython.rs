@@ -1,0 +1,220 @@
+//! The client in Jython. Four tests of `test_sleigh2.py` cannot run in it, whatever the server: they
+//! are named here, and so is why. `sqrt` and `exp` are no functions for the client there: where a
+//! program asks for one of them, it gets `abs`.
+
+use std::io::{BufRead as _, BufReader};
+
+use rustix::process::Signal;
+
+use super::super::{three, three_homes_for_everything};
+use super::*;
+
+/// Jython's code objects have not what the client wants to pickle of them.
+const NO_CODE: &str = "'tablecode' object has no attribute 'co_stacksize'";
+
+/// Jython's `sqrt` is of another type than functions are.
+const NO_FUNCTION: &str = "\"fun\" argument must be a function or a string";
+
+/// Jython's files have no number, which the client asks them for.
+const NO_NUMBER: &str = "fileno";
+
+/// Tests that the client gives up in Jython, and what it says.
+const CANNOT: [(&str, &str); 4] = [
+    ("testElementArgsIFind", NO_CODE),
+    ("testElementArgsStoreFile", NO_NUMBER),
+    ("testImap", NO_FUNCTION),
+    ("testStarmap", NO_CODE),
+];
+
+/// And with one worker each in the place of three: a worker is two Java machines, for each of
+/// seventeen sleighs.
+const ABS_FOR_EXP: [&str; 2] = [
+    "from math import exp",
+    "import nws.sleigh
+nws.sleigh.defaultSleighOptions['workerCount'] = 1
+nws.sleigh.defaultSleighOptions['nodeList'] = ['localhost']
+exp = abs",
+];
+const ABS_FOR_SQRT: [&str; 2] = ["from math import sqrt", "sqrt = abs"];
+
+/// Jython with the client, or a line for the list of tests that were skipped.
+fn jython(test: &str) -> Option<Python> {
+    let Some(client) = std::env::var_os(CLIENT) else {
+        skip(test, "no jython or no nwsclient here");
+        return None;
+    };
+    Some(Python {
+        program: "jython".into(),
+        client: client.into(),
+    })
+}
+
+#[test]
+fn its_own_tests_pass_at_one_node() {
+    if let Some(jython) = jython("jython::its_own_tests_pass_at_one_node") {
+        let node = one();
+        jython.runs_its_own_tests(door(&node));
+    }
+}
+
+#[test]
+fn its_own_tests_pass_when_each_connection_is_to_another_node() {
+    let name = "jython::its_own_tests_pass_when_each_connection_is_to_another_node";
+    if let Some(jython) = jython(name) {
+        let [a, b] = two();
+        jython.runs_its_own_tests(&spread(&[&a, &b]));
+    }
+}
+
+#[test]
+fn many_long_values_come_and_go() {
+    if let Some(jython) = jython("jython::many_long_values_come_and_go") {
+        let node = one();
+        jython.runs_the_long_tests(door(&node));
+        drop(node);
+        let [a, b] = two();
+        jython.runs_the_long_tests(&spread(&[&a, &b]));
+    }
+}
+
+#[test]
+fn a_thousand_rounds_of_all_workers_are_in_step() {
+    if let Some(jython) = jython("jython::a_thousand_rounds_of_all_workers_are_in_step") {
+        let node = one();
+        jython.runs_a_thousand_rounds_in_step(door(&node));
+        drop(node);
+        let [a, b] = two();
+        jython.runs_a_thousand_rounds_in_step(&spread(&[&a, &b]));
+    }
+}
+
+/// Those of `test_sleigh2.py` that can run.
+fn sleigh_tests(jython: &Python, address: &str) {
+    let cannot = CANNOT.map(|(test, _)| test);
+    let tests = SLEIGH_TESTS.into_iter().filter(|it| !cannot.contains(it));
+    let tests: Vec<_> = tests.collect();
+    assert_eq!(tests.len(), 9);
+    jython.runs_sleigh_tests(&tests, address);
+}
+
+#[test]
+fn the_sleigh_tests_pass_at_one_node() {
+    if let Some(jython) = jython("jython::the_sleigh_tests_pass_at_one_node") {
+        let node = one();
+        sleigh_tests(&jython, door(&node));
+    }
+}
+
+#[test]
+fn the_sleigh_tests_pass_when_each_connection_is_to_another_node() {
+    let name = "jython::the_sleigh_tests_pass_when_each_connection_is_to_another_node";
+    if let Some(jython) = jython(name) {
+        let [a, b] = two();
+        sleigh_tests(&jython, &spread(&[&a, &b]));
+    }
+}
+
+/// The client itself gives up before it has sent a task: no worker is needed, and none is started.
+#[test]
+fn four_sleigh_tests_cannot_run_in_jython_whatever_the_server() {
+    const WITHOUT_WORKERS: &str = "import sys, unittest
+sys.path.insert(0, '.')
+import test_sleigh2
+host, port = sys.argv[1:3]
+test_sleigh2.slargs = {'nwsHost': host, 'nwsPort': int(port), 'workerCount': 0}
+class SleighTest(test_sleigh2.SleighTest):
+    def tearDown(self):
+        name, nws = self._testMethodName, self.s.nws
+        print name, 'sent', nws.fetchTry('totalTasks'), nws.fetchTry('task')
+        test_sleigh2.SleighTest.tearDown(self)
+tests = unittest.TestSuite(map(SleighTest, sys.argv[3:]))
+result = unittest.TextTestRunner(stream=sys.stdout).run(tests)
+sys.exit(result.testsRun != len(result.errors))
+";
+    let name = "jython::four_sleigh_tests_cannot_run_in_jython_whatever_the_server";
+    let Some(jython) = jython(name) else {
+        return;
+    };
+    let node = one();
+    let tests = CANNOT.map(|(test, _)| test);
+    let said = jython.run_text(WITHOUT_WORKERS, &tests, door(&node));
+    assert!(said.contains("Ran 4 tests"), "{said}");
+    for (test, why) in CANNOT {
+        let error = format!("ERROR: {test} (");
+        let error = said.split("======").find(|it| it.contains(&error));
+        assert!(error.is_some_and(|it| it.contains(why)), "{said}");
+        assert!(said.contains(&format!("{test} sent 0 None\n")), "{said}");
+        skip(
+            &format!("jython: {test} of test_sleigh2.py"),
+            &format!("the client gives up in Jython, whatever the server: {why}"),
+        );
+    }
+}
+
+#[test]
+fn sleighs_start_their_workers_by_ssh_in_all_ways_at_one_node() {
+    let name = "jython::sleighs_start_their_workers_by_ssh_in_all_ways_at_one_node";
+    if let Some(jython) = jython(name) {
+        let node = one();
+        jython.runs_sleighs_by_ssh(Some(ABS_FOR_EXP), door(&node));
+    }
+}
+
+#[test]
+fn sleighs_start_their_workers_by_ssh_in_all_ways_at_two_nodes() {
+    let name = "jython::sleighs_start_their_workers_by_ssh_in_all_ways_at_two_nodes";
+    if let Some(jython) = jython(name) {
+        let [a, b] = two();
+        jython.runs_sleighs_by_ssh(Some(ABS_FOR_EXP), &spread(&[&a, &b]));
+    }
+}
+
+#[test]
+fn a_program_ends_the_server_that_it_started() {
+    if let Some(jython) = jython("jython::a_program_ends_the_server_that_it_started") {
+        jython.runs_with_a_server_of_its_own(Some(ABS_FOR_SQRT), vec![one()]);
+        jython.runs_with_a_server_of_its_own(Some(ABS_FOR_SQRT), two().into());
+    }
+}
+
+/// Nobody is connected to the node that dies; it is home of what the sleigh's programs share.
+#[test]
+fn a_sleigh_rides_on_while_a_node_of_the_mesh_dies() {
+    const ROUNDS: &str = "import sys
+from nws.sleigh import Sleigh
+host, port = sys.argv[1:]
+s = Sleigh(nwsHost=host, nwsPort=int(port), workerCount=2)
+s.status(True, 120)
+for n in range(6):
+    assert s.eachElem(abs, range(-20, 20)) == [abs(i) for i in range(-20, 20)]
+    print 'round', n
+    sys.stdout.flush()
+s.stop()
+print 'over'
+";
+    let Some(jython) = jython("jython::a_sleigh_rides_on_while_a_node_of_the_mesh_dies") else {
+        return;
+    };
+    let [a, b, c] = three();
+    three_homes_for_everything(&a);
+    let address = spread(&[&a, &b]);
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let program = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&program, ROUNDS).unwrap();
+    let program = [program.path().to_str().unwrap(), host, port];
+    let mut programs = jython.command(&program, &address);
+    let mut rides = programs.command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(rides.stdout.take().unwrap()).lines();
+    let mut third = Some(c);
+    let mut said = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if line == "round 1" {
+            third.take().unwrap().end_by(Signal::KILL);
+        }
+        said.push(line);
+    }
+    assert!(rides.wait().unwrap().success(), "{said:?}");
+    let wanted = (0..6).map(|n| format!("round {n}"));
+    let wanted: Vec<String> = wanted.chain(["over".to_owned()]).collect();
+    assert_eq!(said, wanted);
+}
