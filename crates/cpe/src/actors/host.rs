@@ -39,6 +39,17 @@ impl Inner {
             .map(|hosted| hosted.address.clone())
     }
 
+    /// The same, with what is true once its end here is not its end.
+    pub(super) fn hosted_until(
+        &self,
+        name: &str,
+        token: u64,
+    ) -> Option<(AnyAddress, Arc<AtomicBool>)> {
+        let hosted = lock(&self.hosted);
+        let hosted = hosted.get(name).filter(|hosted| hosted.token == token)?;
+        Some((hosted.address.clone(), Arc::clone(&hosted.left)))
+    }
+
     /// The names of the actors that live here, with their tokens.
     pub(crate) fn hosted_names(&self) -> Vec<(String, u64)> {
         let hosted = lock(&self.hosted);
@@ -203,16 +214,20 @@ async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, Not
 
 /// Stops an actor of this node, or one whose node is gone, and gives up its name.
 pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
-    if let Some(address) = inner.hosted(name, token) {
+    let here = inner.hosted(name, token);
+    if let Some(address) = &here {
         let actor = address.as_actor();
         actor.stop();
-        if tokio::time::timeout_at(until, actor.ended()).await.is_err() {
+        let Ok(ended) = tokio::time::timeout_at(until, actor.ended()).await else {
             return Answer::NotStopped("it is still at its last message".to_owned());
-        }
+        };
+        lock(&inner.ends).note(name, token, &ended.reason);
     }
     let within = until.saturating_duration_since(Instant::now());
     match release(inner, name, token, within).await {
-        Ok(()) => Answer::Done,
+        // Nobody here gave it up: the actor has moved, and goes on under a later token.
+        Ok(Released::Before) if here.is_none() => Answer::NotHere,
+        Ok(_) => Answer::Done,
         Err(error) => Answer::NotStopped(format!("its name was not given up: {error}")),
     }
 }
@@ -230,18 +245,27 @@ pub(super) async fn release_at_end(
     if left.load(Ordering::Relaxed) {
         return;
     }
+    lock(&inner.ends).note(&name, token, &ended.reason);
     if let Err(error) = release(&inner, &name, token, RELEASE_DEADLINE).await {
         tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
     }
 }
 
+/// What became of a name that was to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    Now,
+    /// The claim was over before.
+    Before,
+}
+
 /// Gives up a name; it is fine when somebody did already.
-async fn release(
+pub(super) async fn release(
     inner: &Inner,
     name: &str,
     token: u64,
     deadline: Duration,
-) -> Result<(), SpaceError> {
+) -> Result<Released, SpaceError> {
     {
         let mut hosted = lock(&inner.hosted);
         if hosted.get(name).is_some_and(|hosted| hosted.token == token) {
@@ -255,7 +279,8 @@ async fn release(
         deadline,
     });
     match released.await {
-        Ok(_) | Err(SpaceError::Failed(Failure::Refused(_))) => Ok(()),
+        Ok(_) => Ok(Released::Now),
+        Err(SpaceError::Failed(Failure::Refused(_))) => Ok(Released::Before),
         Err(error) => Err(error),
     }
 }
