@@ -43,6 +43,8 @@ pub(crate) struct Agent {
     pub(crate) require: BTreeMap<String, String>,
     /// Only on this node.
     pub(crate) node: Option<String>,
+    /// It is to outlive its node.
+    pub(crate) durable: bool,
 }
 
 /// The file as it is written.
@@ -65,6 +67,8 @@ struct WrittenAgent {
     require: BTreeMap<String, String>,
     #[serde(default)]
     node: Option<String>,
+    #[serde(default)]
+    durable: bool,
 }
 
 impl Crowd {
@@ -172,6 +176,7 @@ impl Source<'_> {
             args: value_to_json(&args),
             require: written.require,
             node: written.node,
+            durable: written.durable,
             name,
             kind,
         })

@@ -9,7 +9,8 @@
 //! number is null, and integers beyond 64 signed bits fit into no value. Where that matters, use a
 //! [`Value`] in the message, which has bytes and all floats.
 
-use cpe_tuple::{JsonError, Value, json};
+pub use cpe_tuple::Value;
+use cpe_tuple::{JsonError, json};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A type and a value that do not go together.
@@ -22,6 +23,51 @@ pub enum BridgeError {
     /// The JSON form is no value.
     #[error(transparent)]
     Value(#[from] JsonError),
+}
+
+/// In an `impl` of [`Actor`](crate::Actor) or [`DynActor`](crate::DynActor) whose type is a serde
+/// one: its snapshot is itself.
+///
+/// ```
+/// use cpe_actors::{Actor, ActorError, Context};
+///
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Counter(i64);
+///
+/// impl Actor for Counter {
+///     type Message = i64;
+///     type Reply = i64;
+///     cpe_actors::state_is_self!();
+///
+///     async fn handle(&mut self, n: i64, _: &mut Context<Self>) -> Result<i64, ActorError> {
+///         self.0 += n;
+///         Ok(self.0)
+///     }
+/// }
+///
+/// let mut again = Counter::default();
+/// again.restore(Counter(42).snapshot()?.unwrap())?;
+/// assert_eq!(again.0, 42);
+/// # Ok::<(), ActorError>(())
+/// ```
+#[macro_export]
+macro_rules! state_is_self {
+    () => {
+        fn snapshot(
+            &self,
+        ) -> ::std::result::Result<::std::option::Option<$crate::bridge::Value>, $crate::ActorError>
+        {
+            ::std::result::Result::Ok(::std::option::Option::Some($crate::bridge::to_value(self)?))
+        }
+
+        fn restore(
+            &mut self,
+            snapshot: $crate::bridge::Value,
+        ) -> ::std::result::Result<(), $crate::ActorError> {
+            *self = $crate::bridge::from_value(&snapshot)?;
+            ::std::result::Result::Ok(())
+        }
+    };
 }
 
 /// The value of a serde type.

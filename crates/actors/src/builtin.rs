@@ -17,6 +17,11 @@ impl DynActor for Echo {
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async { Ok(Some(message)) })
     }
+
+    // It has no state of its own: another node goes on with it as it is.
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(Some(Value::Null))
+    }
 }
 
 /// Kind `counter`: `{"add":n}` answers the new total, `"get"` the total. The argument is the total

@@ -368,6 +368,13 @@ impl<A: Actor> Context<A> {
         self.snapshot_due = true;
     }
 
+    /// Whether what a message changed lasts before it is answered (see
+    /// [`Options::durable`](crate::Options::durable)): then each snapshot has to be the newest.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.shared.options.journal.is_some()
+    }
+
     /// Has something done once the state after the present message lasts: exactly once, also if
     /// this actor or its node fails right after. Of a message that fails, or is refused, nothing is
     /// done.

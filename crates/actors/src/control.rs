@@ -225,6 +225,12 @@ impl ActorRef {
         self.0.request_stop(ExitReason::Killed, Instant::now());
     }
 
+    /// Ends it with a reason of one's own, for an actor that stands for another elsewhere: who
+    /// watches it or is linked to it learns that reason.
+    pub fn end_as(&self, reason: ExitReason) {
+        self.0.request_stop(reason, Instant::now() + self.0.grace());
+    }
+
     /// Waits until it is gone and says why.
     pub async fn ended(&self) -> Terminated {
         Arc::clone(&self.0).ended().await

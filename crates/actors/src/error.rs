@@ -134,6 +134,8 @@ pub enum ExitReason {
     SiblingFailed(String),
     /// Another incarnation of it has taken over; the text says what is known of that.
     Fenced(String),
+    /// Nobody can say how it ended, as its node is gone; the text says what is known.
+    Lost(String),
 }
 
 impl ExitReason {
@@ -142,7 +144,11 @@ impl ExitReason {
     pub const fn is_failure(&self) -> bool {
         matches!(
             self,
-            Self::Failed(_) | Self::Killed | Self::RuntimeGone | Self::SiblingFailed(_)
+            Self::Failed(_)
+                | Self::Killed
+                | Self::RuntimeGone
+                | Self::SiblingFailed(_)
+                | Self::Lost(_)
         )
     }
 }
@@ -157,6 +163,7 @@ impl Display for ExitReason {
             Self::Failed(reason) => write!(f, "failed: {reason}"),
             Self::RuntimeGone => f.write_str("its runtime went away"),
             Self::SiblingFailed(sibling) => write!(f, "its sibling {sibling} failed"),
+            Self::Lost(why) => write!(f, "lost: {why}"),
             Self::Fenced(why) => write!(f, "another incarnation has taken over: {why}"),
         }
     }

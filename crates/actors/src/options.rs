@@ -21,6 +21,7 @@ pub type SnapshotSink = Arc<dyn Fn(ActorId, &Snapshot) + Send + Sync>;
 pub struct Options {
     pub(crate) name: Option<Arc<str>>,
     pub(crate) kind: Option<Arc<str>>,
+    pub(crate) label: Option<Arc<str>>,
     pub(crate) mailbox: usize,
     pub(crate) supervision: Supervision,
     pub(crate) strategy: Strategy,
@@ -39,6 +40,7 @@ impl Default for Options {
         Self {
             name: None,
             kind: None,
+            label: None,
             mailbox: DEFAULT_MAILBOX,
             supervision: Supervision::default(),
             strategy: Strategy::default(),
@@ -58,6 +60,14 @@ impl Options {
     #[must_use]
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.name = Some(Arc::from(name.as_ref()));
+        self
+    }
+
+    /// What it is called where it has no name: in errors, notices and spans. Unlike a name it need
+    /// not be unique, and finds nothing. Its kind and number by default.
+    #[must_use]
+    pub fn label(mut self, label: impl AsRef<str>) -> Self {
+        self.label = Some(Arc::from(label.as_ref()));
         self
     }
 

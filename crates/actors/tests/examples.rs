@@ -1,10 +1,10 @@
 //! The examples do what they say.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../examples/saga.rs"]
+#[path = "../../../examples/saga.rs"]
 #[expect(dead_code, reason = "its main")]
 mod saga;
-#[path = "../examples/work_queue.rs"]
+#[path = "../../../examples/work_queue.rs"]
 #[expect(dead_code, reason = "its main")]
 mod work_queue;
 

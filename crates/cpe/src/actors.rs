@@ -14,6 +14,7 @@ mod envelope;
 mod error;
 mod host;
 mod inspect;
+mod monitor;
 pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
@@ -23,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AskError, KindRegistry, System};
+use cpe_actors::{ActorRef, AnyAddress, AskError, KindRegistry, System};
 use cpe_membership::{Member, NodeId};
 use cpe_mesh::{ActorInfo, Command, Reply};
 use cpe_network::Network;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 pub use address::Address;
 pub use error::ActorsError;
 pub use inspect::{Found, Inspected};
+pub use monitor::MONITORS_MAX;
 
 use crate::desk::Desk;
 use crate::kinds::NodeHandle;
@@ -113,6 +115,17 @@ pub(crate) struct Place {
     leased: bool,
 }
 
+impl Place {
+    /// Where a record says that its actor lives.
+    fn of(record: &ActorInfo) -> Option<Self> {
+        Some(Self {
+            host: record.host?,
+            token: record.token,
+            leased: record.leased,
+        })
+    }
+}
+
 /// What all handles of a node share.
 pub(crate) struct Inner {
     pub(crate) me: Member,
@@ -132,6 +145,10 @@ pub(crate) struct Inner {
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
     incoming: Arc<Semaphore>,
+    /// Questions after the ends of actors, which may take long.
+    watches: Arc<Semaphore>,
+    ends: Mutex<monitor::Ends>,
+    monitors: Mutex<BTreeMap<String, (Place, ActorRef)>>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -181,6 +198,9 @@ impl Inner {
             pending: Mutex::default(),
             next: AtomicU64::new(1),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
+            watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
+            ends: Mutex::default(),
+            monitors: Mutex::default(),
         })
     }
 
@@ -232,15 +252,7 @@ impl Inner {
             Some(place) if Some(place) != wrong => return Ok(Some(place)),
             _ => {}
         }
-        let place = |record: Option<&ActorInfo>| {
-            record.and_then(|info| {
-                info.host.map(|host| Place {
-                    host,
-                    token: info.token,
-                    leased: info.leased,
-                })
-            })
-        };
+        let place = |record: Option<&ActorInfo>| record.and_then(Place::of);
         let good = |record: Option<&ActorInfo>| {
             let found = place(record);
             found.is_some() && found != wrong

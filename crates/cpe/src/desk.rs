@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use cpe_membership::CardError;
 use cpe_mesh::{Command, Failure, Reply, RequestId};
 use cpe_space::Bound;
 use cpe_storage::Bodies;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::SpaceError;
+use crate::{CapabilityError, SpaceError};
 
 /// Requests of one node under way at a time. More are refused as busy: waiting for a place could
 /// mean waiting for oneself.
@@ -40,6 +41,12 @@ pub(crate) enum Order {
         request: RequestId,
         command: Command,
         answer: Answer,
+    },
+    /// Set a capability of this node's card, or take it out, then answer.
+    Capability {
+        key: String,
+        value: Option<String>,
+        done: oneshot::Sender<Result<(), CardError>>,
     },
     /// Say good-bye to the mesh, then answer once that is on its way.
     Leave(oneshot::Sender<()>),
@@ -188,6 +195,19 @@ impl Desk {
     }
 
     /// Says good-bye to the mesh.
+    pub(crate) async fn capability(
+        &self,
+        key: String,
+        value: Option<String>,
+    ) -> Result<(), CapabilityError> {
+        let (done, receiver) = oneshot::channel();
+        let order = Order::Capability { key, value, done };
+        let sent = self.orders.send(order).await;
+        sent.map_err(|_| CapabilityError::Closed)?;
+        let set = receiver.await.map_err(|_| CapabilityError::Closed)?;
+        Ok(set?)
+    }
+
     pub(crate) async fn leave(&self) {
         let (sender, receiver) = oneshot::channel();
         if self.orders.send(Order::Leave(sender)).await.is_ok() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cpe_membership::{NodeCard, NodeId};
+use cpe_membership::{CardError, NodeCard, NodeId};
 use cpe_mesh::{Batch, BodyDone, BodyWork, Event, Input, Output, Peer, RequestId};
 use cpe_network::{Events, MessageKey, Multiaddr, Network, PeerId, TOPICS};
 use cpe_storage::{BodyQueueFull, BodyWorker, Completion, Failed, Storage, WriteError};
@@ -227,11 +227,28 @@ impl Driver {
                     self.input(Input::Command(request, command));
                 }
             }
+            Order::Capability { key, value, done } => {
+                // Nobody waiting is no harm.
+                let _ = done.send(self.capability(key, value));
+            }
             Order::Leave(done) => {
                 self.input(Input::Leave);
                 self.said_goodbye(done);
             }
         }
+    }
+
+    fn capability(&mut self, key: String, value: Option<String>) -> Result<(), CardError> {
+        let mut card = self.card.clone();
+        match value {
+            Some(value) => drop(card.capabilities.insert(key, value)),
+            None => drop(card.capabilities.remove(&key)),
+        }
+        card.check()?;
+        self.card = card;
+        self.input(Input::Card(Box::new(self.card.clone())));
+        self.state.changed();
+        Ok(())
     }
 
     /// The good-bye is among the outputs: hand it to the network before answering.

@@ -77,6 +77,21 @@ impl StartError {
     }
 }
 
+/// A capability was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapabilityError {
+    /// The node says this of itself.
+    #[error("the capability `{0}` is the node's own to set: choose another name")]
+    Reserved(String),
+    /// The card would be larger than a mesh carries.
+    #[error(transparent)]
+    Card(#[from] cpe_membership::CardError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Closed,
+}
+
 /// Something asked of the space or the mesh was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

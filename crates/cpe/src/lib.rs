@@ -25,7 +25,7 @@
 //! nobody (no bootstrap address, no mDNS) founds that key's mesh: exactly one may be started so.
 //!
 //! # Example
-//! A program with an actor kind of its own; `examples/own_kinds.rs` is a longer one.
+//! A program with an actor kind of its own; `examples/own_kinds.rs` of the repository is a longer one.
 //! ```
 //! use cpe::prelude::*;
 //!
@@ -92,7 +92,7 @@ pub mod testing;
 mod watch;
 
 pub use cpe_actors as local;
-pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
+pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext, state_is_self};
 pub use cpe_membership::{Incarnation, Member, NodeId};
 pub use cpe_mesh::{
     Ack, ActorInfo, Failure, HandleError, LeaseHandle, OpHandle, PeerInfo, Recovered, ShardInfo,
@@ -106,11 +106,12 @@ pub use cpe_space::{
 pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Mark, Template, Tuple, Value, json};
 
 pub use actors::{
-    Actors, ActorsError, Address, Found, Inspected, SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
+    Actors, ActorsError, Address, Found, Inspected, MONITORS_MAX, SPAWN_DEADLINE, SpawnOptions,
+    TELL_DEADLINE,
 };
 pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
-pub use error::{ShutdownError, SpaceError, StartError};
+pub use error::{CapabilityError, ShutdownError, SpaceError, StartError};
 pub use kinds::{KindStart, NodeHandle};
 pub use large::{LargeValue, LargeWriter, Receipt, TakenValue, WHOLE_BYTES_MAX};
 pub use lease::Leased;

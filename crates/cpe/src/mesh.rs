@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use cpe_mesh::{Command, PeerInfo, Recovered, Reply, ShardInfo, Status};
 
-use crate::SpaceError;
 use crate::desk::Desk;
 use crate::space::done;
 use crate::state::State;
+use crate::{CapabilityError, SpaceError};
+
+/// Capabilities by which a node tells others what they have to know of it.
+const RESERVED: [&str; 4] = ["draining", "homes", "kinds", "start"];
 
 /// A cheap handle to what a node knows of its mesh.
 #[derive(Clone, Debug)]
@@ -53,6 +56,24 @@ impl Mesh {
             Reply::Shards(shards) => Ok(shards),
             _ => Err(SpaceError::Unexpected),
         }
+    }
+
+    /// Says of this node that it has a capability, or with `None` that it has it no more. Actors are
+    /// placed by it from then on, durable ones also when they fail over; those that run stay.
+    ///
+    /// # Errors
+    /// [`CapabilityError::Reserved`] for what the node says by itself, [`CapabilityError::Card`]
+    /// for more than a node may say.
+    pub async fn set_capability(
+        &self,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), CapabilityError> {
+        if RESERVED.contains(&key) {
+            return Err(CapabilityError::Reserved(key.to_owned()));
+        }
+        let value = value.map(str::to_owned);
+        self.desk.capability(key.to_owned(), value).await
     }
 
     /// Hands every shard this node is home of to other members, and takes none from now on. Once it

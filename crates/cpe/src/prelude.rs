@@ -2,7 +2,7 @@
 
 pub use std::time::Duration;
 
-pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext};
+pub use cpe_actors::{Actor, ActorError, Context, DynActor, DynContext, state_is_self};
 pub use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
 pub use crate::{

@@ -45,6 +45,8 @@ pub(crate) struct SpawnBody {
     #[serde(default)]
     crowd: Option<String>,
     #[serde(default)]
+    durable: bool,
+    #[serde(default)]
     timeout_ms: TimeoutMs,
 }
 
@@ -59,7 +61,9 @@ pub(crate) struct MessageBody {
 
 /// Lists the named actors.
 pub(crate) async fn list(State(app): State<App>) -> Answer {
-    Ok(Json(app.actors.list().await?.iter().map(actor).collect()))
+    let peers = app.mesh.peers().await?;
+    let all = app.actors.list().await?;
+    Ok(Json(all.iter().map(|info| actor(info, &peers)).collect()))
 }
 
 /// Starts an actor.
@@ -69,21 +73,22 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
         require: body.require,
         crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,
-        ..SpawnOptions::default()
+        durable: body.durable,
     };
     let args = value(&body.args)?;
     let info = app
         .actors
         .spawn(&body.kind, &body.name, args, options)
         .await?;
-    Ok(Json(actor(&info)))
+    let peers = app.mesh.peers().await?;
+    Ok(Json(actor(&info, &peers)))
 }
 
 /// Where an actor lives.
 pub(crate) async fn where_is(State(app): State<App>, name: Name) -> Answer {
     let Path(name) = name?;
     match app.actors.where_is(&name).await? {
-        Some(info) => Ok(Json(actor(&info))),
+        Some(info) => Ok(Json(actor(&info, &app.mesh.peers().await?))),
         None => Err(ApiError::not_found(format!("no actor is called `{name}`"))),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use cpe::{ActorInfo, Staleness, Template, Tuple, Value, VariableInfo};
+use cpe::{ActorInfo, Member, PeerInfo, Staleness, Template, Tuple, Value, VariableInfo};
 use cpe_tuple::json::{
     template_from_json, tuple_from_json, tuple_to_json, value_from_json, value_to_json,
 };
@@ -144,12 +144,35 @@ pub(crate) fn variable(info: &VariableInfo) -> JsonValue {
     })
 }
 
-/// A named actor; `host` is null after it was stopped.
-pub(crate) fn actor(info: &ActorInfo) -> JsonValue {
+/// Whether it was asked for as durable.
+fn is_durable(info: &ActorInfo) -> bool {
+    let asked = info.spec.as_map().and_then(|spec| spec.get("durable"));
+    asked == Some(&Value::Bool(true))
+}
+
+/// Whether an actor ended with its node. Of one that is kept by a lease another node goes on.
+fn is_gone(info: &ActorInfo, peers: &[PeerInfo]) -> bool {
+    let is_host = |host: Member| {
+        move |peer: &PeerInfo| {
+            peer.node == host.node
+                && peer.inc == host.inc
+                && matches!(peer.state, "alive" | "suspect")
+        }
+    };
+    !info.leased
+        && info
+            .host
+            .is_some_and(|host| !peers.iter().any(is_host(host)))
+}
+
+/// A named actor; `host` is null after it was stopped, `gone` says that it ended with its node.
+pub(crate) fn actor(info: &ActorInfo, peers: &[PeerInfo]) -> JsonValue {
     json!({
         "name": info.name,
         "spec": value_to_json(&info.spec),
         "token": info.token,
         "host": info.host.map(|member| member.node.to_string()),
+        "durable": is_durable(info),
+        "gone": is_gone(info, peers),
     })
 }

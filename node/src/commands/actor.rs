@@ -37,6 +37,9 @@ pub(crate) enum ActorCommand {
         /// Only on this node: its name, node id or peer id
         #[arg(long, value_name = "N")]
         node: Option<String>,
+        /// Let it outlive its node: its state is kept by several nodes, and another goes on with it
+        #[arg(long)]
+        durable: bool,
     },
     /// Start all actors that a crowd file describes; `cpe apply` also changes and removes
     Crowd {
@@ -100,6 +103,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
             args,
             require,
             node,
+            durable,
         } => {
             let require: Map<String, Value> = require
                 .iter()
@@ -111,6 +115,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
                 "args": value("--args", args)?,
                 "require": require,
                 "node": node,
+                "durable": durable,
                 "timeout_ms": millis(within),
             });
             client.post("/v1/actors", &body, within).await?
@@ -166,6 +171,7 @@ pub(super) fn spawn_body(agent: &Agent, crowd: Option<&str>, within: Duration) -
         "require": agent.require,
         "node": agent.node,
         "crowd": crowd,
+        "durable": agent.durable,
         "timeout_ms": millis(within),
     })
 }
@@ -177,7 +183,17 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
     match command {
         ActorCommand::Spawn { name, .. } | ActorCommand::Where { name } => {
             match answer.get("host").and_then(Value::as_str) {
-                Some(host) => output::line(format_args!("{name} lives on node {host}")),
+                Some(host) if holds(answer, "gone") => {
+                    output::line(format_args!("{name} ended with its node {host}"))
+                }
+                Some(host) => {
+                    let durable = if holds(answer, "durable") {
+                        ", durable"
+                    } else {
+                        ""
+                    };
+                    output::line(format_args!("{name} lives on node {host}{durable}"))
+                }
                 None => output::line(format_args!("{name} is stopped")),
             }
         }
@@ -190,7 +206,7 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
             )
         }
         ActorCommand::List => {
-            let columns = ["name", "host", "token", "spec"];
+            let columns = ["name", "host", "token", "durable", "spec"];
             output::table(&columns, output::rows(answer, &columns), "no actors yet")
         }
         ActorCommand::Tree { .. } => tree(answer),
@@ -198,6 +214,10 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
         ActorCommand::Ask { .. } => output::line(format_args!("{}", output::plain(answer))),
         ActorCommand::Tell { .. } | ActorCommand::Stop { .. } => Ok(()),
     }
+}
+
+fn holds(actor: &Value, field: &str) -> bool {
+    actor.get(field) == Some(&Value::Bool(true))
 }
 
 fn inspect(what: &str, node: Option<&str>, within: Duration) -> String {

@@ -118,6 +118,11 @@ async fn see(crowd: &Crowd, client: &Client, within: Duration) -> Result<(), Fau
     }
 }
 
+/// Whether carrying it out ends a state that was to last.
+const fn ends_state(planned: &Planned<'_>) -> bool {
+    planned.has_state && matches!(planned.step, Step::Change(_) | Step::Remove)
+}
+
 fn show(crowd: &Crowd, steps: &[Planned<'_>], dry_run: bool, common: &Common) -> Result<(), Fault> {
     if common.json {
         let mut answer = Map::from_iter([
@@ -128,10 +133,15 @@ fn show(crowd: &Crowd, steps: &[Planned<'_>], dry_run: bool, common: &Common) ->
             answer.insert(kind.to_owned(), json!([]));
         }
         for planned in steps {
-            let item = match &planned.step {
+            let mut item = match &planned.step {
                 Step::Change(fields) => json!({"name": planned.name, "fields": fields}),
                 _ => json!({"name": planned.name}),
             };
+            if ends_state(planned)
+                && let Value::Object(item) = &mut item
+            {
+                item.insert("ends_state".to_owned(), json!(true));
+            }
             if let Some(Value::Array(list)) = answer.get_mut(planned.step.name()) {
                 list.push(item);
             }
@@ -150,7 +160,12 @@ fn show(crowd: &Crowd, steps: &[Planned<'_>], dry_run: bool, common: &Common) ->
             _ => String::new(),
         };
         let what = planned.step.name();
-        output::line(format_args!("{sign} {} {what}{why}", planned.name))?;
+        let state = if ends_state(planned) {
+            " (its state ends)"
+        } else {
+            ""
+        };
+        output::line(format_args!("{sign} {} {what}{why}{state}", planned.name))?;
     }
     let count = |name: &str| {
         let of = steps.iter().filter(|planned| planned.step.name() == name);

@@ -12,7 +12,7 @@ use crate::exit::Fault;
 pub(crate) enum Step {
     /// It is not there: start it.
     Add,
-    /// These fields of it differ: stop it and start it.
+    /// These fields of it differ, `host` if its node is gone: stop it and start it.
     Change(Vec<&'static str>),
     /// It was applied with this crowd and the file has it no more: stop it.
     Remove,
@@ -38,6 +38,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) name: &'a str,
     pub(crate) step: Step,
     pub(crate) agent: Option<&'a Agent>,
+    /// It is there and durable: stopping it ends its state too.
+    pub(crate) has_state: bool,
 }
 
 /// Compares a crowd with the live actors that a node lists: those to remove by name, then the
@@ -46,40 +48,63 @@ pub(crate) struct Planned<'a> {
 /// # Errors
 /// An actor of a name in the file that is not of this crowd: nobody wants it stopped by accident.
 pub(crate) fn plan<'a>(crowd: &'a Crowd, there: &'a [Value]) -> Result<Vec<Planned<'a>>, Fault> {
-    let live: BTreeMap<&str, &Value> = there
+    let live: BTreeMap<&str, Live<'_>> = there
         .iter()
         .filter(|actor| actor.get("host").is_some_and(Value::is_string))
-        .filter_map(|actor| Some((actor.get("name")?.as_str()?, actor.get("spec")?)))
+        .filter_map(|actor| Some((actor.get("name")?.as_str()?, Live::of(actor)?)))
         .collect();
     let wanted: BTreeSet<&str> = crowd.agents.iter().map(|agent| &*agent.name).collect();
     let mut steps: Vec<Planned<'_>> = live
         .iter()
-        .filter(|(name, spec)| crowd_of(spec) == Some(&crowd.name) && !wanted.contains(*name))
-        .map(|(name, _)| Planned {
+        .filter(|(name, it)| crowd_of(it.spec) == Some(&crowd.name) && !wanted.contains(*name))
+        .map(|(name, it)| Planned {
             name,
             step: Step::Remove,
             agent: None,
+            has_state: it.durable,
         })
         .collect();
     for agent in &crowd.agents {
-        let step = match live.get(&*agent.name) {
+        let there = live.get(&*agent.name);
+        let step = match there {
             None => Step::Add,
-            Some(spec) => compare(crowd, agent, spec)?,
+            Some(there) => compare(crowd, agent, there)?,
         };
         steps.push(Planned {
             name: &agent.name,
             step,
             agent: Some(agent),
+            has_state: there.is_some_and(|it| it.durable),
         });
     }
     Ok(steps)
+}
+
+/// An actor as a node lists it.
+#[derive(Clone, Copy)]
+struct Live<'a> {
+    spec: &'a Value,
+    durable: bool,
+    gone: bool,
+}
+
+impl<'a> Live<'a> {
+    fn of(actor: &'a Value) -> Option<Self> {
+        let holds = |field: &str| actor.get(field) == Some(&Value::Bool(true));
+        Some(Self {
+            spec: actor.get("spec")?,
+            durable: holds("durable"),
+            gone: holds("gone"),
+        })
+    }
 }
 
 fn crowd_of(spec: &Value) -> Option<&str> {
     spec.get("crowd")?.as_str()
 }
 
-fn compare(crowd: &Crowd, agent: &Agent, spec: &Value) -> Result<Step, Fault> {
+fn compare(crowd: &Crowd, agent: &Agent, there: &Live<'_>) -> Result<Step, Fault> {
+    let spec = there.spec;
     let name = &agent.name;
     match crowd_of(spec) {
         Some(of) if of == crowd.name => {}
@@ -98,6 +123,7 @@ fn compare(crowd: &Crowd, agent: &Agent, spec: &Value) -> Result<Step, Fault> {
     }
     let require = json!(agent.require);
     let node = json!(agent.node);
+    let durable = json!(agent.durable);
     let kind = Value::from(&*agent.kind);
     let none = Value::Object(serde_json::Map::new());
     let fields = [
@@ -105,12 +131,18 @@ fn compare(crowd: &Crowd, agent: &Agent, spec: &Value) -> Result<Step, Fault> {
         ("args", &agent.args, &Value::Null),
         ("require", &require, &none),
         ("node", &node, &Value::Null),
+        ("durable", &durable, &Value::Bool(false)),
     ];
     let differs = fields
         .into_iter()
         .filter(|(field, wanted, missing)| spec.get(*field).unwrap_or(missing) != *wanted)
         .map(|(field, ..)| field);
-    let differs: Vec<_> = differs.collect();
+    let differs: Vec<_> = there
+        .gone
+        .then_some("host")
+        .into_iter()
+        .chain(differs)
+        .collect();
     Ok(if differs.is_empty() {
         Step::Keep
     } else {
@@ -129,6 +161,7 @@ mod tests {
             args,
             require: BTreeMap::new(),
             node: None,
+            durable: false,
         }
     }
 
@@ -148,6 +181,8 @@ mod tests {
     fn what_differs_is_named_and_only_the_crowds_own_are_removed() {
         let mut moved = agent("moved", json!(1));
         moved.require.insert("gpu".to_owned(), "yes".to_owned());
+        let mut kept = agent("kept", Value::Null);
+        kept.durable = true;
         let crowd = Crowd {
             name: "c".to_owned(),
             agents: vec![
@@ -156,10 +191,17 @@ mod tests {
                 agent("other", json!(2)),
                 moved,
                 agent("ended", Value::Null),
+                agent("bereft", Value::Null),
+                kept,
             ],
         };
         let of = |crowd: &str, args: i64| json!({"kind": "counter", "args": args, "crowd": crowd});
+        let bare = json!({"kind": "counter", "args": null, "crowd": "c"});
+        let mut bereft = live("bereft", bare.clone());
+        bereft["gone"] = json!(true);
         let there = [
+            bereft,
+            live("kept", bare),
             live(
                 "same",
                 json!({"kind": "counter", "args": null, "crowd": "c"}),
@@ -178,6 +220,8 @@ mod tests {
             ("other", Step::Change(vec!["args"])),
             ("moved", Step::Change(vec!["require"])),
             ("ended", Step::Add),
+            ("bereft", Step::Change(vec!["host"])),
+            ("kept", Step::Change(vec!["durable"])),
         ];
         let wanted = wanted.map(|(name, step)| (name.to_owned(), step));
         assert_eq!(steps(&crowd, &there), wanted);

@@ -145,6 +145,11 @@ impl DynActor for CommandActor {
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async move { self.run(message).await.map(Some) })
     }
+
+    // It has no state of its own: another node goes on with it from its arguments.
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(Some(Value::Null))
+    }
 }
 
 /// A program and what it started; they are killed if it is dropped before its end.

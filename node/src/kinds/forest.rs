@@ -66,6 +66,11 @@ impl DynActor for ForestActor {
             answer.map(Some).map_err(ActorError::refused)
         })
     }
+
+    // Its model is in the space: another node goes on with it from its arguments.
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(Some(Value::Null))
+    }
 }
 
 /// What a forest says of one case, or of a list of cases.

@@ -80,27 +80,41 @@ impl RulesActor {
         }))
     }
 
-    /// Takes a snapshot where it is time for one.
-    async fn keep(&mut self, ctx: &mut DynContext) {
+    /// Takes a snapshot where it is time for one: after each message if that must last.
+    async fn keep(&mut self, ctx: &mut DynContext) -> Result<(), ActorError> {
         self.since += 1;
         let large = |kept: &Vec<u8>| kept.len() > SNAPSHOT_OFTEN_BYTES;
-        if self.since < RARELY && self.kept.as_ref().is_some_and(large) {
-            return;
+        let durable = ctx.is_durable();
+        if !durable && self.since < RARELY && self.kept.as_ref().is_some_and(large) {
+            return Ok(());
         }
-        if let Some(bytes) = self.inbox.snapshot().await {
-            self.kept = Some(bytes);
-            self.since = 0;
-            ctx.save_snapshot();
+        match self.inbox.snapshot().await {
+            Some(bytes) => {
+                self.kept = Some(bytes);
+                self.since = 0;
+                ctx.save_snapshot();
+                Ok(())
+            }
+            None if durable => Err(ActorError::failed(
+                "it is to be durable, and its memory cannot be kept: retract facts that are no \
+                 longer needed",
+            )),
+            None => Ok(()),
         }
     }
 }
 
 impl DynActor for RulesActor {
-    fn started<'a>(&'a mut self, _: &'a mut DynContext) -> BoxFuture<'a, Result<(), ActorError>> {
+    fn started<'a>(&'a mut self, ctx: &'a mut DynContext) -> BoxFuture<'a, Result<(), ActorError>> {
         if let Some(driver) = self.driver.take() {
             self.running = Some(AbortOnDropHandle::new(tokio::spawn(driver.run())));
         }
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            if ctx.is_durable() {
+                self.keep(ctx).await?;
+            }
+            Ok(())
+        })
     }
 
     fn handle<'a>(
@@ -110,7 +124,7 @@ impl DynActor for RulesActor {
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async move {
             let answer = self.inbox.deliver(message).await;
-            self.keep(ctx).await;
+            self.keep(ctx).await?;
             match answer {
                 Some(answer) => answer.map_err(ActorError::refused),
                 None => Err(ActorError::failed("its rule engine has ended")),

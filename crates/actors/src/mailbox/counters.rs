@@ -106,7 +106,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
 
     /// Name, or kind and number, for messages to people.
     pub(crate) fn label(&self) -> String {
-        match &self.options.name {
+        match self.options.name.as_ref().or(self.options.label.as_ref()) {
             Some(name) => name.to_string(),
             None => format!("{}#{}", self.kind(), self.id),
         }

@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::envelope::NotStarted;
-use super::host::{Hosted, release_at_end};
+use super::host::{Hosted, release, release_at_end};
 use super::place::KINDS;
 use super::spec::Spec;
 use super::{Inner, lock};
@@ -131,7 +131,14 @@ pub(super) async fn start(
     enlisted.await.map_err(registry)?;
     let record = claim(inner, &name, &spec, until).await?;
     let token = record.token;
-    run(inner, &name, &spec, &record).map_err(NotStarted::Cannot)?;
+    if let Err(why) = run(inner, &name, &spec, &record) {
+        // A name without an actor would stay taken. What it has committed stays.
+        if let Err(left) = release(inner, &name, token, true, deadline).await {
+            let what = "the name of an actor that did not start stays taken";
+            tracing::warn!(actor = %name, %left, "{what}");
+        }
+        return Err(NotStarted::Cannot(why));
+    }
     Ok(token)
 }
 

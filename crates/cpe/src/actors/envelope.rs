@@ -3,7 +3,7 @@
 //! Each request carries a number of the asking node's; the answer carries it back. New variants
 //! and fields go to the end (see [`cpe_tuple::codec`]).
 
-use cpe_actors::{ActorInfo, AskError, DeadLetter};
+use cpe_actors::{ActorInfo, AskError, DeadLetter, ExitReason};
 use cpe_tuple::Value;
 use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,13 @@ pub(crate) enum Envelope {
     Answer { id: u64, answer: Answer },
     /// Say what runs there.
     Inspect { id: u64, what: Inspection },
+    /// Say how this actor ends, or after a while that it has not.
+    Watch {
+        id: u64,
+        name: String,
+        token: u64,
+        within_ms: u64,
+    },
 }
 
 /// What a request came to.
@@ -81,6 +88,8 @@ pub(crate) enum Answer {
         letters: Vec<DeadLetter>,
         total: u64,
     },
+    /// The actor has ended.
+    Ended(ExitReason),
 }
 
 /// Why an actor was not started.
@@ -107,8 +116,6 @@ impl Envelope {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use cpe_actors::ExitReason;
 
     use super::*;
 
@@ -186,7 +193,9 @@ mod tests {
             Answer::NotStarted(NotStarted::Registry(reason.clone())),
             Answer::NotHere,
             Answer::Busy,
-            Answer::NotStopped(reason),
+            Answer::NotStopped(reason.clone()),
+            Answer::Ended(ExitReason::Stopped),
+            Answer::Ended(ExitReason::Lost(reason)),
         ];
         answers.extend(asked.map(Answer::Asked));
         answers.extend(inspected());
@@ -231,6 +240,12 @@ mod tests {
                 token,
                 within_ms,
             },
+            Envelope::Watch {
+                id,
+                name: name(),
+                token,
+                within_ms,
+            },
         ];
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
@@ -253,6 +268,7 @@ mod tests {
             Envelope::Stop { .. } => return vec![('e', 3)],
             Envelope::Answer { answer, .. } => answer,
             Envelope::Inspect { .. } => return vec![('e', 5)],
+            Envelope::Watch { .. } => return vec![('e', 6)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -272,6 +288,7 @@ mod tests {
             Answer::NotStopped(_) => 7,
             Answer::Actors { .. } => 8,
             Answer::DeadLetters { .. } => 9,
+            Answer::Ended(_) => 10,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -280,8 +297,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 6)
-            .chain(numbers('a', 10))
+        let wanted = numbers('e', 7)
+            .chain(numbers('a', 11))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

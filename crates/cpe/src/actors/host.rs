@@ -42,6 +42,17 @@ impl Inner {
             .map(|hosted| hosted.address.clone())
     }
 
+    /// The same, with what is true once its end here is not its end.
+    pub(super) fn hosted_until(
+        &self,
+        name: &str,
+        token: u64,
+    ) -> Option<(AnyAddress, Arc<AtomicBool>)> {
+        let hosted = lock(&self.hosted);
+        let hosted = hosted.get(name).filter(|hosted| hosted.token == token)?;
+        Some((hosted.address.clone(), Arc::clone(&hosted.left)))
+    }
+
     /// The names of the actors that live here, with their tokens.
     pub(crate) fn hosted_names(&self) -> Vec<(String, u64)> {
         let hosted = lock(&self.hosted);
@@ -206,18 +217,21 @@ async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, Not
 
 /// Stops an actor of this node, or one whose node is gone, and gives up its name.
 pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
-    if let Some(address) = inner.hosted(name, token) {
+    let here = inner.hosted(name, token);
+    if let Some(address) = &here {
         let actor = address.as_actor();
         actor.stop();
-        if tokio::time::timeout_at(until, actor.ended()).await.is_err() {
+        let Ok(ended) = tokio::time::timeout_at(until, actor.ended()).await else {
             return Answer::NotStopped("it is still at its last message".to_owned());
-        }
+        };
+        lock(&inner.ends).note(name, token, &ended.reason);
     }
     loop {
         let within = until.saturating_duration_since(Instant::now());
         match release(inner, name, token, false, within).await {
-            Ok(Released::Free) => return Answer::Done,
-            Ok(Released::Claimed) => return Answer::NotHere,
+            // Nobody here gave it up: the actor has moved, and goes on under a later token.
+            Ok(Released::Claimed) if here.is_none() => return Answer::NotHere,
+            Ok(_) => return Answer::Done,
             // Its node is gone, as far as can be told, and may act all the same until its lease ran
             // out. Somebody may take it over then, or it can be given up.
             Err(error) if is_held(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
@@ -248,13 +262,14 @@ pub(super) async fn release_at_end(
     }
     // One that failed for good is not what its state was kept for: the next one goes on from it.
     let keeps = matches!(ended.reason, ExitReason::Failed(_));
+    lock(&inner.ends).note(&name, token, &ended.reason);
     if let Err(error) = release(&inner, &name, token, keeps, RELEASE_DEADLINE).await {
         tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
     }
 }
 
 /// What became of a name that was to be given up.
-enum Released {
+pub(super) enum Released {
     /// Nobody has it.
     Free,
     /// It was given up before, and claimed anew.
@@ -262,7 +277,7 @@ enum Released {
 }
 
 /// Gives up a name; what the actor has committed stays if it `keeps` it.
-async fn release(
+pub(super) async fn release(
     inner: &Inner,
     name: &str,
     token: u64,

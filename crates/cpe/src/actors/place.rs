@@ -117,3 +117,54 @@ fn weight(actor: &str, node: NodeId) -> [u8; 32] {
     hasher.update(actor.as_bytes());
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use cpe_membership::Incarnation;
+
+    use super::*;
+
+    fn peer(node: u64) -> PeerInfo {
+        PeerInfo {
+            node: NodeId(node),
+            inc: Incarnation(1),
+            name: format!("n{node}"),
+            peer: String::new(),
+            state: "alive",
+            linked: true,
+            addresses: Vec::new(),
+            capabilities: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn names_spread_evenly_and_a_new_node_takes_its_share_and_moves_no_other() {
+        const NAMES: usize = 5_000;
+        let nodes: Vec<_> = (1..=5).map(peer).collect();
+        let more: Vec<_> = (1..=6).map(peer).collect();
+        let host = |peers: &[PeerInfo], name: usize| {
+            let name = format!("actor-{name}");
+            placed(peers, &name, "echo", &BTreeMap::new()).unwrap().node
+        };
+        let mut counts = BTreeMap::<NodeId, usize>::new();
+        let mut moved = 0;
+        for name in 0..NAMES {
+            let (before, after) = (host(&nodes, name), host(&more, name));
+            *counts.entry(before).or_default() += 1;
+            if after != before {
+                assert_eq!(after, NodeId(6));
+                moved += 1;
+            }
+        }
+        // A tenth is more than three standard deviations of such a share.
+        let share = NAMES / 5;
+        for (node, count) in counts {
+            assert!(count.abs_diff(share) < share / 10, "{count} on {node}");
+        }
+        let share = NAMES / 6;
+        assert!(
+            moved > share - share / 8 && moved < share + share / 8,
+            "{moved}"
+        );
+    }
+}

@@ -132,12 +132,18 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Ask { id, .. }
         | Envelope::Spawn { id, .. }
         | Envelope::Stop { id, .. }
-        | Envelope::Inspect { id, .. } => *id,
+        | Envelope::Inspect { id, .. }
+        | Envelope::Watch { id, .. } => *id,
     };
     if let Envelope::Answer { answer, .. } = envelope {
         return deliver(inner, from, id, answer);
     }
-    let Ok(permit) = Arc::clone(&inner.incoming).try_acquire_owned() else {
+    // Who waits for an end takes no place of those who want something done.
+    let places = match &envelope {
+        Envelope::Watch { .. } => &inner.watches,
+        _ => &inner.incoming,
+    };
+    let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
         return reply(inner, from, id, Answer::Busy, None);
     };
     let permit = Some(permit);
@@ -210,6 +216,17 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         Envelope::Inspect { what, .. } => {
             let answer = inner.look(what);
             reply(inner, from, id, answer, permit);
+        }
+        Envelope::Watch {
+            name,
+            token,
+            within_ms,
+            ..
+        } => {
+            let host = Arc::clone(inner);
+            answer_later(inner, from, id, permit, async move {
+                host.end_of(&name, token, within(within_ms)).await
+            });
         }
         Envelope::Answer { .. } => {}
     }

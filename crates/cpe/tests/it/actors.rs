@@ -186,6 +186,48 @@ impl DynActor for Fetcher {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn placement_follows_a_capability_that_is_set_at_run_time() {
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let set = async |node: &cpe::Node, value: Option<&str>| {
+        node.mesh().set_capability("gpu", value).await.unwrap();
+        let of = |peer: &cpe::PeerInfo| peer.capabilities.get("gpu").cloned();
+        loop {
+            let peers = a.mesh().peers().await.unwrap();
+            let seen = peers.iter().find(|peer| peer.node == node.member().node);
+            if seen.and_then(of).as_deref() == value {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let spawn = async |name: &str| {
+        let options = SpawnOptions {
+            require: [("gpu".to_owned(), "yes".to_owned())].into(),
+            ..SpawnOptions::default()
+        };
+        a.actors().spawn("echo", name, Value::Null, options).await
+    };
+    let nowhere = spawn("first").await.unwrap_err();
+    assert!(nowhere.to_string().contains("gpu=yes"), "{nowhere}");
+    set(&b, Some("yes")).await;
+    assert_eq!(spawn("first").await.unwrap().host, Some(b.member()));
+    set(&b, None).await;
+    set(&c, Some("yes")).await;
+    assert_eq!(spawn("second").await.unwrap().host, Some(c.member()));
+    // What runs stays where it is.
+    let first = a.actors().where_is("first").await.unwrap().unwrap();
+    assert_eq!(first.host, Some(b.member()));
+
+    let own = b.mesh().set_capability("kinds", Some("echo")).await;
+    let own = own.unwrap_err().to_string();
+    assert!(own.contains("kinds"), "{own}");
+    let long = "x".repeat(1 << 20);
+    let large = b.mesh().set_capability("note", Some(&long)).await;
+    assert!(large.unwrap_err().to_string().contains("card"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_actor_holds_up_no_other_on_the_same_link() {
     let ground = Ground::new();
     let a = ground.ephemeral("a").start().await.unwrap();
@@ -364,4 +406,47 @@ async fn a_subscription_ends_with_its_actor_or_its_node() {
         ),
         "{end:?}"
     );
+}
+
+/// Answers what it gets, after so many milliseconds.
+struct Late;
+
+impl DynActor for Late {
+    fn handle<'a>(
+        &'a mut self,
+        message: Value,
+        _: &'a mut DynContext,
+    ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
+        Box::pin(async move {
+            let after = message.as_int().unwrap_or(0).unsigned_abs();
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            Ok(Some(message))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_too_late_is_nobody_elses() {
+    let ground = Ground::new();
+    let kind = |_: KindStart| Ok(Box::new(Late) as Box<dyn DynActor>);
+    let a = ground.ephemeral("a").start().await.unwrap();
+    let b = join(ground.ephemeral("b").kind("late", kind), &a);
+    let nodes = [a, b.start().await.unwrap()];
+    all_linked(&nodes).await;
+    let actors = nodes[0].actors();
+    let spawned = actors.spawn("late", "l", Value::Null, on("b")).await;
+    spawned.unwrap();
+    // The first answer comes while the others wait behind it for theirs.
+    let early = Duration::from_millis(20);
+    let given_up = actors.ask("l", Value::from(300), early).await.unwrap_err();
+    assert!(
+        matches!(given_up, ActorsError::TimedOut { .. }),
+        "{given_up}"
+    );
+    for n in 1..20 {
+        assert_eq!(
+            actors.ask("l", Value::from(n), LONG).await,
+            Ok(Value::from(n))
+        );
+    }
 }

@@ -50,6 +50,11 @@ async fn a_durable_actor_of_a_dead_node_goes_on_at_another() {
         "{again:?}"
     );
 
+    // One that asks once and remembers where it was.
+    let remembers = a.actors();
+    let asked = remembers.ask("n", Value::from("get"), LONG).await;
+    assert_eq!(asked, Ok(Value::from(2)));
+
     b.kill().await;
     assert_eq!(count(&c).await, Ok(Value::from(2)));
     assert_eq!(actors.ask("n", add(1), LONG).await, Ok(Value::from(3)));
@@ -59,7 +64,8 @@ async fn a_durable_actor_of_a_dead_node_goes_on_at_another() {
         there.host.map(|host| host.node),
         spawned.host.map(|host| host.node)
     );
-    actors.stop("n", LONG).await.unwrap();
+    // What is stopped is the actor, not what is remembered of it.
+    remembers.stop("n", LONG).await.unwrap();
     let gone = actors.ask("n", add(1), LONG).await;
     assert_eq!(gone, Err(ActorsError::NoSuchActor("n".to_owned())));
 }

@@ -7,19 +7,21 @@
 
 mod actors;
 mod admission;
+mod examples;
 mod failover;
 mod harness;
 mod homes;
 mod large;
 mod leases;
 mod minority;
+mod monitors;
 mod one_node;
 mod three_nodes;
 
-#[path = "../../examples/chat.rs"]
+#[path = "../../../../examples/chat.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod chat;
-#[path = "../../examples/own_kinds.rs"]
+#[path = "../../../../examples/own_kinds.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod own_kinds;
 

@@ -1,0 +1,41 @@
+//! The examples do what they say.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::harness::LONG;
+
+/// An example as the test run has built it, beside the tests.
+fn program(name: &str) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let target: PathBuf = tests.ancestors().nth(2).unwrap().into();
+    let mut command = Command::new(target.join("examples").join(name));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// What an example prints when it ends well.
+async fn printed(name: &str) -> String {
+    let output = timeout(5 * LONG, program(name).output()).await;
+    let output = output.unwrap().unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{out}{errors}");
+    out
+}
+
+#[tokio::test]
+async fn a_counter_survives_kill_9_and_who_watches_its_neighbour_is_told() {
+    let out = printed("counter").await;
+    for line in [
+        "killed at 10",
+        "the plain actor was lost: its node is gone",
+        "it goes on from 10",
+        "and counts 11",
+    ] {
+        assert!(out.lines().any(|it| it == line), "{line:?} is not in {out}");
+    }
+}
