@@ -25,7 +25,8 @@
 //! nobody (no bootstrap address, no mDNS) founds that key's mesh: exactly one may be started so.
 //!
 //! # Example
-//! A program with an actor kind of its own; `examples/own_kinds.rs` of the repository is a longer one.
+//! A program with an actor kind of its own; `examples/own_kinds.rs` of the repository is a longer
+//! one.
 //! ```
 //! use cpe::prelude::*;
 //!

@@ -58,8 +58,8 @@ impl Mesh {
         }
     }
 
-    /// Says of this node that it has a capability, or with `None` that it has it no more. Actors are
-    /// placed by it from then on, durable ones also when they fail over; those that run stay.
+    /// Says of this node that it has a capability, or with `None` that it has it no more. Actors
+    /// are placed by it from then on, durable ones also when they fail over; those that run stay.
     ///
     /// # Errors
     /// [`CapabilityError::Reserved`] for what the node says by itself, [`CapabilityError::Card`]

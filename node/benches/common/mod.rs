@@ -29,13 +29,18 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Processor time of a process's threads so far.
 pub(crate) fn cpu(process: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    try_cpu(process).unwrap()
+}
+
+/// The same; none of a process that has ended.
+pub(crate) fn try_cpu(process: u32) -> Option<Duration> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
     let of = |task: &Path| -> Option<u64> {
         let stat = std::fs::read_to_string(task.join("schedstat")).ok()?;
         stat.split(' ').next()?.parse().ok()
     };
     let sum = tasks.flatten().filter_map(|task| of(&task.path())).sum();
-    Duration::from_nanos(sum)
+    Some(Duration::from_nanos(sum))
 }
 
 /// A `cpe node` process with a folder of its own.

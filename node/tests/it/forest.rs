@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::harness::{Node, run};
 
 mod crowd;
+mod votes;
 
 /// Two classes that one column nearly tells apart.
 fn csv(folder: &Path) -> PathBuf {
