@@ -366,19 +366,23 @@ fn a_clips_function_is_called_for_each_line_by_all_nodes() {
     let file = file.to_str().unwrap();
     let of = |name: &'static str| ["--rules", file, "--function", name];
     let lines: String = (1..=60).map(|n| format!("[{n}, {n}]\n")).collect();
-    let ran = map(&a, &[&of("area")[..], &["--json"]].concat(), &lines).code(0);
-    let records = records(&ran);
-    for (record, n) in records.iter().zip(1..) {
-        assert_eq!(
-            (&record["value"], &record["exit"]),
-            (&(n * n).into(), &0.into())
-        );
+    // A node that is quick may do all of a short map before others have heard of it.
+    let mut by = std::collections::BTreeSet::new();
+    for _ in 0..30 {
+        let ran = map(&a, &[&of("area")[..], &["--json"]].concat(), &lines).code(0);
+        let records = records(&ran);
+        for (record, n) in records.iter().zip(1..) {
+            assert_eq!(
+                (&record["value"], &record["exit"]),
+                (&(n * n).into(), &0.into())
+            );
+            by.insert(record["node"].as_str().unwrap().to_owned());
+        }
+        assert_eq!(records.len(), 60);
+        if by.len() > 1 {
+            break;
+        }
     }
-    assert_eq!(records.len(), 60);
-    let by: std::collections::BTreeSet<_> = records
-        .iter()
-        .map(|record| record["node"].as_str().unwrap())
-        .collect();
     assert!(by.len() > 1, "{by:?}");
 
     // Texts and maps come out as such; what a function prints is no result.
