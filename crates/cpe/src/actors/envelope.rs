@@ -4,6 +4,8 @@
 //! and fields go to the end (see [`cpe_tuple::codec`]).
 
 use cpe_actors::{ActorInfo, AskError, DeadLetter};
+use cpe_membership::{Member, NodeId};
+use cpe_space::Session;
 use cpe_tuple::Value;
 use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,51 @@ pub(crate) enum Envelope {
     Answer { id: u64, answer: Answer },
     /// Say what runs there.
     Inspect { id: u64, what: Inspection },
+    /// Give this to a durable actor, unless it has handled it.
+    Deliver {
+        id: u64,
+        name: String,
+        token: u64,
+        number: Number,
+        /// Answered when it is there, else when it is handled.
+        tell: bool,
+        /// Sent on by the actor's former host.
+        forwarded: bool,
+        within_ms: u64,
+        message: Value,
+    },
+    /// Hand a durable actor to another node.
+    Migrate {
+        id: u64,
+        name: String,
+        token: u64,
+        to: NodeId,
+        within_ms: u64,
+    },
+    /// Be ready to host an actor of this kind, and say in which life.
+    Receive {
+        id: u64,
+        kind: String,
+        within_ms: u64,
+    },
+    /// The actor is that node's now. At the end: all that waited for it was sent.
+    Moved {
+        id: u64,
+        name: String,
+        token: u64,
+        end: bool,
+    },
+}
+
+/// By what a durable actor knows a message (rule A9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Number {
+    /// The start of the node that sends it.
+    pub(crate) sender: Session,
+    /// Its number, unique for this sender.
+    pub(crate) seq: u64,
+    /// The lowest number that the sender may still send to this actor.
+    pub(crate) low: u64,
 }
 
 /// What a request came to.
@@ -81,6 +128,12 @@ pub(crate) enum Answer {
         letters: Vec<DeadLetter>,
         total: u64,
     },
+    /// The message was handled before; its answer is not kept.
+    Handled,
+    /// Ready to host actors, in this life.
+    Life(Member),
+    /// Not handed to another node, and why.
+    NotMoved(String),
 }
 
 /// Why an actor was not started.
@@ -186,11 +239,21 @@ mod tests {
             Answer::NotStarted(NotStarted::Registry(reason.clone())),
             Answer::NotHere,
             Answer::Busy,
-            Answer::NotStopped(reason),
+            Answer::NotStopped(reason.clone()),
+            Answer::Handled,
+            Answer::Life(member()),
+            Answer::NotMoved(reason),
         ];
         answers.extend(asked.map(Answer::Asked));
         answers.extend(inspected());
         answers
+    }
+
+    fn member() -> Member {
+        Member {
+            node: NodeId(5),
+            inc: cpe_membership::Incarnation(2),
+        }
     }
 
     /// One frame of every variant.
@@ -231,6 +294,41 @@ mod tests {
                 token,
                 within_ms,
             },
+            Envelope::Deliver {
+                id,
+                name: name(),
+                token,
+                number: Number {
+                    sender: Session {
+                        member: member(),
+                        boot: 3,
+                    },
+                    seq: 9,
+                    low: 8,
+                },
+                tell: true,
+                forwarded: true,
+                within_ms,
+                message: message(),
+            },
+            Envelope::Migrate {
+                id,
+                name: name(),
+                token,
+                to: NodeId(6),
+                within_ms,
+            },
+            Envelope::Receive {
+                id,
+                kind: "counter".to_owned(),
+                within_ms,
+            },
+            Envelope::Moved {
+                id,
+                name: name(),
+                token,
+                end: true,
+            },
         ];
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
@@ -253,6 +351,10 @@ mod tests {
             Envelope::Stop { .. } => return vec![('e', 3)],
             Envelope::Answer { answer, .. } => answer,
             Envelope::Inspect { .. } => return vec![('e', 5)],
+            Envelope::Deliver { .. } => return vec![('e', 6)],
+            Envelope::Migrate { .. } => return vec![('e', 7)],
+            Envelope::Receive { .. } => return vec![('e', 8)],
+            Envelope::Moved { .. } => return vec![('e', 9)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -272,6 +374,9 @@ mod tests {
             Answer::NotStopped(_) => 7,
             Answer::Actors { .. } => 8,
             Answer::DeadLetters { .. } => 9,
+            Answer::Handled => 10,
+            Answer::Life(_) => 11,
+            Answer::NotMoved(_) => 12,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -280,8 +385,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 6)
-            .chain(numbers('a', 10))
+        let wanted = numbers('e', 10)
+            .chain(numbers('a', 13))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }
