@@ -155,15 +155,30 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// # Cancel safety
     /// As for [`ask`](Self::ask).
     pub async fn ask_within(&self, deadline: Duration, message: M) -> Result<R, AskError> {
+        self.ask_by(deadline, message, |back| back).await
+    }
+
+    /// As [`ask_within`](Self::ask_within), with a number by which the asker knows the message.
+    pub(crate) async fn ask_numbered(
+        &self,
+        number: u64,
+        deadline: Duration,
+        message: M,
+    ) -> Result<R, AskError> {
+        let numbered = |back| Back::Numbered(Box::new((number, back)));
+        self.ask_by(deadline, message, numbered).await
+    }
+
+    async fn ask_by(
+        &self,
+        deadline: Duration,
+        message: M,
+        back: impl FnOnce(Back<R>) -> Back<R>,
+    ) -> Result<R, AskError> {
         let (reply, mut answer) = oneshot::channel();
+        let back = back(Back::Asker(reply));
         let left = self
-            .send_within(
-                deadline,
-                Envelope {
-                    message,
-                    back: Back::Asker(reply),
-                },
-            )
+            .send_within(deadline, Envelope { message, back })
             .await?;
         match patiently(left, &mut answer).await {
             Some(answer) => self.answered(answer),

@@ -82,6 +82,22 @@ impl AnyAddress {
         self.0.ask(message, deadline).await
     }
 
+    /// As [`ask`](Self::ask), with a number by which the asker knows the message. What a durable
+    /// actor commits says which numbers it has handled ([`Commit::handled`](crate::Commit)). If the
+    /// actor ends first, the asker is told so, and the message is no dead letter: whoever numbers
+    /// messages has a copy and sends it to whatever actor comes next.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub async fn ask_numbered(
+        &self,
+        number: u64,
+        message: Value,
+        deadline: Duration,
+    ) -> Result<Value, AskError> {
+        self.0.ask_numbered(number, message, deadline).await
+    }
+
     /// As [`ActorRef::stop`].
     pub fn stop(&self) {
         self.as_actor().stop();
@@ -105,6 +121,12 @@ trait Target: Send + Sync {
     fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>>;
     fn try_tell(&self, message: Value) -> Result<(), AskError>;
     fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>>;
+    fn ask_numbered(
+        &self,
+        number: u64,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>>;
 }
 
 struct Plain(Address<Value, Option<Value>>);
@@ -130,6 +152,18 @@ impl Target for Plain {
                 .map(Option::unwrap_or_default)
         })
     }
+
+    fn ask_numbered(
+        &self,
+        number: u64,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>> {
+        Box::pin(async move {
+            let asked = self.0.ask_numbered(number, deadline, message);
+            asked.await.map(Option::unwrap_or_default)
+        })
+    }
 }
 
 struct Typed<M, R> {
@@ -153,6 +187,13 @@ where
                 actor: self.address.label(),
                 reason,
             }
+        })
+    }
+
+    fn write(&self, answer: &R) -> Result<Value, AskError> {
+        bridge::to_value(answer).map_err(|error| AskError::Failed {
+            actor: self.address.label(),
+            reason: crate::error::bounded(format!("its answer is no value: {error}")),
         })
     }
 }
@@ -181,10 +222,20 @@ where
         let message = self.read(&message);
         Box::pin(async move {
             let answer = self.address.ask_within(deadline, message?).await?;
-            bridge::to_value(&answer).map_err(|error| AskError::Failed {
-                actor: self.address.label(),
-                reason: crate::error::bounded(format!("its answer is no value: {error}")),
-            })
+            self.write(&answer)
+        })
+    }
+
+    fn ask_numbered(
+        &self,
+        number: u64,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>> {
+        let message = self.read(&message);
+        Box::pin(async move {
+            let asked = self.address.ask_numbered(number, deadline, message?);
+            self.write(&asked.await?)
         })
     }
 }

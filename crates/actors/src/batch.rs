@@ -104,7 +104,11 @@ pub(crate) fn settle<M: Send + 'static, R: Send + 'static>(
                 }
             }
             (Verdict::None, Some((dead, error))) => {
-                shared.system.dead_letter(actor(), dead.clone(), None);
+                // Whoever numbered it sends it elsewhere.
+                let goes_on = matches!(dead, DeadReason::ActorEnded(_)) && back.number().is_some();
+                if !goes_on {
+                    shared.system.dead_letter(actor(), dead.clone(), None);
+                }
                 back.answer(Err(Box::new(error.clone())));
             }
             (Verdict::None, None) => {

@@ -229,7 +229,7 @@ impl<A: Actor> Cell<A> {
         }
         match call!(self, shared, |actor, ctx| actor.started(ctx)) {
             Outcome::Done(()) => {
-                match self.commit(shared).await {
+                match self.commit(shared, Vec::new()).await {
                     Committed::Lasts | Committed::Cancelled => {}
                     Committed::Failed(reason) => return Err(reason),
                     Committed::Fenced(why) => {

@@ -80,6 +80,9 @@ pub struct Commit {
     pub snapshot: Snapshot,
     /// What those messages asked for, in order.
     pub effects: Vec<Effect>,
+    /// Those of the messages that have a [number](crate::AnyAddress::ask_numbered): a message that
+    /// changed nothing is in no commit.
+    pub handled: Vec<u64>,
 }
 
 /// Why a commit does not last.

@@ -31,6 +31,9 @@ pub(crate) enum Back<R> {
     Teller(ActorId),
     /// As inside; the message has failed an actor before, which is gone.
     Again(Box<Self>),
+    /// As inside; whoever sent it knows it by this number, and sends it elsewhere when it hears that
+    /// the actor has ended.
+    Numbered(Box<(u64, Self)>),
 }
 
 impl<R> Back<R> {
@@ -38,12 +41,26 @@ impl<R> Back<R> {
     pub(crate) fn plain(self) -> Self {
         match self {
             Self::Again(inner) => inner.plain(),
+            Self::Numbered(inner) => inner.1.plain(),
             plain => plain,
         }
     }
 
-    pub(crate) const fn has_failed_before(&self) -> bool {
-        matches!(self, Self::Again(_))
+    pub(crate) fn has_failed_before(&self) -> bool {
+        match self {
+            Self::Again(_) => true,
+            Self::Numbered(inner) => inner.1.has_failed_before(),
+            Self::Nowhere | Self::Asker(_) | Self::Teller(_) => false,
+        }
+    }
+
+    /// The number by which its sender knows it.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Self::Again(inner) => inner.number(),
+            Self::Numbered(inner) => Some(inner.0),
+            Self::Nowhere | Self::Asker(_) | Self::Teller(_) => None,
+        }
     }
 
     /// Answers the asker if there is one; whether there was.

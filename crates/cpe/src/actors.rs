@@ -13,8 +13,12 @@ mod durable;
 mod envelope;
 mod error;
 mod host;
+mod inbox;
 mod inspect;
+mod migrate;
 mod monitor;
+mod number;
+mod numbered;
 pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
@@ -28,6 +32,7 @@ use cpe_actors::{ActorRef, AnyAddress, AskError, KindRegistry, System};
 use cpe_membership::{Member, NodeId};
 use cpe_mesh::{ActorInfo, Command, Reply};
 use cpe_network::Network;
+use cpe_space::Session;
 use cpe_tuple::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -43,6 +48,7 @@ use crate::kinds::NodeHandle;
 use crate::{Mesh, Space, SpaceError};
 use envelope::{Answer, Envelope, NotStarted};
 use host::Hosted;
+use number::Numbers;
 use post::{CallError, Pending};
 use spec::{Spec, Wishes};
 
@@ -124,6 +130,15 @@ impl Place {
             leased: record.leased,
         })
     }
+
+    /// That of a durable actor.
+    const fn durable(host: Member, token: u64) -> Self {
+        Self {
+            host,
+            token,
+            leased: true,
+        }
+    }
 }
 
 /// What all handles of a node share.
@@ -149,6 +164,7 @@ pub(crate) struct Inner {
     watches: Arc<Semaphore>,
     ends: Mutex<monitor::Ends>,
     monitors: Mutex<BTreeMap<String, (Place, ActorRef)>>,
+    numbers: Numbers,
 }
 
 impl std::fmt::Debug for Inner {
@@ -163,6 +179,7 @@ impl std::fmt::Debug for Inner {
 /// What a node's actors need of it.
 pub(crate) struct Parts {
     pub(crate) me: Member,
+    pub(crate) session: Session,
     pub(crate) name: Arc<str>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) mesh: Mesh,
@@ -175,6 +192,7 @@ impl Inner {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts {
             me,
+            session,
             name,
             desk,
             mesh,
@@ -201,6 +219,7 @@ impl Inner {
             watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
             ends: Mutex::default(),
             monitors: Mutex::default(),
+            numbers: Numbers::new(session),
         })
     }
 
@@ -399,11 +418,19 @@ impl Actors {
 
     /// Puts a message into an actor's mailbox; done when it is there, not when it is handled.
     ///
+    /// A durable actor's node that does not answer may have it: then it is sent again, also to the
+    /// next node that has the actor, and handled once. One that was taken and not handled is lost
+    /// with its node, unless that hands the actor on; [`ask`](Self::ask) is sure.
+    ///
     /// # Errors
     /// [`ActorsError::Refused`] when the mailbox is full: then nothing happened. See there for the
     /// others.
     pub async fn tell(&self, name: &str, message: Value) -> Result<(), ActorsError> {
         let until = Instant::now() + TELL_DEADLINE;
+        if self.is_durable(name, until).await? {
+            let told = self.send_numbered(name, message, true, TELL_DEADLINE, until);
+            return told.await.map(drop);
+        }
         let mut message = message;
         let answer = self
             .request(name, TELL_DEADLINE, until, |place, inner| {
@@ -441,6 +468,9 @@ impl Actors {
     /// Asks an actor and waits for its answer, up to `deadline` in all. A name that this node's
     /// replica does not show is looked for a moment longer, as it may be new.
     ///
+    /// A durable actor is asked again, within the deadline, when its node ends or the actor moves.
+    /// What the message changed happens once all the same.
+    ///
     /// # Errors
     /// [`ActorsError`] names the actor, its node and what happened.
     ///
@@ -454,6 +484,11 @@ impl Actors {
     ) -> Result<Value, ActorsError> {
         let deadline = deadline.min(DEADLINE_MAX);
         let until = Instant::now() + deadline;
+        if self.is_durable(name, until).await? {
+            return self
+                .send_numbered(name, message, false, deadline, until)
+                .await;
+        }
         let mut message = message;
         let answer = self
             .request(name, deadline, until, |place, inner| {

@@ -413,6 +413,7 @@ impl Driver {
             Event::Diverged { shard, with } => {
                 tracing::error!(%shard, %with, "histories differ: a node lost durable state");
             }
+            Event::Voided(life) => self.actors.life_over(life),
             Event::Defunct => {
                 tracing::error!("a later life of this node is running: this one stops");
                 self.stop.cancel();

@@ -158,6 +158,7 @@ impl Node {
         let name: Arc<str> = admission.name.into();
         let actors = Inner::new(Parts {
             me,
+            session: peer.session(),
             name: Arc::clone(&name),
             desk: Arc::clone(&desk),
             mesh: Mesh::new(Arc::clone(&desk), Arc::clone(&state)),

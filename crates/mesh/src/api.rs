@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::{ActorRecord, Bound, Fate, LeaseAct, LeaseEnd, Mode, Sender, Terms};
+use cpe_space::{ActorRecord, Bound, Fate, LeaseAct, LeaseEnd, Marked, Mode, Terms};
 use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
@@ -220,8 +220,8 @@ pub enum Command {
         seq: u64,
         /// The state, at most [`cpe_space::SNAPSHOT_BYTES_MAX`].
         snapshot: Value,
-        /// Messages whose effect is in it: the last one of each sender heard since the last commit.
-        marks: Vec<(Sender, u64)>,
+        /// Messages whose effect is in it, and was in no commit before.
+        marks: Vec<Marked>,
         /// How long to wait for the home.
         deadline: Duration,
     },
@@ -237,7 +237,8 @@ pub enum Command {
         /// Its last commit: else [`Failure::OutOfTurn`]; 0 for none.
         seq: u64,
         /// The other node, in its present life as a host; refused when the home knows of no such
-        /// life, or of its end.
+        /// life, or of its end. This node again, to give up moving it: whatever was asked before and
+        /// not answered can then not be decided any more, or has been, which the answer says.
         to: Member,
         /// How long to wait for the home.
         deadline: Duration,

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cpe_membership::{Member, MemberState, NodeCard, NodeId};
 use cpe_space::{
-    ActorRecord, Command as Decided, MAX_MARKS, MAX_NEEDS, OpId, Outcome, SNAPSHOT_BYTES_MAX,
-    Sender, ShardId,
+    ActorRecord, Command as Decided, MAX_MARKS, MAX_NEEDS, Marked, OpId, Outcome,
+    SNAPSHOT_BYTES_MAX, ShardId,
 };
 use cpe_tuple::Value;
 
@@ -71,7 +71,7 @@ pub(crate) struct Commit {
     pub(crate) token: u64,
     pub(crate) seq: u64,
     pub(crate) snapshot: Value,
-    pub(crate) marks: Vec<(Sender, u64)>,
+    pub(crate) marks: Vec<Marked>,
 }
 
 impl Commit {

@@ -321,6 +321,12 @@ impl Peer {
         self.me
     }
 
+    /// This start of the node: the scope of numbers that never repeat.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.session
+    }
+
     /// The mesh, once known.
     #[must_use]
     pub fn genesis(&self) -> Option<&Genesis> {

@@ -448,9 +448,6 @@ impl Peer {
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
-                if to.node == self.me.node {
-                    return Err("an actor is not moved to where it is".to_owned());
-                }
                 let migrate = Operation::Migrate {
                     name: actor,
                     token,

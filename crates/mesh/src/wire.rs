@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{
-    Bound, Config, Entry, Item, LeaseAct, LeaseId, Mode, Name, OpId, Outcome, Sender, Session,
+    Bound, Config, Entry, Item, LeaseAct, LeaseId, Marked, Mode, Name, OpId, Outcome, Session,
     ShardId, Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
@@ -225,7 +225,7 @@ pub enum Operation {
         /// The state.
         snapshot: Value,
         /// Messages whose effect is in it.
-        marks: Vec<(Sender, u64)>,
+        marks: Vec<Marked>,
     },
     /// Hand a named actor to another host.
     Migrate {

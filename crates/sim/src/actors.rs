@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_mesh::{Command, Failure, Input, OpHandle, Peer, Reply, RequestId};
-use cpe_space::{ActorRecord, Sender, Session};
+use cpe_space::{ActorRecord, Mark, Marked, Sender, Session};
 use cpe_tuple::Value;
 use rand::RngExt;
 
@@ -22,6 +22,9 @@ use crate::world::{Happening, World};
 
 /// Clients of each actor.
 const CLIENTS: usize = 2;
+
+/// Messages that a client has under way.
+const AT_A_TIME: u64 = 2;
 
 /// Milliseconds. A client asks again after so long.
 const RETRY_MS: std::ops::Range<u64> = 100..400;
@@ -48,8 +51,8 @@ pub(crate) enum Step {
     Claim(usize),
     /// A client sends what it is at.
     Send(usize),
-    /// It arrives at a node: this message of the client.
-    Arrive(usize, usize, u64),
+    /// It arrives at a node.
+    Arrive(usize, Parcel),
     /// The answer to it arrives.
     Answer(usize, u64),
     /// A node asks anew for the commit of an actor.
@@ -62,12 +65,21 @@ pub(crate) enum Step {
     AskFate(usize, usize, u64, OpHandle),
 }
 
+/// A message of a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parcel {
+    client: usize,
+    /// Its number, from 1.
+    message: u64,
+    /// The lowest number that the client may still send.
+    low: u64,
+}
+
 /// A commit under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     state: Vec<i64>,
-    client: usize,
-    message: u64,
+    parcel: Parcel,
 }
 
 /// An actor that runs on a node.
@@ -77,7 +89,7 @@ pub(crate) struct Instance {
     pub(crate) token: u64,
     pub(crate) seq: u64,
     state: Vec<i64>,
-    marks: BTreeMap<Sender, u64>,
+    marks: BTreeMap<Sender, Mark>,
     pub(crate) pending: Option<Pending>,
     /// It is being handed to another host, and does not act.
     pub(crate) moving: Option<Moving>,
@@ -86,8 +98,10 @@ pub(crate) struct Instance {
 #[derive(Debug)]
 struct Client {
     actor: usize,
-    /// The message it is at, from 1.
-    message: u64,
+    /// Messages that are not answered: several, so that they overtake each other.
+    open: BTreeSet<u64>,
+    /// How many it has begun.
+    begun: u64,
     /// When it was answered last.
     answered: Duration,
 }
@@ -148,6 +162,16 @@ fn id(client: usize, message: u64) -> i64 {
     client as i64 * 1_000_000 + message as i64
 }
 
+impl Parcel {
+    fn marked(self) -> Marked {
+        Marked {
+            sender: sender(self.client),
+            seq: self.message,
+            low: self.low,
+        }
+    }
+}
+
 fn list(state: &[i64]) -> Value {
     Value::List(state.iter().copied().map(Value::Int).collect())
 }
@@ -193,7 +217,8 @@ impl World {
                 let client = self.actors.clients.len();
                 self.actors.clients.push(Client {
                     actor,
-                    message: 1,
+                    open: (1..=AT_A_TIME).collect(),
+                    begun: AT_A_TIME,
                     answered: Duration::ZERO,
                 });
                 self.step_in(RETRY_MS, Step::Send(client));
@@ -223,7 +248,7 @@ impl World {
                 }
             }
             Step::Send(client) => self.send(client),
-            Step::Arrive(n, client, message) => self.arrive(n, client, message),
+            Step::Arrive(n, parcel) => self.arrive(n, parcel),
             Step::Answer(client, message) => self.answer(client, message),
             Step::Commit(n, actor) => self.commit(n, actor),
             Step::Move(actor) => self.move_actor(actor),
@@ -302,7 +327,7 @@ impl World {
             token: record.token,
             seq: kept.map_or(0, |kept| kept.seq),
             state: kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)),
-            marks: kept.iter().flat_map(|kept| kept.marks()).collect(),
+            marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
             pending: None,
             moving: None,
         };
@@ -346,20 +371,34 @@ impl World {
             return;
         }
         self.step_in(RETRY_MS, Step::Send(client));
-        let Some(Client { actor, message, .. }) = self.actors.clients.get(client) else {
+        let Some(Client { actor, open, .. }) = self.actors.clients.get(client) else {
             return;
         };
-        let (actor, message) = (*actor, *message);
+        let one = self.rng.random_range(0..open.len().max(1));
+        let (Some(message), Some(low)) = (open.iter().nth(one), open.first()) else {
+            return;
+        };
+        let (actor, parcel) = (
+            *actor,
+            Parcel {
+                client,
+                message: *message,
+                low: *low,
+            },
+        );
         let mut nodes = self.actors.running.keys().filter(|(_, it)| *it == actor);
         let count = nodes.clone().count();
         let pick = self.rng.random_range(0..count.max(1));
         if let Some((n, _)) = nodes.nth(pick) {
             let n = *n;
-            self.pass_on(Step::Arrive(n, client, message));
+            self.pass_on(Step::Arrive(n, parcel));
         }
     }
 
-    fn arrive(&mut self, n: usize, client: usize, message: u64) {
+    fn arrive(&mut self, n: usize, parcel: Parcel) {
+        let Parcel {
+            client, message, ..
+        } = parcel;
         let held = self
             .nodes
             .get(n)
@@ -372,22 +411,19 @@ impl World {
             return;
         };
         if let Some(moving) = &mut instance.moving {
-            return moving.hold(client, message);
+            return moving.hold(parcel);
         }
         // Rule A7: the gate, looked at before each message.
         if held || self.hosts.until(instance.life) <= now || instance.pending.is_some() {
             return;
         }
-        if instance.marks.get(&sender(client)).copied() >= Some(message) {
+        let mark = instance.marks.get(&sender(client));
+        if mark.is_some_and(|mark| mark.contains(message)) {
             return self.pass_on(Step::Answer(client, message));
         }
         let mut state = instance.state.clone();
         state.push(id(client, message));
-        instance.pending = Some(Pending {
-            state,
-            client,
-            message,
-        });
+        instance.pending = Some(Pending { state, parcel });
         self.commit(n, actor);
     }
 
@@ -407,7 +443,7 @@ impl World {
             token,
             seq,
             snapshot: list(&pending.state),
-            marks: vec![(sender(pending.client), pending.message)],
+            marks: vec![pending.parcel.marked()],
             deadline: DEADLINE,
         };
         self.ask_actor(n, Asked::Commit { actor, token, seq }, command);
@@ -451,14 +487,14 @@ impl World {
         let Some(pending) = instance.pending.take() else {
             return;
         };
-        let Pending {
-            state,
-            client,
-            message,
-        } = pending;
+        let Pending { state, parcel } = pending;
         instance.state = state;
         instance.seq += 1;
-        instance.marks.insert(sender(client), message);
+        let Marked { sender, seq, low } = parcel.marked();
+        instance.marks.entry(sender).or_default().insert(seq, low);
+        let Parcel {
+            client, message, ..
+        } = parcel;
         self.report.commits += 1;
         self.pass_on(Step::Answer(client, message));
     }
@@ -469,8 +505,9 @@ impl World {
             return;
         };
         it.answered = now;
-        if it.message == message {
-            it.message += 1;
+        if it.open.remove(&message) {
+            it.begun += 1;
+            it.open.insert(it.begun);
             self.actors.answered.insert(id(client, message));
         }
     }

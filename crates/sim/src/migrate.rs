@@ -13,7 +13,7 @@ use cpe_mesh::{Command, Failure, OpHandle, Reply};
 use cpe_space::Fate;
 use rand::RngExt;
 
-use crate::actors::{Asked, Step, name};
+use crate::actors::{Asked, Parcel, Step, name};
 use crate::check::Violation;
 use crate::world::{Happening, World};
 
@@ -37,13 +37,13 @@ pub(crate) struct Moving {
     gave_up: bool,
     /// A question to the home is open, or its fate is asked for.
     asked: bool,
-    /// What arrived meanwhile: clients and their messages.
-    held: Vec<(usize, u64)>,
+    /// What arrived meanwhile.
+    held: Vec<Parcel>,
 }
 
 impl Moving {
-    pub(crate) fn hold(&mut self, client: usize, message: u64) {
-        self.held.push((client, message));
+    pub(crate) fn hold(&mut self, parcel: Parcel) {
+        self.held.push(parcel);
     }
 
     pub(crate) fn gave_up(&self) -> bool {
@@ -145,8 +145,8 @@ impl World {
                 self.report.moved += 1;
                 if let Some(host) = host {
                     let to = usize::try_from(host.node.0 - 1).unwrap_or(usize::MAX);
-                    for (client, message) in held {
-                        self.pass_on(Step::Arrive(to, client, message));
+                    for parcel in held {
+                        self.pass_on(Step::Arrive(to, parcel));
                     }
                 }
             }

@@ -7,7 +7,7 @@
 //! while its token is the current one. A host may also hand an actor to another one (rule A8),
 //! which is an entry that raises the token as a claim does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cpe_membership::Member;
 use cpe_tuple::Value;
@@ -23,6 +23,10 @@ pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024;
 /// Senders whose messages a record remembers. Those heard of longest ago are dropped: a message
 /// that such a one repeats after so many others would be handled once more.
 pub const MAX_MARKS: usize = 1_024;
+
+/// Messages of one sender that a record remembers by themselves. When there are more, those with the
+/// lowest numbers count as handled with all below them.
+pub const MARKED_MAX: usize = 1_024;
 
 /// Requirements of one actor: more than a person would write.
 pub const MAX_NEEDS: usize = 16;
@@ -64,43 +68,83 @@ pub struct Kept {
 /// Who sends messages that are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Sender {
-    /// One start of a node. It numbers its messages to each actor from 1.
+    /// One start of a node. It never gives two messages to an actor the same number.
     Start(Session),
 }
 
-/// How far the messages of a sender are handled.
+/// A message that is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
-    seq: u64,
-    /// Index of the commit that raised it.
+pub struct Marked {
+    /// Who sent it.
+    pub sender: Sender,
+    /// Its number.
+    pub seq: u64,
+    /// The lowest number that the sender may still send, or send again, to this actor.
+    pub low: u64,
+}
+
+/// Which messages of a sender are handled. Messages may overtake each other, and one that came
+/// later says nothing about those before it; but what its sender will not send again needs no
+/// place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// All below are handled, or will never be sent again.
+    low: u64,
+    /// Those above that are handled, at most [`MARKED_MAX`].
+    done: BTreeSet<u64>,
+    /// Index of the commit that added to it.
     at: u64,
 }
 
-impl Kept {
-    /// The last message of a sender whose effect is in the snapshot; 0 for none.
+impl Mark {
+    /// Whether a message is not to be handled: it was, or its sender has given it up.
     #[must_use]
-    pub fn mark(&self, sender: Sender) -> u64 {
-        self.marks.get(&sender).map_or(0, |mark| mark.seq)
+    pub fn contains(&self, seq: u64) -> bool {
+        let later = self.done.last().is_some_and(|last| seq <= *last);
+        seq < self.low || self.done.contains(&seq) || (later && !holds(Guard::MarkEach))
     }
 
-    /// The marks, in order of the senders.
-    pub fn marks(&self) -> impl Iterator<Item = (Sender, u64)> {
-        self.marks.iter().map(|(sender, mark)| (*sender, mark.seq))
+    /// A message is handled, and its sender will send none below `low`.
+    pub fn insert(&mut self, seq: u64, low: u64) {
+        self.low = self.low.max(low);
+        self.done.insert(seq);
+        self.done = self.done.split_off(&self.low);
+        while self.done.len() > MARKED_MAX
+            && let Some(first) = self.done.pop_first()
+        {
+            self.low = first + 1;
+        }
+    }
+}
+
+impl Kept {
+    /// Whether the effect of a message is in the snapshot, or its sender has given it up.
+    #[must_use]
+    pub fn has(&self, sender: Sender, seq: u64) -> bool {
+        let mark = self.marks.get(&sender);
+        mark.is_some_and(|mark| mark.contains(seq))
+    }
+
+    /// Which messages are handled.
+    #[must_use]
+    pub fn marks(&self) -> &BTreeMap<Sender, Mark> {
+        &self.marks
     }
 
     /// Whether this is what was committed last.
-    fn is(&self, snapshot: &Value, marks: &[(Sender, u64)]) -> bool {
-        let marked = |(sender, seq): &(Sender, u64)| self.mark(*sender) >= *seq;
+    fn is(&self, snapshot: &Value, marks: &[Marked]) -> bool {
+        let marked = |one: &Marked| self.has(one.sender, one.seq);
         self.snapshot == *snapshot && marks.iter().all(marked)
     }
 
-    fn raise(&mut self, marks: &[(Sender, u64)], at: u64) {
-        for (sender, seq) in marks {
-            let mark = self.marks.entry(*sender).or_insert(Mark { seq: 0, at });
-            *mark = Mark {
-                seq: mark.seq.max(*seq),
-                at,
-            };
+    fn raise(&mut self, marks: &[Marked], at: u64) {
+        if !holds(Guard::CommitMarks) {
+            return;
+        }
+        for Marked { sender, seq, low } in marks {
+            let mark = self.marks.entry(*sender).or_default();
+            mark.insert(*seq, *low);
+            mark.at = at;
         }
         while self.marks.len() > MAX_MARKS {
             let eldest = self.marks.iter().min_by_key(|(_, mark)| mark.at);
@@ -243,7 +287,7 @@ impl Sm {
         name: &str,
         (token, seq): (u64, u64),
         snapshot: &Value,
-        marks: &[(Sender, u64)],
+        marks: &[Marked],
     ) -> Applied {
         let at = self.index();
         let outcome = match self.actors.get_mut(name) {

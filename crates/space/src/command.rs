@@ -7,7 +7,7 @@ use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorRecord, Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Mode, Name, OpId, Sender,
+    ActorRecord, Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Marked, Mode, Name, OpId,
     Session, ShardId, Terms,
 };
 
@@ -249,8 +249,8 @@ pub enum Command {
         seq: u64,
         /// The state.
         snapshot: Value,
-        /// Messages whose effect is in it: the last one of each sender.
-        marks: Vec<(Sender, u64)>,
+        /// Messages whose effect is in it, and was in none before.
+        marks: Vec<Marked>,
     },
     /// A host hands a named actor to another one, if `token` is current and `seq` the last commit
     /// (rule A8).

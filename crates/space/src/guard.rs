@@ -31,6 +31,10 @@ pub enum Guard {
     CommitToken,
     /// A4: commits count in turn.
     CommitNext,
+    /// A9: a commit says which messages it has handled, for whoever takes over.
+    CommitMarks,
+    /// A9: that a message is handled says nothing about earlier ones of its sender.
+    MarkEach,
     /// A8: only whoever has the current token hands an actor on.
     MigrateToken,
     /// A8: whoever hands an actor on knows its last commit.
@@ -40,7 +44,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -51,6 +55,8 @@ impl Guard {
         Self::ReleaseVoid,
         Self::CommitToken,
         Self::CommitNext,
+        Self::CommitMarks,
+        Self::MarkEach,
         Self::MigrateToken,
         Self::MigrateLast,
     ];

@@ -59,7 +59,9 @@ mod tuples;
 mod variable;
 mod volatile;
 
-pub use actor::{ActorRecord, Kept, MAX_MARKS, MAX_NEEDS, SNAPSHOT_BYTES_MAX, Sender};
+pub use actor::{
+    ActorRecord, Kept, MARKED_MAX, MAX_MARKS, MAX_NEEDS, Mark, Marked, SNAPSHOT_BYTES_MAX, Sender,
+};
 pub use bound::{After, Bound, Terms};
 pub use command::{Command, Fate, Outcome};
 pub use entry::{Entry, MAX_ENTRY_BYTES};

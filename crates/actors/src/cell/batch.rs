@@ -43,7 +43,13 @@ impl<A: Actor> Cell<A> {
         match outcome {
             Outcome::Done(()) | Outcome::Stashed => {
                 self.hold(shared, Back::Nowhere);
-                match self.commit(shared).await {
+                let kept = |one: &&Taken<_>| !matches!(one.verdict, Verdict::Refused(_));
+                let handled = taken
+                    .iter()
+                    .filter(kept)
+                    .filter_map(|one| one.back.number());
+                let handled = handled.collect();
+                match self.commit(shared, handled).await {
                     Committed::Lasts => {}
                     Committed::Fenced(why) => {
                         let reason = ExitReason::Fenced(why);

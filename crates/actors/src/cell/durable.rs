@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 use super::outcome::{self, Outcome};
 use super::{Cell, Flow, Peer, caught, panic_text};
 use crate::{
-    Actor, ActorError, AskError, Commit, DeadReason, ExitReason, NotCommitted, Snapshot,
+    Actor, ActorError, AskError, Commit, ExitReason, NotCommitted, Snapshot,
     envelope::{Back, Envelope},
 };
 
@@ -33,7 +33,8 @@ impl<A: Actor> Cell<A> {
         kept: Option<A::Message>,
         back: Back<A::Reply>,
     ) -> Flow {
-        match self.commit(shared).await {
+        let handled = back.number().into_iter().collect();
+        match self.commit(shared, handled).await {
             Committed::Lasts => match self.done(shared, answer, back) {
                 Ok(()) => Flow::Continue(()),
                 Err(reason) => self.recover(shared, reason).await,
@@ -56,7 +57,7 @@ impl<A: Actor> Cell<A> {
         if shared.options.journal.is_none() {
             return Flow::Continue(());
         }
-        match self.commit(shared).await {
+        match self.commit(shared, Vec::new()).await {
             Committed::Lasts => Flow::Continue(()),
             Committed::Fenced(why) => Flow::Break(ExitReason::Fenced(why)),
             Committed::Failed(reason) => Box::pin(self.recover(shared, reason)).await,
@@ -81,13 +82,12 @@ impl<A: Actor> Cell<A> {
             }
         }
         let (actor, reason) = (shared.label(), reason.clone());
-        let why = DeadReason::ActorEnded(reason.clone());
-        shared.system.dead_letter(actor.clone(), why, detail);
+        outcome::dead_with::<A>(shared, &reason, &back, detail);
         back.answer(Err(Box::new(AskError::Dead { actor, reason })));
     }
 
     /// Commits state and effects, unless neither is other than at the last commit.
-    pub(super) async fn commit(&mut self, shared: &Peer<A>) -> Committed {
+    pub(super) async fn commit(&mut self, shared: &Peer<A>, handled: Vec<u64>) -> Committed {
         let Some(journal) = &shared.options.journal else {
             return Committed::Lasts;
         };
@@ -111,6 +111,7 @@ impl<A: Actor> Cell<A> {
         let commit = Commit {
             snapshot: snapshot.clone(),
             effects,
+            handled,
         };
         let journal = Arc::clone(journal);
         let mut committing = journal.commit(shared.id, commit);

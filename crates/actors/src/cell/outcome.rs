@@ -52,13 +52,26 @@ pub(super) fn bury<A: Actor>(
             continue;
         };
         let detail = describe::<A>(&message);
-        let why = DeadReason::ActorEnded(reason.clone());
-        shared.system.dead_letter(shared.label(), why, detail);
+        dead_with::<A>(shared, reason, &back, detail);
         let dead = AskError::Dead {
             actor: shared.label(),
             reason: reason.clone(),
         };
         back.answer(Err(Box::new(dead)));
+    }
+}
+
+/// A message that an actor leaves behind at its end is a dead letter, unless it has a number:
+/// whoever gave it that sends it elsewhere.
+pub(super) fn dead_with<A: Actor>(
+    shared: &Peer<A>,
+    reason: &ExitReason,
+    back: &Back<A::Reply>,
+    detail: Option<Value>,
+) {
+    if back.number().is_none() {
+        let why = DeadReason::ActorEnded(reason.clone());
+        shared.system.dead_letter(shared.label(), why, detail);
     }
 }
 
@@ -118,8 +131,7 @@ pub(super) fn killed<A: Actor>(
 ) -> Flow {
     let actor = shared.label();
     let reason = ExitReason::Killed;
-    let why = DeadReason::ActorEnded(reason.clone());
-    shared.system.dead_letter(actor.clone(), why, detail);
+    dead_with::<A>(shared, &reason, &back, detail);
     back.answer(Err(Box::new(AskError::Dead { actor, reason })));
     Flow::Break(ExitReason::Killed)
 }

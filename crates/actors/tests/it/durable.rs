@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use cpe_actors::{
     Actor, ActorError, ActorId, Address, AsActor as _, AskError, Batch, Commit, Context,
-    EFFECTS_MAX, Effect, ExitReason, Journal, NotCommitted, Options, Snapshot, System,
+    EFFECTS_MAX, Effect, ExitReason, Journal, KindRegistry, NotCommitted, Options, Snapshot,
+    System,
 };
 use cpe_tuple::Value;
 use futures::FutureExt as _;
@@ -363,4 +364,37 @@ async fn an_actor_without_a_snapshot_cannot_be_durable() {
     let actor = system.spawn_with(options, || Ok(Plain)).unwrap();
     let error = actor.ask_within(600 * SECOND, ()).await.unwrap_err();
     assert!(error.to_string().contains("has no snapshot"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_says_which_numbered_messages_it_has_and_the_rest_is_their_senders() {
+    let (book, system) = (Book::new(), System::default());
+    let options = Options::default().durable(Arc::clone(&book) as Arc<dyn Journal>);
+    let kinds = KindRegistry::with_builtin();
+    let counter = kinds.spawn(&system, "counter", options, Value::Null);
+    let counter = counter.unwrap();
+    let add = || Value::Map([("add".to_owned(), Value::from(1))].into());
+    let asked = counter.ask_numbered(7, add(), SECOND).await;
+    assert_eq!(asked, Ok(Value::from(1)));
+    assert_eq!(counter.ask(add(), SECOND).await, Ok(Value::from(2)));
+    let got = counter.ask_numbered(8, Value::from("get"), SECOND).await;
+    assert_eq!(got, Ok(Value::from(2)));
+    let handled = |commit: Commit| commit.handled;
+    let all: Vec<Vec<u64>> = book.commits().into_iter().map(handled).collect();
+    // The first is of its start; what changes nothing is in none.
+    assert_eq!(all, [vec![], vec![7], vec![]]);
+    // One is at its commit and one in the mailbox when the actor ends: both are told, and neither
+    // is a dead letter.
+    book.permits.forget_permits(usize::MAX >> 4);
+    let left = [9, 10].map(|number| {
+        let counter = counter.clone();
+        tokio::spawn(async move { counter.ask_numbered(number, add(), SECOND).await })
+    });
+    settle().await;
+    counter.as_actor().kill();
+    for asked in left {
+        let answer = asked.await.unwrap();
+        assert!(matches!(answer, Err(AskError::Dead { .. })), "{answer:?}");
+    }
+    assert_eq!(system.dead_letter_count(), 0);
 }

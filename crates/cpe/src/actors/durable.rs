@@ -7,41 +7,77 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use cpe_actors::{ActorId, AsActor, Commit, Journal, NotCommitted, Options, Snapshot};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
-use cpe_space::{ActorRecord, Kept};
+use cpe_space::{ActorRecord, Kept, Marked};
 use cpe_tuple::Value;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::envelope::NotStarted;
 use super::host::{Hosted, release, release_at_end};
+use super::inbox::Inbox;
 use super::place::KINDS;
 use super::spec::Spec;
 use super::{Inner, lock};
 use crate::SpaceError;
 
 /// How long one try to commit or to enlist waits for the home before the next.
-const TRY: Duration = Duration::from_secs(5);
+pub(super) const TRY: Duration = Duration::from_secs(5);
+
+/// How long an actor that was handed to this node waits for what its former host has of its
+/// messages, at most: as long as that one's lease, and as long again for the news of its end.
+const HOLD_MAX: Duration = Duration::from_secs(10);
 
 /// Pause after a try that failed.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Keys of a state in the registry.
 const VERSION: &str = "version";
 const STATE: &str = "state";
+
+/// What a node has of a durable actor that it runs.
+#[derive(Clone, Debug)]
+pub(super) struct Durable {
+    /// The life of the node as a host under which it runs.
+    pub(super) life: Option<Member>,
+    pub(super) kind: String,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) last: Arc<LastCommit>,
+}
+
+/// The last commit, as far as it is known.
+#[derive(Debug, Default)]
+pub(super) struct LastCommit {
+    seq: AtomicU64,
+    /// Of the one after it, which was asked for and not answered: the messages.
+    open: Mutex<Vec<Marked>>,
+}
+
+impl LastCommit {
+    pub(super) fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
+    }
+
+    /// This commit lasts: the one under way, if it is newer than what was known.
+    pub(super) fn lasts(&self, seq: u64, inbox: &Inbox) {
+        if self.seq.fetch_max(seq, Ordering::Relaxed) < seq {
+            inbox.lasts(&std::mem::take(&mut *lock(&self.open)));
+        }
+    }
+}
 
 /// The journal of one incarnation, at the home of its name.
 struct HomeJournal {
     inner: Weak<Inner>,
     name: String,
     token: u64,
-    /// The number of the last commit.
-    last: AtomicU64,
+    inbox: Arc<Inbox>,
+    last: Arc<LastCommit>,
 }
 
 impl Journal for HomeJournal {
@@ -58,21 +94,23 @@ impl HomeJournal {
             return Err(NotCommitted::Refused(why.to_owned()));
         }
         let snapshot = to_value(commit.snapshot);
+        let marks = self.inbox.marked(&commit.handled);
         loop {
             let Some(inner) = self.inner.upgrade() else {
                 return Err(NotCommitted::Fenced("its node has stopped".to_owned()));
             };
-            let seq = self.last.load(Ordering::Relaxed) + 1;
+            let seq = self.last.seq() + 1;
+            lock(&self.last.open).clone_from(&marks);
             let command = Command::Commit {
                 name: self.name.clone(),
                 token: self.token,
                 seq,
                 snapshot: snapshot.clone(),
-                marks: Vec::new(),
+                marks: marks.clone(),
                 deadline: TRY,
             };
             let Err(failed) = inner.desk.ask(command).await else {
-                self.last.store(seq, Ordering::Relaxed);
+                self.last.lasts(seq, &self.inbox);
                 return Ok(());
             };
             match failed {
@@ -84,7 +122,7 @@ impl HomeJournal {
                 }
                 // One that was given up half-way lasts after all: this is the next.
                 SpaceError::Failed(Failure::OutOfTurn { last }) if last >= seq => {
-                    self.last.store(last, Ordering::Relaxed);
+                    self.last.seq.fetch_max(last, Ordering::Relaxed);
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }
@@ -183,11 +221,18 @@ async fn claim(
 /// Starts an actor that this node hosts now, from what it has committed.
 fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Result<(), String> {
     let kept = record.kept.as_deref();
+    let inbox = Inbox::new(name, &inner.tasks, kept, record.from);
+    let last = LastCommit {
+        seq: AtomicU64::new(kept.map_or(0, |kept| kept.seq)),
+        ..LastCommit::default()
+    };
+    let last = Arc::new(last);
     let journal = HomeJournal {
         inner: Arc::downgrade(inner),
         name: name.to_owned(),
         token: record.token,
-        last: AtomicU64::new(kept.map_or(0, |kept| kept.seq)),
+        inbox: Arc::clone(&inbox),
+        last: Arc::clone(&last),
     };
     let options = Options::default().name(name).gated();
     let mut options = options.durable(Arc::new(journal));
@@ -208,12 +253,27 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     let hosted = Hosted {
         token: record.token,
         address: address.clone(),
-        life: record.host,
-        left: Arc::default(),
+        left: Arc::clone(&inbox.left),
+        durable: Some(Durable {
+            life: record.host,
+            kind: spec.kind.clone(),
+            inbox: Arc::clone(&inbox),
+            last,
+        }),
     };
-    let left = Arc::clone(&hosted.left);
+    inbox.serve(address.clone());
+    let left = Arc::clone(&inbox.left);
     all.insert(name.to_owned(), hosted);
     drop(all);
+    if inbox.is_holding() {
+        let inbox = Arc::downgrade(&inbox);
+        inner.tasks.spawn(async move {
+            tokio::time::sleep(HOLD_MAX).await;
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.open(None);
+            }
+        });
+    }
     let (host, name) = (Arc::clone(inner), name.to_owned());
     let watching = release_at_end(host, name, record.token, address, left);
     inner.tasks.spawn(watching);
@@ -241,6 +301,17 @@ impl Inner {
         self.system.gate().open_until(until);
     }
 
+    /// A life of some node as a host is over: it sends on no more messages.
+    pub(crate) fn life_over(&self, life: Member) {
+        let inboxes: Vec<_> = lock(&self.hosted)
+            .values()
+            .filter_map(|hosted| Some(Arc::clone(&hosted.durable.as_ref()?.inbox)))
+            .collect();
+        for inbox in inboxes {
+            inbox.open(Some(life));
+        }
+    }
+
     /// A life of this node as a host is over: kills what ran under it, and enlists anew.
     pub(crate) fn lost_life(self: &Arc<Self>, life: Member) {
         self.system.gate().close();
@@ -248,21 +319,28 @@ impl Inner {
         let mut all = lock(&self.hosted);
         *lock(&self.life) = None;
         all.retain(|_, hosted| {
-            let stays = hosted.life != Some(life);
+            let durable = hosted.durable.as_ref();
+            let lost_one = durable.filter(|durable| durable.life == Some(life));
+            let stays = lost_one.is_none();
             if !stays {
                 hosted.left.store(true, Ordering::Relaxed);
-                lost.push(hosted.address.clone());
+                lost.extend(
+                    lost_one
+                        .map(|durable| Arc::clone(&durable.inbox))
+                        .zip(Some(hosted.address.clone())),
+                );
             }
             stays
         });
         drop(all);
         tracing::warn!(%life, actors = lost.len(), "the lease of this node as a host ran out");
-        for address in &lost {
+        for (inbox, address) in &lost {
             address.as_actor().kill();
+            inbox.give_up();
         }
         let inner = Arc::downgrade(self);
         self.tasks.spawn(async move {
-            for address in lost {
+            for (_, address) in lost {
                 address.as_actor().ended().await;
             }
             // A life in which they could act again must not begin before.

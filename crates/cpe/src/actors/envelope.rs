@@ -4,6 +4,8 @@
 //! and fields go to the end (see [`cpe_tuple::codec`]).
 
 use cpe_actors::{ActorInfo, AskError, DeadLetter, ExitReason};
+use cpe_membership::{Member, NodeId};
+use cpe_space::Session;
 use cpe_tuple::Value;
 use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,51 @@ pub(crate) enum Envelope {
         token: u64,
         within_ms: u64,
     },
+    /// Give this to a durable actor, unless it has handled it.
+    Deliver {
+        id: u64,
+        name: String,
+        token: u64,
+        number: Number,
+        /// Answered when it is there, else when it is handled.
+        tell: bool,
+        /// Sent on by the actor's former host.
+        forwarded: bool,
+        within_ms: u64,
+        message: Value,
+    },
+    /// Hand a durable actor to another node.
+    Migrate {
+        id: u64,
+        name: String,
+        token: u64,
+        to: NodeId,
+        within_ms: u64,
+    },
+    /// Be ready to host an actor of this kind, and say in which life.
+    Receive {
+        id: u64,
+        kind: String,
+        within_ms: u64,
+    },
+    /// The actor is that node's now. At the end: all that waited for it was sent.
+    Moved {
+        id: u64,
+        name: String,
+        token: u64,
+        end: bool,
+    },
+}
+
+/// By what a durable actor knows a message (rule A9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Number {
+    /// The start of the node that sends it.
+    pub(crate) sender: Session,
+    /// Its number, unique for this sender.
+    pub(crate) seq: u64,
+    /// The lowest number that the sender may still send to this actor.
+    pub(crate) low: u64,
 }
 
 /// What a request came to.
@@ -90,6 +137,12 @@ pub(crate) enum Answer {
     },
     /// The actor has ended.
     Ended(ExitReason),
+    /// The message was handled before; its answer is not kept.
+    Handled,
+    /// Ready to host actors, in this life.
+    Life(Member),
+    /// Not handed to another node, and why.
+    NotMoved(String),
 }
 
 /// Why an actor was not started.
@@ -195,11 +248,21 @@ mod tests {
             Answer::Busy,
             Answer::NotStopped(reason.clone()),
             Answer::Ended(ExitReason::Stopped),
-            Answer::Ended(ExitReason::Lost(reason)),
+            Answer::Ended(ExitReason::Lost(reason.clone())),
+            Answer::Handled,
+            Answer::Life(member()),
+            Answer::NotMoved(reason),
         ];
         answers.extend(asked.map(Answer::Asked));
         answers.extend(inspected());
         answers
+    }
+
+    fn member() -> Member {
+        Member {
+            node: NodeId(5),
+            inc: cpe_membership::Incarnation(2),
+        }
     }
 
     /// One frame of every variant.
@@ -246,6 +309,41 @@ mod tests {
                 token,
                 within_ms,
             },
+            Envelope::Deliver {
+                id,
+                name: name(),
+                token,
+                number: Number {
+                    sender: Session {
+                        member: member(),
+                        boot: 3,
+                    },
+                    seq: 9,
+                    low: 8,
+                },
+                tell: true,
+                forwarded: true,
+                within_ms,
+                message: message(),
+            },
+            Envelope::Migrate {
+                id,
+                name: name(),
+                token,
+                to: NodeId(6),
+                within_ms,
+            },
+            Envelope::Receive {
+                id,
+                kind: "counter".to_owned(),
+                within_ms,
+            },
+            Envelope::Moved {
+                id,
+                name: name(),
+                token,
+                end: true,
+            },
         ];
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
@@ -269,6 +367,10 @@ mod tests {
             Envelope::Answer { answer, .. } => answer,
             Envelope::Inspect { .. } => return vec![('e', 5)],
             Envelope::Watch { .. } => return vec![('e', 6)],
+            Envelope::Deliver { .. } => return vec![('e', 7)],
+            Envelope::Migrate { .. } => return vec![('e', 8)],
+            Envelope::Receive { .. } => return vec![('e', 9)],
+            Envelope::Moved { .. } => return vec![('e', 10)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -289,6 +391,9 @@ mod tests {
             Answer::Actors { .. } => 8,
             Answer::DeadLetters { .. } => 9,
             Answer::Ended(_) => 10,
+            Answer::Handled => 11,
+            Answer::Life(_) => 12,
+            Answer::NotMoved(_) => 13,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -297,8 +402,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 7)
-            .chain(numbers('a', 11))
+        let wanted = numbers('e', 11)
+            .chain(numbers('a', 14))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

@@ -68,6 +68,25 @@ pub enum ActorsError {
         /// The deadline.
         after: Duration,
     },
+    /// The message was handled, and its effect lasts, but the actor's node ended before the answer
+    /// came: sending it again would have it handled twice.
+    #[error(
+        "actor `{actor}` has handled the message, and its answer is lost: do not send it again"
+    )]
+    AnswerLost {
+        /// The actor.
+        actor: String,
+    },
+    /// The actor was not handed to another node.
+    #[error("actor `{actor}` stays on node {node}: {reason}")]
+    NotMoved {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// Why.
+        reason: String,
+    },
     /// The message was not taken: the mailbox is full, the actor does not know such a message, or
     /// it is too large. The actor did nothing.
     #[error("actor `{actor}` on node {node} refused: {reason}")]

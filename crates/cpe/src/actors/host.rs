@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AsActor, ExitReason, Options};
-use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_tuple::Value;
 use tokio::time::Instant;
 
-use super::durable;
+use super::durable::{self, Durable};
 use super::envelope::{Answer, NotStarted};
 use super::spec::Spec;
 use super::{Inner, lock};
@@ -27,8 +26,8 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) struct Hosted {
     pub(super) token: u64,
     pub(super) address: AnyAddress,
-    /// The life of the node as a host under which it runs, if it is durable.
-    pub(super) life: Option<Member>,
+    /// What more there is of a durable one.
+    pub(super) durable: Option<Durable>,
     /// This node lost it, or left it to others: its end here is not its end.
     pub(super) left: Arc<AtomicBool>,
 }
@@ -67,7 +66,7 @@ impl Inner {
     async fn leave_to_others(&self, name: &str, token: u64, until: Instant) -> bool {
         let address = {
             let mut hosted = lock(&self.hosted);
-            let durable = |it: &&Hosted| it.token == token && it.life.is_some();
+            let durable = |it: &&Hosted| it.token == token && it.durable.is_some();
             if hosted.get(name).filter(durable).is_none() {
                 return false;
             }
@@ -135,7 +134,7 @@ pub(super) async fn start(
             let hosted = Hosted {
                 token,
                 address: address.clone(),
-                life: None,
+                durable: None,
                 left: Arc::default(),
             };
             let left = Arc::clone(&hosted.left);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX};
 use super::spec::Spec;
-use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock};
+use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock, migrate, numbered};
 use crate::driver::Mail;
 
 /// Requests to other nodes that wait for their answers, at most.
@@ -133,7 +133,11 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Spawn { id, .. }
         | Envelope::Stop { id, .. }
         | Envelope::Inspect { id, .. }
-        | Envelope::Watch { id, .. } => *id,
+        | Envelope::Watch { id, .. }
+        | Envelope::Deliver { id, .. }
+        | Envelope::Migrate { id, .. }
+        | Envelope::Receive { id, .. }
+        | Envelope::Moved { id, .. } => *id,
     };
     if let Envelope::Answer { answer, .. } = envelope {
         return deliver(inner, from, id, answer);
@@ -212,6 +216,59 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             answer_later(inner, from, id, permit, async move {
                 host::stop(&host, &name, token, until).await
             });
+        }
+        Envelope::Deliver {
+            name,
+            token,
+            number,
+            tell,
+            forwarded,
+            within_ms,
+            message,
+            ..
+        } => {
+            let Some(inbox) = inner.inbox(&name, token) else {
+                return reply(inner, from, id, Answer::NotHere, permit);
+            };
+            match inbox.deliver(number, tell, forwarded, message) {
+                Err(answer) => reply(inner, from, id, answer, permit),
+                Ok(answered) => {
+                    let answer = numbered::answer(name, answered, within(within_ms));
+                    answer_later(inner, from, id, permit, answer);
+                }
+            }
+        }
+        Envelope::Migrate {
+            name,
+            token,
+            to,
+            within_ms,
+            ..
+        } => {
+            let until = Instant::now() + within(within_ms);
+            let moving = migrate::hand_on(Arc::clone(inner), name, token, to, until);
+            answer_later(inner, from, id, permit, moving);
+        }
+        Envelope::Receive {
+            kind, within_ms, ..
+        } => {
+            let host = Arc::clone(inner);
+            let ready = async move { migrate::ready(&host, &kind, within(within_ms)).await };
+            answer_later(inner, from, id, permit, ready);
+        }
+        Envelope::Moved {
+            name, token, end, ..
+        } => {
+            let answer = match inner.inbox(&name, token) {
+                Some(inbox) => {
+                    if end {
+                        inbox.open(None);
+                    }
+                    Answer::Done
+                }
+                None => Answer::NotHere,
+            };
+            reply(inner, from, id, answer, permit);
         }
         Envelope::Inspect { what, .. } => {
             let answer = inner.look(what);

@@ -82,3 +82,81 @@ async fn a_node_that_shuts_down_leaves_its_durable_actors_to_others() {
     timeout(LONG, b.shutdown(LONG)).await.unwrap().unwrap();
     assert_eq!(count(&a).await, Ok(Value::from(7)));
 }
+
+/// Asks a counter to add one, so many times in turn; how many answers were lost.
+async fn add_ones(node: &Node, times: i64) -> i64 {
+    let mut lost = 0;
+    for _ in 0..times {
+        match node.actors().ask("n", add(1), LONG).await {
+            Ok(_) => {}
+            Err(ActorsError::AnswerLost { .. }) => lost += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    lost
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_handled_twice_while_a_durable_actor_moves() {
+    const TIMES: i64 = 30;
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let options = durable_on("b");
+    let spawned = a.actors().spawn("counter", "n", Value::Null, options).await;
+    let first = spawned.unwrap().token;
+    let unknown = a.actors().migrate("n", "nobody", LONG).await;
+    assert!(
+        matches!(unknown, Err(ActorsError::UnknownNode(_))),
+        "{unknown:?}"
+    );
+    let moves = async {
+        for to in ["c", "a", "b", "b", "c"] {
+            a.actors().migrate("n", to, LONG).await.unwrap();
+            let there = a.actors().where_is("n").await.unwrap();
+            assert!(there.is_some());
+        }
+    };
+    let tells = async {
+        for _ in 0..TIMES {
+            c.actors().tell("n", add(1)).await.unwrap();
+        }
+    };
+    let ((), (), from_a, from_b) =
+        tokio::join!(moves, tells, add_ones(&a, TIMES), add_ones(&b, TIMES));
+    assert_eq!((from_a, from_b), (0, 0), "answers lost without a crash");
+    // After all that was told from there.
+    assert_eq!(count(&c).await, Ok(Value::from(3 * TIMES)));
+    let there = b.actors().where_is("n").await.unwrap().unwrap();
+    assert_eq!(
+        there.token,
+        first + 4,
+        "it was at b once when it was to move there"
+    );
+    let plain = SpawnOptions::default();
+    a.actors()
+        .spawn("counter", "plain", Value::Null, plain)
+        .await
+        .unwrap();
+    let stays = a.actors().migrate("plain", "b", LONG).await;
+    assert!(
+        matches!(stays, Err(ActorsError::NotMoved { .. })),
+        "{stays:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_asker_goes_on_over_the_death_of_a_durable_actors_node_and_each_effect_is_there_once() {
+    const TIMES: i64 = 40;
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    let options = durable_on("b");
+    let spawned = a.actors().spawn("counter", "n", Value::Null, options).await;
+    spawned.unwrap();
+    let dies = async {
+        let at_work = TIMES / 4;
+        while !matches!(count(&c).await, Ok(Value::Int(n)) if n >= at_work) {}
+        b.kill().await;
+    };
+    let ((), _, _) = tokio::join!(dies, add_ones(&a, TIMES), add_ones(&c, TIMES));
+    assert_eq!(count(&c).await, Ok(Value::from(2 * TIMES)));
+}

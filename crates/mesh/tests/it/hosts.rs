@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Reply};
-use cpe_space::{ActorRecord, Sender, Session};
+use cpe_space::{ActorRecord, Marked, Sender, Session};
 use cpe_tuple::Value;
 
 use crate::groups::grown;
@@ -161,7 +161,11 @@ impl Net {
             token,
             seq,
             snapshot: Value::from(state),
-            marks: vec![(sender(), seq)],
+            marks: vec![Marked {
+                sender: sender(),
+                seq,
+                low: 1,
+            }],
             deadline: SECOND,
         };
         let asked = self.ask(n, command);
@@ -212,7 +216,7 @@ fn an_actor_of_a_dead_host_goes_on_elsewhere_from_what_it_committed() {
     );
     let kept = record.kept.clone().unwrap();
     assert_eq!((kept.seq, kept.snapshot.clone()), (1, Value::from(7)));
-    assert_eq!(kept.mark(sender()), 1);
+    assert!(kept.has(sender(), 1) && !kept.has(sender(), 2));
     // Whatever the former host still says is refused.
     assert_eq!(net.commit(heir.0, 2, 2, 8), Some(Reply::Done));
     let late = net.commit(heir.0, 1, 3, 9);

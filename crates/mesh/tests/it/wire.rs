@@ -11,7 +11,7 @@ use cpe_mesh::{
 };
 use cpe_space::{
     ActorRecord, After, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live,
-    Mode, Name, OpId, Outcome, Sender, Session, ShardId, Sm, Terms, Version,
+    Marked, Mode, Name, OpId, Outcome, Sender, Session, ShardId, Sm, Terms, Version,
 };
 use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member};
-use cpe_space::{Applied, Command, OpId, Outcome, Sender, Session};
+use cpe_space::{Applied, Command, Marked, OpId, Outcome, Sender, Session};
 use cpe_tuple::Value;
 
 use crate::{Home, member};
@@ -85,7 +85,18 @@ fn claim(home: &mut Home, expect: u64, host: Member, void: Option<Member>) -> Ou
     }
 }
 
+/// Messages by their senders and numbers, of senders that give nothing up.
 fn commit(home: &mut Home, token: u64, seq: u64, marks: Vec<(Sender, u64)>) -> Outcome {
+    let marked = |(sender, seq)| Marked {
+        sender,
+        seq,
+        low: 1,
+    };
+    let marks = marks.into_iter().map(marked).collect();
+    commit_marked(home, token, seq, marks)
+}
+
+fn commit_marked(home: &mut Home, token: u64, seq: u64, marks: Vec<Marked>) -> Outcome {
     let op = home.op();
     let command = Command::Commit {
         op,
@@ -208,8 +219,35 @@ fn the_senders_heard_of_longest_ago_are_forgotten_first() {
     let marks = (3..).take(cpe_space::MAX_MARKS - 1);
     commit(&mut home, 1, 3, marks.map(|n| (sender(n), 1)).collect());
     let kept = home.shard.sm().actor("a").unwrap().kept.clone().unwrap();
-    assert_eq!((kept.mark(sender(1)), kept.mark(sender(2))), (0, 5));
-    assert_eq!(kept.marks().count(), cpe_space::MAX_MARKS);
+    assert!(!kept.has(sender(1), 5), "forgotten");
+    assert!(kept.has(sender(2), 4) && kept.has(sender(2), 5));
+    assert_eq!(kept.marks().len(), cpe_space::MAX_MARKS);
+}
+
+#[test]
+fn a_message_that_was_overtaken_is_not_taken_for_handled_until_its_sender_gives_it_up() {
+    let mut home = Home::new();
+    claim(&mut home, 0, life(1), None);
+    let sender = Sender::Start(session(1));
+    let mut seqs = 1..;
+    let mut mark = |home: &mut Home, seq, low| {
+        let marks = vec![Marked { sender, seq, low }];
+        commit_marked(home, 1, seqs.next().unwrap(), marks);
+        let record = home.shard.sm().actor("a").unwrap();
+        record.kept.clone().unwrap()
+    };
+    let kept = mark(&mut home, 2, 1);
+    assert!(!kept.has(sender, 1) && kept.has(sender, 2));
+    let kept = mark(&mut home, 7, 6);
+    assert!((1..6).all(|given_up| kept.has(sender, given_up)));
+    assert!(!kept.has(sender, 6) && kept.has(sender, 7));
+    // More than are remembered by themselves: the lowest count with all below them.
+    let mut kept = kept;
+    for seq in (8..).step_by(2).take(cpe_space::MARKED_MAX) {
+        kept = mark(&mut home, seq, 6);
+    }
+    assert!(kept.has(sender, 6));
+    assert!(!kept.has(sender, 9));
 }
 
 fn migrate(home: &mut Home, token: u64, seq: u64, to: Option<Member>) -> Outcome {

@@ -175,7 +175,7 @@ pub(super) fn commands() -> Vec<Command> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![(Sender::Start(op.session), 7)],
+            marks: vec![marked()],
         },
         Command::Migrate {
             op,
@@ -185,6 +185,14 @@ pub(super) fn commands() -> Vec<Command> {
             to: Some(member(2)),
         },
     ]
+}
+
+fn marked() -> Marked {
+    Marked {
+        sender: Sender::Start(op().session),
+        seq: 7,
+        low: 5,
+    }
 }
 
 fn needs() -> BTreeMap<String, String> {
@@ -575,7 +583,7 @@ pub(super) fn all() -> Vec<Message> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![(Sender::Start(op.session), 7)],
+            marks: vec![marked()],
         },
         Operation::Migrate {
             name: "a".to_owned(),

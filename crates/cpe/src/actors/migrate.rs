@@ -1,0 +1,288 @@
+//! Durable actors that move to another node (rule A8, decision 013).
+//!
+//! The host halts the actor and keeps what comes for it, has its home make the other node its host,
+//! and sends after it what it kept, in order. The new host begins from the last commit, and gives
+//! the actor nothing that comes by another way before it has all of that. If the home refuses, the
+//! host makes itself the new host: a question that was not answered may still be decided, and this
+//! is what settles it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpe_actors::AsActor;
+use cpe_membership::{Member, NodeId};
+use cpe_mesh::{Command, Failure, Reply};
+use tokio::time::Instant;
+
+use super::durable::{Durable, PAUSE, TRY};
+use super::envelope::{Answer, Envelope};
+use super::inbox::Waiting;
+use super::numbered::Parcel;
+use super::post::CallError;
+use super::{Actors, ActorsError, DEADLINE_MAX, Inner, LOOK_PAUSE, Place, TELL_DEADLINE, lock};
+use super::{milliseconds, place};
+use crate::SpaceError;
+
+impl Actors {
+    /// Moves a durable actor to another node. Nothing that was sent to it is lost or handled twice,
+    /// and messages stay in the order in which each sender sent them.
+    ///
+    /// # Errors
+    /// [`ActorsError::NoSuchActor`]; [`ActorsError::UnknownNode`]; [`ActorsError::NotMoved`] when the
+    /// actor is not durable or the node cannot run it; and those of a node that did not answer: then
+    /// it may move yet.
+    pub async fn migrate(
+        &self,
+        name: &str,
+        node: &str,
+        deadline: Duration,
+    ) -> Result<(), ActorsError> {
+        let inner = &self.inner;
+        let deadline = deadline.min(DEADLINE_MAX);
+        let until = Instant::now() + deadline;
+        let peers = inner.mesh.peers().await?;
+        let to = place::named(&peers, node).map_err(ActorsError::UnknownNode)?;
+        let to = to.node;
+        let answer = self
+            .request(name, deadline, until, |place, inner| {
+                let name = name.to_owned();
+                async move {
+                    let token = place.token;
+                    if place.host.node == inner.me.node {
+                        return Ok(hand_on(inner, name, token, to, until).await);
+                    }
+                    let within_ms = milliseconds(until.saturating_duration_since(Instant::now()));
+                    let request = |id| Envelope::Migrate {
+                        id,
+                        name,
+                        token,
+                        to,
+                        within_ms,
+                    };
+                    inner.call(place.host.node, until, request).await
+                }
+            })
+            .await?;
+        inner.forget(name);
+        match answer {
+            (Answer::Done, _) => Ok(()),
+            (Answer::NotMoved(reason), host) => Err(ActorsError::NotMoved {
+                actor: name.to_owned(),
+                node: inner.node_name(host).await,
+                reason,
+            }),
+            (other, host) => Err(inner.refused(name, host, deadline, other).await),
+        }
+    }
+}
+
+/// Makes this node one that can host an actor of a kind.
+pub(super) async fn ready(inner: &Inner, kind: &str, within: Duration) -> Answer {
+    if !inner.registry.contains(kind) {
+        return Answer::NotMoved(format!(
+            "node {} does not run the kind `{kind}`",
+            inner.name
+        ));
+    }
+    match inner.desk.ask(Command::Enlist { deadline: within }).await {
+        Ok(Reply::Enlisted(life)) => Answer::Life(life),
+        Ok(_) => Answer::NotMoved(SpaceError::Unexpected.to_string()),
+        Err(error) => Answer::NotMoved(error.to_string()),
+    }
+}
+
+/// Hands an actor of this node to another one.
+pub(super) async fn hand_on(
+    inner: Arc<Inner>,
+    name: String,
+    token: u64,
+    to: NodeId,
+    until: Instant,
+) -> Answer {
+    let found = {
+        let hosted = lock(&inner.hosted);
+        let hosted = hosted.get(&name).filter(|hosted| hosted.token == token);
+        hosted.map(|hosted| (hosted.durable.clone(), hosted.address.clone()))
+    };
+    let (durable, address) = match found {
+        None => return Answer::NotHere,
+        Some((None, _)) => {
+            let why = "only a durable actor keeps its state over a move";
+            return Answer::NotMoved(why.to_owned());
+        }
+        Some((Some(durable), address)) => (durable, address),
+    };
+    if to == inner.me.node {
+        return Answer::Done;
+    }
+    let within_ms = milliseconds(until.saturating_duration_since(Instant::now()));
+    let kind = durable.kind.clone();
+    let request = |id| Envelope::Receive {
+        id,
+        kind,
+        within_ms,
+    };
+    let life = match inner.call(to, until, request).await {
+        Ok(Answer::Life(life)) => life,
+        Ok(Answer::NotMoved(why)) => return Answer::NotMoved(why),
+        Ok(other) => return Answer::NotMoved(format!("the other node answered {other:?}")),
+        Err(error) => return Answer::NotMoved(format!("the other node: {error:?}")),
+    };
+    if !durable.inbox.begin_move() {
+        return Answer::NotMoved("it is on its way already".to_owned());
+    }
+    // In a task of its own: from here on the actor stands still until it is somewhere.
+    let office = Arc::clone(&inner);
+    let moving = async move {
+        durable
+            .inbox
+            .left
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        address.as_actor().stop();
+        address.as_actor().ended().await;
+        while durable.inbox.is_unsettled() {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        let moved = settle(&office, &name, token, &durable, life).await;
+        let answer = match moved {
+            Some((host, _)) if host == life => Answer::Done,
+            Some(_) => Answer::NotMoved("the other node hosts no actors any more".to_owned()),
+            None => Answer::NotMoved("its node has lost it meanwhile".to_owned()),
+        };
+        if let Some((host, token)) = moved {
+            send_after(&office, &name, &durable, Place::durable(host, token)).await;
+        }
+        durable.inbox.give_up();
+        let mut hosted = lock(&office.hosted);
+        if hosted.get(&name).is_some_and(|it| it.token == token) {
+            hosted.remove(&name);
+        }
+        answer
+    };
+    match inner.tasks.spawn(moving).await {
+        Ok(answer) => answer,
+        Err(error) => Answer::NotMoved(error.to_string()),
+    }
+}
+
+/// Asks the home until it has said whose the actor is: its host and token. Nobody known here if it
+/// was taken over meanwhile.
+async fn settle(
+    inner: &Inner,
+    name: &str,
+    token: u64,
+    durable: &Durable,
+    life: Member,
+) -> Option<(Member, u64)> {
+    let mut to = life;
+    loop {
+        let seq = durable.last.seq();
+        let command = Command::Migrate {
+            name: name.to_owned(),
+            token,
+            seq,
+            to,
+            deadline: TRY,
+        };
+        match inner.desk.ask(command).await {
+            Ok(Reply::Moved { token, host }) => return host.map(|host| (host, token)),
+            Err(SpaceError::Failed(Failure::Fenced { .. }) | SpaceError::Closed) => return None,
+            // A commit that was given up half-way lasts.
+            Err(SpaceError::Failed(Failure::OutOfTurn { last })) if last > seq => {
+                durable.last.lasts(last, &durable.inbox);
+            }
+            Err(SpaceError::Failed(Failure::Refused(why))) => {
+                tracing::warn!(actor = %name, %to, %why, "not handed on");
+                match durable.life {
+                    // The lease is lost too: the node is about to be told so.
+                    Some(own) if own == to => tokio::time::sleep(PAUSE).await,
+                    Some(own) => to = own,
+                    None => return None,
+                }
+            }
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+        // Lost meanwhile, and given up by whoever saw it.
+        let hosted = lock(&inner.hosted);
+        if hosted.get(name).is_none_or(|hosted| hosted.token != token) {
+            return None;
+        }
+    }
+}
+
+/// Sends on what waits here for an actor that has moved, in order, and says when that was all.
+async fn send_after(inner: &Arc<Inner>, name: &str, durable: &Durable, place: Place) {
+    let until = Instant::now() + TELL_DEADLINE;
+    if !tell_moved(inner, name, place, false, until).await {
+        // Whoever waits looks for it by itself.
+        return;
+    }
+    while let Some(waiting) = durable.inbox.next_to_forward() {
+        send_one(inner, name, place, waiting).await;
+    }
+    tell_moved(inner, name, place, true, until).await;
+}
+
+/// Sends one message on. Those who asked wait for the answer apart from this: the next message does
+/// not wait for it.
+async fn send_one(inner: &Arc<Inner>, name: &str, place: Place, waiting: Waiting) {
+    let until = Instant::now() + DEADLINE_MAX;
+    let (office, name) = (Arc::clone(inner), name.to_owned());
+    let tell = waiting.tell;
+    let mut sending = Box::pin(async move {
+        let parcel = Parcel {
+            name: &name,
+            number: waiting.number,
+            tell: waiting.tell,
+            forwarded: true,
+            message: &waiting.message,
+        };
+        let delivered = office.deliver(place, parcel, until).await;
+        let answer = delivered.unwrap_or(Answer::NotHere);
+        if waiting.tell && matches!(answer, Answer::NotHere | Answer::Busy) {
+            tracing::warn!(actor = %name, "a message that was told was lost with the next host");
+        }
+        waiting.answer(answer);
+    });
+    if tell {
+        // It was answered: nobody else sends it again.
+        return sending.await;
+    }
+    // The first look queues the frame, in the order of the messages.
+    if futures::FutureExt::now_or_never(&mut sending).is_none() {
+        inner.tasks.spawn(sending);
+    }
+}
+
+/// Tells the new host that the actor is its, or that all was sent; again until it knows. False when
+/// it did not in time.
+async fn tell_moved(inner: &Inner, name: &str, place: Place, end: bool, until: Instant) -> bool {
+    let token = place.token;
+    while Instant::now() < until {
+        let known = if place.host.node == inner.me.node {
+            inner.inbox(name, token).is_some_and(|inbox| {
+                if end {
+                    inbox.open(None);
+                }
+                true
+            })
+        } else {
+            let request = |id| Envelope::Moved {
+                id,
+                name: name.to_owned(),
+                token,
+                end,
+            };
+            match inner.call(place.host.node, until, request).await {
+                Ok(Answer::Done) => true,
+                Ok(_) | Err(CallError::NoLink(_) | CallError::Lost(_)) => false,
+                Err(_) => return false,
+            }
+        };
+        if known {
+            return true;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    false
+}
