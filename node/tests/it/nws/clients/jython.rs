@@ -1,6 +1,6 @@
 //! The client in Jython. Four tests of `test_sleigh2.py` cannot run in it, whatever the server:
-//! they are named here, and so is why. `sqrt` and `exp` are no functions for the client there: where
-//! a program asks for one of them, it gets `abs`.
+//! they are named here, and so is why. `sqrt` and `exp` are no functions for the client there: who
+//! asks for one of them gets `abs`.
 
 use std::io::{BufRead as _, BufReader};
 
