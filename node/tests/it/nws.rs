@@ -45,7 +45,11 @@ impl Client {
     }
 
     fn greets(node: &Node, first: &[u8; 4]) -> Self {
-        let stream = TcpStream::connect(door(node)).unwrap();
+        Self::greets_at(door(node), first)
+    }
+
+    fn greets_at(address: &str, first: &[u8; 4]) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Self { stream };
         client.send(first);

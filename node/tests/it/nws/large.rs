@@ -6,18 +6,22 @@ use std::net::Shutdown;
 use super::{Client, alone, three};
 use crate::harness::{Node, until};
 
-/// Bytes of a large value, unless the environment asks for another number.
+/// Bytes of a large value.
 const LARGE: u64 = 64 << 20;
+
+/// Bytes of a value that is larger than what its node may need for it by far, unless the
+/// environment asks for another number.
+const HUGE: u64 = 256 << 20;
 
 /// Bytes by which a node's memory may grow at most while such a value goes through it.
 const GROWTH_MAX: u64 = 40 << 20;
 
-/// Names the number of MiB of the large value: for trials by hand.
+/// Names the number of MiB of the huge value: for trials by hand.
 const MIB: &str = "CPE_TEST_LARGE_MIB";
 
-fn large() -> u64 {
+fn huge() -> u64 {
     let wanted = std::env::var(MIB).ok().and_then(|text| text.parse().ok());
-    wanted.map_or(LARGE, |mib: u64| mib << 20)
+    wanted.map_or(HUGE, |mib: u64| mib << 20)
 }
 
 /// The bytes of a value from a place on.
@@ -83,7 +87,7 @@ fn a_large_value_streams_through_in_bounded_memory() {
     from.status(&["open ws", "w", "1", "yes"], "0000");
     to.status(&["use ws", "w", "", "no"], "0000");
     let before = nodes.each_ref().map(|node| memory(node).1);
-    let length = large();
+    let length = huge();
     send(&mut from, RAW.as_bytes(), length);
     from.says(b"0000");
     to.ask(&[b"find", b"w", b"v"]);
@@ -92,6 +96,7 @@ fn a_large_value_streams_through_in_bounded_memory() {
     receive(&mut to, RAW, length);
     for (node, before) in nodes.iter().zip(before) {
         let growth = memory(node).0.saturating_sub(before);
+        println!("{growth} bytes more at most than before, for a value of {length}");
         assert!(growth < GROWTH_MAX, "{growth} bytes more than before");
     }
     to.ask(&[b"fetchTry", b"w", b"v"]);

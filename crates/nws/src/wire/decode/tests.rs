@@ -86,3 +86,119 @@ fn what_is_too_large_is_passed_over_and_the_next_request_is_read() {
     assert!(!read[1].is_too_large);
     assert_eq!(read[1].arguments, [b"list wss"]);
 }
+
+/// What the fuzz target `requests` demands of any bytes, in pieces of any size: nothing panics,
+/// what is kept is bounded, every piece is used up, and the size of the pieces makes no difference.
+/// The fuzzer finds its inputs by itself; here they are requests with something broken.
+fn demand_of_any_bytes(stream: &[u8], sizes: &[usize]) {
+    let whole = decode(stream, &[stream.len().max(1)]);
+    let pieces = decode(stream, sizes);
+    assert_eq!(
+        whole.as_ref().map_err(ToString::to_string).map(Vec::len),
+        pieces.as_ref().map_err(ToString::to_string).map(Vec::len)
+    );
+    for (one, other) in whole.iter().flatten().zip(pieces.iter().flatten()) {
+        assert_eq!(one.arguments, other.arguments);
+    }
+    for request in whole.into_iter().flatten() {
+        assert!((1..=ARGUMENTS_MAX).contains(&request.arguments.len()));
+        let bytes: usize = request.arguments.iter().map(Vec::len).sum();
+        let most =
+            crate::limits::WHOLE_BYTES_MAX + ARGUMENTS_MAX * crate::limits::ARGUMENT_BYTES_MAX;
+        assert!(bytes <= most);
+        let _ = crate::Operation::read(request);
+    }
+}
+
+/// One thing that goes wrong on the way.
+#[derive(Clone, Debug)]
+enum Fault {
+    Flip(u8),
+    Replace(u8),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Repeat(usize),
+    End,
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        (0_u8..8).prop_map(Fault::Flip),
+        prop_oneof![Just(b'0'), Just(b'9'), Just(b'-'), Just(b' '), any::<u8>()]
+            .prop_map(Fault::Replace),
+        vec(prop_oneof![Just(b'0'), any::<u8>()], 1..25).prop_map(Fault::Insert),
+        (1_usize..30).prop_map(Fault::Remove),
+        (1_usize..60).prop_map(Fault::Repeat),
+        Just(Fault::End),
+    ]
+}
+
+fn break_it(stream: &mut Vec<u8>, at: usize, fault: Fault) {
+    let at = at % stream.len().max(1);
+    let until = |count: usize| (at + count).min(stream.len());
+    match fault {
+        _ if stream.is_empty() => {}
+        Fault::Flip(bit) => stream[at] ^= 1 << bit,
+        Fault::Replace(byte) => stream[at] = byte,
+        Fault::Insert(bytes) => drop(stream.splice(at..at, bytes)),
+        Fault::Remove(count) => drop(stream.drain(at..until(count))),
+        Fault::Repeat(count) => {
+            let again = stream[at..until(count)].to_vec();
+            drop(stream.splice(at..at, again));
+        }
+        Fault::End => stream.truncate(at),
+    }
+}
+
+/// An operation of the protocol, or something like one.
+fn asked() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let name = proptest::sample::select(vec![
+        "open ws",
+        "use ws",
+        "delete ws",
+        "mktemp ws",
+        "list wss",
+        "list vars",
+        "declare var",
+        "delete var",
+        "store",
+        "fetch",
+        "fetchTry",
+        "find",
+        "findTry",
+        "ifetch",
+        "ifetchTry",
+        "ifind",
+        "ifindTry",
+        "Store",
+        "",
+    ]);
+    let argument = prop_oneof![
+        proptest::sample::select(vec!["w", "yes", "no", "fifo", "x%dy", "%04d", "%", "-1"])
+            .prop_map(|text| text.as_bytes().to_vec()),
+        any::<u64>().prop_map(|number| format!("{number:020}").into_bytes()),
+        vec(any::<u8>(), 0..40),
+    ];
+    (name, vec(argument, 0..7)).prop_map(|(name, mut arguments)| {
+        arguments.insert(0, name.as_bytes().to_vec());
+        arguments
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn broken_requests_end_in_an_error_whatever_the_pieces(
+        requests in vec(asked(), 1..5),
+        faults in vec((any::<usize>(), fault()), 0..4),
+        sizes in vec(1_usize..40, 1..4),
+    ) {
+        let mut stream = b"1112".to_vec();
+        requests.iter().for_each(|request| stream.extend(encode(request)));
+        for (at, fault) in faults {
+            break_it(&mut stream, at, fault);
+        }
+        demand_of_any_bytes(&stream, &sizes);
+    }
+}
