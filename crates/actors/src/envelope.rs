@@ -31,8 +31,8 @@ pub(crate) enum Back<R> {
     Teller(ActorId),
     /// As inside; the message has failed an actor before, which is gone.
     Again(Box<Self>),
-    /// As inside; whoever sent it knows it by this number, and sends it elsewhere when it hears that
-    /// the actor has ended.
+    /// As inside; whoever sent it knows it by this number, and sends it elsewhere when it hears
+    /// that the actor has ended.
     Numbered(Box<(u64, Self)>),
 }
 

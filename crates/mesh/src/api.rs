@@ -237,8 +237,8 @@ pub enum Command {
         /// Its last commit: else [`Failure::OutOfTurn`]; 0 for none.
         seq: u64,
         /// The other node, in its present life as a host; refused when the home knows of no such
-        /// life, or of its end. This node again, to give up moving it: whatever was asked before and
-        /// not answered can then not be decided any more, or has been, which the answer says.
+        /// life, or of its end. This node again, to give up moving it: whatever was asked before
+        /// and not answered can then not be decided any more, or has been, which the answer says.
         to: Member,
         /// How long to wait for the home.
         deadline: Duration,

@@ -24,8 +24,8 @@ pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024;
 /// that such a one repeats after so many others would be handled once more.
 pub const MAX_MARKS: usize = 1_024;
 
-/// Messages of one sender that a record remembers by themselves. When there are more, those with the
-/// lowest numbers count as handled with all below them.
+/// Messages of one sender that a record remembers by themselves. When there are more, those with
+/// the lowest numbers count as handled with all below them.
 pub const MARKED_MAX: usize = 1_024;
 
 /// Requirements of one actor: more than a person would write.

@@ -28,9 +28,9 @@ impl Actors {
     /// and messages stay in the order in which each sender sent them.
     ///
     /// # Errors
-    /// [`ActorsError::NoSuchActor`]; [`ActorsError::UnknownNode`]; [`ActorsError::NotMoved`] when the
-    /// actor is not durable or the node cannot run it; and those of a node that did not answer: then
-    /// it may move yet.
+    /// [`ActorsError::NoSuchActor`]; [`ActorsError::UnknownNode`]; [`ActorsError::NotMoved`] when
+    /// the actor is not durable or the node cannot run it; and those of a node that did not answer:
+    /// then it may move yet.
     pub async fn migrate(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! Sending to durable actors: under a number, again and again until the actor that is there, whoever
-//! runs it, has handled the message (rule A9).
+//! Sending to durable actors: under a number, again and again until the actor that is there,
+//! whoever runs it, has handled the message (rule A9).
 
 use std::sync::Arc;
 use std::time::Duration;
