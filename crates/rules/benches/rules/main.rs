@@ -129,7 +129,7 @@ fn main() {
     if let Err(why) = &python {
         eprintln!("skipped: every comparison with clipspy ({why})");
     }
-    let debian = peers::debian_is_there();
+    let debian = peers::debian_is_there(&scratch);
     if !debian {
         eprintln!("skipped: every comparison with clips (apt-get install clips)");
     }

@@ -50,15 +50,14 @@ pub(crate) fn raw(text: &str) -> (f64, u64) {
     }
 }
 
-/// Whether Debian's `clips` is there.
-pub(crate) fn debian_is_there() -> bool {
-    let probe = Command::new("clips")
-        .args(["-f2", "/dev/null"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    probe.is_ok()
+/// Whether Debian's `clips` is there. Without `(exit)` it would read its closed input for ever.
+pub(crate) fn debian_is_there(folder: &Path) -> bool {
+    let script = folder.join("probe.clp");
+    std::fs::write(&script, "(exit)\n").unwrap();
+    let mut probe = Command::new("clips");
+    probe.arg("-f2").arg(script).stdin(Stdio::null());
+    let status = probe.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// Processor time of Debian's `clips` for a program, without what loading it takes.
