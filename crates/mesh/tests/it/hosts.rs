@@ -209,7 +209,7 @@ fn an_actor_of_a_dead_host_goes_on_elsewhere_from_what_it_committed() {
     );
     net.kill(3);
     net.pass(2 * LEASE);
-    let (heir, record) = net.heir("a", 3).expect("nobody took it over");
+    let (heir, record) = net.heir("a", 2).expect("nobody took it over");
     assert_eq!(
         (record.token, record.host.map(|it| it.node)),
         (2, Some(heir))
@@ -321,23 +321,23 @@ fn an_actor_that_is_handed_on_goes_on_there_and_is_taken_over_from_there() {
         inc: Incarnation(9),
         ..lives[1]
     };
-    for nobody in [unknown, lives[2]] {
-        let refused = net.migrate(3, 1, 1, nobody);
-        assert!(matches!(refused, Some(Reply::Failed(Failure::Refused(_)))));
-    }
-    let (token, host) = (2, Some(lives[1]));
-    assert_eq!(
-        net.migrate(3, 1, 1, lives[1]),
+    let refused = net.migrate(3, 1, 1, unknown);
+    assert!(matches!(refused, Some(Reply::Failed(Failure::Refused(_)))));
+    // To itself: whatever was asked before is void.
+    let moved = |token, to: usize| {
+        let host = Some(lives[to]);
         Some(Reply::Moved { token, host })
-    );
+    };
+    assert_eq!(net.migrate(3, 1, 1, lives[2]), moved(2, 2));
+    assert_eq!(net.migrate(3, 2, 1, lives[1]), moved(3, 1));
     let record = net.hosted.get(&(NodeId(2), "a".to_owned())).unwrap();
-    assert_eq!((record.token, record.from), (2, Some(lives[2])));
+    assert_eq!((record.token, record.from), (3, Some(lives[2])));
     assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(7));
-    assert_eq!(net.commit(2, 2, 2, 8), Some(Reply::Done));
+    assert_eq!(net.commit(2, 3, 2, 8), Some(Reply::Done));
     net.hosted.clear();
     net.kill(2);
     net.pass(2 * LEASE);
     let (_, record) = net.heir("a", 2).expect("nobody took it over");
-    assert_eq!((record.token, record.from), (3, None));
+    assert_eq!((record.token, record.from), (4, None));
     assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(8));
 }
