@@ -111,6 +111,12 @@ impl<A: Actor> Context<A> {
         }
     }
 
+    /// Whether what a message changes is committed before it is answered.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.shared.options.journal.is_some()
+    }
+
     /// The system this actor lives in.
     #[must_use]
     pub fn system(&self) -> &System {

@@ -45,6 +45,8 @@ pub(crate) struct SpawnBody {
     #[serde(default)]
     crowd: Option<String>,
     #[serde(default)]
+    durable: bool,
+    #[serde(default)]
     timeout_ms: TimeoutMs,
 }
 
@@ -69,7 +71,7 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
         require: body.require,
         crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,
-        ..SpawnOptions::default()
+        durable: body.durable,
     };
     let args = value(&body.args)?;
     let info = app

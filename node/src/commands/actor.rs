@@ -37,6 +37,9 @@ pub(crate) enum ActorCommand {
         /// Only on this node: its name, node id or peer id
         #[arg(long, value_name = "N")]
         node: Option<String>,
+        /// Keep its state at the home of its name: another node goes on when its own is gone
+        #[arg(long)]
+        durable: bool,
     },
     /// Start all actors that a crowd file describes; `cpe apply` also changes and removes
     Crowd {
@@ -100,6 +103,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
             args,
             require,
             node,
+            durable,
         } => {
             let require: Map<String, Value> = require
                 .iter()
@@ -111,6 +115,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
                 "args": value("--args", args)?,
                 "require": require,
                 "node": node,
+                "durable": durable,
                 "timeout_ms": millis(within),
             });
             client.post("/v1/actors", &body, within).await?
