@@ -123,6 +123,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
             "/v1/actors/{name}",
             get(actors::where_is).delete(actors::stop),
         ),
+        ("/v1/actors/{name}/migrate", post(actors::migrate)),
         ("/v1/actors/{name}/tell", post(actors::tell)),
         ("/v1/actors/{name}/ask", post(actors::ask)),
         ("/v1/forests/{name}/predict", post(forests::predict)),

@@ -105,6 +105,26 @@ pub(crate) async fn stop(
     Ok(done())
 }
 
+/// A body that moves an actor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MigrateBody {
+    node: String,
+    #[serde(default)]
+    timeout_ms: TimeoutMs,
+}
+
+/// Moves a durable actor to another node.
+pub(crate) async fn migrate(
+    State(app): State<App>,
+    name: Name,
+    Body(body): Body<MigrateBody>,
+) -> Answer {
+    let deadline = body.timeout_ms.deadline()?;
+    app.actors.migrate(&name?.0, &body.node, deadline).await?;
+    Ok(done())
+}
+
 /// Sends a message and does not wait for an answer.
 pub(crate) async fn tell(
     State(app): State<App>,

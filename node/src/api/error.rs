@@ -117,11 +117,13 @@ impl From<ActorsError> for ApiError {
             ActorsError::NameTaken { .. }
             | ActorsError::NoSuchNode { .. }
             | ActorsError::NotStarted { .. }
+            | ActorsError::NotMoved { .. }
             | ActorsError::Refused { .. } => (StatusCode::CONFLICT, "refused"),
             ActorsError::Dead { .. } => (StatusCode::CONFLICT, "dead"),
             ActorsError::Failed { .. } => (StatusCode::CONFLICT, "failed"),
             ActorsError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ActorsError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
+            ActorsError::AnswerLost { .. } => (StatusCode::CONFLICT, "answer_lost"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, kind, error)

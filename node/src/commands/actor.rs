@@ -86,6 +86,13 @@ pub(crate) enum ActorCommand {
         /// The actor
         name: String,
     },
+    /// Move a durable actor to another node, with what waits for it
+    Migrate {
+        /// The actor
+        name: String,
+        /// Where to: a name, node id or peer id
+        node: String,
+    },
 }
 
 /// Runs a command of actors.
@@ -146,6 +153,10 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
         ActorCommand::Stop { name } => {
             let path = at(name, &format!("?timeout_ms={}", millis(within)));
             client.delete(&path, within).await?
+        }
+        ActorCommand::Migrate { name, node } => {
+            let body = json!({"node": node, "timeout_ms": millis(within)});
+            client.post(&at(name, "/migrate"), &body, within).await?
         }
     };
     show(&command, &answer, &common)?;
@@ -212,6 +223,9 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
         ActorCommand::Tree { .. } => tree(answer),
         ActorCommand::DeadLetters { .. } => dead_letters(answer),
         ActorCommand::Ask { .. } => output::line(format_args!("{}", output::plain(answer))),
+        ActorCommand::Migrate { name, node } => {
+            output::line(format_args!("{name} lives on node {node} now"))
+        }
         ActorCommand::Tell { .. } | ActorCommand::Stop { .. } => Ok(()),
     }
 }

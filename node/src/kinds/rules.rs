@@ -12,11 +12,16 @@
 //! no rule fires twice on the same facts, its subscriptions are made again, and its open requests
 //! are answered `failed`.
 //!
+//! A durable agent also keeps what it has to do yet, and commits both before anybody sees what came
+//! of a message, a tuple or an answer: see `ledger` and `durable`.
+//!
 //! The answer to a message is what a rule gives to `(reply ...)`. A rule may do so at once, or when
 //! the answer to a request of its own has come: as long as such requests are open the message
 //! waits, and later messages wait behind it.
 
 mod driver;
+mod durable;
+mod ledger;
 
 use std::io::Read;
 use std::path::Path;
@@ -31,6 +36,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forest::model::Models;
 pub(super) use driver::now_ms;
 use driver::{Driver, Inbox, Open};
+use ledger::{Ledger, Waker};
 
 /// The argument that makes this program a worker for the rules of one agent.
 pub(crate) const RULES_WORKER: &str = "rules-worker";
@@ -59,7 +65,21 @@ pub(super) struct RulesActor {
     /// The latest snapshot, and messages since.
     kept: Option<Vec<u8>>,
     since: u32,
+    /// Of a durable agent: the ledger as of the latest snapshot.
+    ledger: Option<Vec<u8>>,
+    durable: Option<Durable>,
 }
+
+/// How a durable agent stands.
+struct Durable {
+    waker: Waker,
+    /// What came of its start is not committed yet.
+    fresh: bool,
+}
+
+/// Keys of a durable agent's snapshot: its memory, and what it has to do yet.
+const MEMORY: &str = "memory";
+const LEDGER: &str = "ledger";
 
 impl RulesActor {
     /// The actor that the arguments describe.
@@ -77,44 +97,94 @@ impl RulesActor {
             running: None,
             kept: None,
             since: 0,
+            ledger: None,
+            durable: None,
         }))
     }
 
-    /// Takes a snapshot where it is time for one: after each message if that must last.
-    async fn keep(&mut self, ctx: &mut DynContext) -> Result<(), ActorError> {
+    /// Goes on with a snapshot: the agent is built again, from it.
+    fn go_on(&mut self, memory: &[u8], ledger: Option<Ledger>) -> Result<(), ActorError> {
+        let read = AgentSnapshot::from_bytes(memory);
+        let read = read.map_err(|error| ActorError::failed(error.to_string()))?;
+        let (program, name) = (&self.program, &self.name);
+        let (mut driver, inbox) = begin(program, name, &self.node, &self.models, Some(read))?;
+        driver.ledger = ledger;
+        (self.driver, self.inbox) = (Some(driver), inbox);
+        Ok(())
+    }
+
+    /// Has a durable agent begin; it is called again to commit what came of that.
+    async fn begin_durably(&mut self, waker: Waker) -> Result<(), ActorError> {
+        let driver = self.driver.as_mut().ok_or_else(ended)?;
+        driver.begin_durably(waker.clone()).await;
+        waker.wake();
+        self.durable = Some(Durable { waker, fresh: true });
+        self.keep_durably().await
+    }
+
+    /// Handles one message of a durable agent. Whatever is in the outbox at the beginning was
+    /// committed, but for what the start put there; whatever is in it at the end will be.
+    async fn handle_durably(&mut self, message: Value) -> Result<Option<Value>, ActorError> {
+        let (Some(driver), Some(durable)) = (&mut self.driver, &mut self.durable) else {
+            return Err(ended());
+        };
+        if !std::mem::take(&mut durable.fresh) {
+            driver.release().await;
+        }
+        let answer = if Waker::is_call(&message) {
+            durable.waker.heard();
+            driver.turn().await;
+            Ok(None)
+        } else {
+            driver.answer(message).await
+        };
+        if driver.is_lost() {
+            return Err(ended());
+        }
+        self.keep_durably().await?;
+        answer.map_err(ActorError::refused)
+    }
+
+    /// Takes the snapshot that is committed next.
+    async fn keep_durably(&mut self) -> Result<(), ActorError> {
+        let driver = self.driver.as_ref().ok_or_else(ended)?;
+        let memory = driver.memory().await;
+        let ledger = driver.ledger.as_ref().and_then(Ledger::to_bytes);
+        let (Some(memory), Some(ledger)) = (memory, ledger) else {
+            let why = "its facts, or what it has to do yet, are too many to be kept";
+            return Err(ActorError::failed(why));
+        };
+        if driver.is_due() {
+            driver.wake();
+        }
+        (self.kept, self.ledger) = (Some(memory), Some(ledger));
+        Ok(())
+    }
+
+    /// Takes a snapshot where it is time for one.
+    async fn keep(&mut self, ctx: &mut DynContext) {
         self.since += 1;
         let large = |kept: &Vec<u8>| kept.len() > SNAPSHOT_OFTEN_BYTES;
-        let durable = ctx.is_durable();
-        if !durable && self.since < RARELY && self.kept.as_ref().is_some_and(large) {
-            return Ok(());
+        if self.since < RARELY && self.kept.as_ref().is_some_and(large) {
+            return;
         }
-        match self.inbox.snapshot().await {
-            Some(bytes) => {
-                self.kept = Some(bytes);
-                self.since = 0;
-                ctx.save_snapshot();
-                Ok(())
-            }
-            None if durable => Err(ActorError::failed(
-                "it is to be durable, and its memory cannot be kept: retract facts that are no \
-                 longer needed",
-            )),
-            None => Ok(()),
+        if let Some(bytes) = self.inbox.snapshot().await {
+            self.kept = Some(bytes);
+            self.since = 0;
+            ctx.save_snapshot();
         }
     }
 }
 
 impl DynActor for RulesActor {
     fn started<'a>(&'a mut self, ctx: &'a mut DynContext) -> BoxFuture<'a, Result<(), ActorError>> {
+        if ctx.is_durable() {
+            return Box::pin(self.begin_durably(Waker::new(ctx.address())));
+        }
         if let Some(driver) = self.driver.take() {
             self.running = Some(AbortOnDropHandle::new(tokio::spawn(driver.run())));
         }
-        Box::pin(async move {
-            if ctx.is_durable() {
-                self.keep(ctx).await?;
-            }
-            Ok(())
-        })
+        Box::pin(async { Ok(()) })
     }
 
     fn handle<'a>(
@@ -122,37 +192,52 @@ impl DynActor for RulesActor {
         message: Value,
         ctx: &'a mut DynContext,
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
+        if self.durable.is_some() {
+            return Box::pin(self.handle_durably(message));
+        }
         Box::pin(async move {
             let answer = self.inbox.deliver(message).await;
-            self.keep(ctx).await?;
+            self.keep(ctx).await;
             match answer {
                 Some(answer) => answer.map_err(ActorError::refused),
-                None => Err(ActorError::failed("its rule engine has ended")),
+                None => Err(ended()),
             }
         })
     }
 
     fn snapshot(&self) -> Result<Option<Value>, ActorError> {
-        Ok(self.kept.clone().map(Value::Bytes))
+        let Some(memory) = self.kept.clone().map(Value::Bytes) else {
+            return Ok(None);
+        };
+        Ok(Some(match &self.ledger {
+            None => memory,
+            Some(ledger) => {
+                let ledger = Value::Bytes(ledger.clone());
+                let both = [(MEMORY.to_owned(), memory), (LEDGER.to_owned(), ledger)];
+                Value::Map(both.into())
+            }
+        }))
     }
 
     fn restore(&mut self, snapshot: Value) -> Result<(), ActorError> {
-        let Value::Bytes(bytes) = &snapshot else {
-            return Err(ActorError::failed("its snapshot is none of rules"));
+        let bytes = |key: &str| match snapshot.as_map()?.get(key)? {
+            Value::Bytes(bytes) => Some(bytes),
+            _ => None,
         };
-        let read = AgentSnapshot::from_bytes(bytes);
-        let read = read.map_err(|error| ActorError::failed(error.to_string()))?;
-        let begun = begin(
-            &self.program,
-            &self.name,
-            &self.node,
-            &self.models,
-            Some(read),
-        );
-        let (driver, inbox) = begun?;
-        (self.driver, self.inbox) = (Some(driver), inbox);
-        Ok(())
+        match (&snapshot, bytes(MEMORY), bytes(LEDGER)) {
+            (Value::Bytes(memory), ..) => self.go_on(memory, None),
+            (_, Some(memory), Some(ledger)) => {
+                let ledger = Ledger::from_bytes(ledger);
+                let ledger = ledger.map_err(|error| ActorError::failed(error.to_string()))?;
+                self.go_on(memory, Some(ledger))
+            }
+            _ => Err(ActorError::failed("its snapshot is none of rules")),
+        }
     }
+}
+
+fn ended() -> ActorError {
+    ActorError::failed("its rule engine has ended")
 }
 
 /// An agent's driver and inbox; from a snapshot, one that goes on where it was taken.

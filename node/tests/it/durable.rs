@@ -109,3 +109,30 @@ fn a_durable_actor_that_cannot_start_leaves_its_name_free() {
     node.cpe(&[&spawn[..], &["5"]].concat()).code(0);
     says(&node, "n", "get", "5");
 }
+
+#[test]
+fn a_durable_actor_is_moved_with_its_state_and_a_plain_one_is_not() {
+    let a = Node::start(&["--name", "a"]);
+    let b = a.join(&["--name", "b"]);
+    for node in [&a, &b] {
+        node.sees(2);
+    }
+    let spawn = ["actor", "spawn", "counter", "total", "--node", "a"];
+    a.cpe(&[&spawn[..], &["--durable"]].concat()).code(0);
+    a.cpe(&["actor", "ask", "total", "{\"add\":7}"]).code(0);
+    let before = shown(&a, "total");
+    b.cpe(&["actor", "migrate", "total", "b"]).code(0);
+    let after = shown(&b, "total");
+    assert_ne!(after["host"], before["host"]);
+    assert!(after["token"].as_u64() > before["token"].as_u64());
+    assert_eq!(
+        a.cpe(&["actor", "ask", "total", "get"]).code(0).out.trim(),
+        "7"
+    );
+
+    a.cpe(&["actor", "spawn", "counter", "plain", "--node", "a"])
+        .code(0);
+    let refused = a.cpe(&["actor", "migrate", "plain", "b"]);
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(refused.err.contains("durable"), "{refused:?}");
+}

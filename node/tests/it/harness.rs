@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -327,17 +327,18 @@ impl Drop for Node {
     }
 }
 
-/// Asks again until something is so; fails after a minute.
+/// Asks again until something is so; fails after three minutes.
 #[track_caller]
 pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    // Each question starts a process, which paces this loop. The bound only ends a test that
+    // Most questions start a process, which paces this loop. The bound only ends a test that
     // would never end.
-    const ASKED_MAX: u32 = 3000;
-    for _ in 0..ASKED_MAX {
-        if so() {
-            return;
-        }
+    const PATIENCE: Duration = Duration::from_secs(180);
+    let begun = Instant::now();
+    while !so() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "it never came to be that {what}"
+        );
         thread::yield_now();
     }
-    panic!("it never came to be that {what}");
 }

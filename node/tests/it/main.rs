@@ -29,6 +29,7 @@ mod node;
 mod nws;
 mod processes;
 mod rules;
+mod rules_durable;
 mod space;
 mod usage;
 mod volatile;

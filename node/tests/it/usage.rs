@@ -25,7 +25,6 @@ fn commands_that_are_not_there_yet_are_unknown() {
         &["mesh", "recover"],
         &["map"],
         &["bench"],
-        &["actor", "migrate", "a", "b"],
     ] {
         run(args).code(2);
     }

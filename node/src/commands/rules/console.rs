@@ -55,10 +55,7 @@ pub(super) fn local(sources: &[(String, String)]) -> Result<Status, Fault> {
 
 /// Runs the prompt on a live agent's engine: commands that look, and no others.
 pub(super) fn live(ask: impl Fn(&str) -> Result<String, Fault>) -> Result<Status, Fault> {
-    let words: Vec<_> = cpe_rules::agent::INSPECT
-        .iter()
-        .map(|word| (*word).to_owned())
-        .collect();
+    let words = words_of_an_agent(&ask);
     prompt(words.clone(), |line| {
         match ask(line) {
             Ok(printed) => output::raw(printed.as_bytes())?,
@@ -168,6 +165,28 @@ fn words(engine: &mut Engine) -> Vec<String> {
     words
 }
 
+/// What can be completed when looking into an agent: the commands that look, and its constructs.
+fn words_of_an_agent(ask: impl Fn(&str) -> Result<String, Fault>) -> Vec<String> {
+    let commands = cpe_rules::agent::INSPECT;
+    let mut words: Vec<String> = commands.iter().map(|word| (*word).to_owned()).collect();
+    for list in commands.iter().filter(|name| name.starts_with("list-def")) {
+        // An agent that does not answer now may answer at the prompt.
+        let Ok(printed) = ask(&format!("({list})")) else {
+            break;
+        };
+        words.extend(listed(&printed).map(str::to_owned));
+    }
+    words.sort();
+    words.dedup();
+    words
+}
+
+/// The names in what a command of CLIPS lists: one a line, and a total in the end.
+fn listed(printed: &str) -> impl Iterator<Item = &str> {
+    let lines = printed.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.contains(char::is_whitespace))
+}
+
 /// Completes words, and asks for more lines while parentheses are open.
 struct Words(Vec<String>);
 
@@ -247,6 +266,23 @@ mod tests {
             assert!(!is_open(whole), "{whole}");
         }
         assert!(is_exit(" (exit) ") && is_exit("(exit 3)") && !is_exit("(exits)"));
+    }
+
+    #[test]
+    fn the_constructs_of_a_live_agent_are_completed_too() {
+        let words = words_of_an_agent(|command| {
+            Ok(match command {
+                "(list-defrules)" => "greet\nboiler-is-hot\nFor a total of 2 defrules.\n".into(),
+                _ => String::new(),
+            })
+        });
+        for word in ["boiler-is-hot", "greet", "matches"] {
+            assert!(words.iter().any(|known| known == word), "{word}: {words:?}");
+        }
+        assert!(
+            !words.iter().any(|word| word.contains("total")),
+            "{words:?}"
+        );
     }
 
     #[test]

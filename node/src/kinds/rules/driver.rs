@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cpe::{Ack, NodeHandle, SpawnOptions, Template, Tuple, Value};
+use cpe::{Ack, LeaseHandle, NodeHandle, SpaceError, SpawnOptions, Template, Tuple, Value};
 use cpe_rules::process::Agent;
 use cpe_rules::{
     AgentError, AgentMessage, AgentSnapshot, Delivery, Effect, LaterFact, Level, Subscription,
@@ -19,6 +19,8 @@ use cpe_tuple::limits::MAX_TUPLE_BYTES;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::durable;
+use super::ledger::{Due, Ledger, Waker};
 use crate::forest::model::Models;
 use crate::kinds::forest;
 
@@ -32,30 +34,32 @@ const TASKS_MAX: usize = 4096;
 const SNAPSHOT_BYTES_MAX: usize = (MAX_TUPLE_BYTES / 4) * 3;
 
 /// How long an effect that is waited for may take: a store, a message to another actor.
-const EFFECT_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const EFFECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long an `ask`, and a message whose answer needs other answers first, may wait.
-const ASK_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(30);
 
 /// One wait of a `find` or `fetch` that waits; it begins again until the agent ends.
-const WAIT_AGAIN: Duration = Duration::from_secs(600);
+pub(super) const WAIT_AGAIN: Duration = Duration::from_secs(600);
 
 /// How long to rest before asking again when the space could not be reached.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// What an agent's message comes to: the reply, or why it was not taken.
-type Answer = Result<Option<Value>, String>;
+pub(super) type Answer = Result<Option<Value>, String>;
 
-enum Event {
+pub(super) enum Event {
     /// The agent is new, or was built again.
     Start,
     /// From another actor or a command, which may wait for a reply.
     Message(Value, oneshot::Sender<Answer>),
     /// From the agent itself.
     Note(Value),
-    Answer(u64, Result<Value, String>),
+    /// To a request; the lease under which a tuple in it was taken, if the agent is durable.
+    Answer(u64, Result<Value, String>, Option<LeaseHandle>),
     Tuple(u64, Tuple),
-    Later(LaterFact),
+    /// A fact whose time has come, and its number in the ledger.
+    Later(u64, LaterFact),
     /// The agent's whole memory is wanted.
     Snapshot(oneshot::Sender<Option<Vec<u8>>>),
 }
@@ -100,26 +104,36 @@ impl Open {
 }
 
 /// A message that waits for its reply.
-struct Asked {
+pub(super) struct Asked {
     number: u64,
     reply: oneshot::Sender<Answer>,
     /// Requests made since, whose answers may lead to the reply.
     open: BTreeSet<u64>,
-    until: tokio::time::Instant,
+    pub(super) until: tokio::time::Instant,
+}
+
+/// Where tasks put what they come back with.
+#[derive(Clone)]
+pub(super) struct Queue {
+    /// Weak, so that the queue closes when the actor is gone.
+    events: mpsc::WeakSender<Event>,
+    /// Whom to call, where nobody listens to the queue all the time.
+    pub(super) waker: Option<Waker>,
 }
 
 pub(super) struct Driver {
     agent: Arc<Worker<Agent>>,
     name: String,
-    node: NodeHandle,
+    pub(super) node: NodeHandle,
     models: Models,
-    events: mpsc::Receiver<Event>,
-    /// Weak, so that the queue closes when the actor is gone.
-    queue: mpsc::WeakSender<Event>,
-    tasks: JoinSet<()>,
-    asked: Option<Asked>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) queue: Queue,
+    pub(super) tasks: JoinSet<()>,
+    pub(super) asked: Option<Asked>,
     messages: u64,
     open: Open,
+    /// Of a durable agent.
+    pub(super) ledger: Option<Ledger>,
 }
 
 impl Driver {
@@ -131,7 +145,10 @@ impl Driver {
         open: Open,
     ) -> (Self, Inbox) {
         let (sender, events) = mpsc::channel(QUEUE_MAX);
-        let queue = sender.downgrade();
+        let queue = Queue {
+            events: sender.downgrade(),
+            waker: None,
+        };
         let tasks = JoinSet::new();
         let this = Self {
             agent,
@@ -144,6 +161,7 @@ impl Driver {
             asked: None,
             messages: 0,
             open,
+            ledger: None,
         };
         (this, Inbox(sender))
     }
@@ -176,7 +194,7 @@ impl Driver {
 
     /// Makes a restored agent's subscriptions again, and tells it that what it asked for before
     /// will not be answered.
-    async fn resume(&mut self) {
+    pub(super) async fn resume(&mut self) {
         let open = std::mem::take(&mut self.open);
         for (
             number,
@@ -189,31 +207,55 @@ impl Driver {
             self.subscribe(number, workspace, template);
         }
         for request in open.requests {
+            if self.is_kept(request) {
+                continue;
+            }
             let answer = Err("the agent started again before the answer came".to_owned());
             self.deliver(Delivery::Answer { request, answer }).await;
         }
+        self.ask_again().await;
         if open.restored {
             tracing::info!(actor = self.name, "its rules go on from a snapshot");
         }
     }
 
-    async fn event(&mut self, event: Event) {
+    /// Whether a durable agent asks for it again by itself.
+    fn is_kept(&self, request: u64) -> bool {
+        let asks = |due: &Due| match due {
+            Due::Effect(Effect::Ask { request: of, .. }) => *of == request,
+            _ => false,
+        };
+        self.ledger.as_ref().is_some_and(|ledger| {
+            ledger.open.contains_key(&request) || ledger.outbox.iter().any(asks)
+        })
+    }
+
+    /// The agent's whole memory as bytes; `None` when it is too large to cross to another node.
+    pub(super) async fn memory(&self) -> Option<Vec<u8>> {
+        let taken = self.on_agent(|agent| agent.snapshot().map(|s| s.to_bytes()));
+        let bytes = taken.await.ok()?.ok()?;
+        (bytes.len() <= SNAPSHOT_BYTES_MAX).then_some(bytes)
+    }
+
+    /// Whether its engine is of no more use.
+    pub(super) fn is_lost(&self) -> bool {
+        self.agent.is_fatal()
+    }
+
+    pub(super) async fn event(&mut self, event: Event) {
         match event {
-            Event::Snapshot(wanted) => {
-                let taken = self
-                    .on_agent(|agent| agent.snapshot().map(|s| s.to_bytes()))
-                    .await;
-                let bytes = taken.ok().and_then(Result::ok);
-                // More would not cross to another node.
-                let _ = wanted.send(bytes.filter(|bytes| bytes.len() <= SNAPSHOT_BYTES_MAX));
-            }
+            // Who wanted it may have given up.
+            Event::Snapshot(wanted) => drop(wanted.send(self.memory().await)),
             Event::Start => drop(self.deliver(Delivery::Start).await),
             Event::Message(value, reply) => self.message(value, reply).await,
             Event::Note(value) => {
                 let message = AgentMessage::from_value(self.name.as_str(), value, None);
                 self.deliver(Delivery::Message(message)).await;
             }
-            Event::Answer(request, answer) => {
+            Event::Answer(request, answer, lease) => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.answered(request, lease);
+                }
                 self.deliver(Delivery::Answer { request, answer }).await;
                 if let Some(asked) = &mut self.asked {
                     asked.open.remove(&request);
@@ -227,13 +269,16 @@ impl Driver {
                 };
                 self.deliver(delivery).await;
             }
-            Event::Later(fact) => {
+            Event::Later(timer, fact) => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.timers.remove(&timer);
+                }
                 self.deliver(Delivery::Later(fact)).await;
             }
         }
     }
 
-    async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
+    pub(super) async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
         if let Some(question) = question(&value) {
             // An asker that has given up needs no answer.
             let _ = reply.send(self.look(question).await);
@@ -287,7 +332,7 @@ impl Driver {
     }
 
     /// Answers the message that waits.
-    fn settle(&mut self, answer: Answer) {
+    pub(super) fn settle(&mut self, answer: Answer) {
         if let Some(asked) = self.asked.take() {
             // An asker that has given up needs no answer.
             let _ = asked.reply.send(answer);
@@ -335,6 +380,9 @@ impl Driver {
                 {
                     // Its requests and subscriptions are gone with its facts; it starts anew.
                     self.tasks.abort_all();
+                    if let Some(ledger) = &mut self.ledger {
+                        ledger.forget();
+                    }
                     let queue = self.queue.clone();
                     self.spawn(async move { put(&queue, Event::Start).await });
                 }
@@ -344,16 +392,26 @@ impl Driver {
     }
 
     async fn carry_out(&mut self, effect: Effect) {
+        let effect = match &mut self.ledger {
+            Some(ledger) => ledger.note(effect),
+            None => Some(effect),
+        };
+        if let Some(effect) = effect {
+            self.act(effect).await;
+        }
+    }
+
+    pub(super) async fn act(&mut self, effect: Effect) {
         match effect {
             Effect::Store {
                 workspace,
                 name,
                 value,
             } => match Tuple::new(vec![Value::from(name), value]) {
-                Ok(tuple) => self.out(&workspace, tuple).await,
+                Ok(tuple) => self.put_out(&workspace, tuple).await,
                 Err(error) => self.complain("store", &error),
             },
-            Effect::Out { workspace, tuple } => self.out(&workspace, tuple).await,
+            Effect::Out { workspace, tuple } => self.put_out(&workspace, tuple).await,
             Effect::Find {
                 request,
                 workspace,
@@ -398,11 +456,10 @@ impl Driver {
                 }
             }
             Effect::After { ms, fact } => {
-                let queue = self.queue.clone();
-                self.spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(ms)).await;
-                    put(&queue, Event::Later(fact)).await;
-                });
+                let due_ms = now_ms().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
+                let ledger = self.ledger.as_mut();
+                let timer = ledger.map_or(0, |ledger| ledger.timer(due_ms, fact.clone()));
+                self.come_later(ms, fact, timer);
             }
             Effect::ForestPredict {
                 request,
@@ -434,15 +491,24 @@ impl Driver {
 
     /// Durable here is enough: the order of an agent's stores is kept, and waiting for each home
     /// would make rules as slow as the network.
-    async fn out(&mut self, workspace: &str, tuple: Tuple) {
-        let stored = self
-            .node
-            .space()
-            .out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN)
-            .await;
-        if let Err(error) = stored {
+    pub(super) async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), SpaceError> {
+        let space = self.node.space();
+        let stored = space.out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN);
+        stored.await.map(drop)
+    }
+
+    async fn put_out(&mut self, workspace: &str, tuple: Tuple) {
+        if let Err(error) = self.out(workspace, tuple).await {
             self.complain("store", &error);
         }
+    }
+
+    pub(super) fn come_later(&mut self, ms: u64, fact: LaterFact, timer: u64) {
+        let queue = self.queue.clone();
+        self.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            put(&queue, Event::Later(timer, fact)).await;
+        });
     }
 
     async fn send(&mut self, to: String, message: Value) {
@@ -481,32 +547,43 @@ impl Driver {
         take: bool,
     ) {
         let space = self.node.space().clone();
+        let leased = self.ledger.is_some();
         // One that waits may wait for ever: no reply is held up for it.
-        self.request(request, !wait, async move {
+        self.leased_request(request, !wait, async move {
             loop {
+                let whole = |tuple: Option<Tuple>| tuple.map(|tuple| (tuple, None));
                 let found = match (wait, take) {
+                    (_, true) if leased => {
+                        let taken = durable::lease(&space, &workspace, template.clone(), wait);
+                        let taken = taken.await;
+                        taken.map(|taken| taken.map(|(tuple, lease)| (tuple, Some(lease))))
+                    }
                     (true, true) => space
                         .take(&workspace, template.clone(), WAIT_AGAIN)
                         .await
-                        .map(Some),
+                        .map(|tuple| whole(Some(tuple))),
                     (true, false) => space
                         .rd(&workspace, template.clone(), WAIT_AGAIN)
                         .await
-                        .map(Some),
-                    (false, true) => {
-                        space
-                            .try_take(&workspace, template.clone(), ASK_WITHIN)
-                            .await
-                    }
-                    (false, false) => space.rdp(&workspace, template.clone(), None).await,
+                        .map(|tuple| whole(Some(tuple))),
+                    (false, true) => space
+                        .try_take(&workspace, template.clone(), ASK_WITHIN)
+                        .await
+                        .map(whole),
+                    (false, false) => space
+                        .rdp(&workspace, template.clone(), None)
+                        .await
+                        .map(whole),
                 };
                 match found {
-                    Ok(Some(tuple)) => return Ok(Value::List(tuple.fields().to_vec())),
-                    Ok(None) => return Ok(Value::Null),
-                    Err(cpe::SpaceError::Failed(failure)) if wait && passes(&failure) => {
+                    Ok(Some((tuple, lease))) => {
+                        return (Ok(Value::List(tuple.fields().to_vec())), lease);
+                    }
+                    Ok(None) => return (Ok(Value::Null), None),
+                    Err(SpaceError::Failed(failure)) if wait && passes(&failure) => {
                         tokio::time::sleep(REST).await;
                     }
-                    Err(error) => return Err(error.to_string()),
+                    Err(error) => return (Err(error.to_string()), None),
                 }
             }
         });
@@ -545,13 +622,23 @@ impl Driver {
         holds_reply: bool,
         job: impl Future<Output = Result<Value, String>> + Send + 'static,
     ) {
+        self.leased_request(request, holds_reply, async move { (job.await, None) });
+    }
+
+    /// The same, for something that may come under a lease.
+    fn leased_request(
+        &mut self,
+        request: u64,
+        holds_reply: bool,
+        job: impl Future<Output = (Result<Value, String>, Option<LeaseHandle>)> + Send + 'static,
+    ) {
         if let Some(asked) = self.asked.as_mut().filter(|_| holds_reply) {
             asked.open.insert(request);
         }
         let queue = self.queue.clone();
         self.spawn(async move {
-            let answer = job.await;
-            put(&queue, Event::Answer(request, answer)).await;
+            let (answer, lease) = job.await;
+            put(&queue, Event::Answer(request, answer, lease)).await;
         });
     }
 
@@ -566,7 +653,7 @@ impl Driver {
         self.tasks.spawn(task);
     }
 
-    fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
+    pub(super) fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
         tracing::warn!(actor = self.name, "cannot {what}: {why}");
     }
 }
@@ -593,15 +680,18 @@ fn question(message: &Value) -> Option<Question> {
 }
 
 /// Whether it is worth trying again.
-fn passes(failure: &cpe::Failure) -> bool {
+pub(super) fn passes(failure: &cpe::Failure) -> bool {
     use cpe::Failure;
     !matches!(failure, Failure::Refused(_))
 }
 
-async fn put(queue: &mpsc::WeakSender<Event>, event: Event) {
-    if let Some(queue) = queue.upgrade() {
+async fn put(queue: &Queue, event: Event) {
+    if let Some(events) = queue.events.upgrade() {
         // Closed: the agent has ended, and nobody waits.
-        let _ = queue.send(event).await;
+        let _ = events.send(event).await;
+        if let Some(waker) = &queue.waker {
+            waker.wake();
+        }
     }
 }
 
