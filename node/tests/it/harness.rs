@@ -333,6 +333,7 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     // Most questions start a process, which paces this loop. The bound only ends a test that
     // would never end.
     const PATIENCE: Duration = Duration::from_secs(180);
+    #[expect(clippy::disallowed_methods, reason = "real nodes take real time")]
     let begun = Instant::now();
     while !so() {
         assert!(
