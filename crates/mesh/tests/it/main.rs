@@ -11,6 +11,7 @@ mod bodies;
 mod bound;
 mod catch_up;
 mod facts;
+mod garbage;
 mod groups;
 mod hosts;
 mod leases;
