@@ -570,7 +570,14 @@ impl Peer {
                     why,
                 })
             }
-            Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
+            // Given up by the home, which knows no more what it took.
+            Outcome::Stale => Reply::Failed(Failure::Unknown {
+                op: OpHandle {
+                    shard,
+                    op: about.id,
+                },
+            }),
+            Outcome::Cancelled => Reply::Failed(Failure::TimedOut(within)),
             Outcome::Done => Reply::Done,
             Outcome::ModeIs(mode) => {
                 let why = format!("the variable is {mode} already; delete it to change its mode");

@@ -392,7 +392,8 @@ impl Peer {
         slot.shard = fresh;
         slot.pull = None;
         slot.kept = Kept::default();
-        (slot.fed, slot.led_until, slot.saved, slot.marked) = (0, 0, 0, 0);
+        (slot.fed, slot.led_until, slot.marked) = (0, 0, 0);
+        slot.snapped(0, 0);
         self.forget_tail(shard, 0);
         let (first, last) = (boot::indexed(shard, 0), boot::indexed(shard, u64::MAX));
         self.batch.delete_range(Table::Log, first, last);

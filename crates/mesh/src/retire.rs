@@ -1,16 +1,22 @@
-//! Lives that are over leave no more behind than a number per node (space.md, 1.3 c).
+//! What those who are gone leave behind is bounded.
 //!
+//! *Lives that are over* leave a number per node (space.md, 1.3 c).
 //! Each shard remembers how many stores of each life it has admitted, so that none is admitted
 //! twice. A node has a new life whenever it lost its disk, and in volatile shards whenever it
 //! starts, so these counts grow with all that ever happened. Once a later life of the node is known
 //! for a while, and whoever had stores of the earlier one to pass on has done so, the leader logs
 //! that the earlier one is retired: from then on none of its stores is admitted, whatever their
 //! number, and the counts are not needed.
+//!
+//! *Outcomes that nobody acknowledges* are kept as long as there is room, since a node that is cut
+//! off may come back and ask. When a shard keeps half of what it may
+//! ([`MAX_UNACKNOWLEDGED_BYTES`]), its leader gives up those of sessions that have been silent for
+//! as long.
 
 use std::time::Duration;
 
 use cpe_membership::Member;
-use cpe_space::{Command, ShardId};
+use cpe_space::{Command, MAX_UNACKNOWLEDGED_BYTES, ShardId};
 
 use crate::peer::{Peer, Timer};
 
@@ -33,7 +39,26 @@ impl Peer {
                 self.count("lives_retired", lives.len() as u64);
                 self.with_home(shard, |_, _, log| log.propose(Command::Retire { lives }));
             }
+            self.give_up_outcomes(shard);
         }
+    }
+
+    /// Gives up outcomes of sessions that have been silent for long, when many are kept.
+    fn give_up_outcomes(&mut self, shard: ShardId) {
+        let kept = self.slot_ref(shard).map(|slot| slot.shard.sm());
+        if kept.is_none_or(|sm| sm.unacknowledged_bytes() < MAX_UNACKNOWLEDGED_BYTES / 2) {
+            return;
+        }
+        let (now, patience) = (self.now, self.config.retire_after);
+        let given = self.with_home(shard, |home, sm, log| {
+            let silent = home.silent(sm, now, patience).into_iter();
+            let given = silent.filter(|(session, latest)| {
+                let (session, latest) = (*session, *latest);
+                log.propose(Command::GiveUp { session, latest })
+            });
+            given.count()
+        });
+        self.count("outcomes_given_up", given.unwrap_or(0) as u64);
     }
 
     /// Lives of which a shard has counts, and of whose nodes a later one is known long enough.

@@ -205,6 +205,9 @@ impl Sm {
         wait: bool,
         leave: bool,
     ) -> Applied {
+        if self.is_full_of_outcomes() {
+            return Applied::Missed(op);
+        }
         if let Some(outcome) = self.refusal(workspace, key, terms) {
             return self.conclude(op, outcome, None);
         }

@@ -266,6 +266,14 @@ pub enum Command {
         /// Who will host it, if whoever proposes this has seen that life and no end of it.
         to: Option<Member>,
     },
+    /// Forgets outcomes that a session has left unacknowledged for long, if it has had no operation
+    /// decided since: what they took stays taken, and nobody is told any more what it was.
+    GiveUp {
+        /// Whose.
+        session: Session,
+        /// Index of the entry that decided its latest operation.
+        latest: u64,
+    },
 }
 
 impl Command {
@@ -298,7 +306,8 @@ impl Command {
             | Self::Register { .. }
             | Self::Reinstate { .. }
             | Self::Retire { .. }
-            | Self::Void { .. } => None,
+            | Self::Void { .. }
+            | Self::GiveUp { .. } => None,
         }
     }
 
@@ -367,6 +376,9 @@ impl Command {
         Some((workspace, variable?))
     }
 }
+
+/// What an outcome takes beside what is in it: its number and its place in two maps.
+const OUTCOME_BYTES: usize = 128;
 
 /// What an operation came to; remembered until its session has acknowledged it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -438,6 +450,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// About how many bytes it takes where it is kept.
+    pub(crate) fn size(&self) -> usize {
+        let beside = match self {
+            Self::Taken { tuple, .. } | Self::Leased { tuple, .. } | Self::Found { tuple } => {
+                tuple.size()
+            }
+            Self::Differs(Some(tuple)) => tuple.size(),
+            Self::Claimed(record) | Self::Moved(record) | Self::Fenced(Some(record)) => {
+                record.size()
+            }
+            _ => 0,
+        };
+        OUTCOME_BYTES + beside
+    }
+
     /// True for what a cancellation cannot undo.
     #[must_use]
     pub fn stays(&self) -> bool {

@@ -75,7 +75,7 @@ pub use lease::{
     LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES,
     MAX_LEASED_BYTES, MAX_LEASES,
 };
-pub use machine::{Applied, Live, Refers, Sm};
+pub use machine::{Applied, Live, MAX_UNACKNOWLEDGED_BYTES, Refers, Sm};
 pub use mode::{Mode, UnknownMode};
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};

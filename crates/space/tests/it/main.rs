@@ -13,6 +13,7 @@ mod laws;
 mod leases;
 mod machine;
 mod parts;
+mod sessions;
 mod sketch;
 
 use cpe_membership::{Incarnation, Member, NodeId};

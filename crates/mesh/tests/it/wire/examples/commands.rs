@@ -131,6 +131,10 @@ pub(crate) fn commands() -> Vec<Command> {
             lease_ms: 5_000,
         },
         Command::Void { life: member(3) },
+        Command::GiveUp {
+            session: op.session,
+            latest: 7,
+        },
         Command::ClaimLeased {
             op,
             name: "a".to_owned(),
@@ -232,6 +236,7 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::ClaimLeased { .. } => 23,
         Command::Commit { .. } => 24,
         Command::Migrate { .. } => 25,
+        Command::GiveUp { .. } => 26,
     };
-    (place, 26)
+    (place, 27)
 }
