@@ -167,8 +167,7 @@ pub(crate) enum Asked {
 pub(crate) struct Proposer<'a> {
     group: &'a mut Group<Member, Proposal>,
     out: &'a mut Vec<Output<Member, Proposal>>,
-    /// Too many outcomes are unacknowledged for more tuples to be taken.
-    gives_none: bool,
+    sm: &'a Sm,
     /// The shard holds as much as it may.
     takes_none: bool,
 }
@@ -177,13 +176,13 @@ impl<'a> Proposer<'a> {
     pub(crate) fn new(
         group: &'a mut Group<Member, Proposal>,
         out: &'a mut Vec<Output<Member, Proposal>>,
-        sm: &Sm,
+        sm: &'a Sm,
         full: bool,
     ) -> Self {
         Self {
             group,
             out,
-            gives_none: sm.is_full_of_outcomes(),
+            sm,
             takes_none: full,
         }
     }
@@ -191,7 +190,8 @@ impl<'a> Proposer<'a> {
     /// Appends a command; false when there is no room, the epoch is sealed (rule R11) or somebody
     /// else leads. Then it will never be decided.
     pub(crate) fn propose(&mut self, command: Command) -> bool {
-        if self.gives_none && command.looks().is_some()
+        let takes = command.looks().and(command.op());
+        if takes.is_some_and(|op| self.sm.is_full_of_outcomes(op.session))
             || self.takes_none && command.adds().is_some()
         {
             return false;
@@ -258,15 +258,9 @@ impl Home {
         home
     }
 
-    /// Sessions that have left outcomes unacknowledged for as long as `patience`, without any
-    /// operation of theirs decided meanwhile, each with the index of the latest. This leader counts
-    /// from when it first looked.
-    pub(crate) fn silent(
-        &mut self,
-        sm: &Sm,
-        now: Duration,
-        patience: Duration,
-    ) -> Vec<(Session, u64)> {
+    /// Sessions that have left outcomes unacknowledged, each with the index of its latest operation
+    /// and for how long that has been its latest. This leader counts from when it first looked.
+    pub(crate) fn silent(&mut self, sm: &Sm, now: Duration) -> Vec<(Session, u64, Duration)> {
         let mut owed = std::mem::take(&mut self.owed);
         for (session, latest) in sm.unacknowledged() {
             let seen = owed.remove(&session).filter(|(then, _)| *then == latest);
@@ -274,9 +268,7 @@ impl Home {
             self.owed.insert(session, (latest, since));
         }
         let owed = self.owed.iter();
-        let silent = owed.filter(|(_, (_, since))| *since + patience <= now);
-        silent
-            .map(|(session, (latest, _))| (*session, *latest))
+        owed.map(|(session, (latest, since))| (*session, *latest, now.saturating_sub(*since)))
             .collect()
     }
 

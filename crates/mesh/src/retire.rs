@@ -11,7 +11,7 @@
 //! *Outcomes that nobody acknowledges* are kept as long as there is room, since a node that is cut
 //! off may come back and ask. When a shard keeps half of what it may
 //! ([`MAX_UNACKNOWLEDGED_BYTES`]), its leader gives up those of sessions that have been silent for
-//! as long.
+//! ten minutes, or for four hours when their node is here.
 
 use std::time::Duration;
 
@@ -22,6 +22,10 @@ use crate::peer::{Peer, Timer};
 
 /// How often leaders look for lives to retire. A minute: nothing waits for it.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How many times longer outcomes are kept for a node that is here: a slow reader may still give
+/// back what it has not received. An earlier start of the node has left them for good.
+const HERE: u32 = 24;
 
 /// Lives retired by one entry.
 const MAX_LIVES: usize = 1_024;
@@ -50,15 +54,20 @@ impl Peer {
             return;
         }
         let (now, patience) = (self.now, self.config.retire_after);
-        let given = self.with_home(shard, |home, sm, log| {
-            let silent = home.silent(sm, now, patience).into_iter();
-            let given = silent.filter(|(session, latest)| {
-                let (session, latest) = (*session, *latest);
-                log.propose(Command::GiveUp { session, latest })
-            });
-            given.count()
-        });
-        self.count("outcomes_given_up", given.unwrap_or(0) as u64);
+        let silent = self.with_home(shard, |home, sm, _| home.silent(sm, now));
+        for (session, latest, silent) in silent.unwrap_or_default() {
+            let times = if self.survey.is_here(session.member) {
+                HERE
+            } else {
+                1
+            };
+            let give_up = Command::GiveUp { session, latest };
+            if silent >= patience * times
+                && self.with_home(shard, |_, _, log| log.propose(give_up)) == Some(true)
+            {
+                self.count("outcomes_given_up", 1);
+            }
+        }
     }
 
     /// Lives of which a shard has counts, and of whose nodes a later one is known long enough.

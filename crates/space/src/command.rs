@@ -150,6 +150,9 @@ pub enum Command {
     Fork {
         /// The next home group.
         config: Config,
+        /// The chain hash of the history that it goes on from. A replica with another one, which
+        /// the lost members may have decided after all, has to start over.
+        after: u64,
     },
     /// An origin says how many of its stores it no longer has, because they were admitted before a
     /// fork that lost them: the next one is admitted after those.

@@ -205,11 +205,12 @@ impl Sm {
         self.sessions.bytes()
     }
 
-    /// True when that is [`MAX_UNACKNOWLEDGED_BYTES`](crate::MAX_UNACKNOWLEDGED_BYTES) or more:
-    /// nothing is taken until some are acknowledged or given up.
+    /// True when that is [`MAX_UNACKNOWLEDGED_BYTES`](crate::MAX_UNACKNOWLEDGED_BYTES) or more, or
+    /// a quarter of it for this session: nothing is taken for it until some are acknowledged or
+    /// given up.
     #[must_use]
-    pub fn is_full_of_outcomes(&self) -> bool {
-        self.sessions.bytes() >= MAX_UNACKNOWLEDGED_BYTES
+    pub fn is_full_of_outcomes(&self, session: Session) -> bool {
+        self.sessions.is_full(session)
     }
 
     /// Sessions for which outcomes are kept, each with the index that decided its latest operation.
@@ -453,7 +454,7 @@ impl Sm {
                 self.next_epoch(config);
                 Applied::Sealed(config.clone())
             }
-            Command::Fork { config } => {
+            Command::Fork { config, .. } => {
                 self.next_epoch(config);
                 self.forked_at = Some(self.index);
                 self.register.forked(config.epoch);
@@ -557,7 +558,7 @@ impl Sm {
         wait: bool,
         lease: Option<u64>,
     ) -> Applied {
-        if self.is_full_of_outcomes() {
+        if self.is_full_of_outcomes(op.session) {
             return Applied::Missed(op);
         }
         if lease.is_some() && self.is_full_of_leases() {

@@ -198,7 +198,8 @@ impl Shard {
     /// part of the prefix, in order.
     ///
     /// # Errors
-    /// At the first entry that does not decode; those before it were applied.
+    /// At the first entry that does not decode, or that forks another history than this one; those
+    /// before it were applied.
     pub fn feed(
         &mut self,
         from: u64,
@@ -236,6 +237,14 @@ impl Shard {
                 index: at,
                 reason: error.to_string(),
             })?;
+            if let Command::Fork { after, .. } = &command
+                && *after != self.sm.hash()
+            {
+                return Err(FeedError::Diverged {
+                    shard: self.id,
+                    index: at - 1,
+                });
+            }
             let applied = self.push(entry.clone(), &command);
             seen(at, &entry, applied);
             if matches!(command, Command::Fork { .. }) {

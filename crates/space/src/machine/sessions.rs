@@ -19,6 +19,10 @@ use crate::{Name, OpId, Outcome, RangeSet, Session};
 /// [`MAX_LEASED_BYTES`](crate::MAX_LEASED_BYTES) of leases and the records of actors.
 pub const MAX_UNACKNOWLEDGED_BYTES: usize = 96 * 1024 * 1024;
 
+/// Bytes of the outcomes of one session: a quarter of all, so that a node that reads slowly keeps
+/// others from nothing.
+const SESSION_BYTES: usize = MAX_UNACKNOWLEDGED_BYTES / 4;
+
 /// What a session's client may still ask about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Record {
@@ -29,12 +33,9 @@ struct Record {
     /// Index of the entry that decided its latest operation.
     #[serde(default)]
     latest: u64,
-}
-
-impl Record {
-    fn bytes(&self) -> usize {
-        self.results.values().map(Remembered::bytes).sum()
-    }
+    /// Bytes of the outcomes.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// An outcome and what is needed to undo it.
@@ -69,8 +70,12 @@ impl Serialize for Sessions {
 
 impl<'de> Deserialize<'de> for Sessions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let by_node = ByNode::deserialize(deserializer)?;
-        let bytes = by_node.values().map(|(_, record)| record.bytes()).sum();
+        let mut by_node = ByNode::deserialize(deserializer)?;
+        let mut bytes = 0;
+        for (_, record) in by_node.values_mut() {
+            record.bytes = record.results.values().map(Remembered::bytes).sum();
+            bytes += record.bytes;
+        }
         Ok(Self { by_node, bytes })
     }
 }
@@ -90,7 +95,7 @@ impl Sessions {
             .entry(session.member.node)
             .or_insert_with(|| (session, Record::default()));
         if *current < session {
-            self.bytes = self.bytes.saturating_sub(record.bytes());
+            self.bytes -= record.bytes;
             *current = session;
             *record = Record::default();
         }
@@ -118,22 +123,26 @@ impl Sessions {
 
     /// Forgets one outcome, which is to be another.
     pub(super) fn take_back(&mut self, op: OpId) -> Option<Remembered> {
-        let kept = self.record(op.session)?.results.remove(&op.seq)?;
-        self.bytes = self.bytes.saturating_sub(kept.bytes());
+        let record = self.record(op.session)?;
+        let kept = record.results.remove(&op.seq)?;
+        record.bytes -= kept.bytes();
+        self.bytes -= kept.bytes();
         Some(kept)
     }
 
     /// The entry at `index` decided an operation.
     pub(super) fn conclude(&mut self, op: OpId, kept: Remembered, index: u64) {
+        // One that was cancelled before and is now again.
+        self.take_back(op);
         let bytes = kept.bytes();
         let Some(record) = self.record(op.session) else {
             return;
         };
         record.latest = index;
         record.done.insert(op.seq);
-        let before = record.results.insert(op.seq, kept);
-        let before = before.map_or(0, |before| before.bytes());
-        self.bytes = (self.bytes + bytes).saturating_sub(before);
+        record.results.insert(op.seq, kept);
+        record.bytes += bytes;
+        self.bytes += bytes;
     }
 
     /// Gives up what is kept for a session, if it had no operation decided since `latest`.
@@ -141,15 +150,23 @@ impl Sessions {
         if let Some(record) = self.record(session)
             && record.latest == latest
         {
-            let freed = record.bytes();
+            let freed = std::mem::take(&mut record.bytes);
             record.results.clear();
-            self.bytes = self.bytes.saturating_sub(freed);
+            self.bytes -= freed;
         }
     }
 
     /// Bytes of all outcomes kept.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// True when so much is kept, for this session or for all, that nothing more is taken for it.
+    pub(super) fn is_full(&self, session: Session) -> bool {
+        let own = self.by_node.get(&session.member.node);
+        let own = own.filter(|(current, _)| *current == session);
+        self.bytes >= MAX_UNACKNOWLEDGED_BYTES
+            || own.is_some_and(|(_, record)| record.bytes >= SESSION_BYTES)
     }
 
     /// Sessions for which outcomes are kept, with the index of the latest.
@@ -170,7 +187,8 @@ impl Sessions {
             let kept = record.results.remove(seq);
             freed += kept.map_or(0, |kept| kept.bytes());
         }
-        self.bytes = self.bytes.saturating_sub(freed);
+        record.bytes -= freed;
+        self.bytes -= freed;
     }
 
     /// How many outcomes are kept.

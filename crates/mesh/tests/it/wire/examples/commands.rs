@@ -86,6 +86,7 @@ pub(crate) fn commands() -> Vec<Command> {
         },
         Command::Inquire { op, about: op },
         Command::Fork {
+            after: 11,
             config: Config {
                 epoch: 1 << 32,
                 members: vec![member(1)],
