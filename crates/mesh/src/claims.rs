@@ -99,6 +99,18 @@ impl Commit {
 }
 
 impl Peer {
+    /// Whether this node has asked for a name and not heard what came of it. It is not to give up a
+    /// name then: it may be given it, and start what it has given up.
+    pub(crate) fn is_claiming(&self, shard: ShardId, name: &str) -> bool {
+        let slots = self.slot_ref(shard).into_iter();
+        let mut operations = slots.flat_map(|slot| slot.client.operations());
+        operations.any(|operation| match operation {
+            Operation::Claim { name: claimed, .. }
+            | Operation::ClaimLeased { name: claimed, .. } => claimed == name,
+            _ => false,
+        })
+    }
+
     /// The claim of a name for this node, in its present life as a host.
     pub(crate) fn claim_leased(
         &self,

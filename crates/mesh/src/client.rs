@@ -129,6 +129,11 @@ struct ClientOp {
 }
 
 impl ShardClient {
+    /// Operations that are not over.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.ops.values().map(|op| &op.operation)
+    }
+
     pub(crate) fn outbox_len(&self) -> usize {
         self.outbox.len()
     }

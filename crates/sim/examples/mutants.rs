@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 56] = [
+const EXPECTED: [Expected; 57] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -172,6 +172,7 @@ const EXPECTED: [Expected; 56] = [
     mesh("2.7", Mesh::DeletionUnknown, deletions(4, 100)),
     mesh("2.10", Mesh::DeleteAway, deletions(30, 200)),
     mesh("A1", Mesh::ConfirmRenewal, actors(49, 400)),
+    mesh("A1", Mesh::LogAdopted, actors(918, 3_000)),
     mesh("A1", Mesh::StopEarly, actors(9, 100)),
     mesh("A1", Mesh::WholeLease, actors(1, 50)),
     mesh("A2", Mesh::VoidForEver, actors(1, 50)),

@@ -29,11 +29,17 @@ impl World {
         let Some(peer) = node.and_then(|node| node.peer.as_ref()) else {
             return;
         };
-        let mut shards = peer.shards();
-        let Some(record) = shards.find_map(|shard| shard.sm().actor(&name(actor))) else {
+        let record = peer
+            .shards()
+            .find_map(|shard| shard.sm().actor(&name(actor)));
+        let Some((token, host)) = record.map(|record| (record.token, record.host)) else {
             return;
         };
-        let token = record.token;
+        let mine = host.is_some_and(|host| host.node == peer.member().node);
+        if mine && !self.actors.running.contains_key(&(n, actor)) {
+            // It may be about to begin here.
+            return;
+        }
         if let Some(instance) = self.actors.running.get(&(n, actor)) {
             if instance.pending.is_some() || instance.moving.is_some() || instance.token != token {
                 return;
@@ -44,8 +50,12 @@ impl World {
         self.release(n, actor, token);
     }
 
-    /// Asks the home to give up a name.
+    /// Asks the home to give up a name of which this node runs nothing.
     pub(crate) fn release(&mut self, n: usize, actor: usize, token: u64) {
+        let running = self.actors.running.get(&(n, actor));
+        if running.is_some_and(|instance| instance.token == token) {
+            return;
+        }
         let command = Command::Release {
             name: name(actor),
             token,

@@ -106,6 +106,17 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Whether an actor is this node's by its record, and has neither begun here nor ended.
+    async fn begins(&self, name: &str, token: u64) -> bool {
+        let Ok(Some(info)) = self.record(name).await else {
+            return false;
+        };
+        let mine = info.leased && info.host.is_some() && info.host == *lock(&self.life);
+        mine && info.token == token && !lock(&self.ends).has(name, token)
+    }
+}
+
 /// Claims the name and starts the actor; its token.
 pub(super) async fn start(
     inner: Arc<Inner>,
@@ -216,7 +227,15 @@ async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, Not
 
 /// Stops an actor of this node, or one whose node is gone, and gives up its name.
 pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
-    let here = inner.hosted(name, token);
+    let mut here = inner.hosted(name, token);
+    // It would begin after its name was given up, and run beside the next one of its name.
+    while here.is_none() && inner.begins(name, token).await {
+        if Instant::now() + PAUSE > until {
+            return Answer::NotStopped("it is about to begin there".to_owned());
+        }
+        tokio::time::sleep(PAUSE).await;
+        here = inner.hosted(name, token);
+    }
     if let Some(address) = &here {
         let actor = address.as_actor();
         actor.stop();
@@ -241,9 +260,13 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
     }
 }
 
-/// Whether a name was not given up because its host may still act.
+/// Whether a name was not given up because its host may still act, or this node is about to host
+/// it.
 fn is_held(error: &SpaceError) -> bool {
-    matches!(error, SpaceError::Failed(Failure::Fenced { .. }))
+    matches!(
+        error,
+        SpaceError::Failed(Failure::Fenced { .. } | Failure::Busy(_))
+    )
 }
 
 /// Waits for the actor's end and gives up its name.

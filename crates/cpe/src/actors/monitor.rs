@@ -63,6 +63,10 @@ impl Ends {
         self.reasons.insert(claim, reason.clone());
     }
 
+    pub(super) fn has(&self, name: &str, token: u64) -> bool {
+        self.reasons.contains_key(&(name.to_owned(), token))
+    }
+
     fn of(&self, name: &str, token: u64) -> Option<ExitReason> {
         self.reasons.get(&(name.to_owned(), token)).cloned()
     }
