@@ -208,6 +208,23 @@ fn a_worker_that_is_killed_goes_on_from_before() {
 }
 
 #[test]
+fn what_a_person_did_at_its_prompt_outlives_its_process() {
+    let mut agent = agent(COUNTER);
+    let command = Delivery::Command("(do-for-fact ((?t total)) TRUE (retract ?t))".to_owned());
+    agent.deliver(command, 0).unwrap();
+    let command = Delivery::Command("(assert (total 700))".to_owned());
+    agent.deliver(command, 1).unwrap();
+    assert!(agent.take_output().contains("<Fact-"));
+    let pid = agent.process_id().unwrap();
+    std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    stopped(agent.deliver(tell("add", 1), 2));
+    assert_eq!(ask(&mut agent, "total"), Value::Int(700));
+}
+
+#[test]
 fn a_loop_is_stopped_inside_and_the_process_lives() {
     let mut agent = agent(COUNTER);
     agent.deliver(tell("add", 3), 0).unwrap();

@@ -251,6 +251,55 @@ fn an_agent_explains_why_and_lets_itself_be_looked_at() {
     }
 }
 
+/// What is typed at the prompt of an agent.
+fn typed(node: &Node, args: &[&str], input: &str) -> Ran {
+    let mut console = node.command(args);
+    let console = console.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut console = console.stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = console.stdin.take().unwrap();
+    pipe.write_all(input.as_bytes()).unwrap();
+    drop(pipe);
+    Ran::of(console.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_console_changes_a_live_agent_only_if_it_is_asked_to() {
+    let alarm = "(defrule alarm (total ?n&:(> ?n 100)) =>
+        (printout t \"alarm at \" ?n crlf) (store alarms total ?n))";
+    let source = format!("{COUNT} {alarm}");
+    let node = Node::alone();
+    let (_program, program) = file("count.clp", &source);
+    let input = "(assert\n  (total 500))\n(defrule r => )\n(+ 40 2)\n(system \"id\")\n(facts)\n";
+    for (name, args, durable) in [
+        ("here", json!({"file": program}), false),
+        ("apart", json!({"source": source}), false),
+        ("lasting", json!({"file": program}), true),
+    ] {
+        let args = args.to_string();
+        let mut spawn = vec!["actor", "spawn", "rules", name, "--args", &args];
+        spawn.extend(durable.then_some("--durable"));
+        node.cpe(&spawn).code(0);
+        let looked = typed(&node, &["rules", "console", name], input).code(0);
+        assert!(!looked.out.contains("500"), "{looked:?}");
+        assert!(looked.err.contains("only commands that look"), "{looked:?}");
+
+        let ran = typed(&node, &["rules", "console", name, "--write"], input).code(0);
+        assert!(
+            ran.out.starts_with("<Fact-2>\nalarm at 500\n42\n"),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains("(total 500)"), "{ran:?}");
+        assert!(ran.out.contains("declaration for 'system'"), "{ran:?}");
+        assert!(
+            ran.err.contains("change that, and start the agent again"),
+            "{ran:?}"
+        );
+        let alarm = node.cpe(&["space", "fetch", "alarms", "total"]).code(0);
+        assert_eq!(alarm.out, "500\n");
+    }
+    run(&["rules", "console", "--write"]).code(2).says("AGENT");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn rules_of_strangers_run_apart_and_survive_their_process() {
