@@ -9,6 +9,8 @@
 mod actors;
 mod api;
 mod apply;
+#[cfg(target_os = "linux")]
+mod attacks;
 mod chaos;
 mod config;
 mod damage;
