@@ -53,6 +53,7 @@ fn from_rows(names: &[String], data: &[f32], target_name: &str, target: Target) 
         target_name: target_name.to_owned(),
         target,
         weights: None,
+        ranks: std::sync::OnceLock::new(),
     }
 }
 
