@@ -94,6 +94,8 @@ pub struct Dataset {
     pub(crate) weights: Option<Vec<f64>>,
     /// The columns as ranks, once somebody has asked: whoever grows one grove grows more.
     pub(crate) ranks: OnceLock<Arc<Ranks>>,
+    /// The content's hash, once somebody has asked.
+    pub(crate) hash: OnceLock<[u8; 32]>,
 }
 
 impl PartialEq for Dataset {
@@ -121,6 +123,7 @@ impl Dataset {
             target,
             weights: None,
             ranks: OnceLock::new(),
+            hash: OnceLock::new(),
         };
         dataset.check()?;
         Ok(dataset)
@@ -134,6 +137,7 @@ impl Dataset {
     /// [`MAX_WEIGHT`] or no number, or all are 0.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self, DataError> {
         self.weights = Some(weights);
+        self.hash = OnceLock::new();
         self.check()?;
         Ok(self)
     }
@@ -231,6 +235,7 @@ impl Dataset {
             },
             weights: self.weights.as_ref().map(|weights| pick(weights, rows)),
             ranks: OnceLock::new(),
+            hash: OnceLock::new(),
         }
     }
 

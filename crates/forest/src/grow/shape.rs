@@ -172,6 +172,9 @@ impl Shaper<'_> {
     /// A threshold that takes four bytes instead of eight, if one parts all values as the given one
     /// does.
     fn shorten(&self, feature: usize, threshold: f64) -> f64 {
+        if f64::from(threshold as f32).to_bits() == threshold.to_bits() {
+            return threshold;
+        }
         let columns = &self.job.data.columns;
         let (Some(ranked), Some(column)) = (self.ranks.column(feature), columns.get(feature))
         else {

@@ -22,6 +22,8 @@ pub(super) struct Entered {
     pub(super) pure: bool,
     /// The mean of its numbers.
     pub(super) output: f64,
+    /// The score of a cut that no other can surpass.
+    pub(super) perfect: f64,
 }
 
 /// What a column is good for in a node.
@@ -122,6 +124,33 @@ impl<'a> Gini<'a> {
         best.judged()
     }
 
+    /// Where there are two ranks and two classes, as columns made of texts have: the counters stay
+    /// in one register.
+    fn two_by_two<C: Copy + Into<u32>>(
+        &self,
+        codes: &[C],
+        rows: &[Drawn<u32>],
+        least: u64,
+    ) -> Judged {
+        let mut right = 0_u64;
+        for drawn in rows {
+            let (times, class) = split(drawn.load);
+            let mask = u64::from(code(codes, drawn.row)).wrapping_neg();
+            right += u64::from(times) << (32 * (class & 1)) & mask;
+        }
+        let right = [right & u64::from(u32::MAX), right >> 32];
+        let whole = |class: usize| u64::from(self.whole.get(class).copied().unwrap_or(0));
+        let mut best = Best::new(least);
+        let count: u64 = right.iter().sum();
+        if count > 0 && count < self.rows {
+            let left = [whole(0) - right[0], whole(1) - right[1]];
+            let squares = |[a, b]: [u64; 2]| (a * a + b * b) as f64;
+            let sides = [(self.rows - count, squares(left)), (count, squares(right))];
+            best.try_cut(&sides, 0, 1);
+        }
+        best.judged()
+    }
+
     fn sorted(&mut self, items: &[u64], least: u64) -> Judged {
         let mut sides = Sides::new(&self.whole, &mut self.left, self.rows, self.squares);
         let mut best = Best::new(least);
@@ -172,6 +201,8 @@ impl Measure for Gini<'_> {
             rows: self.rows,
             pure: self.whole.iter().filter(|&&count| count > 0).count() <= 1,
             output: 0.0,
+            // Each side has one class, and as many squared by as many.
+            perfect: self.rows as f64,
         }
     }
 
@@ -183,13 +214,16 @@ impl Measure for Gini<'_> {
         least: u64,
         order: &mut Order,
     ) -> Judged {
+        if ranks == 2 && self.whole.len() == 2 {
+            return self.two_by_two(codes, rows, least);
+        }
         if ranks * self.whole.len() <= COUNTERS_PER_ROW * rows.len() {
             return self.counted(codes, ranks, rows, least);
         }
         let ranked = rows
             .iter()
             .map(|drawn| (code(codes, drawn.row), drawn.load));
-        match order.sort(ranked) {
+        match order.sort(ranks, ranked) {
             Some(items) => self.sorted(items, least),
             None => Judged::Constant,
         }
@@ -366,6 +400,8 @@ impl Measure for Variance<'_> {
             rows: self.rows,
             pure: least >= most,
             output: mean,
+            // Of two rows there is one cut, whatever the column.
+            perfect: if rows.len() <= 2 { 0.0 } else { f64::INFINITY },
         }
     }
 
@@ -380,8 +416,9 @@ impl Measure for Variance<'_> {
         if ranks <= COUNTERS_PER_ROW / 2 * rows.len() {
             return self.counted(codes, ranks, rows, least);
         }
-        let ranked = (0_u32..).zip(rows);
-        match order.sort(ranked.map(|(place, drawn)| (code(codes, drawn.row), place))) {
+        let ranked = rows.iter().enumerate();
+        let ranked = ranked.map(|(place, drawn)| (code(codes, drawn.row), place as u32));
+        match order.sort(ranks, ranked) {
             Some(items) => self.scan(
                 items.iter().map(|&item| {
                     let (rank, place) = apart(item);
