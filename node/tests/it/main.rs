@@ -15,6 +15,7 @@ mod chaos;
 mod config;
 mod damage;
 mod disk;
+mod docs;
 mod durable;
 mod examples;
 mod forest;
