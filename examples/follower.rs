@@ -10,7 +10,7 @@ use cpe::{Address, MeshKey, state_is_self};
 use serde::{Deserialize, Serialize};
 
 /// What an example may end with.
-pub type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Counts the pictures that it has rendered.
 #[derive(Default, Serialize, Deserialize)]
@@ -63,10 +63,7 @@ async fn moves_to(mesh: &Node, name: &str) -> Result {
 }
 
 /// What it shows, line by line.
-///
-/// # Errors
-/// Whatever keeps a node from running.
-pub async fn run() -> Result<Vec<String>> {
+pub(crate) async fn run() -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;
     let key = folder.path().join("mesh.key");
     MeshKey::generate().save(&key)?;

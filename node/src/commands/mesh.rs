@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::client::{Client, segment};
+use crate::config::parse_pair;
 use crate::exit::{About, Fault, Status};
 use crate::output;
 

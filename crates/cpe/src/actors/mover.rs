@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::balance::{Guest, Host, Move, Occasion, View};
 use super::envelope::Answer;
+use super::host::Hosted;
 use super::spec::Spec;
 use super::{Inner, lock, migrate, place};
 use crate::SpaceError;
@@ -315,6 +316,10 @@ impl Inner {
     /// Hands all durable actors of a node that stops to others, as far as there are any that take
     /// them. Nobody hands one to this node from now on.
     pub(super) async fn hand_all_on(self: &Arc<Self>, until: Instant) -> Result<(), SpaceError> {
+        let is_durable = |hosted: &Hosted| hosted.durable.is_some();
+        if !lock(&self.hosted).values().any(is_durable) {
+            return Ok(());
+        }
         let me = self.me.node;
         let why = "its node stops";
         // Who refuses may be about to stop too.

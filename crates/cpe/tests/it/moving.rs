@@ -93,9 +93,8 @@ async fn a_node_that_joins_is_given_its_share_of_the_durable_actors() {
     // Where somebody wanted them: they count, and stay.
     for n in 0..3 {
         let name = format!("here{n}");
-        let spawned = a
-            .actors()
-            .spawn("counter", &name, Value::Null, options(Some("a")));
+        let actors = a.actors();
+        let spawned = actors.spawn("counter", &name, Value::Null, options(Some("a")));
         spawned.await.unwrap();
     }
     let d = join(ground.ephemeral("d"), &a).start().await.unwrap();
