@@ -9,6 +9,7 @@
 //! runs the actors that live here.
 
 mod address;
+mod balance;
 mod durable;
 mod envelope;
 mod error;
@@ -17,14 +18,16 @@ mod inbox;
 mod inspect;
 mod migrate;
 mod monitor;
+pub(crate) mod mover;
 mod number;
 mod numbered;
+mod outlet;
 pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +45,8 @@ pub use address::Address;
 pub use error::ActorsError;
 pub use inspect::{Found, Inspected};
 pub use monitor::MONITORS_MAX;
+pub use mover::Rebalance;
+pub use outlet::Outlet;
 
 use crate::desk::Desk;
 use crate::kinds::NodeHandle;
@@ -156,6 +161,8 @@ pub(crate) struct Inner {
     /// The life of this node as a host, while it lasts. Only changed, and only relied upon, under
     /// the lock of `hosted`.
     life: Mutex<Option<Member>>,
+    /// This node stops: it takes no more actors. Set under the lock of `hosted`.
+    leaving: AtomicBool,
     places: Mutex<BTreeMap<String, Place>>,
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
@@ -212,6 +219,7 @@ impl Inner {
             tasks: TaskTracker::new(),
             hosted: Mutex::default(),
             life: Mutex::default(),
+            leaving: AtomicBool::new(false),
             places: Mutex::default(),
             pending: Mutex::default(),
             next: AtomicU64::new(1),
@@ -231,6 +239,11 @@ impl Inner {
             mesh: self.mesh.clone(),
             actors: Actors { inner: self },
         }
+    }
+
+    /// Whether this node has begun to stop.
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// The registry's record of a name, from the local replica.

@@ -50,12 +50,18 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn meets(&self, needs: &BTreeMap<String, String>) -> bool {
-        needs.iter().all(|(key, value)| {
-            // A capability may be a list: the kinds that a node runs.
-            let has = self.card.capabilities.get(key);
-            has.is_some_and(|has| has == value || has.split(',').any(|one| one == value))
-        })
+        meets(&self.card.capabilities, needs)
     }
+}
+
+/// Whether a node with these capabilities has what an actor needs. A capability may be a list with
+/// commas, as the kinds that a node runs.
+#[must_use]
+pub fn meets(capabilities: &BTreeMap<String, String>, needs: &BTreeMap<String, String>) -> bool {
+    needs.iter().all(|(key, value)| {
+        let has = capabilities.get(key);
+        has.is_some_and(|has| has == value || has.split(',').any(|one| one == value))
+    })
 }
 
 fn weight(name: &str, node: NodeId) -> [u8; 32] {

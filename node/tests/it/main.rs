@@ -22,6 +22,7 @@ mod forest;
 mod garbage;
 mod harness;
 mod homes;
+mod hosts;
 mod lan;
 mod leases;
 mod map;

@@ -46,6 +46,8 @@ pub(super) struct Durable {
     /// The life of the node as a host under which it runs.
     pub(super) life: Option<Member>,
     pub(super) kind: String,
+    /// What its node must have.
+    pub(super) needs: BTreeMap<String, String>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) last: Arc<LastCommit>,
 }
@@ -149,7 +151,7 @@ fn to_snapshot(kept: &Kept) -> Option<Snapshot> {
 
 impl Spec {
     /// What a node must have to run it.
-    fn needs(&self) -> BTreeMap<String, String> {
+    pub(super) fn needs(&self) -> BTreeMap<String, String> {
         let mut needs = self.wishes.require.clone();
         needs.insert(KINDS.to_owned(), self.kind.clone());
         needs
@@ -244,6 +246,9 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     }
     let args = spec.args.clone();
     let mut all = lock(&inner.hosted);
+    if inner.is_leaving() {
+        return Err("this node is about to stop".to_owned());
+    }
     // What was granted to a life that is over by now would act under the next one of this node.
     if record.host != *lock(&inner.life) {
         return Err("the lease of this node ran out meanwhile".to_owned());
@@ -259,6 +264,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         durable: Some(Durable {
             life: record.host,
             kind: spec.kind.clone(),
+            needs: spec.needs(),
             inbox: Arc::clone(&inbox),
             last,
         }),

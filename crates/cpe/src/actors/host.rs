@@ -85,9 +85,19 @@ impl Inner {
         true
     }
 
-    /// Stops all named actors of this node and gives up their names, but for durable ones, which
-    /// others go on with; those that remain.
-    pub(crate) async fn stop_all(&self, until: Instant) -> Vec<String> {
+    /// Stops all named actors of this node and gives up their names, but for durable ones, which are
+    /// handed to others, or left to them; those that remain. The node takes no more from now on.
+    pub(crate) async fn stop_all(self: &Arc<Self>, until: Instant) -> Vec<String> {
+        let hosted = lock(&self.hosted);
+        self.leaving.store(true, Ordering::Relaxed);
+        drop(hosted);
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        match tokio::time::timeout_at(half, self.hand_all_on(half)).await {
+            Ok(Ok(())) => {}
+            // Others go on with them once this node has said good-bye.
+            Ok(Err(error)) => tracing::warn!(%error, "durable actors are not handed on"),
+            Err(_) => tracing::warn!("not all durable actors were handed on in time"),
+        }
         let stopping = self
             .hosted_names()
             .into_iter()
