@@ -68,17 +68,21 @@ impl Pen {
 #[test]
 fn what_is_asked_while_an_actor_moves_happens_once_when_its_host_is_killed_at_that() {
     const ASKS: i64 = 60;
-    let a = Node::start(&["--name", "a"]);
-    let mut host_of = a.join(&["--name", "n0"]);
+    // Groups of five: two of their nodes are killed, one after the other.
+    let a = Node::start(&["--name", "a", "--group-size", "5"]);
     let _other = a.join(&["--name", "other"]);
+    let hosts = ["n0", "n1", "n2"].map(|name| a.join(&["--name", name]));
+    a.sees(5);
     spawn(&a, "counter", "total", "n0", &Value::Null);
+    until("all shards have five homes", || {
+        let shards = a.cpe(&["mesh", "shards", "--json"]).json();
+        let five = |it: &Value| it["members"].as_array().map_or(0, Vec::len) == 5;
+        shards.as_array().unwrap().iter().all(five)
+    });
     let mut total = 0;
     // The sooner, the less of the move is done.
-    for (round, after_ms) in [0, 4, 12, 30].into_iter().enumerate() {
-        let name = format!("n{}", round + 1);
-        let next = a.join(&["--name", &name]);
-        a.sees(4);
-        a.has_homes();
+    for (round, after_ms) in [3, 15].into_iter().enumerate() {
+        let next = format!("n{}", round + 1);
         let moving = thread::scope(|scope| {
             let asks = scope.spawn(|| {
                 for _ in 0..ASKS {
@@ -91,23 +95,21 @@ fn what_is_asked_while_an_actor_moves_happens_once_when_its_host_is_killed_at_th
                 let (_, said) = ask(&a, "total", &json!("get"), 20_000);
                 said["answer"].as_i64() >= Some(total + 5)
             });
-            let body = json!({"node": name, "timeout_ms": 30_000}).to_string();
+            let body = json!({"node": next, "timeout_ms": 30_000}).to_string();
             let moving = post(&a, "/v1/actors/total/migrate", &body);
             thread::sleep(Duration::from_millis(after_ms));
-            host_of.signal(Signal::KILL);
+            hosts[round].signal(Signal::KILL);
             asks.join().unwrap();
             moving
         });
         total += ASKS;
         counts(&a, total);
-        counts(&next, total);
+        counts(&hosts[2], total);
         println!("killed after {after_ms} ms: {:?}", answer(moving));
-        // Wherever it is by now: the next host to be killed.
-        until("it can be moved to the new node", || {
-            let moved = a.cpe(&["actor", "migrate", "total", &name]);
-            moved.code == Some(0)
+        // Wherever it is by now: to the next host to be killed.
+        until("it is moved to the next host", || {
+            a.cpe(&["actor", "migrate", "total", &next]).code == Some(0)
         });
-        host_of = next;
     }
 }
 
@@ -149,12 +151,15 @@ fn a_host_that_is_frozen_past_its_lease_does_not_act_when_it_wakes() {
 
     b.signal(Signal::CONT);
     b.logs("the lease of this node as a host ran out");
+    // The one that has the actor handles it, once, also when the answer to that is lost.
     let (status, said) = answer(late);
+    println!("what was asked of it while it was frozen: {status} {said}");
+    let lost = status == 409 && said["error"]["kind"] == "answer_lost";
     assert!(
-        status == 200 && said["answer"] == 8 || status >= 400,
+        status == 200 && said["answer"] == 8 || lost,
         "{status} {said}"
     );
-    let total = if status == 200 { 8 } else { 7 };
+    let total = 8;
     for node in [&a, &b, &c] {
         node.sees(3);
         counts(node, total);

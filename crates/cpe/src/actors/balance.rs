@@ -136,6 +136,8 @@ impl View {
                 of.push(&guest.name);
             }
         }
+        // Loads as this node's own moves alone make them: the others may be slower.
+        let mut alone = loads.clone();
         let takers: Vec<NodeId> = self
             .hosts
             .iter()
@@ -169,15 +171,19 @@ impl View {
             let Some(names) = movable.get_mut(&(from, class)) else {
                 break;
             };
-            if from == me {
+            let load = |node: &NodeId| alone.get(node).copied().unwrap_or_default();
+            if from != me || load(&me) < load(&to) + 2 {
+                // One of its own that would follow others' is there again when they are done.
+                names.pop();
+            } else {
                 // The one that would have been placed there first.
                 let first = names.iter().enumerate();
                 let first = first.max_by_key(|(_, name)| weight(name, to));
                 let Some((at, _)) = first else { break };
                 let name = names.swap_remove(at).to_owned();
                 evening.own.push(Move { name, to });
-            } else {
-                names.pop();
+                *alone.entry(me).or_default() -= 1;
+                *alone.entry(to).or_default() += 1;
             }
             *loads.entry(from).or_default() -= 1;
             *loads.entry(to).or_default() += 1;
