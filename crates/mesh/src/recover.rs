@@ -374,8 +374,8 @@ impl Peer {
         over && self.start_over(shard, Some(from), version)
     }
 
-    /// Drops a replica of which a fork leaves nothing, and fetches it anew: from whoever told of the
-    /// fork, if that is known. False when this node leads the shard.
+    /// Drops a replica of which a fork leaves nothing, and fetches it anew: from whoever told of
+    /// the fork, if that is known. False when this node leads the shard.
     pub(crate) fn start_over(
         &mut self,
         shard: ShardId,

@@ -49,8 +49,8 @@ pub enum Applied {
     Skipped(Dot),
     /// An operation has this outcome.
     Done(OpId, Outcome),
-    /// A waiting take found nothing, or there is no room for outcomes: it has none and must be asked
-    /// again.
+    /// A waiting take found nothing, or there is no room for outcomes: it has none and must be
+    /// asked again.
     Missed(OpId),
     /// The epoch ended.
     Sealed(Config),

@@ -12,7 +12,8 @@
 //! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
 //! The NetWorkSpaces gateway beside the same: as many connections to our nodes, in turn, with one
-//! request in flight each; and a hundred connections with 16 each, beside as many commands to Redis.
+//! request in flight each; and a hundred connections with 16 each, beside as many commands to
+//! Redis.
 //!
 //! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis

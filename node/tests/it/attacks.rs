@@ -206,7 +206,8 @@ fn inside() -> Vec<(&'static str, Attack, Ends)> {
         (
             "a slot name past the buffer",
             Text(format!(
-                "(deftemplate t (slot {0})) (deffacts d (t)) (defrule a (t ({0} ?x&:(/ 1 ?x))) => )",
+                "(deftemplate t (slot {0})) (deffacts d (t)) \
+                 (defrule a (t ({0} ?x&:(/ 1 ?x))) => )",
                 "s".repeat(80)
             )),
             &["slot name longer than 31 bytes"],

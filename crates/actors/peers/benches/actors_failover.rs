@@ -1,14 +1,14 @@
 //! How long durable actors are away when their node is killed, stops, or hands them on.
 //!
 //! ```text
-//! cargo xtask bench actors_failover   # or: cargo bench -p cpe-actors-peers --bench actors_failover
+//! cargo xtask bench actors_failover # or: cargo bench -p cpe-actors-peers --bench actors_failover
 //! ```
 //!
-//! Four nodes, each a process of its own: this one, which asks; one that hosts the actors; two more.
-//! Each actor has a state of 1 kB. What is reported is the time from the signal until the last actor
-//! has answered with the state that it had; for one that moves, how long whoever asks it all the time
-//! waited for the answer that took longest. Nobody else has such actors to measure beside, so the
-//! figures stand alone, beside the goals.
+//! Four nodes, each a process of its own: this one, which asks; one that hosts the actors; two
+//! more. Each actor has a state of 1 kB. What is reported is the time from the signal until the
+//! last actor has answered with the state that it had; for one that moves, how long whoever asks it
+//! all the time waited for the answer that took longest. Nobody else has such actors to measure
+//! beside, so the figures stand alone, beside the goals.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports on stdout")]
 
@@ -134,7 +134,13 @@ fn row(count: usize, how: How, mut times: Vec<f64>) -> Json {
         _ => None,
     };
     let worst = times.last().copied().unwrap_or_default();
-    json!({ "case": format!("{what}, {count} actors"), "value": median, "unit": "s", "worst": worst, "goal": goal })
+    json!({
+        "case": format!("{what}, {count} actors"),
+        "value": median,
+        "unit": "s",
+        "worst": worst,
+        "goal": goal,
+    })
 }
 
 /// A node until its standard input ends: then it stops in an orderly way.

@@ -85,8 +85,9 @@ impl Inner {
         true
     }
 
-    /// Stops all named actors of this node and gives up their names, but for durable ones, which are
-    /// handed to others, or left to them; those that remain. The node takes no more from now on.
+    /// Stops all named actors of this node and gives up their names, but for durable ones, which
+    /// are handed to others, or left to them; those that remain. The node takes no more from now
+    /// on.
     pub(crate) async fn stop_all(self: &Arc<Self>, until: Instant) -> Vec<String> {
         let hosted = lock(&self.hosted);
         self.leaving.store(true, Ordering::Relaxed);

@@ -29,9 +29,9 @@ const FULL_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Tells an actor messages in the order in which they come, without waiting for each to arrive.
 ///
 /// Made by [`Actors::outlet`]. It holds up to 256 messages: then [`tell`](Self::tell) waits, so a
-/// slow actor slows down who tells it. Once anything has failed all that follows fails with the same
-/// error: nothing arrives after a gap. Dropped, it still sends what was told, and the log says when
-/// that failed.
+/// slow actor slows down who tells it. Once anything has failed all that follows fails with the
+/// same error: nothing arrives after a gap. Dropped, it still sends what was told, and the log says
+/// when that failed.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     orders: mpsc::Sender<Order>,

@@ -88,8 +88,8 @@ fn out_large(net: &mut Net, n: u64, variable: &str) {
     assert!(matches!(net.reply(stored), Some(Reply::Stored { .. })));
 }
 
-/// Nodes died with so many tuples in their hands that no others can be taken beside them. After some
-/// time they are given up, and the variable is as any other.
+/// Nodes died with so many tuples in their hands that no others can be taken beside them. After
+/// some time they are given up, and the variable is as any other.
 #[test]
 fn a_variable_gives_again_some_time_after_a_taker_died_with_all_that_may_be_unacknowledged() {
     let mut net = crate::groups::grown();

@@ -15,8 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{Name, OpId, Outcome, RangeSet, Session};
 
 /// Bytes of the outcomes of a shard that are not acknowledged, all together, at which a leader
-/// proposes no more takes. They travel with a state that a replica fetches, in the part that is not fetched by the tuple, beside
-/// [`MAX_LEASED_BYTES`](crate::MAX_LEASED_BYTES) of leases and the records of actors.
+/// proposes no more takes. They travel with a state that a replica fetches, in the part that is not
+/// fetched by the tuple, beside [`MAX_LEASED_BYTES`](crate::MAX_LEASED_BYTES) of leases and the
+/// records of actors.
 pub const MAX_UNACKNOWLEDGED_BYTES: usize = 96 * 1024 * 1024;
 
 /// Bytes of the outcomes of one session: a quarter of all, so that a node that reads slowly keeps

@@ -328,7 +328,10 @@ proptest! {
         lags in any::<bool>(),
     ) {
         let hosts: Vec<_> = (1..).zip(&counts).map(|(node, _)| host(node, &[])).collect();
-        let guests: Vec<_> = (1..).zip(&counts).flat_map(|(node, count)| guests(node, 0, *count)).collect();
+        let each = (1..).zip(&counts);
+        let guests: Vec<_> = each
+            .flat_map(|(node, count)| guests(node, 0, *count))
+            .collect();
         let before: Vec<_> = guests.iter().map(|guest| guest.host).collect();
         let first = before.clone();
         let view = View { hosts, needs: vec![BTreeMap::new()], guests };
@@ -344,7 +347,8 @@ proptest! {
         let loads = mesh.view.loads();
         let (most, least) = (loads.values().max().unwrap(), loads.values().min().unwrap());
         prop_assert!(most - least <= 1, "{loads:?}");
-        let elsewhere = mesh.view.guests.iter().zip(&first).filter(|(guest, first)| guest.host != **first);
+        let both = mesh.view.guests.iter().zip(&first);
+        let elsewhere = both.filter(|(guest, first)| guest.host != **first);
         if !lags {
             prop_assert_eq!(elsewhere.count(), moves, "one moved twice");
         }
