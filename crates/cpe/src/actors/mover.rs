@@ -226,11 +226,12 @@ impl Mover {
             let evening = view.even(me, rebalance.per_second.max(1));
             self.occasion.looked(&evening);
             self.evened = now;
-            self.queue = evening
-                .own
-                .into_iter()
-                .map(|it| (token(&it.name), it))
-                .map(|(token, it)| (it, token))
+            let own = evening.own.into_iter();
+            self.queue = own
+                .map(|it| {
+                    let token = token(&it.name);
+                    (it, token)
+                })
                 .collect();
         }
         Ok(())
