@@ -305,10 +305,11 @@ impl Peer {
             };
             let what = || format!("store {n} to shard {shard}");
             let item: Item = read(what, value, MAX_VALUE_BYTES)?;
-            let now = self.now;
+            let (now, size) = (self.now, item.tuple.size());
             if let Some(slot) = self.slot(shard) {
                 slot.shard.add_pending(Dot { origin, n }, item.clone());
                 slot.client.restore(n, item);
+                self.outbox_bytes += size;
                 self.timers.set(crate::peer::Timer::Stores(shard), now);
             }
         }

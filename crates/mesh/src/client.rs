@@ -190,8 +190,10 @@ impl Peer {
         (client.next_seq, client.heard, client.shown) = (floor, floor, floor);
         let mut lost = Vec::new();
         let mut waiting = Vec::new();
+        let mut freed = 0;
         for (n, out) in old.outbox {
             if out.direct || n <= old.heard {
+                freed += out.item.tuple.size();
                 lost.extend(out.waiting.map(|(request, _)| request));
                 continue;
             }
@@ -208,6 +210,7 @@ impl Peer {
             );
             waiting.push((n, item));
         }
+        self.outbox_bytes -= freed;
         for (n, item) in waiting {
             self.save_store(shard, n, &item);
         }

@@ -78,6 +78,9 @@ pub struct PeerConfig {
     /// since the last snapshot counts, what was taken since does not. 512 MiB. A state is written
     /// in one piece, and a new member fetches it into memory.
     pub shard_bytes_max: usize,
+    /// Bytes of the tuples that this node has stored and no home has admitted yet, all together;
+    /// further stores are refused. 256 MiB.
+    pub outbox_bytes_max: usize,
     /// Entries kept in memory behind a snapshot, for replicas that lag. Those that lag more fetch
     /// a state. 4,096.
     pub log_kept: u64,
@@ -113,6 +116,7 @@ impl PeerConfig {
             log_entries_max: 4_096,
             log_bytes_max: 4 * 1024 * 1024,
             shard_bytes_max: 512 * 1024 * 1024,
+            outbox_bytes_max: 256 * 1024 * 1024,
             log_kept: 4_096,
         }
     }

@@ -178,6 +178,8 @@ pub struct Peer {
     pub(crate) began: Duration,
     pub(crate) timers: Timers<Timer>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
+    /// Bytes of the tuples in all outboxes.
+    pub(crate) outbox_bytes: usize,
     /// Takes answered to the local node, which has not yet said that it received the tuple.
     pub(crate) delivered: BTreeMap<RequestId, (ShardId, u64)>,
     pub(crate) readers: BTreeMap<Place, BTreeSet<RequestId>>,
@@ -282,6 +284,7 @@ impl Peer {
             began: now,
             timers: Timers::default(),
             requests: BTreeMap::new(),
+            outbox_bytes: 0,
             delivered: BTreeMap::new(),
             readers: BTreeMap::new(),
             queries: BTreeMap::new(),

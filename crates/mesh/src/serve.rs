@@ -93,13 +93,13 @@ impl Peer {
         origin: Member,
         first: u64,
         mut items: Vec<Item>,
-    ) {
+    ) -> Option<u64> {
         // Rule B2, for the leader's own log.
         let present = self.present(shard, origin.node, &items);
         items.truncate(present);
         self.with_home(shard, |home, sm, log| {
-            home.store(sm, origin, first, items, log);
-        });
+            home.store(sm, origin, first, items, log)
+        })
     }
 
     pub(crate) fn serve_operation(

@@ -19,6 +19,8 @@ pub const MAX_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 /// Entries. Adds known but not admitted, of all origins, per shard; more are not kept (their
 /// origin still has them).
 pub const MAX_PENDING: usize = 16_384;
+/// Bytes. The same, by size.
+pub(crate) const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 
 /// A store on its way to its home.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +84,8 @@ pub struct Shard {
     ahead: BTreeMap<u64, Entry>,
     ahead_bytes: usize,
     pending: BTreeMap<Dot, Item>,
+    /// Bytes of their tuples.
+    pending_bytes: usize,
 }
 
 impl Shard {
@@ -105,6 +109,7 @@ impl Shard {
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             pending: BTreeMap::new(),
+            pending_bytes: 0,
         }
     }
 
@@ -294,16 +299,24 @@ impl Shard {
         if dot.n <= self.sm.admitted(dot.origin)
             || self.pending.contains_key(&dot)
             || self.pending.len() >= MAX_PENDING
+            || self.pending_bytes >= MAX_PENDING_BYTES
         {
             return false;
         }
+        self.pending_bytes += item.tuple.size();
         self.pending.insert(dot, item);
         true
     }
 
     /// Forgets stores of an origin that nobody will bring to their home any more.
     pub fn drop_pending(&mut self, origin: Member) {
-        self.pending.retain(|dot, _| dot.origin != origin);
+        let mut left = self.pending_bytes;
+        self.pending.retain(|dot, item| {
+            let keep = dot.origin != origin;
+            left -= if keep { 0 } else { item.tuple.size() };
+            keep
+        });
+        self.pending_bytes = left;
     }
 
     /// Stores not yet admitted, by origin and count.
@@ -334,10 +347,12 @@ impl Shard {
         let admitted = self.sm.admitted(origin);
         loop {
             let first = self.pending_of(origin).next().map(|(dot, _)| *dot);
-            match first {
-                Some(dot) if dot.n <= admitted => self.pending.remove(&dot),
-                _ => break,
+            let Some(dot) = first.filter(|dot| dot.n <= admitted) else {
+                break;
             };
+            if let Some(item) = self.pending.remove(&dot) {
+                self.pending_bytes -= item.tuple.size();
+            }
         }
     }
 
@@ -375,8 +390,10 @@ impl Shard {
         }
         if other.sm.index() > self.sm.index() {
             let pending = std::mem::take(&mut self.pending);
+            let pending_bytes = self.pending_bytes;
             *self = Self {
                 pending,
+                pending_bytes,
                 ..other.clone()
             };
         }

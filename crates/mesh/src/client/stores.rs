@@ -21,6 +21,15 @@ impl Peer {
             self.finish(request, Reply::Failed(Failure::Busy(why)));
             return;
         }
+        let size = item.tuple.size();
+        if self.outbox_bytes + size > self.config.outbox_bytes_max {
+            let most = self.config.outbox_bytes_max >> 20;
+            let why = format!("{most} MiB of stores wait for their homes, as many as may");
+            self.finish(request, Reply::Failed(Failure::Busy(why)));
+            return;
+        }
+        self.outbox_bytes += size;
+        let Some(slot) = self.slot(shard) else { return };
         slot.client.stored += 1;
         let n = slot.client.stored;
         // The home of a group of one decides by writing: the entry is its own outbox. With more
@@ -49,9 +58,14 @@ impl Peer {
             };
             slot.client.outbox.insert(n, out);
             self.requests.insert(request, Request::Store);
-            self.store_at_home(shard, origin, n, vec![item]);
+            let proposed = self.store_at_home(shard, origin, n, vec![item.clone()]);
             self.timers
                 .set_if_none(Timer::Stores(shard), self.now + self.config.retry_first);
+            if proposed.is_none_or(|last| last < n) {
+                // There is no room: it has to wait where a crash does not reach it.
+                self.outbox_instead(shard);
+                self.wake_readers(&item.workspace, &item.tuple);
+            }
             return;
         }
         let out = Out {
@@ -278,6 +292,7 @@ impl Peer {
         let gone = std::mem::replace(&mut slot.client.outbox, kept);
         let index = slot.shard.version().index;
         for (n, out) in gone {
+            self.outbox_bytes -= out.item.tuple.size();
             if let Some(batch) = self.disk(shard) {
                 batch.delete(Table::Outbox, boot::indexed(shard, n));
             }

@@ -20,6 +20,10 @@ fn net(set: impl Fn(&mut PeerConfig)) -> Net {
 }
 
 fn out(net: &mut Net, bytes: usize) -> RequestId {
+    out_at(net, 2, bytes)
+}
+
+fn out_at(net: &mut Net, n: u64, bytes: usize) -> RequestId {
     let fields = vec![Value::from("v"), Value::from("x".repeat(bytes))];
     let out = Command::Out {
         workspace: "w".to_owned(),
@@ -27,7 +31,7 @@ fn out(net: &mut Net, bytes: usize) -> RequestId {
         ack: Ack::Home,
         deadline: SECOND,
     };
-    let asked = net.ask(2, out);
+    let asked = net.ask(n, out);
     net.pass(Duration::from_millis(50));
     asked
 }
@@ -90,4 +94,60 @@ fn entries_in_memory_are_bounded_by_bytes_whatever_their_number() {
         assert!(shard.log_bytes() <= MOST, "{}", shard.log_bytes());
         assert!(shard.version().index > 120, "{:?}", shard.version());
     }
+}
+
+/// The home of a group of one decides by writing, without an outbox; a store that it has no room for
+/// must not be in memory alone once it was said to be on its way.
+#[test]
+fn what_a_node_alone_has_no_room_for_survives_its_crash() {
+    const EACH: usize = 1_000;
+    let set = |config: &mut PeerConfig| config.shard_bytes_max = 10 * EACH;
+    let mut net = Net::of(0, true);
+    net.start_with(1, set);
+    net.pass(SECOND);
+    let mut pending = 0;
+    for _ in 0..20 {
+        let asked = out_at(&mut net, 1, EACH);
+        net.pass(2 * SECOND);
+        pending += usize::from(matches!(net.reply(asked), Some(Reply::Pending)));
+    }
+    assert!(pending > 5, "{pending}");
+    net.kill(1);
+    net.start_with(1, set);
+    net.pass(SECOND);
+    for n in 0..20 {
+        let asked = net.take(1, "v", false);
+        net.pass(SECOND);
+        let reply = net.reply(asked);
+        assert!(
+            matches!(reply, Some(Reply::Tuple(Some(_)))),
+            "{n}: {reply:?}"
+        );
+        net.input(NodeId(1), cpe_mesh::Input::Received(asked));
+        net.pass(SECOND);
+    }
+}
+
+#[test]
+fn stores_that_no_home_admits_are_refused_when_they_take_too_much_room() {
+    const EACH: usize = 1_000;
+    let mut net = net(|config| config.outbox_bytes_max = 20 * EACH);
+    let refused = |net: &Net, asked| match net.reply(asked) {
+        Some(Reply::Failed(cpe_mesh::Failure::Busy(why))) => why.contains("stores wait"),
+        _ => false,
+    };
+    net.kill(1);
+    net.kill(3);
+    let stores: Vec<RequestId> = (0..30).map(|_| out(&mut net, EACH)).collect();
+    let some = stores.iter().filter(|asked| refused(&net, **asked)).count();
+    assert!((10..20).contains(&some), "{some}");
+    for n in [1, 3] {
+        net.start(n);
+    }
+    net.link_all();
+    net.pass(20 * SECOND);
+    let asked = out(&mut net, EACH);
+    net.pass(SECOND);
+    let reply = net.reply(asked);
+    assert!(matches!(reply, Some(Reply::Stored { .. })), "{reply:?}");
 }
