@@ -217,6 +217,8 @@ fn ours(folder: &Path, rows: usize, columns: usize, classes: usize, seed: u64) -
     };
     let spec = spec.with_trees(TREES).with_seed(seed);
 
+    // Reading the table took more than the table: that peak is none of the fit's.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS:");
     let (cpu, began) = (process_seconds(), Instant::now());
     let forest = grow(&train, &spec);

@@ -27,6 +27,9 @@ if classes:
 else:
     # A third of the columns at a cut, as ours: scikit-learn's own default is all of them.
     model = RandomForestRegressor(TREES, n_jobs=JOBS, random_state=seed, max_features=1 / 3)
+# Peaks of what came before are none of the fit's.
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
 before = memory("VmRSS:")
 cpu, began = time.process_time(), time.perf_counter()
 model.fit(x[:rows], y[:rows])
