@@ -75,7 +75,7 @@ fn fit(job: &GrowJob<'_>) -> Result<Harvest, Failure> {
         Some(weights) => RandomForestRegressor::fit_with_weights(
             &matrix,
             &targets,
-            &weights.to_vec(),
+            weights,
             parameters,
         ),
         None => RandomForestRegressor::fit(&matrix, &targets, parameters),
