@@ -57,7 +57,7 @@ pub(super) fn local(sources: &[(String, String)]) -> Result<Status, Fault> {
 /// Runs the prompt on a live agent's engine. Without `writes`: commands that look, and no others.
 pub(super) fn live(
     writes: bool,
-    ask: impl Fn(Line<'_>) -> Result<String, Fault>,
+    mut ask: impl FnMut(Line<'_>) -> Result<String, Fault>,
 ) -> Result<Status, Fault> {
     let mut words = words_of_an_agent(|command| ask(Line::Looks(command)));
     if writes {
@@ -181,7 +181,7 @@ fn words(engine: &mut Engine) -> Vec<String> {
 }
 
 /// What can be completed when looking into an agent: the commands that look, and its constructs.
-fn words_of_an_agent(ask: impl Fn(&str) -> Result<String, Fault>) -> Vec<String> {
+fn words_of_an_agent(mut ask: impl FnMut(&str) -> Result<String, Fault>) -> Vec<String> {
     let commands = INSPECT;
     let mut words: Vec<String> = commands.iter().map(|word| (*word).to_owned()).collect();
     for list in commands.iter().filter(|name| name.starts_with("list-def")) {
