@@ -161,6 +161,7 @@ impl Command {
             | Self::Where { .. }
             | Self::Actors
             | Self::Delist
+            | Self::EffectDone { .. }
             | Self::Status
             | Self::Peers
             | Self::Shards => None,
@@ -402,11 +403,13 @@ impl Peer {
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
                 let void = self.void_host_of(&actor);
+                let sent = self.outboxes.done(&actor);
                 let operation = Operation::Release {
                     name: actor,
                     token,
                     void,
                     keeps,
+                    sent,
                 };
                 self.operate(request, shard, operation, deadline);
             }
@@ -427,15 +430,19 @@ impl Peer {
                 seq,
                 snapshot,
                 marks,
+                effects,
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
+                let sent = self.outboxes.done(&actor);
                 let commit = Commit {
                     name: actor,
                     token,
                     seq,
                     snapshot,
                     marks,
+                    effects,
+                    sent,
                 };
                 let commit = without_reference(commit.operation()?)?;
                 self.operate(request, shard, commit, deadline);
@@ -455,6 +462,10 @@ impl Peer {
                     to,
                 };
                 self.operate(request, shard, migrate, deadline);
+            }
+            Command::EffectDone { name, born, n } => {
+                self.effect_done(&name, born, n);
+                self.reply(request, Reply::Done);
             }
             Command::Enlist { .. } => self.enlist(request),
             Command::Delist => {
