@@ -10,6 +10,7 @@
 
 mod address;
 mod durable;
+mod effects;
 mod envelope;
 mod error;
 mod host;

@@ -65,7 +65,7 @@ pub enum Guard {
     ClaimVoid,
     /// A8: a node runs what was handed to it in its present life, not in one that is over.
     MovedToThisLife,
-    /// A5: an effect is sent on once the one before it is done.
+    /// A5: an effect is sent on once those before it at the same place are done.
     EffectsInTurn,
     /// A5: effects are forgotten once they are done.
     EffectsUntilDone,

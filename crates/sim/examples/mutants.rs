@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 56] = [
+const EXPECTED: [Expected; 62] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -185,6 +185,23 @@ const EXPECTED: [Expected; 56] = [
     ),
     space("A4", Space::CommitToken, actors(10, 100)),
     space("A4", Space::CommitNext, actors(53, 300)),
+    space("A5", Space::EmitOnce, actors(1, 50)),
+    space(
+        "A5",
+        Space::SentBorn,
+        mesh_test(
+            "outbox::\
+             what_is_said_of_the_effects_of_an_actor_that_ended_says_nothing_of_the_next",
+        ),
+    ),
+    space(
+        "A5",
+        Space::ReleaseSent,
+        mesh_test("outbox::a_name_is_given_up_once_what_its_actor_asked_for_is_done"),
+    ),
+    mesh("A5", Mesh::EffectsInTurn, actors(1, 50)),
+    mesh("A5", Mesh::EffectsUntilDone, actors(1, 50)),
+    mesh("A5", Mesh::EffectsOfOthers, actors(1, 50)),
     space("A9", Space::CommitMarks, actors(1, 50)),
     space("A9", Space::MarkEach, actors(1, 50)),
     space("A8", Space::MigrateToken, actors(10, 100)),

@@ -1,14 +1,15 @@
 //! What durable actors want done (rule A5): kept with the state that led to it, and done once.
 //!
 //! A commit adds effects to the actor's *outbox*, which is part of what lasts of it. Whoever hosts
-//! the actor sends them on, in order, one after the other, and says how far it came; who takes it
-//! over begins again at the first of which nobody has said so. So an effect may be sent on more
+//! the actor sends them on, in order, and says how far it came; who takes it over begins again at
+//! the first of which nobody has said so. So an effect may be sent on more
 //! than once, by more than one node. It is done once all the same, because it has a number: the
 //! shard of a tuple remembers the last one of each actor, and so do the marks of an actor that is
 //! told something.
 //!
 //! What is committed is to happen, whoever sends it on: a former host that still does so does no
-//! harm, as none sends an effect before the one before it is done.
+//! harm, as none sends a tuple before those before it are there, or an actor anything before it has
+//! handled what it was told before.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -252,8 +253,8 @@ impl Sm {
 
     /// An effect of an actor, sent on by whoever does: a tuple, unless it is here already.
     ///
-    /// None is sent on before the one before it is done, so a later one here means that this one
-    /// was done; and a later birth means that all of an earlier one were.
+    /// No tuple is sent on before those before it are there, so a later one here means that this one
+    /// was; and a later birth means that all of an earlier one were.
     pub(crate) fn emit(
         &mut self,
         op: OpId,

@@ -144,10 +144,7 @@ pub(super) async fn start(
             Ok(token)
         }
         Err(error) => {
-            if let Err(left) = release(&inner, &name, token, false, RELEASE_DEADLINE).await {
-                let what = "the name of an actor that did not start stays taken";
-                tracing::warn!(actor = %name, %left, "{what}");
-            }
+            release_at_last(&inner, &name, token, false, RELEASE_DEADLINE).await;
             Err(NotStarted::Cannot(error.to_string()))
         }
     }
@@ -234,6 +231,8 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
             // Its node is gone, as far as can be told, and may act all the same until its lease ran
             // out. Somebody may take it over then, or it can be given up.
             Err(error) if is_held(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
+            // What it asked for is done first.
+            Err(error) if is_unsent(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
             Err(error) => {
                 return Answer::NotStopped(format!("its name was not given up: {error}"));
             }
@@ -244,6 +243,32 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
 /// Whether a name was not given up because its host may still act.
 fn is_held(error: &SpaceError) -> bool {
     matches!(error, SpaceError::Failed(Failure::Fenced { .. }))
+}
+
+/// Whether a name was not given up because effects of its actor are not done.
+fn is_unsent(error: &SpaceError) -> bool {
+    matches!(error, SpaceError::Failed(Failure::Unsent { .. }))
+}
+
+/// Gives up the name of an actor that ended by itself or did not start, once its effects are done:
+/// until then the peer goes on sending them.
+pub(super) async fn release_at_last(
+    inner: &Inner,
+    name: &str,
+    token: u64,
+    keeps: bool,
+    deadline: Duration,
+) {
+    loop {
+        match release(inner, name, token, keeps, deadline).await {
+            Ok(_) => return,
+            Err(error) if is_unsent(&error) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                let what = "the name of an actor that does not run stays taken";
+                return tracing::warn!(actor = %name, %error, "{what}");
+            }
+        }
+    }
 }
 
 /// Waits for the actor's end and gives up its name.
@@ -262,9 +287,7 @@ pub(super) async fn release_at_end(
     // One that failed for good is not what its state was kept for: the next one goes on from it.
     let keeps = matches!(ended.reason, ExitReason::Failed(_));
     lock(&inner.ends).note(&name, token, &ended.reason);
-    if let Err(error) = release(&inner, &name, token, keeps, RELEASE_DEADLINE).await {
-        tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
-    }
+    release_at_last(&inner, &name, token, keeps, RELEASE_DEADLINE).await;
 }
 
 /// What became of a name that was to be given up.

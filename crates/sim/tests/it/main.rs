@@ -135,12 +135,16 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.commits += report.commits;
         seen.fenced += report.fenced;
         seen.moved += report.moved;
+        seen.told += report.told;
+        seen.emitted += report.emitted;
     }
     assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
     assert!(seen.taken_over > 60, "only {} taken over", seen.taken_over);
     assert!(seen.commits > 3_000, "only {} commits", seen.commits);
     assert!(seen.fenced > 0, "no incarnation was fenced");
     assert!(seen.moved > 300, "only {} handed on", seen.moved);
+    assert!(seen.told > 1_000, "only {} told", seen.told);
+    assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
 }
 
 #[test]

@@ -233,7 +233,10 @@ fn a_shard_has_each_effect_of_an_actor_once_and_none_that_is_behind() {
     let mut home = Home::new();
     assert!(home.emit("a", (1, 2)));
     assert!(!home.emit("a", (1, 2)));
-    assert!(!home.emit("a", (1, 1)), "it was done, or never was for here");
+    assert!(
+        !home.emit("a", (1, 1)),
+        "it was done, or never was for here"
+    );
     assert!(home.emit("a", (1, 5)));
     assert!(home.emit("b", (1, 5)), "another actor");
     assert!(home.emit("a", (4, 1)), "the next of the name");

@@ -587,6 +587,7 @@ pub(super) fn all() -> Vec<Message> {
         Outcome::OutOfTurn(8),
         Outcome::Moved(record()),
         Outcome::NoSuchHost,
+        Outcome::Unsent(3),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,
