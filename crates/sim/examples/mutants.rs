@@ -171,8 +171,8 @@ const EXPECTED: [Expected; 62] = [
     mesh("R19", Mesh::ConfirmLead, Peers(Profile::Elections, 23, 50)),
     mesh("2.7", Mesh::DeletionUnknown, deletions(4, 100)),
     mesh("2.10", Mesh::DeleteAway, deletions(30, 200)),
-    mesh("A1", Mesh::ConfirmRenewal, actors(49, 400)),
-    mesh("A1", Mesh::StopEarly, actors(9, 100)),
+    mesh("A1", Mesh::ConfirmRenewal, actors(72, 400)),
+    mesh("A1", Mesh::StopEarly, actors(7, 100)),
     mesh("A1", Mesh::WholeLease, actors(1, 50)),
     mesh("A2", Mesh::VoidForEver, actors(1, 50)),
     mesh("A3", Mesh::ClaimVoid, actors(1, 50)),
@@ -183,8 +183,8 @@ const EXPECTED: [Expected; 62] = [
             "hosts::a_name_is_given_up_for_a_dead_host_once_its_lease_ran_out_and_not_before",
         ),
     ),
-    space("A4", Space::CommitToken, actors(10, 100)),
-    space("A4", Space::CommitNext, actors(53, 300)),
+    space("A4", Space::CommitToken, actors(3, 100)),
+    space("A4", Space::CommitNext, actors(3, 100)),
     space("A5", Space::EmitOnce, actors(1, 50)),
     space(
         "A5",
@@ -204,8 +204,8 @@ const EXPECTED: [Expected; 62] = [
     mesh("A5", Mesh::EffectsOfOthers, actors(1, 50)),
     space("A9", Space::CommitMarks, actors(1, 50)),
     space("A9", Space::MarkEach, actors(1, 50)),
-    space("A8", Space::MigrateToken, actors(10, 100)),
-    space("A8", Space::MigrateLast, actors(2, 50)),
+    space("A8", Space::MigrateToken, actors(6, 100)),
+    space("A8", Space::MigrateLast, actors(1, 50)),
     mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
 ];
 

@@ -13,7 +13,7 @@ use cpe_tuple::{Tuple, Value};
 
 use crate::actors::{Asked, From, Parcel, Step, list_of, name, number};
 use crate::check::Violation;
-use crate::world::{Happening, World};
+use crate::world::World;
 
 /// Where actors put their tuples. Nobody takes any.
 const EFFECTS: &str = "effects";
