@@ -248,8 +248,8 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
-    /// The node has done what [`Output::Effect`](crate::Output::Effect) asked for, or has found that
-    /// it cannot be done: the next effect of that actor may follow.
+    /// The node has done what [`Output::Effect`](crate::Output::Effect) asked for, or has found
+    /// that it cannot be done: the next effect of that actor may follow.
     EffectDone {
         /// The actor's name.
         name: String,

@@ -108,8 +108,8 @@ pub enum Output {
     },
     /// Something that an actor hosted by this node has committed is to be done (rule A5): answer
     /// with [`Command::EffectDone`] when it is. Nothing else of that actor that concerns the same
-    /// receiver is asked for before. It may have been done already, by this node in another life or by another one: whoever gets it
-    /// is to know it again by the three.
+    /// receiver is asked for before. It may have been done already, by this node in another life
+    /// or by another one: whoever gets it is to know it again by the three.
     Effect {
         /// The actor's name.
         name: String,

@@ -1,8 +1,8 @@
 //! What durable actors want done (rule A5): the host sends it on.
 //!
 //! A node sees in its own replica what the actors that it hosts have committed, and sends their
-//! effects on: tuples to the homes of their shards, all else to the shell. They begin in order. What
-//! follows a tuple waits until that is there, and what is told to an actor waits until it has
+//! effects on: tuples to the homes of their shards, all else to the shell. They begin in order.
+//! What follows a tuple waits until that is there, and what is told to an actor waits until it has
 //! handled what it was told before; so whoever else sends on for the same actor, the order is kept,
 //! at each place where it shows. What is done is told to the actor's home with its next commit, or
 //! after a moment.

@@ -253,8 +253,8 @@ impl Sm {
 
     /// An effect of an actor, sent on by whoever does: a tuple, unless it is here already.
     ///
-    /// No tuple is sent on before those before it are there, so a later one here means that this one
-    /// was; and a later birth means that all of an earlier one were.
+    /// No tuple is sent on before those before it are there, so a later one here means that this
+    /// one was; and a later birth means that all of an earlier one were.
     pub(crate) fn emit(
         &mut self,
         op: OpId,

@@ -2,10 +2,10 @@
 //! other actors, and actors to be started.
 //!
 //! The peer gives effects from what is committed, and of one actor the next for the same receiver
-//! once this module says that the one before is done. A message to a durable actor carries the number of the effect,
-//! whichever node sends it, so that the actor handles it once; it is done when what the actor made
-//! of it lasts. A plain actor has it when it is in the mailbox, and may have it twice. What cannot
-//! be done at all ends as a dead letter of this node.
+//! once this module says that the one before is done. A message to a durable actor carries the
+//! number of the effect, whichever node sends it, so that the actor handles it once; it is done
+//! when what the actor made of it lasts. A plain actor has it when it is in the mailbox, and may
+//! have it twice. What cannot be done at all ends as a dead letter of this node.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
