@@ -34,8 +34,8 @@ const TRY: Duration = Duration::from_secs(30);
 const TRIES_MAX: u32 = 5;
 
 /// One effect.
-#[derive(Clone, Debug)]
-pub(super) struct Due {
+#[derive(Debug)]
+struct Due {
     /// Whose.
     name: Name,
     born: u64,
@@ -151,12 +151,16 @@ async fn tell(
         message,
     };
     match inner.deliver(place, parcel, until).await {
-        Ok(Answer::Value(_) | Answer::Handled | Answer::Done) => Tried::Done,
+        // Or it was handled, and has no answer.
+        Ok(
+            Answer::Value(_)
+            | Answer::Handled
+            | Answer::Done
+            | Answer::Asked(AskError::Unanswered { .. }),
+        ) => Tried::Done,
         Ok(Answer::Asked(AskError::Refused { reason, .. })) => never(DeadReason::Refused(reason)),
         Ok(Answer::Asked(AskError::Failed { reason, .. })) => never(DeadReason::Failed(reason)),
         Ok(Answer::Asked(AskError::Poisoned { reason, .. })) => never(DeadReason::Poisoned(reason)),
-        // It was handled, and has no answer.
-        Ok(Answer::Asked(AskError::Unanswered { .. })) => Tried::Done,
         Err(CallError::TooLarge(why)) => never(DeadReason::Undelivered(why)),
         // The same place, which was slow; or wherever it is by then.
         Ok(Answer::Asked(_) | Answer::Busy) | Err(CallError::TimedOut | CallError::Busy(_)) => {

@@ -343,6 +343,7 @@ mod tests {
                     },
                     seq: 9,
                     low: 8,
+                    actor: Some((Name::new("clerk").unwrap(), 2)),
                 },
                 tell: true,
                 forwarded: true,

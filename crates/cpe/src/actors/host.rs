@@ -230,9 +230,10 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
             Ok(_) => return Answer::Done,
             // Its node is gone, as far as can be told, and may act all the same until its lease ran
             // out. Somebody may take it over then, or it can be given up.
-            Err(error) if is_held(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
             // What it asked for is done first.
-            Err(error) if is_unsent(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
+            Err(error) if (is_held(&error) || is_unsent(&error)) && within > PAUSE => {
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) => {
                 return Answer::NotStopped(format!("its name was not given up: {error}"));
             }

@@ -318,6 +318,7 @@ fn take(state: &mut State, ticket: u64) -> Option<Waiting> {
 mod tests {
     use cpe_actors::{AsActor, KindRegistry, Options, System};
     use cpe_membership::{Incarnation, NodeId};
+    use cpe_space::{Name, Session};
     use cpe_tuple::Value;
 
     use super::*;
@@ -370,6 +371,29 @@ mod tests {
             ask(1).is_ok(),
             "an earlier one that was overtaken is another"
         );
+    }
+
+    #[tokio::test]
+    async fn what_two_nodes_send_for_one_actor_under_one_number_is_one_message() {
+        let inbox = inbox(None);
+        echo(&inbox);
+        let of = |node, n| Number {
+            sender: Session {
+                member: member(node),
+                boot: 1,
+            },
+            seq: n,
+            low: n,
+            actor: Some((Name::new("b").unwrap(), 3)),
+        };
+        let ask = |number| inbox.deliver(number, false, false, Value::from(5));
+        let asked = ask(of(1, 4)).unwrap();
+        assert_eq!(asked.await.unwrap(), Answer::Value(Value::from(5)));
+        inbox.lasts(&[of(1, 4).marked()]);
+        assert_eq!(ask(of(2, 4)).unwrap_err(), Answer::Handled);
+        assert_eq!(ask(of(2, 3)).unwrap_err(), Answer::Handled, "told before");
+        assert!(ask(of(2, 5)).is_ok());
+        assert!(ask(number(4)).is_ok(), "a node's own number is another");
     }
 
     #[tokio::test]
