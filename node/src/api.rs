@@ -86,6 +86,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/v1/peers", get(mesh::peers)),
         ("/v1/shards", get(mesh::shards)),
         ("/v1/drain", post(mesh::drain)),
+        (
+            "/v1/capabilities/{name}",
+            post(mesh::set_capability).delete(mesh::remove_capability),
+        ),
         ("/v1/recover", post(mesh::recover)),
         ("/v1/spaces", get(space::workspaces)),
         (

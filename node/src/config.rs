@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) nws: NwsConfig,
     /// What it does for forests.
     pub(crate) forest: ForestConfig,
+    /// How its actors are spread.
+    pub(crate) actors: ActorsConfig,
     /// Its log.
     pub(crate) commands: CommandsConfig,
     pub(crate) log: LogConfig,
@@ -110,6 +112,28 @@ pub(crate) struct NwsConfig {
 pub(crate) struct ForestConfig {
     /// Groves it grows at once for whoever asks in the mesh.
     pub(crate) workers: u16,
+}
+
+/// Section `[actors]`: how durable actors are handed to a node that has come.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ActorsConfig {
+    /// Whether they are.
+    pub(crate) rebalance: bool,
+    /// At the same time, at most.
+    pub(crate) moves_at_once: u16,
+    /// In a second, at most.
+    pub(crate) moves_per_second: u16,
+}
+
+impl ActorsConfig {
+    /// As the library takes it.
+    pub(crate) fn rebalance(&self) -> Option<cpe::Rebalance> {
+        self.rebalance.then(|| cpe::Rebalance {
+            at_once: self.moves_at_once.into(),
+            per_second: self.moves_per_second.into(),
+        })
+    }
 }
 
 /// Section `[commands]`: how programs are run for `cpe map`.

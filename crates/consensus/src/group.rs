@@ -422,6 +422,23 @@ impl<N: Copy + Ord, E: Entry> Group<N, E> {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// True while this member leads and a majority, itself included, has the log that it adopted on
+    /// disk under its ballot. From then on nothing is decided any more that an earlier leader
+    /// proposes, or has proposed beyond that log: whoever leads next finds the ballot of this one
+    /// with some member of that majority, and goes on from there (rule R5).
+    ///
+    /// What a leader says of the future on the strength of its clock needs this. A read does not:
+    /// what is decided later is later.
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        let Role::Leader(leader) = &self.role else {
+            return false;
+        };
+        let own = usize::from(leader.own >= leader.adopted);
+        let in_step = leader.peers.values().filter(|peer| peer.acked.is_some());
+        own + in_step.count() >= self.majority()
+    }
+
     /// Who leads, as far as this member knows. A hint.
     #[must_use]
     pub fn leader(&self) -> Option<N> {

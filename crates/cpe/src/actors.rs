@@ -9,6 +9,7 @@
 //! runs the actors that live here.
 
 mod address;
+mod balance;
 mod durable;
 mod effects;
 mod envelope;
@@ -18,14 +19,16 @@ mod inbox;
 mod inspect;
 mod migrate;
 mod monitor;
+pub(crate) mod mover;
 mod number;
 mod numbered;
+mod outlet;
 pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +46,8 @@ pub use address::Address;
 pub use error::ActorsError;
 pub use inspect::{Found, Inspected};
 pub use monitor::MONITORS_MAX;
+pub use mover::Rebalance;
+pub use outlet::Outlet;
 
 use crate::desk::Desk;
 use crate::kinds::NodeHandle;
@@ -157,6 +162,8 @@ pub(crate) struct Inner {
     /// The life of this node as a host, while it lasts. Only changed, and only relied upon, under
     /// the lock of `hosted`.
     life: Mutex<Option<Member>>,
+    /// This node stops: it takes no more actors. Set under the lock of `hosted`.
+    leaving: AtomicBool,
     places: Mutex<BTreeMap<String, Place>>,
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
@@ -164,6 +171,8 @@ pub(crate) struct Inner {
     /// Questions after the ends of actors, which may take long.
     watches: Arc<Semaphore>,
     ends: Mutex<monitor::Ends>,
+    /// Actors that have ended here, by name and token, whose effects are not all done.
+    ending: Mutex<BTreeSet<(String, u64)>>,
     monitors: Mutex<BTreeMap<String, (Place, ActorRef)>>,
     numbers: Numbers,
 }
@@ -213,12 +222,14 @@ impl Inner {
             tasks: TaskTracker::new(),
             hosted: Mutex::default(),
             life: Mutex::default(),
+            leaving: AtomicBool::new(false),
             places: Mutex::default(),
             pending: Mutex::default(),
             next: AtomicU64::new(1),
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
             ends: Mutex::default(),
+            ending: Mutex::default(),
             monitors: Mutex::default(),
             numbers: Numbers::new(session),
         })
@@ -232,6 +243,11 @@ impl Inner {
             mesh: self.mesh.clone(),
             actors: Actors { inner: self },
         }
+    }
+
+    /// Whether this node has begun to stop.
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// The registry's record of a name, from the local replica.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::kinds::{KindStart, Kinds};
-use crate::{Node, StartError};
+use crate::{Node, Rebalance, StartError};
 
 /// Shards of a mesh unless set otherwise: 256 spread over a hundred nodes evenly enough, and cost
 /// an idle node nothing worth measuring.
@@ -32,6 +32,7 @@ pub struct NodeBuilder {
     pub(crate) group_size: u8,
     pub(crate) homes: bool,
     pub(crate) test_blocks: Option<TestBlocks>,
+    pub(crate) rebalance: Option<Rebalance>,
     pub(crate) kinds: Kinds,
 }
 
@@ -50,6 +51,7 @@ impl Default for NodeBuilder {
             group_size: Genesis::GROUP_SIZE,
             homes: true,
             test_blocks: None,
+            rebalance: Some(Rebalance::default()),
             kinds: Kinds::default(),
         }
     }
@@ -134,6 +136,13 @@ impl NodeBuilder {
     /// there is somebody to take it.
     pub fn homes(mut self, takes: bool) -> Self {
         self.homes = takes;
+        self
+    }
+
+    /// How this node hands durable actors to others that have fewer when a node has come; with
+    /// `None` it hands none on for that. As [`Rebalance::default`] says unless set.
+    pub fn rebalance(mut self, rebalance: Option<Rebalance>) -> Self {
+        self.rebalance = rebalance;
         self
     }
 

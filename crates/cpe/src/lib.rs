@@ -107,8 +107,8 @@ pub use cpe_space::{
 pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Mark, Template, Tuple, Value, json};
 
 pub use actors::{
-    Actors, ActorsError, Address, Found, Inspected, MONITORS_MAX, SPAWN_DEADLINE, SpawnOptions,
-    TELL_DEADLINE,
+    Actors, ActorsError, Address, Found, Inspected, MONITORS_MAX, Outlet, Rebalance,
+    SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
 };
 pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};

@@ -58,8 +58,10 @@ impl Mesh {
         }
     }
 
-    /// Says of this node that it has a capability, or with `None` that it has it no more. Actors
-    /// are placed by it from then on, durable ones also when they fail over; those that run stay.
+    /// Says of this node that it has a capability, or with `None` that it has it no more, until it
+    /// stops: the next start has what it was started with. Actors are placed by it from then on. A
+    /// durable actor that runs here and needs what the node has no more moves to the node that has
+    /// it and the fewest durable actors; while there is none it goes on here. Other actors stay.
     ///
     /// # Errors
     /// [`CapabilityError::Reserved`] for what the node says by itself, [`CapabilityError::Card`]

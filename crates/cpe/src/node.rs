@@ -194,14 +194,18 @@ impl Node {
             unworked: VecDeque::new(),
         };
         let office = actors::post::run(Arc::clone(&actors), letters);
+        let moves = state.changes();
+        let mover = actors::mover::run(Arc::clone(&actors), moves, builder.rebalance, stop.clone());
         let system = actors.system.clone();
         let end = End(Arc::clone(&state));
         let driver = tokio::spawn(async move {
             let _end = end;
             let office = tokio::spawn(office);
+            let mover = tokio::spawn(mover);
             driver.run().await;
             // The driver held the other end.
             drop(office.await);
+            drop(mover.await);
             system.shutdown(KILL_DEADLINE).await;
             drop(borrowed);
         });

@@ -1,5 +1,7 @@
 //! Data sets that come with the engine, for demonstrations and tests.
 
+use std::sync::OnceLock;
+
 use crate::dataset::{Dataset, Feature, Target};
 
 impl Dataset {
@@ -53,6 +55,8 @@ fn from_rows(names: &[String], data: &[f32], target_name: &str, target: Target) 
         target_name: target_name.to_owned(),
         target,
         weights: None,
+        ranks: OnceLock::new(),
+        hash: OnceLock::new(),
     }
 }
 

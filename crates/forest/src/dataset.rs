@@ -1,10 +1,13 @@
 //! Data to learn from: columns of features and a target.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 #[cfg(doc)]
 use crate::limits::{MAX_AUTO_CLASSES, MAX_TARGET, MAX_WEIGHT};
+use crate::ranks::Ranks;
 use crate::rows::Rows;
 use crate::seed::Stream;
 
@@ -89,6 +92,10 @@ pub struct Dataset {
     pub(crate) target: Target,
     /// How much each row counts; none if all alike.
     pub(crate) weights: Option<Vec<f64>>,
+    /// The columns as ranks, once somebody has asked: whoever grows one grove grows more.
+    pub(crate) ranks: OnceLock<Arc<Ranks>>,
+    /// The content's hash, once somebody has asked.
+    pub(crate) hash: OnceLock<[u8; 32]>,
 }
 
 impl PartialEq for Dataset {
@@ -115,6 +122,8 @@ impl Dataset {
             target_name: target_name.into(),
             target,
             weights: None,
+            ranks: OnceLock::new(),
+            hash: OnceLock::new(),
         };
         dataset.check()?;
         Ok(dataset)
@@ -128,6 +137,7 @@ impl Dataset {
     /// [`MAX_WEIGHT`] or no number, or all are 0.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self, DataError> {
         self.weights = Some(weights);
+        self.hash = OnceLock::new();
         self.check()?;
         Ok(self)
     }
@@ -160,6 +170,12 @@ impl Dataset {
     #[must_use]
     pub fn column(&self, feature: usize) -> Option<&[f64]> {
         self.columns.get(feature).map(Vec::as_slice)
+    }
+
+    /// The columns as ranks.
+    pub(crate) fn ranks(&self) -> &Ranks {
+        self.ranks
+            .get_or_init(|| Arc::new(Ranks::of(&self.columns)))
     }
 
     /// The target column's name.
@@ -218,6 +234,8 @@ impl Dataset {
                 Target::Numbers(values) => Target::Numbers(pick(values, rows)),
             },
             weights: self.weights.as_ref().map(|weights| pick(weights, rows)),
+            ranks: OnceLock::new(),
+            hash: OnceLock::new(),
         }
     }
 

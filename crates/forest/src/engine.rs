@@ -1,37 +1,31 @@
-//! What grows trees: the open door [`Grower`], and smartcore behind it.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! What grows trees: the open door [`Grower`], this crate's own grower, and smartcore's behind it.
 
 use rand::distr::weighted::WeightedIndex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
-use smartcore::ensemble::random_forest_regressor::{
-    RandomForestRegressor, RandomForestRegressorParameters,
-};
-use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use self::harvest::Harvest;
+use crate::dataset::{Dataset, Target};
 
-mod harvest;
+pub use self::exact::Exact;
+pub use self::smartcore::Smartcore;
 
-/// What grows the trees, and in which version of this crate's use of it. Nodes with different
-/// engines grow different groves, so it is part of a forest's recipe.
-pub const ENGINE: &str = "smartcore 0.7.0, groves 2";
+mod exact;
+mod smartcore;
 
-/// What to grow: a matrix, a number for each of its rows, and bounds.
-#[derive(Clone, Debug)]
-pub struct GrowJob {
-    /// Rows of the matrix.
-    pub rows: usize,
-    /// Columns of the matrix.
-    pub features: usize,
-    /// Column after column; no NaN, infinity stands for a missing value.
-    pub columns: Vec<f64>,
-    /// What to fit, a number for each row; classes come as whole numbers.
-    pub targets: Vec<f64>,
+/// What grows the trees of new forests, and in which version. Nodes with different engines grow
+/// different groves, so it is part of a forest's recipe.
+pub const ENGINE: &str = exact::NAME;
+
+/// What to grow: rows of some columns, what is told of each, and bounds.
+#[derive(Debug)]
+pub struct GrowJob<'a> {
+    pub(crate) data: &'a Dataset,
+    /// The data set's feature for each column.
+    pub(crate) used: &'a [usize],
+    /// The data set's row for each row.
+    pub(crate) seen: &'a [usize],
     /// How often each row is drawn, in proportion; none if all alike.
-    pub weights: Option<Vec<f64>>,
+    pub weights: Option<&'a [f64]>,
     /// Trees to grow.
     pub trees: usize,
     /// Features to try at a cut.
@@ -44,10 +38,59 @@ pub struct GrowJob {
     pub seed: u64,
 }
 
+impl GrowJob<'_> {
+    /// Rows to learn from.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Columns to learn from, each with more than one value in the data set.
+    #[must_use]
+    pub const fn features(&self) -> usize {
+        self.used.len()
+    }
+
+    /// The values of a column, row after row; infinity stands for a missing one, which sorts it
+    /// after all others. Empty for a column that is not there.
+    pub fn column(&self, feature: usize) -> impl Iterator<Item = f64> {
+        let feature = self.used.get(feature);
+        let column = feature.and_then(|&feature| self.data.columns.get(feature));
+        let column = column.map_or(&[] as &[f64], Vec::as_slice);
+        let values = self.seen.iter().filter_map(|&row| column.get(row));
+        values.map(|value| {
+            if value.is_nan() {
+                f64::INFINITY
+            } else {
+                *value
+            }
+        })
+    }
+
+    /// How many classes there are; 0 if numbers are told.
+    #[must_use]
+    pub const fn classes(&self) -> usize {
+        match &self.data.target {
+            Target::Classes { names, .. } => names.len(),
+            Target::Numbers(_) => 0,
+        }
+    }
+
+    /// What is to be told of each row: the index of its class, or its number.
+    #[must_use]
+    pub fn targets(&self) -> Vec<f64> {
+        let of_row = |&row: &usize| match &self.data.target {
+            Target::Numbers(values) => values.get(row).copied().unwrap_or(0.0),
+            Target::Classes { of, .. } => of.get(row).map_or(0.0, |class| f64::from(*class)),
+        };
+        self.seen.iter().map(of_row).collect()
+    }
+}
+
 /// A node as a [`Grower`] gives it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GrownNode {
-    /// What a leaf says: the mean of its rows' numbers. Finite.
+    /// What a leaf says where numbers are told: the mean of its rows'. Finite.
     pub output: f64,
     /// The column a cut compares.
     pub feature: usize,
@@ -58,8 +101,21 @@ pub struct GrownNode {
     pub children: Option<(usize, usize)>,
 }
 
-/// The nodes of a tree, the root first.
-pub type GrownTree = Vec<GrownNode>;
+/// A tree as a [`Grower`] gives it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GrownTree {
+    /// The nodes, the root first.
+    pub nodes: Vec<GrownNode>,
+    /// For each row of the job the leaf that it ends in, if the grower knows: it saves sending them
+    /// down the tree. What stands there for rows that were not drawn does not matter.
+    pub ends: Option<Vec<u32>>,
+}
+
+impl From<Vec<GrownNode>> for GrownTree {
+    fn from(nodes: Vec<GrownNode>) -> Self {
+        Self { nodes, ends: None }
+    }
+}
 
 /// Why a [`Grower`] gave no trees.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +128,7 @@ pub enum Failure {
     Changed(String),
 }
 
-/// Grows trees. The way in for another engine than smartcore.
+/// Grows trees. The way in for another engine than those of this crate.
 ///
 /// What it gives must be a pure function of the job: same job, same trees, on every machine. It is
 /// held to the shape of trees whatever it gives.
@@ -85,41 +141,33 @@ pub trait Grower: Sync {
     ///
     /// # Errors
     /// [`Failure`] says why not.
-    fn grow(&self, job: &GrowJob, bags: &[Vec<u32>]) -> Result<Vec<GrownTree>, Failure>;
+    fn grow(&self, job: &GrowJob<'_>, bags: &[Vec<u32>]) -> Result<Vec<GrownTree>, Failure>;
 }
 
-/// The grower of this crate: smartcore's regressor.
-///
-/// Its fitted forest has private fields, but it serializes; `Harvest` is a serializer that keeps
-/// the trees and refuses whatever it does not know, so a release of another layout fails at its
-/// first tree rather than giving other forests unnoticed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Smartcore;
+/// The grower of this name, if this build has it: that of new forests, or one of forests that older
+/// builds grew.
+pub(crate) fn named(name: &str) -> Option<&'static dyn Grower> {
+    [&Exact as &dyn Grower, &Smartcore]
+        .into_iter()
+        .find(|grower| grower.name() == name)
+}
 
-impl Grower for Smartcore {
-    fn name(&self) -> &str {
-        ENGINE
-    }
-
-    fn grow(&self, job: &GrowJob, bags: &[Vec<u32>]) -> Result<Vec<GrownTree>, Failure> {
-        let harvest = catch_unwind(AssertUnwindSafe(|| fit(job)))
-            .unwrap_or_else(|panic| Err(Failure::Failed(panic_text(&*panic))))?;
-        let changed = |what: &str| Err(Failure::Changed(what.to_owned()));
-        if harvest.trees.len() != job.trees || harvest.in_bag.len() != job.trees * job.rows {
-            return changed("it gave another number of trees or rows");
-        }
-        for (drawn, in_bag) in bags.iter().zip(harvest.in_bag.chunks(job.rows)) {
-            let drawn = drawn.iter().map(|&times| times > 0);
-            if drawn.ne(in_bag.iter().copied()) {
-                return changed("it draws other rows");
-            }
-        }
-        Ok(harvest.trees)
-    }
+/// Whether it is a tree that can be walked, forward only, over so many features, and in which each
+/// row that was drawn ends in a leaf.
+pub(crate) fn is_sound(tree: &GrownTree, features: usize, drawn: &[u32]) -> bool {
+    let is_leaf = |place: u32| {
+        let node = tree.nodes.get(place as usize);
+        node.is_some_and(|node| node.children.is_none())
+    };
+    let ends = tree.ends.as_ref().is_none_or(|ends| {
+        let mut rows = ends.iter().zip(drawn);
+        ends.len() == drawn.len() && rows.all(|(&end, &times)| times == 0 || is_leaf(end))
+    });
+    ends && are_sound(&tree.nodes, features)
 }
 
 /// Whether nodes make a tree that can be walked, forward only, over so many features.
-pub(crate) fn is_sound(nodes: &[GrownNode], features: usize) -> bool {
+pub(crate) fn are_sound(nodes: &[GrownNode], features: usize) -> bool {
     let count = nodes.len();
     let sound = |(place, node): (usize, &GrownNode)| match node.children {
         None => node.output.is_finite(),
@@ -160,45 +208,3 @@ pub(crate) fn draw_bags(
     };
     Ok((0..trees).map(|_| bag()).collect())
 }
-
-fn fit(job: &GrowJob) -> Result<Harvest, Failure> {
-    let failed = |error: smartcore::error::Failed| Failure::Failed(error.to_string());
-    let matrix = DenseMatrix::new(job.rows, job.features, job.columns.clone(), true);
-    let matrix = matrix.map_err(failed)?;
-    let parameters = RandomForestRegressorParameters {
-        // The engine counts levels, the root being one.
-        max_depth: Some(job.depth.saturating_add(1)),
-        min_samples_leaf: job.min_leaf,
-        min_samples_split: 2,
-        n_trees: job.trees,
-        m: Some(job.mtry),
-        keep_samples: true,
-        seed: job.seed,
-    };
-    let forest: RandomForestRegressor<f64, f64, DenseMatrix<f64>, Vec<f64>> = match &job.weights {
-        Some(weights) => {
-            RandomForestRegressor::fit_with_weights(&matrix, &job.targets, weights, parameters)
-        }
-        None => RandomForestRegressor::fit(&matrix, &job.targets, parameters),
-    }
-    .map_err(failed)?;
-    let mut harvest = Harvest::default();
-    forest
-        .serialize(&mut harvest)
-        .map_err(|error| Failure::Changed(error.to_string()))?;
-    Ok(harvest)
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "it panicked: {}",
-        text.unwrap_or_else(|| "no message".to_owned())
-    )
-}
-
-#[cfg(test)]
-mod tests;

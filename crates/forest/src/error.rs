@@ -1,5 +1,23 @@
 //! What can go wrong, one enum for each operation.
 
+/// Where in the input a row stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this line of a text, from 1.
+    Line(u64),
+    /// In this row of a table that has no lines, from 1.
+    Row(u64),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
 /// Why a table or data set could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,41 +72,41 @@ pub enum DataError {
     },
     /// Numbers and texts in one column.
     #[error(
-        "line {line}, column \"{column}\": \"{cell}\" is {kind}, but line {other_line} has \
+        "{place}, column \"{column}\": \"{cell}\" is {kind}, but {other_place} has \
          {other}; correct the cell, or take the column as text (`--types {column}=text`)"
     )]
     Mixed {
-        /// Line of the offending cell.
-        line: u64,
+        /// Where the offending cell stands.
+        place: Place,
         /// The column's name.
         column: String,
         /// The cell, shortened.
         cell: String,
         /// `text` or `a number`.
         kind: &'static str,
-        /// A line before it of the other kind.
-        other_line: u64,
-        /// `text` or `a number`: what that line has.
+        /// A place before it of the other kind.
+        other_place: Place,
+        /// `text` or `a number`: what stands there.
         other: &'static str,
     },
     /// A text in a column that was said to hold numbers.
     #[error(
-        "line {line}, column \"{column}\": \"{cell}\" is no number, and the column was said to \
+        "{place}, column \"{column}\": \"{cell}\" is no number, and the column was said to \
          hold numbers; correct the cell, or leave it empty if the number is not known"
     )]
     NoNumber {
-        /// Line of the file, from 1.
-        line: u64,
+        /// Where the cell stands.
+        place: Place,
         /// The column's name.
         column: String,
         /// The cell, shortened.
         cell: String,
     },
     /// A number that is infinite or too large to be held.
-    #[error("line {line}, column \"{column}\": \"{cell}\" is not a finite number")]
+    #[error("{place}, column \"{column}\": \"{cell}\" is not a finite number")]
     NotFinite {
-        /// Line of the file, from 1.
-        line: u64,
+        /// Where the cell stands.
+        place: Place,
         /// The column's name.
         column: String,
         /// The cell, shortened.
@@ -101,12 +119,10 @@ pub enum DataError {
         column: String,
     },
     /// A cell of the target or of the weights is missing.
-    #[error(
-        "line {line}, column \"{column}\": the cell is missing: fill it in or leave the row out"
-    )]
+    #[error("{place}, column \"{column}\": the cell is missing: fill it in or leave the row out")]
     MissingTarget {
-        /// Line of the file, from 1.
-        line: u64,
+        /// Where the cell stands.
+        place: Place,
         /// The column's name.
         column: String,
     },

@@ -13,7 +13,7 @@ use smartcore::ensemble::random_forest_regressor::RandomForestRegressor;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use crate::dataset::Feature;
-use crate::engine::{GrownNode, is_sound};
+use crate::engine::{GrownNode, are_sound};
 use crate::error::ModelError;
 use crate::forest::Forest;
 use crate::grove::Grove;
@@ -366,7 +366,7 @@ fn grown(
 
 /// Nodes in preorder, with each leaf's content.
 fn shape(nodes: &[GrownNode], leaves: &[Leaf], features: usize) -> Result<Tree, ModelError> {
-    if !is_sound(nodes, features) {
+    if !are_sound(nodes, features) {
         return exchange("one of its trees cannot be walked");
     }
     let mut tree = Tree::default();

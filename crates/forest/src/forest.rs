@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::dataset::{Dataset, Target};
-use crate::engine::{ENGINE, Grower, Smartcore};
+use crate::engine::{Exact, Grower, named};
 use crate::error::{GrowError, ModelError, PredictError};
 use crate::grove::Grove;
 use crate::grow::grow_grove_by;
@@ -64,7 +64,7 @@ impl Forest {
     /// # Errors
     /// As [`grow_grove`](crate::grow_grove).
     pub fn grow(data: &Dataset, spec: &ForestSpec) -> Result<Self, GrowError> {
-        Self::grow_by(&Smartcore, data, spec)
+        Self::grow_by(&Exact, data, spec)
     }
 
     /// As [`grow`](Self::grow), by another grower than this crate's own.
@@ -87,21 +87,22 @@ impl Forest {
     /// it lacks. The outcome is the forest that growing so many at once gives.
     ///
     /// # Errors
-    /// [`GrowError::OtherData`] if it was not grown from this data by this build's engine; as
-    /// [`grow_grove`](crate::grow_grove) otherwise.
+    /// [`GrowError::OtherData`] if it was not grown from this data or by an engine that this build
+    /// has; as [`grow_grove`](crate::grow_grove) otherwise.
     pub fn with_trees(&self, data: &Dataset, trees: u32) -> Result<Self, GrowError> {
-        if data.hash() != *self.manifest.data() || self.manifest.engine() != ENGINE {
+        let grower = named(self.manifest.engine()).ok_or(GrowError::OtherData)?;
+        if data.hash() != *self.manifest.data() {
             return Err(GrowError::OtherData);
         }
         let spec = self.manifest.spec().clone().with_trees(trees);
-        let manifest = Manifest::new(data, &spec)?;
+        let manifest = Manifest::new_by(grower.name(), data, &spec)?;
         let mut kept: BTreeMap<u32, Grove> = self
             .keep(&spec)
             .map(|grove| (grove.index, grove.clone()))
             .collect();
         let grove = |index| match kept.remove(&index) {
             Some(grove) => Ok(grove),
-            None => grow_grove_by(&Smartcore, data, &spec, index),
+            None => grow_grove_by(grower, data, &spec, index),
         };
         let groves = (0..spec.groves()).map(grove).collect::<Result<_, _>>()?;
         Ok(Self::sealed(manifest, groves))

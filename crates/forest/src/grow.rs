@@ -1,20 +1,18 @@
 //! Growing one grove: a pure function of the data, the specification and the grove's index.
 //!
-//! Classes are grown by regression on integer codes (Joly, Geurts, Wehenkel, "Random forests with
-//! random projections of the output space for high dimensional multi-label classification", 2014,
-//! <https://arxiv.org/abs/1404.3581>): each grove of more than two classes gives them codes of its
-//! own in random order. Afterwards the drawn rows are sent down each tree to count the classes in
-//! its leaves, and a cut whose rows all have one class is taken back.
+//! A [`Grower`] gives trees of cuts. Whatever it gives, the drawn rows of each leaf are counted
+//! here, and a cut whose rows all have one class is taken back.
 
 use crate::dataset::{Dataset, Target};
-use crate::engine::{Failure, GrowJob, Grower, Smartcore, draw_bags, is_sound};
+use crate::engine::{Exact, Failure, GrowJob, Grower, draw_bags, is_sound};
 use crate::error::GrowError;
 use crate::grove::Grove;
 use crate::limits::{MAX_GROVE_BYTES, MIN_ROWS};
+use crate::ranks::Ranks;
 use crate::seed::{Stream, splitmix64};
 use crate::spec::{ClassWeights, ForestSpec, Task};
 
-use self::shape::{Shaper, Steps};
+use self::shape::Shaper;
 
 mod shape;
 
@@ -39,7 +37,7 @@ mod shape;
 /// # Ok::<(), cpe_forest::GrowError>(())
 /// ```
 pub fn grow_grove(data: &Dataset, spec: &ForestSpec, index: u32) -> Result<Grove, GrowError> {
-    grow_grove_by(&Smartcore, data, spec, index)
+    grow_grove_by(&Exact, data, spec, index)
 }
 
 /// As [`grow_grove`], by another grower than this crate's own.
@@ -62,17 +60,16 @@ pub fn grow_grove_by(
     }
     let plan = Plan::new(data, spec, index);
     let used = varying(data);
-    let steps = Steps::new(data, &used);
+    let ranks = data.ranks();
     let job = GrowJob {
-        rows: plan.rows.len(),
-        features: used.len(),
-        columns: matrix(data, &used, &plan.rows),
-        targets: targets(data, &plan),
-        weights: plan.weights.clone(),
+        data,
+        used: &used,
+        seen: &plan.rows,
+        weights: plan.weights.as_deref(),
         trees: trees as usize,
         mtry: spec.mtry_of(used.len()),
         min_leaf: spec.min_leaf as usize,
-        depth: spec.depth_of(plan.rows.len(), steps.mostly_two_valued()),
+        depth: spec.depth_of(plan.rows.len(), mostly_two_valued(ranks, &used)),
         seed: plan.seed,
     };
     let failed = |failure| match failure {
@@ -81,17 +78,12 @@ pub fn grow_grove_by(
     };
     let bags = plan.bags(job.trees).map_err(failed)?;
     let grown = grower.grow(&job, &bags).map_err(failed)?;
-    if grown.len() != job.trees || !grown.iter().all(|tree| is_sound(tree, job.features)) {
+    let sound = |(tree, drawn)| is_sound(tree, job.features(), drawn);
+    if grown.len() != job.trees || !grown.iter().zip(bags.iter().map(Vec::as_slice)).all(sound) {
         let reason = "what it gave are not the trees that were asked for".to_owned();
         return Err(GrowError::Engine { index, reason });
     }
-    let shaper = Shaper {
-        columns: &job.columns,
-        rows: &plan.rows,
-        used: &used,
-        steps: &steps,
-        target: &data.target,
-    };
+    let shaper = Shaper { job: &job, ranks };
     let mut importance = vec![0.0; data.features.len()];
     let trees = grown
         .iter()
@@ -209,15 +201,6 @@ impl Plan {
     pub(crate) fn bags(&self, trees: usize) -> Result<Vec<Vec<u32>>, Failure> {
         draw_bags(self.seed, trees, self.rows.len(), self.weights.as_deref())
     }
-
-    /// The number that stands for each class.
-    fn codes(&self, classes: usize) -> Vec<f64> {
-        let mut codes: Vec<f64> = (0..classes).map(|code| code as f64).collect();
-        if classes > 2 {
-            Stream::new(splitmix64(self.seed, 1)).shuffle(&mut codes);
-        }
-        codes
-    }
 }
 
 /// The weight of each row: its own times its class's. None if nobody gave any.
@@ -262,8 +245,8 @@ fn all_equal<T: PartialEq>(values: &[T]) -> bool {
         .all(|(a, b)| a == b)
 }
 
-/// Features with more than one value. The engine draws features at a cut without looking, and
-/// gives up if all it drew are constant; so constant ones are kept from it.
+/// Features with more than one value. smartcore draws features at a cut without looking, and gives
+/// up if all it drew are constant; so constant ones are kept from growers.
 fn varying(data: &Dataset) -> Vec<usize> {
     let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
     let varies = |column: &&[f64]| {
@@ -277,37 +260,9 @@ fn varying(data: &Dataset) -> Vec<usize> {
         .collect()
 }
 
-/// The engine's matrix. A missing value becomes infinity: it sorts after all others, and a cut
-/// between it and the largest number is at that number, so missing values go right as they do in
-/// `Tree::leaf`.
-fn matrix(data: &Dataset, used: &[usize], rows: &[usize]) -> Vec<f64> {
-    let mut matrix = Vec::with_capacity(used.len() * rows.len());
-    for &feature in used {
-        let column = data
-            .columns
-            .get(feature)
-            .map_or(&[] as &[f64], Vec::as_slice);
-        matrix.extend(rows.iter().map(|&row| {
-            let value = column.get(row).copied().unwrap_or(f64::NAN);
-            if value.is_nan() { f64::INFINITY } else { value }
-        }));
-    }
-    matrix
-}
-
-fn targets(data: &Dataset, plan: &Plan) -> Vec<f64> {
-    let of_row = |row: usize| match &data.target {
-        Target::Numbers(values) => values.get(row).copied().unwrap_or(0.0),
-        Target::Classes { of, .. } => of.get(row).map_or(0.0, |class| f64::from(*class)),
-    };
-    let numbers = plan.rows.iter().map(|&row| of_row(row));
-    match &data.target {
-        Target::Numbers(_) => numbers.collect(),
-        Target::Classes { names, .. } => {
-            let codes = plan.codes(names.len());
-            numbers
-                .map(|class| codes.get(class as usize).copied().unwrap_or(0.0))
-                .collect()
-        }
-    }
+/// Whether most features have two values only, as where texts were made columns of 0 and 1.
+fn mostly_two_valued(ranks: &Ranks, used: &[usize]) -> bool {
+    let columns = used.iter().filter_map(|&feature| ranks.column(feature));
+    let two = columns.filter(|column| column.values() <= 2).count();
+    two * 2 > used.len()
 }

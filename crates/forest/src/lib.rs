@@ -7,7 +7,7 @@
 //! put together from many nodes equals the local one exactly.
 //!
 //! This crate knows neither nodes nor the space: it has no clock, no entropy, no threads and no
-//! files. Trees are grown by smartcore's regressor, classes by way of integer codes (see `grow`).
+//! files. Trees are grown by [`Exact`], or by another [`Grower`].
 //!
 //! # The way through
 //! [`Table`] (CSV) → [`Dataset`] → [`grow_grove`] → [`Grove`] → [`Forest::assemble`] →
@@ -42,6 +42,7 @@ mod manifest;
 mod oob;
 pub mod plot;
 mod quantiles;
+mod ranks;
 mod rows;
 mod score;
 mod seed;
@@ -53,8 +54,8 @@ mod wire;
 
 pub use card::{FeatureCard, GroveCard, ModelCard};
 pub use dataset::{Dataset, Feature, Target, TargetKind};
-pub use engine::{ENGINE, Failure, GrowJob, Grower, GrownNode, GrownTree, Smartcore};
-pub use error::{DataError, GrowError, ModelError, PredictError};
+pub use engine::{ENGINE, Exact, Failure, GrowJob, Grower, GrownNode, GrownTree, Smartcore};
+pub use error::{DataError, GrowError, ModelError, Place, PredictError};
 pub use exchange::{SmartcoreClassifier, SmartcoreRegressor};
 pub use forest::{Forest, Judged};
 pub use grove::Grove;
@@ -67,5 +68,5 @@ pub use rows::Rows;
 pub use score::{ClassScore, NumberScore, Score};
 pub use seed::splitmix64;
 pub use spec::{ClassWeights, ForestSpec, Task};
-pub use table::{CsvOptions, MISSING, Table};
+pub use table::{Cell, CsvOptions, MISSING, Table, TableBuilder};
 pub use tally::{Prediction, Predictions, Tally};

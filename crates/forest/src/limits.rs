@@ -23,7 +23,7 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// forest learns nothing that holds for the next row.
 pub const MAX_LEVELS: usize = 1_024;
 
-/// Classes of a target. 256: beyond it the integer codes of classes cost accuracy.
+/// Classes of a target. 256: a class takes a byte while a tree grows.
 pub const MAX_CLASSES: usize = 256;
 
 /// Different whole numbers up to which a numeric target is taken for classes when nobody said.

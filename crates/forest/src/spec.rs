@@ -56,7 +56,7 @@ pub struct ForestSpec {
     /// Trees of the whole forest, 1 to [`MAX_TREES`]. 100 by default: more rarely help.
     pub trees: u32,
     /// Trees of one grove, 1 to [`MAX_GROVE_TREES`]; the last grove has what remains. 10 by
-    /// default: the columns are sorted once a grove, and a grove should be one task of seconds.
+    /// default: a grove should be one task of seconds, even of a large table.
     pub grove_trees: u32,
     /// Cuts from the root to a leaf, 1 to [`MAX_DEPTH`]. None: twice the logarithm of the rows to
     /// base 2, plus 8 (twice that if most features have two values only), which grown trees do

@@ -1,11 +1,12 @@
-//! CSV in: a header, then rows; each column becomes numbers or texts by what is in its cells.
+//! Tables in. Of a CSV, a header and then rows, each column becomes numbers or texts by what is in
+//! its cells; where cells have kinds, by those.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use crate::error::DataError;
+use crate::error::{DataError, Place};
 use crate::limits::{MAX_CELLS, MAX_COLUMNS, MAX_CSV_BYTES, MAX_NAME_BYTES, MAX_ROWS};
 
 use self::column::{Builder, Forced};
@@ -60,6 +61,12 @@ impl CsvOptions {
         }
     }
 
+    /// Whether a column of this name is read.
+    #[must_use]
+    pub fn reads(&self, name: &str) -> bool {
+        !self.ignores(name)
+    }
+
     fn ignores(&self, name: &str) -> bool {
         let listed = |names: &[String]| names.iter().any(|listed| listed == name);
         listed(&self.ignore) || self.only.as_deref().is_some_and(|only| !listed(only))
@@ -70,8 +77,103 @@ impl CsvOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub(crate) columns: Vec<Column>,
-    /// The line of the file where each row began, for later errors.
-    pub(crate) lines: Vec<u64>,
+    /// Where each row stands, for later errors.
+    pub(crate) places: Places,
+}
+
+/// Where the rows of a table stand.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Places {
+    /// The line of the file where each began.
+    Lines(Vec<u64>),
+    /// One after the other, so many of them.
+    Rows(usize),
+}
+
+/// A cell of a table whose cells have kinds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell<'a> {
+    /// Nothing; so is a number that is NaN, and a text of [`MISSING`].
+    Missing,
+    /// A number.
+    Number(f64),
+    /// A text, whatever it looks like.
+    Text(&'a str),
+}
+
+/// A table that is put together row by row, from something else than a CSV.
+///
+/// # Example
+/// ```
+/// use cpe_forest::{Cell, CsvOptions, TableBuilder};
+///
+/// let mut table = TableBuilder::new(["size", "kind"], &CsvOptions::default())?;
+/// table.push([Cell::Number(1.5), Cell::Text("small")])?;
+/// table.push([Cell::Missing, Cell::Text("large")])?;
+/// assert_eq!(table.finish()?.len(), 2);
+/// # Ok::<(), cpe_forest::DataError>(())
+/// ```
+pub struct TableBuilder {
+    builders: Vec<Builder>,
+    rows: usize,
+}
+
+impl std::fmt::Debug for TableBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableBuilder")
+            .field("columns", &self.builders.len())
+            .field("rows", &self.rows)
+            .finish()
+    }
+}
+
+impl TableBuilder {
+    /// A table of these columns, with what the options say of their kinds.
+    ///
+    /// # Errors
+    /// As for the header of a CSV.
+    pub fn new<'a>(
+        names: impl IntoIterator<Item = &'a str>,
+        options: &CsvOptions,
+    ) -> Result<Self, DataError> {
+        Ok(Self {
+            builders: columns(names.into_iter().map(str::trim), options)?,
+            rows: 0,
+        })
+    }
+
+    /// Adds a row of as many cells as there are columns. Those of columns that the options leave
+    /// out may be anything.
+    ///
+    /// # Errors
+    /// [`DataError::Inconsistent`] for another number of cells, what a CSV's row would give
+    /// otherwise, with the number of the row.
+    pub fn push<'a>(&mut self, cells: impl IntoIterator<Item = Cell<'a>>) -> Result<(), DataError> {
+        check_rows(self.rows + 1, self.builders.len())?;
+        self.rows += 1;
+        let place = Place::Row(self.rows as u64);
+        let mut cells = cells.into_iter();
+        for builder in &mut self.builders {
+            let cell = cells.next().ok_or_else(|| ragged(place))?;
+            builder.push_cell(cell, place)?;
+        }
+        match cells.next() {
+            None => Ok(()),
+            Some(_) => Err(ragged(place)),
+        }
+    }
+
+    /// The table.
+    ///
+    /// # Errors
+    /// [`DataError::NoRows`].
+    pub fn finish(self) -> Result<Table, DataError> {
+        finish(self.builders, Places::Rows(self.rows))
+    }
+}
+
+fn ragged(place: Place) -> DataError {
+    DataError::Inconsistent(format!("{place} has not one cell for each column"))
 }
 
 /// One column.
@@ -130,13 +232,16 @@ impl Table {
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lines.len()
+        match &self.places {
+            Places::Lines(lines) => lines.len(),
+            Places::Rows(rows) => *rows,
+        }
     }
 
     /// Whether there is no row. A table that was read has at least one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.len() == 0
     }
 
     /// The columns' names in the order of the file.
@@ -172,8 +277,11 @@ impl Table {
         }
     }
 
-    pub(crate) fn line(&self, row: usize) -> u64 {
-        self.lines.get(row).copied().unwrap_or(0)
+    pub(crate) fn place(&self, row: usize) -> Place {
+        match &self.places {
+            Places::Lines(lines) => Place::Line(lines.get(row).copied().unwrap_or(0)),
+            Places::Rows(_) => Place::Row(row as u64 + 1),
+        }
     }
 }
 
@@ -219,31 +327,38 @@ fn read(input: &mut impl Read, options: &CsvOptions) -> Result<Table, DataError>
                 found: record.len(),
             });
         }
-        if lines.len() == MAX_ROWS {
-            return Err(too_large(
-                "the number of rows",
-                MAX_ROWS as u64 + 1,
-                MAX_ROWS as u64,
-            ));
-        }
+        check_rows(lines.len() + 1, width)?;
         lines.push(line);
-        if lines.len() * width > MAX_CELLS {
-            let found = (lines.len() * width) as u64;
-            return Err(too_large("rows times columns", found, MAX_CELLS as u64));
-        }
         for (builder, cell) in builders.iter_mut().zip(record.iter()) {
             builder.push(cell, line)?;
         }
     }
-    if lines.is_empty() {
+    finish(builders, Places::Lines(lines))
+}
+
+fn check_rows(rows: usize, columns: usize) -> Result<(), DataError> {
+    if rows > MAX_ROWS {
+        let what = "the number of rows";
+        return Err(too_large(what, rows as u64, MAX_ROWS as u64));
+    }
+    let cells = rows * columns;
+    if cells > MAX_CELLS {
+        let what = "rows times columns";
+        return Err(too_large(what, cells as u64, MAX_CELLS as u64));
+    }
+    Ok(())
+}
+
+fn finish(builders: Vec<Builder>, places: Places) -> Result<Table, DataError> {
+    let kept = builders.into_iter().filter(|builder| !builder.ignored);
+    let table = Table {
+        columns: kept.map(Builder::finish).collect(),
+        places,
+    };
+    if table.is_empty() {
         return Err(DataError::NoRows);
     }
-    let columns = builders
-        .into_iter()
-        .filter(|builder| !builder.ignored)
-        .map(Builder::finish)
-        .collect();
-    Ok(Table { columns, lines })
+    Ok(table)
 }
 
 fn next(reader: &mut csv::Reader<impl Read>, record: &mut ByteRecord) -> Result<bool, DataError> {
@@ -253,29 +368,43 @@ fn next(reader: &mut csv::Reader<impl Read>, record: &mut ByteRecord) -> Result<
 }
 
 fn header(record: &ByteRecord, options: &CsvOptions) -> Result<Vec<Builder>, DataError> {
-    if record.len() > MAX_COLUMNS {
-        let found = record.len() as u64;
-        return Err(too_large(
-            "the number of columns",
-            found,
-            MAX_COLUMNS as u64,
-        ));
-    }
-    let mut seen = BTreeMap::new();
-    let mut builders = Vec::with_capacity(record.len());
-    for (index, cell) in record.iter().enumerate() {
-        let position = index + 1;
+    check_columns(record.len())?;
+    let name = |(index, cell): (usize, &'_ [u8])| {
         // Spreadsheets put a byte order mark before the first name.
         let cell = match (index, cell.strip_prefix(b"\xef\xbb\xbf")) {
-            (0, Some(rest)) => rest,
-            _ => cell,
+            (0, Some(rest)) => rest.to_vec(),
+            _ => cell.to_vec(),
         };
-        let name = std::str::from_utf8(cell)
-            .map_err(|_| DataError::NotUtf8 {
-                line: 1,
-                column: position.to_string(),
-            })?
-            .trim();
+        String::from_utf8(cell).map_err(|_| DataError::NotUtf8 {
+            line: 1,
+            column: (index + 1).to_string(),
+        })
+    };
+    let names: Vec<String> = record
+        .iter()
+        .enumerate()
+        .map(name)
+        .collect::<Result<_, _>>()?;
+    columns(names.iter().map(|name| name.trim()), options)
+}
+
+fn check_columns(found: usize) -> Result<(), DataError> {
+    if found <= MAX_COLUMNS {
+        return Ok(());
+    }
+    let what = "the number of columns";
+    Err(too_large(what, found as u64, MAX_COLUMNS as u64))
+}
+
+/// Columns of these names, before their first cell.
+fn columns<'a>(
+    names: impl Iterator<Item = &'a str>,
+    options: &CsvOptions,
+) -> Result<Vec<Builder>, DataError> {
+    let mut seen = BTreeMap::new();
+    let mut builders = Vec::new();
+    for (name, position) in names.zip(1..) {
+        check_columns(position)?;
         if name.is_empty() {
             return Err(DataError::UnnamedColumn { position });
         }

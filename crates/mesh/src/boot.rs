@@ -278,6 +278,7 @@ impl Peer {
         let kept = seat.group().map_or(index, cpe_consensus::Group::len);
         let mut slot = new_slot(shard, seat, me);
         slot.saved = saved;
+        slot.saved_bytes = record(Table::Snapshot).map_or(0, Vec::len);
         slot.log_end = last.max(kept);
         slot.client.stored = stored;
         self.slots.push(slot);
@@ -338,6 +339,8 @@ pub(crate) fn new_slot(shard: Shard, seat: Seat<Member, Proposal>, me: Member) -
         led_until: 0,
         pull: None,
         saved: index,
+        saved_bytes: 0,
+        saved_applied: 0,
         marked: index,
         log_end: index,
         kept: Kept::default(),

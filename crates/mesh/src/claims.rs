@@ -50,12 +50,18 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn meets(&self, needs: &BTreeMap<String, String>) -> bool {
-        needs.iter().all(|(key, value)| {
-            // A capability may be a list: the kinds that a node runs.
-            let has = self.card.capabilities.get(key);
-            has.is_some_and(|has| has == value || has.split(',').any(|one| one == value))
-        })
+        meets(&self.card.capabilities, needs)
     }
+}
+
+/// Whether a node with these capabilities has what an actor needs. A capability may be a list with
+/// commas, as the kinds that a node runs.
+#[must_use]
+pub fn meets(capabilities: &BTreeMap<String, String>, needs: &BTreeMap<String, String>) -> bool {
+    needs.iter().all(|(key, value)| {
+        let has = capabilities.get(key);
+        has.is_some_and(|has| has == value || has.split(',').any(|one| one == value))
+    })
 }
 
 fn weight(name: &str, node: NodeId) -> [u8; 32] {
@@ -111,6 +117,18 @@ impl Commit {
 }
 
 impl Peer {
+    /// Whether this node has asked for a name and not heard what came of it. It is not to give up a
+    /// name then: it may be given it, and start what it has given up.
+    pub(crate) fn is_claiming(&self, shard: ShardId, name: &str) -> bool {
+        let slots = self.slot_ref(shard).into_iter();
+        let mut operations = slots.flat_map(|slot| slot.client.operations());
+        operations.any(|operation| match operation {
+            Operation::Claim { name: claimed, .. }
+            | Operation::ClaimLeased { name: claimed, .. } => claimed == name,
+            _ => false,
+        })
+    }
+
     /// The claim of a name for this node, in its present life as a host.
     pub(crate) fn claim_leased(
         &self,

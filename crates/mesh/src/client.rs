@@ -129,6 +129,11 @@ struct ClientOp {
 }
 
 impl ShardClient {
+    /// Operations that are not over.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.ops.values().map(|op| &op.operation)
+    }
+
     pub(crate) fn outbox_len(&self) -> usize {
         self.outbox.len()
     }
@@ -578,7 +583,14 @@ impl Peer {
                     why,
                 })
             }
-            Outcome::Cancelled | Outcome::Stale => Reply::Failed(Failure::TimedOut(within)),
+            // Given up by the home, which knows no more what it took.
+            Outcome::Stale => Reply::Failed(Failure::Unknown {
+                op: OpHandle {
+                    shard,
+                    op: about.id,
+                },
+            }),
+            Outcome::Cancelled => Reply::Failed(Failure::TimedOut(within)),
             Outcome::Done => Reply::Done,
             Outcome::ModeIs(mode) => {
                 let why = format!("the variable is {mode} already; delete it to change its mode");

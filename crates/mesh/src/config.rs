@@ -72,8 +72,12 @@ pub struct PeerConfig {
     pub body_taken_max: Duration,
     /// Entries a log may have beyond the last snapshot before a new one is written. 4,096.
     pub log_entries_max: u64,
-    /// Bytes, the same. 4 MiB.
+    /// Bytes, the same; and bytes of entries kept in memory. 4 MiB.
     pub log_bytes_max: usize,
+    /// Bytes of one shard's state at which its home admits no more stores, about: what was stored
+    /// since the last snapshot counts, what was taken since does not. 512 MiB. A state is written
+    /// in one piece, and a new member fetches it into memory.
+    pub shard_bytes_max: usize,
     /// Entries kept in memory behind a snapshot, for replicas that lag. Those that lag more fetch
     /// a state. 4,096.
     pub log_kept: u64,
@@ -108,6 +112,7 @@ impl PeerConfig {
             body_taken_max: Duration::from_secs(24 * 60 * 60),
             log_entries_max: 4_096,
             log_bytes_max: 4 * 1024 * 1024,
+            shard_bytes_max: 512 * 1024 * 1024,
             log_kept: 4_096,
         }
     }

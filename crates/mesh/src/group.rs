@@ -130,15 +130,22 @@ impl Peer {
         act: impl FnOnce(&mut Home, &Sm, &mut Proposer<'_>) -> T,
     ) -> Option<T> {
         let mut out = Vec::new();
+        let most = self.config.shard_bytes_max;
+        let slot = self.slot(shard)?;
+        let full = slot.is_full(most);
         let Slot {
             shard: replica,
             seat,
             home,
             ..
-        } = self.slot(shard)?;
+        } = slot;
         let (home, group) = (home.as_mut()?, seat.group_mut()?);
         let epoch = group.epoch();
-        let result = act(home, replica.sm(), &mut Proposer::new(group, &mut out));
+        let result = act(
+            home,
+            replica.sm(),
+            &mut Proposer::new(group, &mut out, replica.sm(), full),
+        );
         self.hear_group(shard, epoch, out);
         self.proposed.insert(shard);
         Some(result)

@@ -53,6 +53,8 @@ pub enum Guard {
     /// A1: a lease is renewed only once a majority said, after the renewal came, that this node
     /// leads.
     ConfirmRenewal,
+    /// A1: a lease is renewed only once a majority has the leader's log under its ballot.
+    LogAdopted,
     /// A1: the holder counts from when it sent the renewal, and stops early.
     StopEarly,
     /// A1: a new leader waits a whole lease before it ends a life.
@@ -76,7 +78,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -97,6 +99,7 @@ impl Guard {
         Self::DeletionUnknown,
         Self::DeleteAway,
         Self::ConfirmRenewal,
+        Self::LogAdopted,
         Self::StopEarly,
         Self::WholeLease,
         Self::VoidForEver,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    Applied, Bound, Command, Dot, Item, Name, OpId, Sm, Terms, variable_in, variable_of,
+    Applied, Bound, Command, Dot, Item, Name, OpId, Session, Sm, Terms, variable_in, variable_of,
 };
 use cpe_tuple::{Template, Tuple, Value};
 
@@ -167,19 +167,35 @@ pub(crate) enum Asked {
 pub(crate) struct Proposer<'a> {
     group: &'a mut Group<Member, Proposal>,
     out: &'a mut Vec<Output<Member, Proposal>>,
+    sm: &'a Sm,
+    /// The shard holds as much as it may.
+    takes_none: bool,
 }
 
 impl<'a> Proposer<'a> {
     pub(crate) fn new(
         group: &'a mut Group<Member, Proposal>,
         out: &'a mut Vec<Output<Member, Proposal>>,
+        sm: &'a Sm,
+        full: bool,
     ) -> Self {
-        Self { group, out }
+        Self {
+            group,
+            out,
+            sm,
+            takes_none: full,
+        }
     }
 
     /// Appends a command; false when there is no room, the epoch is sealed (rule R11) or somebody
     /// else leads. Then it will never be decided.
     pub(crate) fn propose(&mut self, command: Command) -> bool {
+        let takes = command.looks().and(command.op());
+        if takes.is_some_and(|op| self.sm.is_full_of_outcomes(op.session))
+            || self.takes_none && command.adds().is_some()
+        {
+            return false;
+        }
         Proposal::new(command)
             .is_some_and(|proposal| self.group.propose(proposal, self.out).is_ok())
     }
@@ -228,6 +244,8 @@ pub(crate) struct Home {
     inflight: BTreeMap<Name, BTreeMap<Value, Inflight>>,
     /// Those who want a copy come before any who take.
     parked: Parked,
+    /// Sessions that leave outcomes unacknowledged: the latest of each, and since when it is that.
+    owed: BTreeMap<Session, (u64, Duration)>,
 }
 
 impl Home {
@@ -238,6 +256,20 @@ impl Home {
             home.count(command);
         }
         home
+    }
+
+    /// Sessions that have left outcomes unacknowledged, each with the index of its latest operation
+    /// and for how long that has been its latest. This leader counts from when it first looked.
+    pub(crate) fn silent(&mut self, sm: &Sm, now: Duration) -> Vec<(Session, u64, Duration)> {
+        let mut owed = std::mem::take(&mut self.owed);
+        for (session, latest) in sm.unacknowledged() {
+            let seen = owed.remove(&session).filter(|(then, _)| *then == latest);
+            let since = seen.map_or(now, |(_, since)| since);
+            self.owed.insert(session, (latest, since));
+        }
+        let owed = self.owed.iter();
+        owed.map(|(session, (latest, since))| (*session, *latest, now.saturating_sub(*since)))
+            .collect()
     }
 
     /// Counts what a proposal will change once it is decided.

@@ -95,6 +95,7 @@ pub use api::{
 };
 pub use body::{BodyDone, BodyMessage, BodyPart, BodyWork, MAX_BODIES};
 pub use boot::BootError;
+pub use claims::meets;
 pub use config::PeerConfig;
 pub use group::Proposal;
 #[cfg(feature = "mutants")]

@@ -354,6 +354,11 @@ impl Peer {
             return self.grant(shard, renewal);
         }
         let ticket = self.with_group(shard, |group, out| {
+            // An earlier leader that stood still may propose an end when it goes on. Only a log
+            // that a majority took over from this one keeps that from ever being decided.
+            if !group.is_adopted() && holds(Guard::LogAdopted) {
+                return None;
+            }
             Some((group.epoch(), group.confirm(out)?))
         });
         if let Some((epoch, ticket)) = ticket.flatten() {

@@ -118,12 +118,36 @@ pub(crate) struct Slot {
     pub(crate) pull: Option<Pull>,
     /// Index of the newest snapshot on disk.
     pub(crate) saved: u64,
+    /// Bytes of the state at that snapshot.
+    pub(crate) saved_bytes: usize,
+    /// Bytes of entries that this replica had applied by then.
+    pub(crate) saved_applied: u64,
     /// The decided index on disk.
     pub(crate) marked: u64,
     /// Index of the last entry on disk.
     pub(crate) log_end: u64,
     pub(crate) kept: Kept,
     pub(crate) shown: Option<Shown>,
+}
+
+impl Slot {
+    /// A snapshot at `index`: where the log begins anew.
+    pub(crate) fn snapped(&mut self, index: u64, bytes: usize) {
+        self.saved = index;
+        self.saved_bytes = bytes;
+        self.saved_applied = self.shard.applied_bytes();
+    }
+
+    /// Bytes of the entries applied since the last snapshot.
+    pub(crate) fn logged(&self) -> u64 {
+        let applied = self.shard.applied_bytes();
+        applied.saturating_sub(self.saved_applied)
+    }
+
+    /// True when the shard holds so much that its home admits no more.
+    pub(crate) fn is_full(&self, most: usize) -> bool {
+        self.saved_bytes as u64 + self.logged() >= most as u64
+    }
 }
 
 /// A node's part in a home group: record, heartbeat, decided index and length of its log.

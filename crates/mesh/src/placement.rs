@@ -162,7 +162,8 @@ impl Survey {
         latest.is_some_and(|(inc, known)| *inc > life.inc && *known <= since)
     }
 
-    fn is_here(&self, member: Member) -> bool {
+    /// True for a member that is known to be here.
+    pub(crate) fn is_here(&self, member: Member) -> bool {
         let seen = self.members.get(&member);
         seen.is_some_and(|seen| seen.standing == Standing::Here)
     }

@@ -260,7 +260,11 @@ impl Peer {
             epoch,
             members: vec![me],
         };
-        let command = Command::Fork { config };
+        let Some(slot) = self.slot_ref(shard) else {
+            return;
+        };
+        let after = slot.shard.version().hash;
+        let command = Command::Fork { config, after };
         let Some(proposal) = Proposal::new(command.clone()) else {
             return;
         };
@@ -367,7 +371,19 @@ impl Peer {
             && slot.map.epoch >= FORK_EPOCHS
             && !slot.map.members.contains(&me);
         let over = (skipped && version.index <= own.index) || (differs && by_home);
-        if !over || slot.home.is_some() {
+        over && self.start_over(shard, Some(from), version)
+    }
+
+    /// Drops a replica of which a fork leaves nothing, and fetches it anew: from whoever told of
+    /// the fork, if that is known. False when this node leads the shard.
+    pub(crate) fn start_over(
+        &mut self,
+        shard: ShardId,
+        from: Option<NodeId>,
+        version: Version,
+    ) -> bool {
+        let led = self.slot_ref(shard).is_none_or(|slot| slot.home.is_some());
+        if led {
             return false;
         }
         let founder = self.genesis.as_ref().map(|genesis| genesis.founder);
@@ -392,7 +408,8 @@ impl Peer {
         slot.shard = fresh;
         slot.pull = None;
         slot.kept = Kept::default();
-        (slot.fed, slot.led_until, slot.saved, slot.marked) = (0, 0, 0, 0);
+        (slot.fed, slot.led_until, slot.marked) = (0, 0, 0);
+        slot.snapped(0, 0);
         self.forget_tail(shard, 0);
         let (first, last) = (boot::indexed(shard, 0), boot::indexed(shard, u64::MAX));
         self.batch.delete_range(Table::Log, first, last);
@@ -401,8 +418,10 @@ impl Peer {
         }
         self.hear_group(shard, epoch, out);
         self.count("overruled", 1);
-        self.event(Event::Overruled { shard, by: from });
-        self.pull_from(shard, from, version.index);
+        if let Some(from) = from {
+            self.event(Event::Overruled { shard, by: from });
+            self.pull_from(shard, from, version.index);
+        }
         true
     }
 }

@@ -402,6 +402,11 @@ impl Peer {
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
+                if self.is_claiming(shard, &actor) {
+                    let why = format!("this node is about to host `{actor}`");
+                    self.reply(request, Reply::Failed(Failure::Busy(why)));
+                    return Ok(());
+                }
                 let void = self.void_host_of(&actor);
                 let sent = self.outboxes.done(&actor);
                 let operation = Operation::Release {

@@ -452,6 +452,14 @@ impl Peer {
                 },
                 Applied::Added { .. },
             ) => (*op, Outcome::Done),
+            (
+                Command::Bound {
+                    op,
+                    act: Bound::Exchange { .. },
+                    ..
+                },
+                Applied::Added { index, .. },
+            ) => (*op, Outcome::Exchanged { index: *index }),
             (_, Applied::Done(op, outcome)) => (*op, outcome.clone()),
             _ => return,
         };

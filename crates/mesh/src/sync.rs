@@ -38,5 +38,6 @@ const MAX_BODIES: usize = 2_048;
 /// Bytes of one part of a state: of its outline, and of tuples but for the last one.
 const PART_BYTES: usize = 256 * 1024;
 
-/// Bytes. The largest outline of a state, unpacked.
-const MAX_OUTLINE_BYTES: u64 = 256 * 1024 * 1024;
+/// Bytes. The largest outline of a state, unpacked: eight times what a shard may hold, so that what
+/// a home once admitted can be fetched.
+const MAX_OUTLINE_BYTES: u64 = 4 * 1024 * 1024 * 1024;

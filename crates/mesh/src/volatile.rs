@@ -293,7 +293,8 @@ impl Peer {
         slot.proposed = Proposed::default();
         slot.pull = None;
         slot.kept = Kept::default();
-        (slot.fed, slot.saved, slot.marked, slot.log_end) = (index, index, index, index);
+        (slot.fed, slot.marked, slot.log_end) = (index, index, index);
+        slot.snapped(index, 0);
         slot.led_until = 0;
         self.hear_group(shard, epoch, out);
         self.drop_confirming(shard);

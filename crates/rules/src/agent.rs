@@ -29,6 +29,7 @@
 //! many facts, or too much memory) the agent is built again from its source: its facts,
 //! subscriptions and open requests are then gone, which the error says.
 
+mod console;
 mod delivery;
 mod effect;
 mod functions;
@@ -43,8 +44,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cpe_tuple::{Tuple, Value as Datum};
 use serde::{Deserialize, Serialize};
 
+pub use console::{INSPECT, only_looks};
 pub use effect::{Effect, LaterFact, Level};
-pub use functions::{EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SUBSCRIPTIONS_MAX};
+pub use functions::{CONSOLE, EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SUBSCRIPTIONS_MAX};
 pub use snapshot::{AgentSnapshot, Subscription};
 
 use crate::bridge::{BridgeError, from_clips, to_clips};
@@ -63,44 +65,6 @@ const PRELUDE: &str = "
 
 /// Templates whose facts live for one delivery.
 const ENVELOPES: [&str; 3] = ["message", "tuple", "answer"];
-
-/// Commands of CLIPS that look at an engine and change nothing.
-pub const INSPECT: &[&str] = &[
-    "agenda",
-    "facts",
-    "get-current-module",
-    "get-focus",
-    "get-focus-stack",
-    "get-strategy",
-    "instances",
-    "list-defclasses",
-    "list-deffacts",
-    "list-deffunctions",
-    "list-defgenerics",
-    "list-defglobals",
-    "list-definstances",
-    "list-defmessage-handlers",
-    "list-defmethods",
-    "list-defmodules",
-    "list-defrules",
-    "list-deftemplates",
-    "list-focus-stack",
-    "matches",
-    "ppdefclass",
-    "ppdeffacts",
-    "ppdeffunction",
-    "ppdefgeneric",
-    "ppdefglobal",
-    "ppdefinstances",
-    "ppdefmessage-handler",
-    "ppdefmethod",
-    "ppdefmodule",
-    "ppdefrule",
-    "ppdeftemplate",
-    "ppfact",
-    "rules",
-    "show-defglobals",
-];
 
 /// How an agent runs.
 #[derive(Clone, Debug)]
@@ -234,6 +198,8 @@ pub enum Delivery {
     },
     /// A fact whose time has come. See [`RuleAgent::later`].
     Later(LaterFact),
+    /// A command of a person at a console. See [`RuleAgent::command`].
+    Command(String),
 }
 
 /// Why an agent could not be made.
@@ -406,27 +372,6 @@ impl RuleAgent {
         &mut self.engine
     }
 
-    /// Do one of CLIPS's commands that only look ([`INSPECT`]), and give what it prints.
-    ///
-    /// # Errors
-    /// [`EngineError::Uncallable`] for any other text: to change an agent, send it a message.
-    pub fn inspect(&mut self, command: &str) -> Result<String, EngineError> {
-        let text = command.trim();
-        let inner = text
-            .strip_prefix('(')
-            .and_then(|text| text.strip_suffix(')'));
-        // One pair of parentheses: an argument that is a call could do anything.
-        let plain = inner.filter(|inner| !inner.contains(['(', ')', '"']));
-        let head = plain.and_then(|inner| inner.split_whitespace().next());
-        if !head.is_some_and(|head| INSPECT.contains(&head)) {
-            return Err(EngineError::Uncallable {
-                name: text.chars().take(60).collect(),
-                reason: "only commands that look are allowed here, as (facts), (agenda), (rules)",
-            });
-        }
-        self.engine.command(text)
-    }
-
     /// Which rules fired on which facts lately: why it did what it did.
     #[must_use]
     pub fn trace(&self) -> Trace {
@@ -452,6 +397,7 @@ impl RuleAgent {
             } => self.tuple(subscription, &tuple, now_ms),
             Delivery::Answer { request, answer } => self.answer(request, answer, now_ms),
             Delivery::Later(fact) => self.later(&fact, now_ms),
+            Delivery::Command(text) => self.command(&text, now_ms),
         }
     }
 
@@ -604,11 +550,14 @@ impl RuleAgent {
     }
 
     fn keep_output(&mut self) {
-        let limit = self.options.limits.output_bytes;
         for text in [self.engine.take_output(), self.engine.take_errors()] {
-            if self.printed.len() + text.len() <= limit {
-                self.printed.push_str(&text);
-            }
+            self.keep_text(&text);
+        }
+    }
+
+    fn keep_text(&mut self, text: &str) {
+        if self.printed.len() + text.len() <= self.options.limits.output_bytes {
+            self.printed.push_str(text);
         }
     }
 

@@ -296,6 +296,15 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// The word behind the first parenthesis of a command, as CLIPS's prompt reads it.
+pub(crate) fn head(text: &str) -> Option<&str> {
+    let mut tokens = Tokens::new(text);
+    match (tokens.next()?, tokens.next()?) {
+        (Token::Open, Token::Word(word)) => Some(word),
+        _ => None,
+    }
+}
+
 /// Whether CLIPS reads `text` as one symbol and nothing else.
 pub(crate) fn is_symbol(text: &str) -> bool {
     !text.is_empty()
@@ -370,6 +379,16 @@ mod tests {
         let text = format!("(defrule w {} => )", "(or (a) (b)) ".repeat(20));
         assert!(check(&text).unwrap().contains("more than 256 rules"));
         assert_eq!(check("(defrule w (or (a) (b)) (or (c) (d)) => )"), None);
+    }
+
+    #[test]
+    fn the_head_of_a_command_is_found_where_clips_finds_it() {
+        for text in ["(defrule r =>)", " ; (facts)\n (defrule r", "\n(\tdefrule"] {
+            assert_eq!(head(text), Some("defrule"), "{text}");
+        }
+        for text in ["", "red", "((defrule))", "(", "; (defrule)"] {
+            assert_eq!(head(text), None, "{text}");
+        }
     }
 
     #[test]

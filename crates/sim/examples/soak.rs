@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use std::io::{IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,8 +19,8 @@ usage: soak [--seeds FROM..TO | FROM..] [--profile NAME] [--jobs N] [--folder DI
             [--keep N,N,...]
 
   --seeds   which seeds; without an end it runs until Ctrl-C (0..)
-  --profile what the scenarios have in common: mixed, elections, handovers, restarts or
-            actors (mixed)
+  --profile what the scenarios have in common: mixed, elections, handovers, restarts,
+            actors or deletions (mixed)
   --jobs    how many at a time (one per core)
   --folder  where what failed is written (target/soak)
   --keep    only these faults of each seed's schedule: replays what was shrunk
@@ -224,22 +225,52 @@ impl Soak {
         if let Some(keep) = &self.args.keep {
             schedule = schedule.keep(keep);
         }
-        match World::with_schedule(scenario, seed, &schedule).run() {
-            Ok(report) => {
+        // A panic is a failure of the seed, not of the soak.
+        let world = World::with_schedule(scenario, seed, &schedule);
+        match catch_unwind(AssertUnwindSafe(|| world.run())) {
+            Err(panic) => {
+                let said = panic.downcast_ref::<String>().map(String::as_str);
+                let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+                let said = said.unwrap_or("it did not say why");
+                self.failed(seed, &format!("panicked: {said}"), |file, profile| {
+                    std::fs::write(file, panicked(profile, seed, said, &schedule))
+                });
+            }
+            Ok(Ok(report)) => {
                 self.messages.fetch_add(report.messages, Ordering::Relaxed);
                 self.taken.fetch_add(report.taken, Ordering::Relaxed);
             }
-            Err((violation, _)) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                let profile = self.args.profile;
-                let file = self.args.folder.join(format!("{profile}-{seed}.txt"));
-                eprintln!("\nseed {seed}: {violation}; see {}", file.display());
-                if let Err(error) = write(&file, profile, seed, &schedule) {
-                    eprintln!("error: cannot write {}: {error}", file.display());
-                }
+            Ok(Err((violation, _))) => {
+                self.failed(seed, &violation.to_string(), |file, profile| {
+                    write(file, profile, seed, &schedule)
+                });
             }
         }
     }
+
+    /// Counts a seed that failed, and keeps it.
+    fn failed(
+        &self,
+        seed: u64,
+        how: &str,
+        keep: impl FnOnce(&Path, Profile) -> std::io::Result<()>,
+    ) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        let profile = self.args.profile;
+        let file = self.args.folder.join(format!("{profile}-{seed}.txt"));
+        eprintln!("\nseed {seed}: {how}; see {}", file.display());
+        if let Err(error) = keep(&file, profile) {
+            eprintln!("error: cannot write {}: {error}", file.display());
+        }
+    }
+}
+
+/// What is kept of a seed that panicked: shrinking it would panic as well.
+fn panicked(profile: Profile, seed: u64, said: &str, schedule: &Schedule) -> String {
+    format!(
+        "panicked: {said}\n\nto run it again:\n  CPE_SIM_PROFILE={profile} CPE_SIM_SEED={seed} \
+         cargo nextest run -p cpe-sim one_seed --no-capture\n\n{schedule:#?}\n"
+    )
 }
 
 /// Writes what a failing seed came to: shrunk, with how to run it again and a line per event.

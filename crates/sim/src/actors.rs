@@ -18,6 +18,7 @@ use rand::RngExt;
 use crate::check::Violation;
 use crate::effects::effects_of;
 use crate::migrate::{MOVE_MS, Moving};
+use crate::release::RELEASE_MS;
 use crate::schedule::up_to;
 use crate::world::{Happening, World};
 
@@ -69,6 +70,10 @@ pub(crate) enum Step {
     HandOn(usize, usize),
     /// A node asks anew what became of that question, for an actor with this token.
     AskFate(usize, usize, u64, OpHandle),
+    /// Somebody gives up a name.
+    Release(usize),
+    /// A node asks anew to give up the name of an actor with this token.
+    ReleaseAgain(usize, usize, u64),
 }
 
 /// Who sends a message.
@@ -145,6 +150,10 @@ pub(crate) enum Asked {
         actor: usize,
         token: u64,
         op: OpHandle,
+    },
+    Release {
+        actor: usize,
+        token: u64,
     },
     /// A node says that an effect is done.
     Effect,
@@ -253,6 +262,7 @@ impl World {
         for actor in 0..actors {
             self.step_in(CLAIM_MS, Step::Claim(actor));
             self.step_in(MOVE_MS, Step::Move(actor));
+            self.step_in(RELEASE_MS, Step::Release(actor));
             for _ in 0..CLIENTS {
                 let client = self.actors.clients.len();
                 self.actors.clients.push(Client {
@@ -295,15 +305,17 @@ impl World {
             Step::Move(actor) => self.move_actor(actor),
             Step::HandOn(n, actor) => self.hand_on(n, actor),
             Step::AskFate(n, actor, token, op) => self.ask_fate(n, actor, token, op),
+            Step::Release(actor) => self.release_some(actor),
+            Step::ReleaseAgain(n, actor, token) => self.release(n, actor, token),
         }
     }
 
     fn claim(&mut self, actor: usize) {
+        let n = self.any_node();
         // Once a name has a host others take it over by themselves, as is demanded of them.
-        if self.calm && self.actors.begun.contains(&actor) {
+        if self.calm && self.actors.begun.contains(&actor) && !self.is_free(n, actor) {
             return;
         }
-        let n = self.rng.random_range(0..self.nodes.len());
         let Some(peer) = self.nodes.get(n).and_then(|node| node.peer.as_ref()) else {
             return;
         };
@@ -318,6 +330,10 @@ impl World {
             deadline: DEADLINE,
         };
         self.ask_actor(n, Asked::Claim, command);
+    }
+
+    pub(crate) fn any_node(&mut self) -> usize {
+        self.rng.random_range(0..self.nodes.len())
     }
 
     pub(crate) fn ask_actor(&mut self, n: usize, asked: Asked, command: Command) {
@@ -343,6 +359,7 @@ impl World {
             (Asked::Fate { actor, token, op }, reply) => {
                 self.fate_known(n, (actor, token, op), reply);
             }
+            (Asked::Release { actor, token }, reply) => self.release_ended(n, actor, token, reply),
         }
         true
     }

@@ -73,6 +73,8 @@ pub struct Report {
     pub taken_over: u64,
     /// Times that a host handed an actor on.
     pub moved: u64,
+    /// Names of actors given up.
+    pub released: u64,
     /// States that actors committed.
     pub commits: u64,
     /// Messages that actors told others, and that were handled.

@@ -49,6 +49,7 @@ mod reads;
 mod record;
 #[cfg(test)]
 mod recover;
+mod release;
 mod scenario;
 mod schedule;
 mod settle;

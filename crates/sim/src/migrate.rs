@@ -37,6 +37,8 @@ pub(crate) struct Moving {
     gave_up: bool,
     /// A question to the home is open, or its fate is asked for.
     asked: bool,
+    /// The home has decided an earlier question: what becomes of a later one says nothing more.
+    decided: bool,
     /// What arrived meanwhile.
     held: Vec<Parcel>,
 }
@@ -86,6 +88,7 @@ impl World {
                 to,
                 gave_up,
                 asked: false,
+                decided: false,
                 held: Vec::new(),
             });
             self.note(n, || format!("is to hand a{actor} to {to}"));
@@ -189,9 +192,10 @@ impl World {
         };
         match reply {
             // Certainly not: another host may be chosen, or the actor go on here.
-            Reply::Fate(Fate::Never) => self.stays(n, actor),
+            Reply::Fate(Fate::Never) if !moving.decided => self.stays(n, actor),
             // Decided: asked again, the home says the same.
             Reply::Fate(_) => {
+                moving.decided = true;
                 moving.asked = false;
                 self.hand_on(n, actor);
             }

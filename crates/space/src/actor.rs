@@ -170,6 +170,20 @@ impl Kept {
 }
 
 impl ActorRecord {
+    /// About how many bytes it takes.
+    pub(crate) fn size(&self) -> usize {
+        let needs = self
+            .needs
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        let kept = self.kept.as_ref().map_or(0, |kept| {
+            let marks = kept.marks.values().map(|mark| 64 + 8 * mark.done.len());
+            let effects = kept.outbox.iter().map(Effect::size);
+            kept.snapshot.size() + marks.sum::<usize>() + effects.sum::<usize>()
+        });
+        self.spec.size() + needs.sum::<usize>() + kept
+    }
+
     /// Whether an operation of this session may end it.
     fn may_release(&self, op: OpId, void: Option<Member>) -> bool {
         match self.host {

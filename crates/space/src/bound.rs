@@ -171,7 +171,20 @@ impl Sm {
                 variable,
                 expect,
                 put,
-            } => self.exchange(workspace, variable, expect.as_ref(), put.as_ref()),
+            } => {
+                let (outcome, added) =
+                    self.exchange(workspace, variable, expect.as_ref(), put.as_ref());
+                if let Some(tuple) = added {
+                    self.conclude(op, outcome, None);
+                    return Applied::Added {
+                        index: self.index(),
+                        dot: None,
+                        workspace: workspace.clone(),
+                        tuple,
+                    };
+                }
+                outcome
+            }
         };
         self.conclude(op, outcome, None)
     }
@@ -205,6 +218,9 @@ impl Sm {
         wait: bool,
         leave: bool,
     ) -> Applied {
+        if self.is_full_of_outcomes(op.session) {
+            return Applied::Missed(op);
+        }
         if let Some(outcome) = self.refusal(workspace, key, terms) {
             return self.conclude(op, outcome, None);
         }
@@ -249,32 +265,34 @@ impl Sm {
         }
     }
 
+    /// What came of it, and the tuple that is there now.
     fn exchange(
         &mut self,
         workspace: &Name,
         key: &Value,
         expect: Option<&Tuple>,
         put: Option<&Tuple>,
-    ) -> Outcome {
+    ) -> (Outcome, Option<Tuple>) {
         let there = self.variable(workspace, key);
         let there = there.and_then(|variable| variable.tuples().next());
         if there.map(|(_, tuple)| tuple) != expect {
-            return Outcome::Differs(there.map(|(_, tuple)| tuple.clone()));
+            let there = there.map(|(_, tuple)| tuple.clone());
+            return (Outcome::Differs(there), None);
         }
         let old = there.map(|(at, _)| at);
         let index = self.index();
         if let Some(old) = old {
             self.remove(workspace, key, old);
         }
-        if let Some(tuple) = put {
+        let added = put.map(|tuple| {
             let mark = Mark {
                 descriptor: tuple.mark().and_then(|mark| mark.descriptor),
                 variable: index,
                 ordinal: 0,
             };
             let tuple = tuple.clone().with_mark(mark);
-            self.enter(workspace, key).insert(index, tuple);
-        }
-        Outcome::Exchanged { index }
+            self.enter(workspace, key).insert(index, tuple)
+        });
+        (Outcome::Exchanged { index }, added)
     }
 }

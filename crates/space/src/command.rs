@@ -153,6 +153,9 @@ pub enum Command {
     Fork {
         /// The next home group.
         config: Config,
+        /// The chain hash of the history that it goes on from. A replica with another one, which
+        /// the lost members may have decided after all, has to start over.
+        after: u64,
     },
     /// An origin says how many of its stores it no longer has, because they were admitted before a
     /// fork that lost them: the next one is admitted after those.
@@ -275,6 +278,14 @@ pub enum Command {
         /// Who will host it, if whoever proposes this has seen that life and no end of it.
         to: Option<Member>,
     },
+    /// Forgets outcomes that a session has left unacknowledged for long, if it has had no operation
+    /// decided since: what they took stays taken, and nobody is told any more what it was.
+    GiveUp {
+        /// Whose.
+        session: Session,
+        /// Index of the entry that decided its latest operation.
+        latest: u64,
+    },
     /// Adds a tuple that a durable actor asked for, if it is not here yet (rule A5).
     Emit {
         /// The operation, of whoever sends it on.
@@ -333,7 +344,8 @@ impl Command {
             | Self::Register { .. }
             | Self::Reinstate { .. }
             | Self::Retire { .. }
-            | Self::Void { .. } => None,
+            | Self::Void { .. }
+            | Self::GiveUp { .. } => None,
         }
     }
 
@@ -405,6 +417,9 @@ impl Command {
         Some((workspace, variable?))
     }
 }
+
+/// What an outcome takes beside what is in it: its number and its place in two maps.
+const OUTCOME_BYTES: usize = 128;
 
 /// What an operation came to; remembered until its session has acknowledged it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -478,6 +493,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// About how many bytes it takes where it is kept.
+    pub(crate) fn size(&self) -> usize {
+        let beside = match self {
+            Self::Taken { tuple, .. } | Self::Leased { tuple, .. } | Self::Found { tuple } => {
+                tuple.size()
+            }
+            Self::Differs(Some(tuple)) => tuple.size(),
+            Self::Claimed(record) | Self::Moved(record) | Self::Fenced(Some(record)) => {
+                record.size()
+            }
+            _ => 0,
+        };
+        OUTCOME_BYTES + beside
+    }
+
     /// True for what a cancellation cannot undo.
     #[must_use]
     pub fn stays(&self) -> bool {

@@ -76,7 +76,7 @@ pub use lease::{
     LEASE_TTL_MAX, LEASE_TTL_MIN, Lease, LeaseAct, LeaseEnd, LeaseId, MAX_ENDED_LEASES,
     MAX_LEASED_BYTES, MAX_LEASES,
 };
-pub use machine::{Applied, Live, Refers, Sm};
+pub use machine::{Applied, Live, MAX_UNACKNOWLEDGED_BYTES, Refers, Sm};
 pub use mode::{Mode, UnknownMode};
 pub use outbox::{Effect, MAX_EMITTERS, OUTBOX_BYTES_MAX, OUTBOX_MAX, Outbox, Sent};
 pub use ranges::RangeSet;

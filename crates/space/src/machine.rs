@@ -13,15 +13,19 @@ use crate::guard::{Guard, holds};
 use crate::outbox::Emitters;
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
-    RangeSet, Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
+    Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
 };
 
 mod bodies;
 mod parts;
 mod register;
+mod sessions;
 
 pub use bodies::Refers;
 pub use parts::Live;
+pub use sessions::MAX_UNACKNOWLEDGED_BYTES;
+
+use sessions::{Remembered, Sessions};
 
 /// A count of stores that no life reaches.
 const BEYOND_ALL_STORES: u64 = u64::MAX >> 1;
@@ -46,7 +50,8 @@ pub enum Applied {
     Skipped(Dot),
     /// An operation has this outcome.
     Done(OpId, Outcome),
-    /// A waiting take found nothing: it has no outcome and must be asked again.
+    /// A waiting take found nothing, or there is no room for outcomes: it has none and must be
+    /// asked again.
     Missed(OpId),
     /// The epoch ended.
     Sealed(Config),
@@ -56,23 +61,6 @@ pub enum Applied {
     Registered(ShardId),
     /// This life of a node is over.
     Voided(Member),
-}
-
-/// What a session's client may still ask about.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct SessionRecord {
-    /// Operations that have an outcome, acknowledged or not.
-    done: RangeSet,
-    /// Outcomes not yet acknowledged.
-    results: BTreeMap<u64, Remembered>,
-}
-
-/// An outcome and what is needed to undo it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Remembered {
-    outcome: Outcome,
-    /// Workspace of a taken tuple; `None` when it cannot return because its variable was deleted.
-    home: Option<Name>,
 }
 
 /// State of one shard after `index` decided entries.
@@ -91,8 +79,7 @@ pub struct Sm {
     workspaces: BTreeMap<Name, BTreeMap<Value, Variable>>,
     /// How many stores of each origin were admitted: the context of an add-wins set, compressed.
     admitted: BTreeMap<Member, u64>,
-    /// At most one per node: a later boot of a node replaces the earlier one.
-    sessions: BTreeMap<NodeId, (Session, SessionRecord)>,
+    sessions: Sessions,
     pub(crate) actors: BTreeMap<String, ActorRecord>,
     /// Snapshots of before there were leases have none.
     #[serde(default)]
@@ -132,7 +119,7 @@ impl Sm {
             previous: None,
             workspaces: BTreeMap::new(),
             admitted: BTreeMap::new(),
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             actors: BTreeMap::new(),
             leases: Leases::default(),
             forked_at: None,
@@ -205,36 +192,39 @@ impl Sm {
         if !self.is_of_now(op.seq) {
             return Some(Outcome::Stale);
         }
-        let (session, record) = self.sessions.get(&op.session.member.node)?;
-        if *session > op.session {
-            return Some(Outcome::Stale);
-        }
-        if *session < op.session || !record.done.contains(op.seq) {
-            return None;
-        }
-        Some(
-            record
-                .results
-                .get(&op.seq)
-                .map_or(Outcome::Stale, |kept| kept.outcome.clone()),
-        )
+        self.sessions.outcome(op)
     }
 
     /// True while the outcome of an operation is kept for its session, which has not acknowledged
     /// it.
     #[must_use]
     pub fn remembers(&self, op: OpId) -> bool {
-        let session = self.sessions.get(&op.session.member.node);
-        session.is_some_and(|(session, record)| {
-            *session == op.session && record.results.contains_key(&op.seq)
-        })
+        self.sessions.kept(op).is_some()
     }
 
     /// Outcomes kept for sessions that have not acknowledged them.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        let records = self.sessions.values().map(|(_, record)| record);
-        records.map(|record| record.results.len()).sum()
+        self.sessions.len()
+    }
+
+    /// Bytes of the outcomes kept for sessions that have not acknowledged them.
+    #[must_use]
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.sessions.bytes()
+    }
+
+    /// True when that is [`MAX_UNACKNOWLEDGED_BYTES`](crate::MAX_UNACKNOWLEDGED_BYTES) or more, or
+    /// a quarter of it for this session: nothing is taken for it until some are acknowledged or
+    /// given up.
+    #[must_use]
+    pub fn is_full_of_outcomes(&self, session: Session) -> bool {
+        self.sessions.is_full(session)
+    }
+
+    /// Sessions for which outcomes are kept, each with the index that decided its latest operation.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = (Session, u64)> {
+        self.sessions.owed()
     }
 
     /// Workspaces with anything in this shard, in order.
@@ -252,10 +242,7 @@ impl Sm {
     #[must_use]
     pub fn has_any_of(&self, workspace: &Name) -> bool {
         let is_of = |home: Option<&Name>| home == Some(workspace);
-        let mut kept = self
-            .sessions
-            .values()
-            .flat_map(|(_, record)| record.results.values());
+        let mut kept = self.sessions.all();
         self.workspaces.contains_key(workspace)
             || self.leases.has_any_of(workspace)
             || kept.any(|kept| is_of(kept.home.as_ref()))
@@ -355,7 +342,7 @@ impl Sm {
                 template,
                 wait,
             } => {
-                self.forget(op.session, acks);
+                self.sessions.forget(op.session, acks);
                 self.take(*op, workspace, template, *wait, None)
             }
             Command::TakeLeased {
@@ -366,7 +353,7 @@ impl Sm {
                 wait,
                 ttl_ms,
             } => {
-                self.forget(op.session, acks);
+                self.sessions.forget(op.session, acks);
                 self.take(*op, workspace, template, *wait, Some(*ttl_ms))
             }
             Command::ActOnLease { op, lease, act } => self.act_on_lease(*op, *lease, *act),
@@ -382,7 +369,7 @@ impl Sm {
             }
             Command::Untake { op } => self.untake(*op),
             Command::Ack { session, seqs } => {
-                self.forget(*session, seqs);
+                self.sessions.forget(*session, seqs);
                 Applied::Nothing
             }
             Command::Declare {
@@ -492,14 +479,14 @@ impl Sm {
                 terms,
                 act,
             } => {
-                self.forget(op.session, acks);
+                self.sessions.forget(op.session, acks);
                 self.act_bound(*op, workspace, terms, act)
             }
             Command::Seal { config } => {
                 self.next_epoch(config);
                 Applied::Sealed(config.clone())
             }
-            Command::Fork { config } => {
+            Command::Fork { config, .. } => {
                 self.next_epoch(config);
                 self.forked_at = Some(self.index);
                 self.register.forked(config.epoch);
@@ -520,6 +507,10 @@ impl Sm {
             Command::Void { life } => self.void(*life),
             Command::Retire { lives } => {
                 self.retire(lives);
+                Applied::Nothing
+            }
+            Command::GiveUp { session, latest } => {
+                self.sessions.give_up(*session, *latest);
                 Applied::Nothing
             }
         }
@@ -552,45 +543,17 @@ impl Sm {
     /// Makes sure the operation's session is the current one of its node; the outcome when the
     /// operation is done, or its session superseded.
     fn open(&mut self, op: OpId) -> Option<Outcome> {
-        let (session, record) = self
-            .sessions
-            .entry(op.session.member.node)
-            .or_insert_with(|| (op.session, SessionRecord::default()));
-        if *session < op.session {
-            *session = op.session;
-            *record = SessionRecord::default();
-        }
+        self.sessions.open(op.session);
         self.outcome(op)
     }
 
-    fn record(&mut self, session: Session) -> Option<&mut SessionRecord> {
-        match self.sessions.get_mut(&session.member.node) {
-            Some((current, record)) if *current == session => Some(record),
-            _ => None,
-        }
-    }
-
     pub(crate) fn conclude(&mut self, op: OpId, outcome: Outcome, home: Option<Name>) -> Applied {
-        if let Some(record) = self.record(op.session) {
-            record.done.insert(op.seq);
-            record.results.insert(
-                op.seq,
-                Remembered {
-                    outcome: outcome.clone(),
-                    home,
-                },
-            );
-        }
+        let kept = Remembered {
+            outcome: outcome.clone(),
+            home,
+        };
+        self.sessions.conclude(op, kept, self.index);
         Applied::Done(op, outcome)
-    }
-
-    fn forget(&mut self, session: Session, seqs: &[u64]) {
-        if let Some(record) = self.record(session) {
-            for seq in seqs {
-                record.done.insert(*seq);
-                record.results.remove(seq);
-            }
-        }
     }
 
     pub(crate) fn enter(&mut self, workspace: &Name, variable: &Value) -> &mut Variable {
@@ -627,6 +590,9 @@ impl Sm {
         wait: bool,
         lease: Option<u64>,
     ) -> Applied {
+        if self.is_full_of_outcomes(op.session) {
+            return Applied::Missed(op);
+        }
         if lease.is_some() && self.is_full_of_leases() {
             return self.conclude(op, Outcome::TooManyLeases, None);
         }
@@ -664,17 +630,11 @@ impl Sm {
     }
 
     fn untake(&mut self, op: OpId) -> Applied {
-        let Some(record) = self.record(op.session) else {
-            return Applied::Done(op, Outcome::Stale);
-        };
-        let kept = record.results.get(&op.seq).map(|kept| &kept.outcome);
-        if let Some(outcome) = kept.filter(|outcome| outcome.stays()) {
-            return Applied::Done(op, outcome.clone());
+        let before = self.sessions.outcome(op);
+        if let Some(outcome) = before.filter(|it| it.stays() || *it == Outcome::Stale) {
+            return Applied::Done(op, outcome);
         }
-        if record.done.contains(op.seq) && kept.is_none() {
-            return Applied::Done(op, Outcome::Stale);
-        }
-        let kept = record.results.remove(&op.seq);
+        let kept = self.sessions.take_back(op);
         let mut cancelled = Applied::Done(op, Outcome::Cancelled);
         if kept.is_some() || holds(Guard::CancelledFirst) {
             cancelled = self.conclude(op, Outcome::Cancelled, None);
@@ -745,14 +705,12 @@ impl Sm {
         }
         self.leases.deleted(workspace, key);
         // A tuple taken before the deletion must not come back after it.
-        for (_, record) in self.sessions.values_mut() {
-            for kept in record.results.values_mut() {
-                if let Outcome::Taken { tuple, .. } = &kept.outcome
-                    && kept.home.as_ref() == Some(workspace)
-                    && key.is_none_or(|key| *key == variable_of(tuple))
-                {
-                    kept.home = None;
-                }
+        for (outcome, home) in self.sessions.homes() {
+            if let Outcome::Taken { tuple, .. } = outcome
+                && home.as_ref() == Some(workspace)
+                && key.is_none_or(|key| *key == variable_of(tuple))
+            {
+                *home = None;
             }
         }
     }

@@ -76,6 +76,8 @@ pub struct Shard {
     base: u64,
     base_hash: u64,
     log_bytes: usize,
+    /// Bytes of all entries applied here.
+    applied_bytes: u64,
     /// Entries beyond the prefix, waiting for a gap to close.
     ahead: BTreeMap<u64, Entry>,
     ahead_bytes: usize,
@@ -99,10 +101,18 @@ impl Shard {
             sm,
             log: VecDeque::new(),
             log_bytes: 0,
+            applied_bytes: 0,
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             pending: BTreeMap::new(),
         }
+    }
+
+    /// Bytes of the entries applied since the replica was made, one by one: what came as a state
+    /// does not count.
+    #[must_use]
+    pub fn applied_bytes(&self) -> u64 {
+        self.applied_bytes
     }
 
     /// Which shard.
@@ -174,6 +184,7 @@ impl Shard {
         let hash = entry.chain(self.sm.hash());
         let applied = self.sm.apply(command, hash);
         self.log_bytes += entry.as_bytes().len();
+        self.applied_bytes += entry.as_bytes().len() as u64;
         self.log.push_back((entry, hash));
         match command {
             Command::Admit { dot, .. } => self.settle(dot.origin),
@@ -187,7 +198,8 @@ impl Shard {
     /// part of the prefix, in order.
     ///
     /// # Errors
-    /// At the first entry that does not decode; those before it were applied.
+    /// At the first entry that does not decode, or that forks another history than this one; those
+    /// before it were applied.
     pub fn feed(
         &mut self,
         from: u64,
@@ -225,6 +237,14 @@ impl Shard {
                 index: at,
                 reason: error.to_string(),
             })?;
+            if let Command::Fork { after, .. } = &command
+                && *after != self.sm.hash()
+            {
+                return Err(FeedError::Diverged {
+                    shard: self.id,
+                    index: at - 1,
+                });
+            }
             let applied = self.push(entry.clone(), &command);
             seen(at, &entry, applied);
             if matches!(command, Command::Fork { .. }) {

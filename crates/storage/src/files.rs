@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::folder::sync_folder;
 
-/// Bytes of one file that are read, at most: the largest segment there can be, and some.
-const READ_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one file that are read, at most: the largest segment there can be, which is one of a
+/// single group, and some.
+const READ_BYTES_MAX: u64 = (4 << 30) + (16 << 20);
 
 /// Where a log keeps its files.
 pub trait Files: std::fmt::Debug + Send + Sync + 'static {
@@ -117,5 +118,22 @@ impl LogFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A snapshot of a shard is one value, a group is never cut, and a segment is as long as its
+    /// group.
+    #[test]
+    fn a_segment_with_one_large_group_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let length = 600 << 20;
+        let segment = File::create(folder.path().join("segment")).unwrap();
+        segment.set_len(length).unwrap();
+        let read = InFolder(folder.path().to_owned()).read("segment").unwrap();
+        assert_eq!(read.len() as u64, length);
     }
 }

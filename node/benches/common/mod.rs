@@ -57,8 +57,20 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a node on free ports of loopback, in the mesh of `first` if there is one.
     pub(crate) fn start(first: Option<&Self>, args: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_cpe")), first, args)
+    }
+
+    /// The same on one core of the machine: so it has one worker of each kind.
+    #[allow(dead_code, reason = "not every benchmark asks")]
+    pub(crate) fn start_on(core: usize, first: Option<&Self>, args: &[&str]) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &core.to_string()]);
+        command.arg(env!("CARGO_BIN_EXE_cpe"));
+        Self::start_by(command, first, args)
+    }
+
+    fn start_by(mut command: Command, first: Option<&Self>, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cpe"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CPE_") {
                 command.env_remove(name);

@@ -12,7 +12,8 @@
 //! `BRPOP` beside a fetch that waits. Values have 100 bytes; tasks share 16 variables or lists.
 //!
 //! The NetWorkSpaces gateway beside the same: as many connections to our nodes, in turn, with one
-//! request in flight each.
+//! request in flight each; and a hundred connections with 16 each, beside as many commands to
+//! Redis.
 //!
 //! *Memory*: our nodes are ephemeral; Redis writes nothing. *Durable*: our nodes acknowledge what
 //! is synced on the disks of a majority of a home group (the only node, or two of three); Redis
@@ -59,6 +60,10 @@ const BYTES: usize = 100;
 /// Variables, or lists, that the tasks share.
 const VARIABLES: usize = 16;
 
+/// Connections that have several requests in flight, and how many each.
+const PIPELINES: usize = 100;
+const IN_FLIGHT: usize = 16;
+
 /// How long a consumer may take to be waiting again before the next value is produced.
 const REST: Duration = Duration::from_millis(5);
 
@@ -68,11 +73,17 @@ struct Sample {
     wall: Duration,
     cpu: Duration,
     each: Vec<Duration>,
+    /// Operations that were in flight together, and are one entry of `each`; 0 means 1.
+    together: usize,
 }
 
 impl Sample {
+    fn operations(&self) -> f64 {
+        (self.each.len() * self.together.max(1)) as f64
+    }
+
     fn rate(&self) -> f64 {
-        self.each.len() as f64 / self.wall.as_secs_f64()
+        self.operations() / self.wall.as_secs_f64()
     }
 
     fn p50_us(&self) -> f64 {
@@ -80,7 +91,7 @@ impl Sample {
     }
 
     fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.each.len() as f64
+        self.cpu.as_secs_f64() * 1e6 / self.operations()
     }
 }
 
@@ -125,6 +136,9 @@ fn main() {
                 let each = (operations / share / clients).max(2);
                 runtime.block_on(bench.gateway(clients, each));
             }
+            let operations = if durable { 40_000 } else { 160_000 };
+            let each = (operations / share / PIPELINES / IN_FLIGHT).max(2);
+            runtime.block_on(bench.pipelines(each));
             runtime.block_on(bench.hand_over(2_000 / share));
             if durable {
                 for (clients, operations) in [(1, 500), (50, 10_000)] {
@@ -218,6 +232,36 @@ impl Bench<'_> {
         }
     }
 
+    /// The same with several requests in flight on each connection, on both sides.
+    async fn pipelines(&self, each: usize) {
+        let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let cpu = || self.mesh.cpu();
+        for _ in 0..self.rounds {
+            let (mut stores, mut fetches) = (Vec::new(), Vec::new());
+            for (task, node) in (0..PIPELINES).zip(self.mesh.nodes.iter().cycle()) {
+                let connect = async || Gateway::connect(&node.nws).await;
+                stores.push(Operation::NwsStores(connect().await, key(task)));
+                fetches.push(Operation::NwsFetches(connect().await, key(task)));
+            }
+            ours[0].push(pipelined(times(stores, each, &cpu).await));
+            ours[1].push(pipelined(times(fetches, each, &cpu).await));
+            let Some(redis) = self.redis else { continue };
+            let cpu = || redis.cpu();
+            let (mut pushes, mut pops) = (Vec::new(), Vec::new());
+            for task in 0..PIPELINES {
+                pushes.push(Operation::Pushes(redis.connect().await, key(task)));
+                pops.push(Operation::Pops(redis.connect().await, key(task)));
+            }
+            theirs[0].push(pipelined(times(pushes, each, &cpu).await));
+            theirs[1].push(pipelined(times(pops, each, &cpu).await));
+        }
+        for (what, (ours, theirs)) in ["store", "fetchTry"].iter().zip(ours.iter().zip(&theirs)) {
+            let clients = format!("{PIPELINES} clients x {IN_FLIGHT} in flight");
+            let case = format!("gateway: {what}, {clients}, {}", self.kept);
+            report(&case, "1/s", (ours, theirs), Sample::rate);
+        }
+    }
+
     /// From the moment a value is stored to the moment it is with who waited for it elsewhere.
     async fn hand_over(&self, hops: usize) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -266,6 +310,13 @@ async fn of_redis(redis: &Redis, clients: usize, each: usize) -> [Sample; 2] {
     [pushes, times(pops, each, &cpu).await]
 }
 
+fn pipelined(sample: Sample) -> Sample {
+    Sample {
+        together: IN_FLIGHT,
+        ..sample
+    }
+}
+
 /// The variable, or list, of a task.
 fn key(task: usize) -> String {
     format!("v{}", task % VARIABLES)
@@ -280,6 +331,10 @@ enum Operation {
     Pop(Connection, String),
     NwsStore(Gateway, String),
     NwsFetch(Gateway, String),
+    NwsStores(Gateway, String),
+    NwsFetches(Gateway, String),
+    Pushes(Connection, String),
+    Pops(Connection, String),
 }
 
 impl Operation {
@@ -296,6 +351,14 @@ impl Operation {
             Self::Push(connection, key) => {
                 connection.command(&["LPUSH", key, value]).await;
             }
+            Self::NwsStores(gateway, variable) => {
+                gateway.stores(variable, value, IN_FLIGHT).await;
+            }
+            Self::NwsFetches(gateway, variable) => gateway.fetches(variable, IN_FLIGHT).await,
+            Self::Pushes(connection, key) => {
+                connection.commands(&["LPUSH", key, value], IN_FLIGHT).await;
+            }
+            Self::Pops(connection, key) => connection.commands(&["RPOP", key], IN_FLIGHT).await,
             Self::NwsStore(gateway, variable) => gateway.store(variable, value).await,
             Self::NwsFetch(gateway, variable) => assert!(gateway.fetch_try(variable).await),
             Self::Pop(connection, key) => {

@@ -69,7 +69,7 @@ impl Redis {
         common::cpu(self.child.id())
     }
 
-    /// A connection, used for one command at a time.
+    /// A connection.
     pub(crate) async fn connect(&self) -> Connection {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -96,15 +96,33 @@ pub(crate) struct Connection {
 impl Connection {
     /// Sends a command and waits for its reply. The last bulk string in it, if there is any.
     pub(crate) async fn command(&mut self, words: &[&str]) -> Option<Vec<u8>> {
+        self.send(words, 1).await;
+        self.reply().await
+    }
+
+    /// Sends a command so many times, and then waits for all replies: each must have something.
+    pub(crate) async fn commands(&mut self, words: &[&str], count: usize) {
+        self.send(words, count).await;
+        for _ in 0..count {
+            let reply = self.reply().await;
+            assert!(reply.is_some() || words[0] != "RPOP");
+        }
+    }
+
+    async fn send(&mut self, words: &[&str], count: usize) {
         let mut text = format!("*{}\r\n", words.len());
         for word in words {
             text += &format!("${}\r\n{word}\r\n", word.len());
         }
+        let text = text.repeat(count);
         self.stream
             .get_mut()
             .write_all(text.as_bytes())
             .await
             .unwrap();
+    }
+
+    async fn reply(&mut self) -> Option<Vec<u8>> {
         let (mut replies, mut last) = (1, None);
         while replies > 0 {
             replies -= 1;

@@ -3,7 +3,7 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use cpe::{ActorsError, Failure, LeaseEnd, SpaceError};
+use cpe::{ActorsError, CapabilityError, Failure, LeaseEnd, SpaceError};
 use serde_json::json;
 
 /// An answer that says why not: `{"error":{"kind":...,"message":...}}`.
@@ -103,6 +103,15 @@ impl From<SpaceError> for ApiError {
             SpaceError::Limit(limit) => Self::invalid(limit),
             SpaceError::NotYet { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "timed_out", error),
             other => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", other),
+        }
+    }
+}
+
+impl From<CapabilityError> for ApiError {
+    fn from(error: CapabilityError) -> Self {
+        match error {
+            CapabilityError::Closed => Self::stopping(),
+            other => Self::invalid(other),
         }
     }
 }

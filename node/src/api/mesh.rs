@@ -1,11 +1,14 @@
 //! The mesh over HTTP.
 
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use serde::Deserialize;
 
 use super::App;
 use super::error::ApiError;
 use super::forms::{Answer, Body, TimeoutMs, done, plain};
+
+type Name = Result<Path<String>, PathRejection>;
 
 /// A body with nothing but the time to wait.
 #[derive(Debug, Deserialize)]
@@ -13,6 +16,13 @@ use super::forms::{Answer, Body, TimeoutMs, done, plain};
 pub(crate) struct WaitBody {
     #[serde(default)]
     pub(crate) timeout_ms: TimeoutMs,
+}
+
+/// A body with the value of a capability.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CapabilityBody {
+    value: String,
 }
 
 /// A body that asks for a recovery.
@@ -51,6 +61,22 @@ pub(crate) async fn shards(State(app): State<App>) -> Answer {
 /// Hands everything this node is home of to others.
 pub(crate) async fn drain(State(app): State<App>, Body(body): Body<WaitBody>) -> Answer {
     app.mesh.drain(body.timeout_ms.deadline()?).await?;
+    Ok(done())
+}
+
+/// Says of this node that it has a capability.
+pub(crate) async fn set_capability(
+    State(app): State<App>,
+    name: Name,
+    Body(body): Body<CapabilityBody>,
+) -> Answer {
+    app.mesh.set_capability(&name?.0, Some(&body.value)).await?;
+    Ok(done())
+}
+
+/// Says of this node that it no longer has a capability.
+pub(crate) async fn remove_capability(State(app): State<App>, name: Name) -> Answer {
+    app.mesh.set_capability(&name?.0, None).await?;
     Ok(done())
 }
 

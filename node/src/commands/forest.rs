@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cpe_forest::{
-    CsvOptions, Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Target,
+    Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Rows, Target,
     TargetKind, Task, plot,
 };
 use serde_json::json;
@@ -22,6 +22,7 @@ use crate::remote::Remote;
 
 use self::train::TrainArgs;
 
+mod table;
 mod train;
 
 /// Commands of forests. A MODEL with a dot or a slash is a file; any other name is in the mesh.
@@ -36,9 +37,9 @@ pub(crate) enum ForestCommand {
         /// Name of the job, which its model would have had
         name: String,
     },
-    /// Say what a forest makes of the rows of a CSV file
+    /// Say what a forest makes of the rows of a CSV or Parquet file
     Predict(PredictArgs),
-    /// Say how good a forest is on the rows of a CSV file that has the answers
+    /// Say how good a forest is on the rows of a CSV or Parquet file that has the answers
     Evaluate {
         /// Model: a name in the mesh, or a file
         model: String,
@@ -181,10 +182,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Fault> {
 
 fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
     let shown = args.csv.display();
-    let rows = forest
-        .manifest()
-        .read_rows(open(&args.csv)?, b',')
-        .about(&shown)?;
+    let rows = rows(forest.manifest(), &args.csv)?;
     if args.leaves {
         let leaves = forest.leaves(&rows).about(&shown)?;
         for row in leaves {
@@ -213,8 +211,7 @@ async fn spread(args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
     };
     let space = Remote(Client::of(common));
     let placed = model::placed(&space, &name).await?;
-    let rows = placed.manifest.read_rows(open(&args.csv)?, b',');
-    let rows = rows.about(args.csv.display())?;
+    let rows = rows(&placed.manifest, &args.csv)?;
     let told = vote::predict(&space, &placed, &rows, common.timeout(), |_, _| ()).await?;
     if told.trees < told.of {
         let (trees, of) = (told.trees, told.of);
@@ -269,17 +266,14 @@ fn read_training(forest: &Forest, path: &Path) -> Result<Dataset, Fault> {
         Task::Classify => TargetKind::Classes,
         Task::Regress => TargetKind::Numbers,
     };
-    let features = manifest.features().iter();
-    let texts = features
-        .clone()
-        .filter(|feature| !feature.levels.is_empty());
-    let names = features.map(|feature| feature.name.clone());
-    let options = CsvOptions {
-        text: texts.map(|feature| feature.name.clone()).collect(),
-        only: Some(names.chain([manifest.target().to_owned()]).collect()),
-        ..CsvOptions::default()
-    };
-    Dataset::from_csv(open(path)?, manifest.target(), kind, &options).about(path.display())
+    let table = table::read(path, &manifest.options())?;
+    Dataset::from_table(table, manifest.target(), kind).about(path.display())
+}
+
+/// Rows to tell.
+fn rows(manifest: &Manifest, path: &Path) -> Result<Rows, Fault> {
+    let table = table::read(path, &manifest.options())?;
+    Rows::of_table(&table, manifest.features()).about(path.display())
 }
 
 fn evaluate(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fault> {
@@ -294,7 +288,8 @@ fn evaluate(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fau
 }
 
 fn labelled(forest: &Forest, path: &Path) -> Result<Dataset, Fault> {
-    let data = forest.manifest().read_labelled(open(path)?, b',');
+    let manifest = forest.manifest();
+    let data = manifest.labelled(table::read(path, &manifest.options())?);
     data.about(path.display())
 }
 

@@ -6,7 +6,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::cli::Common;
-use crate::client::Client;
+use crate::client::{Client, segment};
+use crate::config::parse_pair;
 use crate::exit::{About, Fault, Status};
 use crate::output;
 
@@ -29,7 +30,13 @@ pub(crate) enum MeshCommand {
     /// Done means that nothing needs its disk any more. While nobody is there to take over it fails
     /// and the node goes on as before; a node that only stops for a while needs no drain.
     Drain,
-    /// Let a shard whose majority is lost for ever go on with the most advanced survivor
+    /// Say what the node asked has, until it stops
+    ///
+    /// Actors are placed by it from then on. A durable actor that needs what its node has no more
+    /// moves to a node that has it; while there is none it goes on where it is.
+    #[command(subcommand)]
+    Capability(CapabilityCommand),
+    /// Let a shard whose majority for ever go on with the most advanced survivor
     ///
     /// Use it when the disks of most members of the shard's home group are gone for good. What only
     /// they knew is lost, though it was acknowledged; and should they come back after all, a tuple
@@ -42,6 +49,23 @@ pub(crate) enum MeshCommand {
         /// Number of the shard, or `all` that have lost their majority
         #[arg(value_name = "SHARD", value_parser = shard)]
         shard: Shard,
+    },
+}
+
+/// What to say of a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CapabilityCommand {
+    /// The node has something now
+    Set {
+        /// The capability and its value, as gpu=yes
+        #[arg(value_name = "K=V", value_parser = parse_pair)]
+        pair: (String, String),
+    },
+    /// The node has something no more
+    Remove {
+        /// The capability
+        #[arg(value_name = "K")]
+        key: String,
     },
 }
 
@@ -87,11 +111,36 @@ pub(crate) async fn run(command: MeshCommand, common: Common) -> Result<Status, 
                 ))?;
             }
         }
+        MeshCommand::Capability(command) => capability(&client, command, &common).await?,
         MeshCommand::Recover { knowingly, shard } => {
             return recover(&client, knowingly, shard, &common).await;
         }
     }
     Ok(Status::Done)
+}
+
+async fn capability(
+    client: &Client,
+    command: CapabilityCommand,
+    common: &Common,
+) -> Result<(), Fault> {
+    let within = common.timeout();
+    let path = |key: &str| format!("/v1/capabilities/{}", segment(key));
+    let (done, said) = match command {
+        CapabilityCommand::Set { pair: (key, value) } => {
+            let body = json!({"value": value});
+            let done = client.post(&path(&key), &body, within).await?;
+            (done, format!("{key}={value} is said of this node"))
+        }
+        CapabilityCommand::Remove { key } => {
+            let done = client.delete(&path(&key), within).await?;
+            (done, format!("{key} is no longer said of this node"))
+        }
+    };
+    if common.json {
+        return output::json(&done);
+    }
+    output::line(format_args!("{said}"))
 }
 
 async fn recover(

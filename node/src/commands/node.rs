@@ -386,6 +386,7 @@ async fn start(config: &Config, apart: Option<&Following>, models: Models) -> Re
     if config.commands.functions {
         builder = builder.capability(function::CAPABILITY, "yes");
     }
+    builder = builder.rebalance(config.actors.rebalance());
     kinds::register(builder, &config.node.commands, models)
         .start()
         .await

@@ -31,12 +31,16 @@ pub(crate) enum RulesCommand {
     },
     /// The prompt of CLIPS, on an engine of its own or on a live agent's
     ///
-    /// A local prompt has all functions of CLIPS, files included. On a live agent it only looks.
-    /// TAB completes, Ctrl-C stops what runs, (exit) or Ctrl-D leaves.
+    /// A local prompt has all functions of CLIPS, files included. On a live agent it only looks,
+    /// unless --write is given. TAB completes, Ctrl-C stops what runs, (exit) or Ctrl-D leaves.
     Console {
         /// Agent to look into; without one the prompt is local
         #[arg(conflicts_with = "load")]
         agent: Option<String>,
+        /// Also change the agent: assert, retract, call functions. Its rules fire after each
+        /// command, and what they ask for leaves, as after a message
+        #[arg(long, requires = "agent")]
+        write: bool,
         /// Load a program first (again for more)
         #[arg(long, value_name = "FILE")]
         load: Vec<PathBuf>,
@@ -88,9 +92,13 @@ pub(crate) fn run(command: RulesCommand, common: &Common) -> Result<Status, Faul
         RulesCommand::Run(args) => run_program(&args, common),
         RulesCommand::Check { file } => check(&file, common),
         RulesCommand::Console {
-            agent: Some(agent), ..
-        } => console::live(|command| agent::inspect(&agent, command, common)),
-        RulesCommand::Console { agent: None, load } => {
+            agent: Some(agent),
+            write,
+            ..
+        } => agent::console(&agent, write, common),
+        RulesCommand::Console {
+            agent: None, load, ..
+        } => {
             let load = load
                 .iter()
                 .map(|file| Ok((file.display().to_string(), read(file)?)));

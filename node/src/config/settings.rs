@@ -173,6 +173,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(256),
     },
     Setting {
+        key: "actors.rebalance",
+        env: "CPE_ACTORS_REBALANCE",
+        shape: Shape::Flag,
+        default: || json!(true),
+    },
+    Setting {
+        key: "actors.moves_at_once",
+        env: "CPE_ACTORS_MOVES_AT_ONCE",
+        shape: Shape::Count {
+            low: 1,
+            high: 1024,
+            unit: "actors",
+        },
+        default: || json!(8),
+    },
+    Setting {
+        key: "actors.moves_per_second",
+        env: "CPE_ACTORS_MOVES_PER_SECOND",
+        shape: Shape::Count {
+            low: 1,
+            high: 10_000,
+            unit: "actors",
+        },
+        default: || json!(50),
+    },
+    Setting {
         key: "commands.slots",
         env: "CPE_COMMANDS_SLOTS",
         shape: Shape::Count {

@@ -6,17 +6,21 @@
 //! groves under leases as well (see `worker`). A grove is a pure function of data, specification
 //! and index, so growing one twice does no harm.
 //!
-//! - `["job", NAME, request]`: taken by a steward under a lease, gone when the job has ended;
+//! - `["job", NAME, GROWER, request]`: taken by a steward under a lease, gone when the job has
+//! ended;
 //! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
-//! - `["grove", NAME, id, index, task]`: a grove to grow, taken by a worker under a lease;
+//! - `["grove", NAME, id, index, GROWER, task]`: a grove to grow, taken by a worker under a lease;
 //! - `["NAME RUN begun", id, index, node]`: a worker began it, to see what kills every worker;
 //! - `["NAME RUN grown", id, index, node, outcome]`: what came of it.
+//!
+//! GROWER is what is to grow the trees, [`ENGINE`] of who asked. Nodes take what they can grow, and
+//! nothing else: in a mesh of two versions each job is grown by one of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe::{Field, Kind, Value};
-use cpe_forest::{Dataset, Forest, ForestSpec, Manifest, ModelCard, Score};
+use cpe_forest::{Dataset, ENGINE, Forest, ForestSpec, Manifest, ModelCard, Score};
 use cpe_tuple::codec;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -60,6 +64,9 @@ pub(crate) struct Request {
     pub(crate) data_bytes: usize,
     /// The data's hash, in hexadecimal: whoever has it need not read it again.
     pub(crate) data_hash: String,
+    /// What is to grow the trees. Its groves are not those of another grower.
+    #[serde(default)]
+    pub(crate) grower: String,
 }
 
 impl Request {
@@ -75,7 +82,23 @@ impl Request {
             spec: spec.clone(),
             data_bytes,
             data_hash: hex(&data.hash()),
+            grower: ENGINE.to_owned(),
         }
+    }
+
+    /// Holds a request to what this node can grow.
+    ///
+    /// # Errors
+    /// What it lacks, for whoever asked.
+    pub(crate) fn check_grower(&self) -> Result<(), String> {
+        if self.grower == ENGINE {
+            return Ok(());
+        }
+        Err(format!(
+            "this node grows trees by `{ENGINE}`, the job is for `{}`: it takes a node of the \
+             version that asked",
+            self.grower
+        ))
     }
 
     /// As it stands in the space.
@@ -332,7 +355,12 @@ pub(crate) async fn ask(
     }
     blob::put_once(space, &request.data_name(), &encoded).await?;
     // One tuple, so that there is a whole job or none if we die here.
-    let fields = vec![Value::from(JOBS), Value::from(name), request.to_value()?];
+    let fields = vec![
+        Value::from(JOBS),
+        Value::from(name),
+        Value::from(request.grower.as_str()),
+        request.to_value()?,
+    ];
     space.out(WORKSPACE, tuple(fields)?).await?;
     let asked = tokio::time::Instant::now();
     while asked.elapsed() < BEGUN_WITHIN {
@@ -388,7 +416,8 @@ pub(crate) async fn follow(
             ))
             .next(
                 "it goes on: `cpe forest train --attach NAME` follows it; `cpe mesh peers` shows \
-                 who is there; a node grows when forest.workers > 0",
+                 who is there; a node grows when forest.workers > 0 and it is of the version that \
+                 asked (`cpe --version`)",
             ));
         }
         last = state;
@@ -415,6 +444,7 @@ pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> 
     let waiting = template(vec![
         Field::Actual(Value::from(JOBS)),
         Field::Actual(Value::from(name)),
+        Field::Typed(Kind::String),
         Field::Typed(Kind::Bytes),
     ])?;
     // Nobody has begun it: then there is nobody who would have to know.
@@ -461,6 +491,16 @@ mod tests {
         );
         assert_eq!(Request::of(&Value::Bytes(vec![1, 2])), None);
         assert_eq!(Request::of(&Value::Null), None);
+        request.check_grower().unwrap();
+        let foreign = Request {
+            grower: "cpe exact 9".to_owned(),
+            ..request.clone()
+        };
+        let refused = foreign.check_grower().unwrap_err();
+        assert!(
+            refused.contains("the job is for `cpe exact 9`"),
+            "{refused}"
+        );
         assert_eq!(Request::new("j", &data, 17, &spec).id, request.id);
         for other in [
             Request::new("k", &data, 17, &spec),

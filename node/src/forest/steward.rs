@@ -53,6 +53,7 @@ fn any_job() -> Result<Template, Fault> {
     template(vec![
         Field::Actual(Value::from(JOBS)),
         Field::Typed(Kind::String),
+        Field::Actual(Value::from(ENGINE)),
         Field::Typed(Kind::Bytes),
     ])
 }
@@ -76,7 +77,7 @@ async fn see_to_jobs(workers: &Arc<Workers>) {
 }
 
 async fn see_to(workers: &Arc<Workers>, lease: &Leased) {
-    let Some(request) = lease.tuple().fields().get(2).and_then(Request::of) else {
+    let Some(request) = lease.tuple().fields().get(3).and_then(Request::of) else {
         tracing::warn!("a request for a forest that is none is dropped");
         let _ = lease.commit(STEP).await;
         return;
@@ -150,12 +151,9 @@ impl<'a> Job<'a> {
             job.clean().await;
             return Ok(());
         }
-        job.keep().await?;
-        job.issue().await?;
-        let ended = match job.gather().await? {
-            Gathered::All => job.assemble().await?,
-            Gathered::Impossible(why) => (Phase::Failed, why),
-            Gathered::Cancelled => (Phase::Cancelled, String::new()),
+        let ended = match request.check_grower() {
+            Ok(()) => job.grow().await?,
+            Err(why) => (Phase::Failed, why),
         };
         (job.state.phase, job.state.said) = ended;
         job.tell().await?;
@@ -166,6 +164,16 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    async fn grow(&mut self) -> Result<(Phase, String), Fault> {
+        self.keep().await?;
+        self.issue().await?;
+        match self.gather().await? {
+            Gathered::All => self.assemble().await,
+            Gathered::Impossible(why) => Ok((Phase::Failed, why)),
+            Gathered::Cancelled => Ok((Phase::Cancelled, String::new())),
+        }
+    }
+
     /// Takes back the groves that nobody has begun, lest the next job wait behind them.
     async fn drain(&self) {
         let waiting = template(vec![
@@ -173,6 +181,7 @@ impl<'a> Job<'a> {
             Field::Actual(Value::from(self.request.name.as_str())),
             Field::Actual(Value::from(self.request.id.as_str())),
             Field::Typed(Kind::Int),
+            Field::Actual(Value::from(self.request.grower.as_str())),
             Field::Typed(Kind::Bytes),
         ]);
         let Ok(waiting) = waiting else { return };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cpe::{Failure, Field, Kind, Leased, SpaceError, Template, Tuple, Value};
 use cpe_forest::limits::MAX_DATASET_BYTES;
-use cpe_forest::{Dataset, Grove, OutOfBag, grow_grove, out_of_bag};
+use cpe_forest::{Dataset, ENGINE, Grove, OutOfBag, grow_grove, out_of_bag};
 use cpe_tuple::codec;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -56,12 +56,13 @@ impl Task {
             Field::Typed(Kind::String),
             Field::Typed(Kind::String),
             Field::Typed(Kind::Int),
+            Field::Actual(Value::from(ENGINE)),
             Field::Typed(Kind::Bytes),
         ])
     }
 
     fn of(tuple: &Tuple) -> Option<Self> {
-        let [_, _, _, index, request] = tuple.fields() else {
+        let [_, _, _, index, _, request] = tuple.fields() else {
             return None;
         };
         Some(Self {
@@ -78,6 +79,7 @@ pub(super) fn task(request: &Request, index: u32) -> Result<Tuple, Fault> {
         Value::from(request.name.as_str()),
         Value::from(request.id.as_str()),
         Value::Int(index.into()),
+        Value::from(request.grower.as_str()),
         request.to_value()?,
     ])
 }
@@ -249,6 +251,9 @@ impl Workers {
         request: &Request,
         index: u32,
     ) -> Result<Result<(Grove, OutOfBag), String>, Fault> {
+        if let Err(why) = request.check_grower() {
+            return Ok(Err(why));
+        }
         let data = self.data(request).await?;
         let spec = request.spec.clone();
         // Seconds of arithmetic: off the threads that move messages.

@@ -136,3 +136,35 @@ fn a_durable_actor_is_moved_with_its_state_and_a_plain_one_is_not() {
     assert_ne!(refused.code, Some(0), "{refused:?}");
     assert!(refused.err.contains("durable"), "{refused:?}");
 }
+
+#[test]
+fn a_capability_is_set_and_removed_at_a_running_node_and_a_durable_actor_follows_it() {
+    let a = Node::start(&["--name", "a"]);
+    let b = a.join(&["--name", "b", "--capability", "gpu=yes"]);
+    for node in [&a, &b] {
+        node.sees(2);
+    }
+    let spawn = ["actor", "spawn", "counter", "total", "--durable"];
+    a.cpe(&[&spawn[..], &["--require", "gpu=yes"]].concat())
+        .code(0);
+    a.cpe(&["actor", "ask", "total", "{\"add\":7}"]).code(0);
+    let before = shown(&a, "total");
+    let said = a.cpe(&["mesh", "capability", "set", "gpu=yes"]).code(0);
+    assert!(said.out.contains("gpu=yes"), "{said:?}");
+    b.cpe(&["mesh", "capability", "remove", "gpu"]).code(0);
+    until("it has moved", || {
+        shown(&a, "total")["host"] != before["host"]
+    });
+    says(&b, "total", "get", "7");
+    let peers = a.cpe(&["mesh", "peers", "--json"]).json();
+    let of = |name: &str| {
+        let all = peers.as_array().unwrap();
+        let found = all.iter().find(|it| it["name"] == name);
+        found.unwrap()["capabilities"]["gpu"].clone()
+    };
+    assert_eq!((of("a"), of("b")), (json!("yes"), Value::Null));
+    a.cpe(&["mesh", "capability", "set", "kinds=none"])
+        .code(1)
+        .says("kinds");
+    a.cpe(&["mesh", "capability", "set", "gpu"]).code(2);
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::harness::{Node, run};
 
 mod crowd;
+mod parquet;
 mod votes;
 
 /// Two classes that one column nearly tells apart.
@@ -181,9 +182,9 @@ const SETTINGS: [&str; 8] = [
     "--target",
     "kind",
     "--trees",
-    "60",
+    "300",
     "--grove-trees",
-    "3",
+    "15",
     "--seed",
     "7",
 ];
@@ -343,9 +344,12 @@ fn lie(node: &Node, job: &str) -> u32 {
     let base64 = base64::engine::general_purpose::STANDARD;
     let mut lies = 0;
     loop {
-        let template =
-            "[\"grove\",{\"?\":\"string\"},{\"?\":\"string\"},{\"?\":\"int\"},{\"?\":\"bytes\"}]";
-        let taken = node.cpe(&["space", "inp", "#forest", template, "--json"]);
+        let template = serde_json::json!([
+            "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"},
+            {"?": "bytes"},
+        ]);
+        let template = template.to_string();
+        let taken = node.cpe(&["space", "inp", "#forest", &template, "--json"]);
         if taken.code != Some(0) {
             return lies;
         }
@@ -383,6 +387,36 @@ fn a_node_that_lies_about_groves_is_found_out_and_the_forest_is_right() {
     assert_eq!(trained["card"]["forest"], wanted.as_str());
     assert_eq!(trained["liars"], serde_json::json!(["liar"]));
     assert_eq!(trained["groves_by_node"]["liar"], lies);
+}
+
+#[test]
+fn what_another_version_is_to_grow_is_left_to_it() {
+    let a = Node::start(&["--name", "a"]);
+    // As a node of another version puts them there, and as one did before growers had names.
+    let others = [
+        serde_json::json!(["job", "theirs", "cpe exact 9", {"bytes": "AA=="}]),
+        serde_json::json!(["grove", "theirs", "id", 0, "cpe exact 9", {"bytes": "AA=="}]),
+        serde_json::json!(["job", "old", {"bytes": "AA=="}]),
+        serde_json::json!(["grove", "old", "id", 0, {"bytes": "AA=="}]),
+    ];
+    for tuple in &others {
+        a.cpe(&["space", "out", "#forest", &tuple.to_string()])
+            .code(0);
+    }
+    // Ours is done past them.
+    let csv = csv(a.folder());
+    let csv = csv.to_str().unwrap();
+    let trained = a
+        .cpe(&[
+            "forest", "train", csv, "--target", "kind", "--trees", "20", "--json", "--out", "ours",
+        ])
+        .json();
+    assert_eq!(trained["card"]["engine"], "cpe exact 1");
+    // Nobody took theirs: each is still there.
+    for tuple in &others {
+        let taken = a.cpe(&["space", "inp", "#forest", &tuple.to_string(), "--json"]);
+        assert_eq!(taken.code, Some(0), "{tuple}: {}", taken.err);
+    }
 }
 
 #[test]

@@ -9,16 +9,20 @@
 mod actors;
 mod api;
 mod apply;
+#[cfg(target_os = "linux")]
+mod attacks;
 mod chaos;
 mod config;
 mod damage;
 mod disk;
+mod docs;
 mod durable;
 mod examples;
 mod forest;
 mod garbage;
 mod harness;
 mod homes;
+mod hosts;
 mod lan;
 mod leases;
 mod map;

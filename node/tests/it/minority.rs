@@ -19,6 +19,11 @@ pub(crate) struct Three {
 
 impl Three {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut nodes: Vec<Node> = Vec::new();
         for name in ["a", "b", "c"] {
@@ -27,7 +32,7 @@ impl Three {
             let mut command = cpe();
             command.args(["node", "--json", "--name", name, "--api", "127.0.0.1:0"]);
             command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--shards", "16"]);
-            command.arg("--test-blocks").arg(file);
+            command.arg("--test-blocks").arg(file).args(flags);
             // Workers wait in takes: only those of this test are to be counted.
             command.env("CPE_FOREST_WORKERS", "0");
             command.args(["--nws", "127.0.0.1:0"]);

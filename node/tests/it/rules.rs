@@ -191,6 +191,113 @@ fn ctrl_c_stops_what_runs_and_not_the_console() {
     assert!(console.wait().unwrap().success());
 }
 
+/// A program in a terminal of its own, by util-linux's `script`.
+struct Terminal {
+    child: std::process::Child,
+    keys: std::process::ChildStdin,
+    shown: std::sync::mpsc::Receiver<Vec<u8>>,
+    text: String,
+}
+
+impl Terminal {
+    /// `None` where there is no `script`.
+    fn run(command: &str, state: &std::path::Path) -> Option<Self> {
+        let mut script = std::process::Command::new("script");
+        script.args(["-q", "-e", "-c", command, "/dev/null"]);
+        script.env("TERM", "xterm").env("XDG_STATE_HOME", state);
+        script.env("SHELL", "/bin/sh").env("NO_COLOR", "1");
+        script.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = script.spawn().ok()?;
+        let keys = child.stdin.take().unwrap();
+        let mut screen = child.stdout.take().unwrap();
+        let (shows, shown) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut some = [0; 4096];
+            while let Ok(count @ 1..) = std::io::Read::read(&mut screen, &mut some) {
+                let _ = shows.send(some[..count].to_vec());
+            }
+        });
+        let text = String::new();
+        Some(Self {
+            child,
+            keys,
+            shown,
+            text,
+        })
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits so long until it shows this, after what it was waited for before.
+    fn shows_within(&mut self, part: &str, within: std::time::Duration) -> bool {
+        loop {
+            if let Some(at) = self.text.find(part) {
+                self.text.drain(..at + part.len());
+                return true;
+            }
+            let Ok(more) = self.shown.recv_timeout(within) else {
+                return false;
+            };
+            self.text.push_str(&String::from_utf8_lossy(&more));
+        }
+    }
+
+    #[track_caller]
+    fn shows(&mut self, part: &str) {
+        let patience = std::time::Duration::from_secs(60);
+        let shown = self.shows_within(part, patience);
+        assert!(shown, "{part:?} is not in {:?}", self.text);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn in_a_terminal_the_console_completes_remembers_and_stops_what_runs() {
+    const UP: &str = "\x1b[A";
+    let state = tempfile::tempdir().unwrap();
+    let program = format!("{} rules console", env!("CARGO_BIN_EXE_cpe"));
+    let Some(mut terminal) = Terminal::run(&program, state.path()) else {
+        let why = "there is no `script` (util-linux)";
+        return super::namespaces::skipped("rules::in_a_terminal", why);
+    };
+    terminal.shows("CLIPS> ");
+    terminal.press("(deffunction twice (?x)\r");
+    terminal.press("(* ?x 2))\r");
+    terminal.shows("CLIPS> ");
+    terminal.press("(twi\t 21)\r");
+    terminal.shows("\n42\r\n");
+    terminal.shows("CLIPS> ");
+    terminal.press("(printout t begun crlf)\r");
+    terminal.shows("\nbegun\r\n");
+    // Between prompts Ctrl-C also throws away what was typed: the loop is typed at one.
+    terminal.shows("CLIPS> ");
+    terminal.press("(while TRUE do)\r");
+    let stopped = (0..300).any(|_| {
+        terminal.press("\x03");
+        terminal.shows_within("stopped by the halt", std::time::Duration::from_millis(200))
+    });
+    assert!(stopped, "it went on for a minute: {:?}", terminal.text);
+    terminal.shows("CLIPS> ");
+    // Up: the loop, the printing, and then the sum.
+    terminal.press(&format!("{UP}{UP}{UP}\r"));
+    terminal.shows("\n42\r\n");
+    terminal.press("(exit)\r");
+    assert!(terminal.child.wait().unwrap().success());
+    let history = fs::read_to_string(state.path().join("cpe/rules_history")).unwrap();
+    assert!(
+        history.contains("(deffunction twice (?x)\\n(* ?x 2))\n(twice 21)\n"),
+        "{history}"
+    );
+}
+
 #[test]
 fn a_batch_prints_what_the_original_prints() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/rules/tests/batch/");
@@ -249,6 +356,55 @@ fn an_agent_explains_why_and_lets_itself_be_looked_at() {
         assert!(ran.out.contains("(total 5)"), "{ran:?}");
         assert!(ran.err.contains("only commands that look"), "{ran:?}");
     }
+}
+
+/// What is typed at the prompt of an agent.
+fn typed(node: &Node, args: &[&str], input: &str) -> Ran {
+    let mut console = node.command(args);
+    let console = console.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut console = console.stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = console.stdin.take().unwrap();
+    pipe.write_all(input.as_bytes()).unwrap();
+    drop(pipe);
+    Ran::of(console.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_console_changes_a_live_agent_only_if_it_is_asked_to() {
+    let alarm = "(defrule alarm (total ?n&:(> ?n 100)) =>
+        (printout t \"alarm at \" ?n crlf) (store alarms total ?n))";
+    let source = format!("{COUNT} {alarm}");
+    let node = Node::alone();
+    let (_program, program) = file("count.clp", &source);
+    let input = "(assert\n  (total 500))\n(defrule r => )\n(+ 40 2)\n(system \"id\")\n(facts)\n";
+    for (name, args, durable) in [
+        ("here", json!({"file": program}), false),
+        ("apart", json!({"source": source}), false),
+        ("lasting", json!({"file": program}), true),
+    ] {
+        let args = args.to_string();
+        let mut spawn = vec!["actor", "spawn", "rules", name, "--args", &args];
+        spawn.extend(durable.then_some("--durable"));
+        node.cpe(&spawn).code(0);
+        let looked = typed(&node, &["rules", "console", name], input).code(0);
+        assert!(!looked.out.contains("500"), "{looked:?}");
+        assert!(looked.err.contains("only commands that look"), "{looked:?}");
+
+        let ran = typed(&node, &["rules", "console", name, "--write"], input).code(0);
+        assert!(
+            ran.out.starts_with("<Fact-2>\nalarm at 500\n42\n"),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains("(total 500)"), "{ran:?}");
+        assert!(ran.out.contains("declaration for 'system'"), "{ran:?}");
+        assert!(
+            ran.err.contains("change that, and start the agent again"),
+            "{ran:?}"
+        );
+        let alarm = node.cpe(&["space", "fetch", "alarms", "total"]).code(0);
+        assert_eq!(alarm.out, "500\n");
+    }
+    run(&["rules", "console", "--write"]).code(2).says("AGENT");
 }
 
 #[cfg(target_os = "linux")]

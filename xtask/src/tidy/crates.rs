@@ -15,7 +15,6 @@ const CODE_MAP: [&str; 17] = [
     "cpe-membership",
     "cpe-space",
     "cpe-actors",
-    "cpe-actors-peers",
     "cpe-mesh",
     "cpe-storage",
     "cpe-network",
@@ -25,6 +24,7 @@ const CODE_MAP: [&str; 17] = [
     "cpe-nws",
     "cpe-sim",
     "cpe",
+    "cpe-actors-peers",
     "cpe-node",
     "xtask",
 ];

@@ -15,6 +15,7 @@ mod bare;
 mod kameo;
 mod ours;
 mod ractor;
+pub mod remote;
 
 /// Messages that bounded mailboxes hold.
 const MAILBOX: usize = 1_024;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use cpe_actors::{ActorId, AsActor, Commit, Journal, NotCommitted, Options, Snapshot};
+use cpe_actors::{ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_space::{ActorRecord, Effect, Kept, Marked, Name};
@@ -46,6 +46,8 @@ pub(super) struct Durable {
     /// The life of the node as a host under which it runs.
     pub(super) life: Option<Member>,
     pub(super) kind: String,
+    /// What its node must have.
+    pub(super) needs: BTreeMap<String, String>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) last: Arc<LastCommit>,
 }
@@ -177,7 +179,7 @@ fn to_snapshot(kept: &Kept) -> Option<Snapshot> {
 
 impl Spec {
     /// What a node must have to run it.
-    fn needs(&self) -> BTreeMap<String, String> {
+    pub(super) fn needs(&self) -> BTreeMap<String, String> {
         let mut needs = self.wishes.require.clone();
         needs.insert(KINDS.to_owned(), self.kind.clone());
         needs
@@ -198,6 +200,8 @@ pub(super) async fn start(
     let record = claim(inner, &name, &spec, until).await?;
     let token = record.token;
     if let Err(why) = run(inner, &name, &spec, &record) {
+        let reason = ExitReason::Failed(why.clone());
+        lock(&inner.ends).note(&name, token, &reason);
         // A name without an actor would stay taken. What it has committed stays.
         release_at_last(inner, &name, token, true, deadline).await;
         return Err(NotStarted::Cannot(why));
@@ -267,6 +271,9 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     }
     let args = spec.args.clone();
     let mut all = lock(&inner.hosted);
+    if inner.is_leaving() {
+        return Err("this node is about to stop".to_owned());
+    }
     // What was granted to a life that is over by now would act under the next one of this node.
     if record.host != *lock(&inner.life) {
         return Err("the lease of this node ran out meanwhile".to_owned());
@@ -282,6 +289,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         durable: Some(Durable {
             life: record.host,
             kind: spec.kind.clone(),
+            needs: spec.needs(),
             inbox: Arc::clone(&inbox),
             last,
         }),
@@ -314,7 +322,11 @@ impl Inner {
         match run(self, name, &spec, record) {
             Ok(()) => tracing::info!(actor = %name, token = record.token, "taken over"),
             // The name stays this node's: released, it would lose what it has committed.
-            Err(error) => tracing::error!(actor = %name, %error, "cannot run what was left"),
+            Err(error) => {
+                tracing::error!(actor = %name, %error, "cannot run what was left");
+                let reason = ExitReason::Failed(error);
+                lock(&self.ends).note(name, record.token, &reason);
+            }
         }
     }
 
@@ -415,6 +427,42 @@ mod tests {
         let refused = run(inner, "n", &spec, &record).unwrap_err();
         assert!(refused.contains("lease"), "{refused}");
         assert!(inner.hosted("n", record.token).is_none());
+        node.kill().await;
+    }
+
+    /// Between the grant of a name and the begin of its actor anybody may ask that it be stopped.
+    #[tokio::test]
+    async fn who_stops_an_actor_that_is_about_to_begin_waits_until_it_has() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let key = folder.path().join("mesh.key");
+        MeshKey::generate().save(&key).unwrap();
+        let builder = Node::builder().name("a").ephemeral().mesh_key(&key);
+        let builder = builder.listen("/ip4/127.0.0.1/tcp/0").shards(4);
+        let node = builder.start().await.unwrap();
+        let actors = node.actors();
+        let inner = &actors.inner;
+        let until = Instant::now() + Duration::from_secs(60);
+        let spec = Spec {
+            kind: "counter".to_owned(),
+            args: Value::Null,
+            wishes: Wishes::default(),
+        };
+        let deadline = until.saturating_duration_since(Instant::now());
+        inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
+        let record = claim(inner, "n", &spec, until).await.unwrap();
+        let stopping = super::super::host::stop(inner, "n", record.token, until);
+        tokio::pin!(stopping);
+        let early = tokio::time::timeout(Duration::from_millis(500), &mut stopping).await;
+        assert!(early.is_err(), "its name was given up: {early:?}");
+        run(inner, "n", &spec, &record).unwrap();
+        let stopped = stopping.await;
+        assert!(
+            matches!(stopped, super::super::envelope::Answer::Done),
+            "{stopped:?}"
+        );
+        assert!(inner.hosted("n", record.token).is_none());
+        let left = inner.record("n").await.unwrap().unwrap();
+        assert_eq!(left.host, None);
         node.kill().await;
     }
 }

@@ -158,6 +158,8 @@ async fn tell(
             | Answer::Done
             | Answer::Asked(AskError::Unanswered { .. }),
         ) => Tried::Done,
+        // By its own end: one that another node goes on with is somewhere else.
+        Ok(Answer::Asked(AskError::Dead { reason, .. })) => never(DeadReason::ActorEnded(reason)),
         Ok(Answer::Asked(AskError::Refused { reason, .. })) => never(DeadReason::Refused(reason)),
         Ok(Answer::Asked(AskError::Failed { reason, .. })) => never(DeadReason::Failed(reason)),
         Ok(Answer::Asked(AskError::Poisoned { reason, .. })) => never(DeadReason::Poisoned(reason)),

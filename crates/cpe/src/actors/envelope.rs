@@ -96,6 +96,13 @@ pub(crate) enum Envelope {
         token: u64,
         end: bool,
     },
+    /// Put these into the mailbox, in order, as long as there is room, and say how many are there.
+    TellMany {
+        id: u64,
+        name: String,
+        token: u64,
+        messages: Vec<Value>,
+    },
 }
 
 /// By what a durable actor knows a message (rule A9).
@@ -166,6 +173,8 @@ pub(crate) enum Answer {
     Life(Member),
     /// Not handed to another node, and why.
     NotMoved(String),
+    /// So many messages, the first ones, are in the mailbox, and why no more.
+    Told { count: u64, error: Option<AskError> },
 }
 
 /// Why an actor was not started.
@@ -275,6 +284,10 @@ mod tests {
             Answer::Handled,
             Answer::Life(member()),
             Answer::NotMoved(reason),
+            Answer::Told {
+                count: 9,
+                error: Some(AskError::Unanswered { actor: actor() }),
+            },
         ];
         answers.extend(asked.map(Answer::Asked));
         answers.extend(inspected());
@@ -368,6 +381,12 @@ mod tests {
                 token,
                 end: true,
             },
+            Envelope::TellMany {
+                id,
+                name: name(),
+                token,
+                messages: vec![message(), Value::Null],
+            },
         ];
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
@@ -395,6 +414,7 @@ mod tests {
             Envelope::Migrate { .. } => return vec![('e', 8)],
             Envelope::Receive { .. } => return vec![('e', 9)],
             Envelope::Moved { .. } => return vec![('e', 10)],
+            Envelope::TellMany { .. } => return vec![('e', 11)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -418,6 +438,7 @@ mod tests {
             Answer::Handled => 11,
             Answer::Life(_) => 12,
             Answer::NotMoved(_) => 13,
+            Answer::Told { .. } => 14,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -426,8 +447,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 11)
-            .chain(numbers('a', 14))
+        let wanted = numbers('e', 12)
+            .chain(numbers('a', 15))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

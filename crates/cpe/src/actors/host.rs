@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AsActor, ExitReason, Options};
+use cpe_actors::{AnyAddress, AsActor, AskError, ExitReason, Options};
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_tuple::Value;
 use tokio::time::Instant;
@@ -33,6 +33,19 @@ pub(super) struct Hosted {
 }
 
 impl Inner {
+    /// What to say of a durable actor that is not here: one that has ended here, and whose name is
+    /// not free yet, goes on nowhere.
+    pub(super) fn not_here(&self, name: &str, token: u64) -> Answer {
+        if !lock(&self.ending).contains(&(name.to_owned(), token)) {
+            return Answer::NotHere;
+        }
+        let reason = lock(&self.ends).of(name, token);
+        Answer::Asked(AskError::Dead {
+            actor: name.to_owned(),
+            reason: reason.unwrap_or(ExitReason::Stopped),
+        })
+    }
+
     /// The actor of this name, if it lives here under this token.
     pub(super) fn hosted(&self, name: &str, token: u64) -> Option<AnyAddress> {
         lock(&self.hosted)
@@ -86,8 +99,19 @@ impl Inner {
     }
 
     /// Stops all named actors of this node and gives up their names, but for durable ones, which
-    /// others go on with; those that remain.
-    pub(crate) async fn stop_all(&self, until: Instant) -> Vec<String> {
+    /// are handed to others, or left to them; those that remain. The node takes no more from now
+    /// on.
+    pub(crate) async fn stop_all(self: &Arc<Self>, until: Instant) -> Vec<String> {
+        let hosted = lock(&self.hosted);
+        self.leaving.store(true, Ordering::Relaxed);
+        drop(hosted);
+        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
+        match tokio::time::timeout_at(half, self.hand_all_on(half)).await {
+            Ok(Ok(())) => {}
+            // Others go on with them once this node has said good-bye.
+            Ok(Err(error)) => tracing::warn!(%error, "durable actors are not handed on"),
+            Err(_) => tracing::warn!("not all durable actors were handed on in time"),
+        }
         let stopping = self
             .hosted_names()
             .into_iter()
@@ -103,6 +127,17 @@ impl Inner {
             });
         let all = futures::future::join_all(stopping).await;
         all.into_iter().flatten().collect()
+    }
+}
+
+impl Inner {
+    /// Whether an actor is this node's by its record, and has neither begun here nor ended.
+    async fn begins(&self, name: &str, token: u64) -> bool {
+        let Ok(Some(info)) = self.record(name).await else {
+            return false;
+        };
+        let mine = info.leased && info.host.is_some() && info.host == *lock(&self.life);
+        mine && info.token == token && !lock(&self.ends).has(name, token)
     }
 }
 
@@ -213,7 +248,15 @@ async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, Not
 
 /// Stops an actor of this node, or one whose node is gone, and gives up its name.
 pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
-    let here = inner.hosted(name, token);
+    let mut here = inner.hosted(name, token);
+    // It would begin after its name was given up, and run beside the next one of its name.
+    while here.is_none() && inner.begins(name, token).await {
+        if Instant::now() + PAUSE > until {
+            return Answer::NotStopped("it is about to begin there".to_owned());
+        }
+        tokio::time::sleep(PAUSE).await;
+        here = inner.hosted(name, token);
+    }
     if let Some(address) = &here {
         let actor = address.as_actor();
         actor.stop();
@@ -241,9 +284,13 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
     }
 }
 
-/// Whether a name was not given up because its host may still act.
+/// Whether a name was not given up because its host may still act, or this node is about to host
+/// it.
 fn is_held(error: &SpaceError) -> bool {
-    matches!(error, SpaceError::Failed(Failure::Fenced { .. }))
+    matches!(
+        error,
+        SpaceError::Failed(Failure::Fenced { .. } | Failure::Busy(_))
+    )
 }
 
 /// Whether a name was not given up because effects of its actor are not done.
@@ -261,15 +308,20 @@ pub(super) async fn release_at_last(
     deadline: Duration,
 ) {
     loop {
-        match release(inner, name, token, keeps, deadline).await {
-            Ok(_) => return,
-            Err(error) if is_unsent(&error) => tokio::time::sleep(PAUSE).await,
-            Err(error) => {
-                let what = "the name of an actor that does not run stays taken";
-                return tracing::warn!(actor = %name, %error, "{what}");
-            }
+        let released = release(inner, name, token, keeps, deadline).await;
+        let Err(error) = released else {
+            break;
+        };
+        if !is_unsent(&error) {
+            let what = "the name of an actor that does not run stays taken";
+            tracing::warn!(actor = %name, %error, "{what}");
+            break;
         }
+        // What it told itself, or one that waits like it, would wait for ever.
+        lock(&inner.ending).insert((name.to_owned(), token));
+        tokio::time::sleep(PAUSE).await;
     }
+    lock(&inner.ending).remove(&(name.to_owned(), token));
 }
 
 /// Waits for the actor's end and gives up its name.

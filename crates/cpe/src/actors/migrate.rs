@@ -84,6 +84,9 @@ pub(super) async fn ready(inner: &Inner, kind: &str, within: Duration) -> Answer
             inner.name
         ));
     }
+    if inner.is_leaving() {
+        return Answer::NotMoved(format!("node {} is about to stop", inner.name));
+    }
     match inner.desk.ask(Command::Enlist { deadline: within }).await {
         Ok(Reply::Enlisted(life)) => Answer::Life(life),
         Ok(_) => Answer::NotMoved(SpaceError::Unexpected.to_string()),

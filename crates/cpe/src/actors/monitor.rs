@@ -63,7 +63,11 @@ impl Ends {
         self.reasons.insert(claim, reason.clone());
     }
 
-    fn of(&self, name: &str, token: u64) -> Option<ExitReason> {
+    pub(super) fn has(&self, name: &str, token: u64) -> bool {
+        self.reasons.contains_key(&(name.to_owned(), token))
+    }
+
+    pub(super) fn of(&self, name: &str, token: u64) -> Option<ExitReason> {
         self.reasons.get(&(name.to_owned(), token)).cloned()
     }
 }

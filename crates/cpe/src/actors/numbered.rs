@@ -68,7 +68,7 @@ impl Inner {
         let left = until.saturating_duration_since(Instant::now());
         if place.host.node == self.me.node {
             let Some(inbox) = self.inbox(name, place.token) else {
-                return Ok(Answer::NotHere);
+                return Ok(self.not_here(name, place.token));
             };
             return Ok(
                 match inbox.deliver(number, tell, forwarded, message.clone()) {

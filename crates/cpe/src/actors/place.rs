@@ -34,10 +34,7 @@ pub(crate) fn choose(
 
 /// The live node that is meant, or why there is none.
 pub(super) fn named(peers: &[PeerInfo], node: &str) -> Result<Member, String> {
-    let is_meant = |peer: &&PeerInfo| {
-        peer.name == node || peer.peer == node || node.parse::<NodeId>() == Ok(peer.node)
-    };
-    let meant: Vec<_> = peers.iter().filter(is_meant).collect();
+    let meant: Vec<_> = peers.iter().filter(|it| is_meant(it, node)).collect();
     let alive: Vec<_> = meant.iter().filter(|peer| is_alive(peer)).collect();
     match (alive.as_slice(), meant.first()) {
         ([one], _) => Ok(member(one)),
@@ -60,6 +57,16 @@ pub(super) fn named(peers: &[PeerInfo], node: &str) -> Result<Member, String> {
     }
 }
 
+/// Whether a text names a node: by its name, node id or peer id.
+pub(super) fn is_meant(peer: &PeerInfo, node: &str) -> bool {
+    peer.name == node || peer.peer == node || node.parse::<NodeId>() == Ok(peer.node)
+}
+
+/// Whether a node is on its way out.
+pub(super) fn is_draining(peer: &PeerInfo) -> bool {
+    peer.capabilities.contains_key(DRAINING)
+}
+
 fn placed(
     peers: &[PeerInfo],
     actor: &str,
@@ -69,7 +76,7 @@ fn placed(
     let able = peers.iter().filter(|peer| {
         is_alive(peer)
             && peer.linked
-            && !peer.capabilities.contains_key(DRAINING)
+            && !is_draining(peer)
             && runs(peer, kind)
             && require
                 .iter()
@@ -111,7 +118,7 @@ fn member(peer: &PeerInfo) -> Member {
     }
 }
 
-fn weight(actor: &str, node: NodeId) -> [u8; 32] {
+pub(super) fn weight(actor: &str, node: NodeId) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&node.0.to_be_bytes());
     hasher.update(actor.as_bytes());

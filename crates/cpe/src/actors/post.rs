@@ -137,7 +137,8 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Deliver { id, .. }
         | Envelope::Migrate { id, .. }
         | Envelope::Receive { id, .. }
-        | Envelope::Moved { id, .. } => *id,
+        | Envelope::Moved { id, .. }
+        | Envelope::TellMany { id, .. } => *id,
     };
     if let Envelope::Answer { answer, .. } = envelope {
         return deliver(inner, from, id, answer);
@@ -228,7 +229,8 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             ..
         } => {
             let Some(inbox) = inner.inbox(&name, token) else {
-                return reply(inner, from, id, Answer::NotHere, permit);
+                let answer = inner.not_here(&name, token);
+                return reply(inner, from, id, answer, permit);
             };
             match inbox.deliver(number, tell, forwarded, message) {
                 Err(answer) => reply(inner, from, id, answer, permit),
@@ -268,6 +270,15 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
                 }
                 None => Answer::NotHere,
             };
+            reply(inner, from, id, answer, permit);
+        }
+        Envelope::TellMany {
+            name,
+            token,
+            messages,
+            ..
+        } => {
+            let answer = inner.put_in(&name, token, messages);
             reply(inner, from, id, answer, permit);
         }
         Envelope::Inspect { what, .. } => {

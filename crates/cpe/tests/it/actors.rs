@@ -450,3 +450,77 @@ async fn an_answer_that_comes_too_late_is_nobody_elses() {
         );
     }
 }
+
+/// Keeps whether the numbers that it was told came in order, and how many; slow at the first.
+#[derive(Default)]
+struct InOrder(i64, bool);
+
+impl DynActor for InOrder {
+    fn handle<'a>(
+        &'a mut self,
+        message: Value,
+        _: &'a mut DynContext,
+    ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
+        Box::pin(async move {
+            match message.as_int() {
+                Some(0) => tokio::time::sleep(Duration::from_millis(300)).await,
+                Some(n) => self.1 |= n != self.0 + 1,
+                None => {}
+            }
+            self.0 = message.as_int().unwrap_or(self.0);
+            Ok(Some(Value::from(if self.1 { -1 } else { self.0 })))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outlet_keeps_the_order_and_loses_nothing_also_when_its_actor_is_slow() {
+    // Several times what the mailbox and the outlet hold.
+    const COUNT: i64 = 5_000;
+    let ground = Ground::new();
+    let kind = |_: KindStart| Ok(Box::new(InOrder::default()) as Box<dyn DynActor>);
+    let a = ground
+        .ephemeral("a")
+        .kind("in-order", kind)
+        .start()
+        .await
+        .unwrap();
+    let b = join(ground.ephemeral("b").kind("in-order", kind), &a);
+    let nodes = [a, b.start().await.unwrap()];
+    all_linked(&nodes).await;
+    let actors = nodes[0].actors();
+    for node in ["a", "b"] {
+        let spawned = actors.spawn("in-order", node, Value::Null, on(node)).await;
+        spawned.unwrap();
+        let outlet = actors.outlet(node);
+        for n in 0..COUNT {
+            outlet.tell(Value::from(n)).await.unwrap();
+        }
+        outlet.flush().await.unwrap();
+        let last = actors.ask(node, Value::Null, LONG).await;
+        assert_eq!(last, Ok(Value::from(COUNT - 1)), "{node}");
+
+        actors.stop(node, LONG).await.unwrap();
+        outlet.tell(Value::from(COUNT)).await.unwrap();
+        let gone = outlet.flush().await.unwrap_err();
+        assert!(matches!(gone, ActorsError::NoSuchActor(_)), "{gone}");
+        let after = outlet.tell(Value::from(COUNT)).await;
+        assert_eq!(after, Err(gone), "nothing arrives after a gap");
+    }
+    // Each under its number.
+    let durable = SpawnOptions {
+        durable: true,
+        ..on("b")
+    };
+    actors
+        .spawn("counter", "kept", Value::Null, durable)
+        .await
+        .unwrap();
+    let outlet = actors.outlet("kept");
+    for _ in 0..20 {
+        outlet.tell(add(1)).await.unwrap();
+    }
+    outlet.flush().await.unwrap();
+    let count = actors.ask("kept", Value::from("get"), LONG).await;
+    assert_eq!(count, Ok(Value::from(20)));
+}

@@ -7,6 +7,7 @@
 
 mod actors;
 mod admission;
+mod effects;
 mod examples;
 mod failover;
 mod harness;
@@ -15,12 +16,16 @@ mod large;
 mod leases;
 mod minority;
 mod monitors;
+mod moving;
 mod one_node;
 mod three_nodes;
 
 #[path = "../../../../examples/chat.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod chat;
+#[path = "../../../../examples/follower.rs"]
+#[expect(dead_code, reason = "its `main`")]
+mod follower;
 #[path = "../../../../examples/own_kinds.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod own_kinds;
@@ -41,6 +46,19 @@ async fn a_chat_reaches_the_listeners_of_its_room_on_every_node() {
             "bob in code, ann: it builds",
             "bob in tea, ann: anyone there?",
             "bob in tea, bob: on my way",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_follows_a_gpu_across_nodes() {
+    assert_eq!(
+        follower::run().await.unwrap(),
+        [
+            "dawn is picture 1, by left",
+            "noon is picture 2, by right",
+            "dusk is picture 3, by right",
+            "night is picture 4, by desk",
         ]
     );
 }

@@ -17,6 +17,10 @@ impl Dataset {
     /// Independent of the form in which a data set is stored or sent.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
+        *self.hash.get_or_init(|| self.hash_content())
+    }
+
+    fn hash_content(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"cpe-forest data set 1\n");
         let text = |hasher: &mut blake3::Hasher, text: &str| {

@@ -21,8 +21,21 @@ impl Dataset {
         kind: TargetKind,
         options: &CsvOptions,
     ) -> Result<Self, DataError> {
-        let mut table = Table::read_csv(input, options)?;
-        let Some(name) = &options.weights else {
+        let table = Table::read_csv(input, options)?;
+        Self::of_table(table, target, kind, options.weights.as_deref())
+    }
+
+    /// As [`from_table`](Self::from_table), with the column that says how much each row counts.
+    ///
+    /// # Errors
+    /// As [`from_table`](Self::from_table), and as [`with_weights`](Self::with_weights).
+    pub fn of_table(
+        mut table: Table,
+        target: &str,
+        kind: TargetKind,
+        weights: Option<&str>,
+    ) -> Result<Self, DataError> {
+        let Some(name) = weights else {
             return Self::from_table(table, target, kind);
         };
         let weights = weights_of(table.take(name)?, &table)?;
@@ -95,8 +108,11 @@ impl Manifest {
     /// # Errors
     /// As [`Table::read_csv`] and [`Rows::of_table`].
     pub fn read_rows(&self, input: impl Read, delimiter: u8) -> Result<Rows, DataError> {
-        let table = Table::read_csv(input, &self.options(delimiter))?;
-        Rows::of_table(&table, self.features())
+        let options = CsvOptions {
+            delimiter,
+            ..self.options()
+        };
+        Rows::of_table(&Table::read_csv(input, &options)?, self.features())
     }
 
     /// Reads rows with what is true of them, to evaluate the model, from a CSV.
@@ -104,7 +120,19 @@ impl Manifest {
     /// # Errors
     /// As [`read_rows`](Self::read_rows), and as [`Dataset::from_table`] for the target.
     pub fn read_labelled(&self, input: impl Read, delimiter: u8) -> Result<Dataset, DataError> {
-        let mut table = Table::read_csv(input, &self.options(delimiter))?;
+        let options = CsvOptions {
+            delimiter,
+            ..self.options()
+        };
+        self.labelled(Table::read_csv(input, &options)?)
+    }
+
+    /// As [`read_labelled`](Self::read_labelled), from a table that was read with
+    /// [`options`](Self::options).
+    ///
+    /// # Errors
+    /// As [`Rows::of_table`], and as [`Dataset::from_table`] for the target.
+    pub fn labelled(&self, mut table: Table) -> Result<Dataset, DataError> {
         let columns = columns_of(&table, self.features())?;
         let kind = match self.spec().task {
             Task::Classify => TargetKind::Classes,
@@ -115,14 +143,17 @@ impl Manifest {
         Dataset::new(self.features().to_vec(), columns, self.target(), target)
     }
 
-    fn options(&self, delimiter: u8) -> CsvOptions {
+    /// How to read what this model is to be asked of: its columns and its target only, and as texts
+    /// those that are texts to it.
+    #[must_use]
+    pub fn options(&self) -> CsvOptions {
         let features = self.features().iter();
         let texts = features
             .clone()
             .filter(|feature| !feature.levels.is_empty());
         let names = features.map(|feature| feature.name.clone());
         CsvOptions {
-            delimiter,
+            delimiter: CsvOptions::default().delimiter,
             text: texts.map(|feature| feature.name.clone()).collect(),
             weights: None,
             number: Vec::new(),
@@ -142,7 +173,7 @@ fn weights_of(column: Column, table: &Table) -> Result<Vec<f64>, DataError> {
     };
     match weights.iter().position(|weight| weight.is_nan()) {
         Some(row) => Err(DataError::MissingTarget {
-            line: table.line(row),
+            place: table.place(row),
             column: column.name,
         }),
         None => Ok(weights),
@@ -173,7 +204,7 @@ fn cell(feature: &Feature, value: f64) -> String {
 
 fn target_of(column: Column, kind: TargetKind, table: &Table) -> Result<Target, DataError> {
     let missing = |row: usize| DataError::MissingTarget {
-        line: table.line(row),
+        place: table.place(row),
         column: column.name.clone(),
     };
     match column.values {

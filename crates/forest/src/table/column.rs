@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Column, MISSING, NO_LEVEL, Values, too_large};
-use crate::error::DataError;
+use super::{Cell, Column, MISSING, NO_LEVEL, Values, too_large};
+use crate::error::{DataError, Place};
 use crate::limits::{MAX_LEVELS, MAX_NAME_BYTES};
 
 /// Characters of a cell that an error shows.
@@ -21,8 +21,8 @@ pub(super) struct Builder {
     name: String,
     pub(super) ignored: bool,
     forced: Option<Forced>,
-    number_line: Option<u64>,
-    text_line: Option<u64>,
+    number_at: Option<Place>,
+    text_at: Option<Place>,
     numbers: Vec<f64>,
     texts: Vec<u32>,
     levels: BTreeMap<String, u32>,
@@ -34,14 +34,15 @@ impl Builder {
             name: name.to_owned(),
             ignored,
             forced,
-            number_line: None,
-            text_line: None,
+            number_at: None,
+            text_at: None,
             numbers: Vec::new(),
             texts: Vec::new(),
             levels: BTreeMap::new(),
         }
     }
 
+    /// Adds a cell of a text: a number if it looks like one, unless it was said to be none.
     pub(super) fn push(&mut self, cell: &[u8], line: u64) -> Result<(), DataError> {
         if self.ignored {
             return Ok(());
@@ -52,40 +53,81 @@ impl Builder {
                 column: format!("\"{}\"", self.name),
             });
         };
-        let cell = cell.trim();
+        let (cell, place) = (cell.trim(), Place::Line(line));
         if is_missing(cell) {
-            if self.text_line.is_none() {
-                self.numbers.push(f64::NAN);
-            }
-            if self.number_line.is_none() {
-                self.texts.push(NO_LEVEL);
-            }
+            self.push_missing();
             return Ok(());
         }
         match cell.parse::<f64>() {
-            Ok(number) if self.forced != Some(Forced::Text) => self.push_number(number, cell, line),
-            Err(_) if self.forced == Some(Forced::Number) => Err(DataError::NoNumber {
-                line,
-                column: self.name.clone(),
-                cell: shortened(cell),
-            }),
-            _ => self.push_text(cell, line),
+            Ok(number) if self.forced != Some(Forced::Text) => {
+                self.push_number(number, cell, place)
+            }
+            Err(_) if self.forced == Some(Forced::Number) => Err(self.no_number(cell, place)),
+            _ => self.push_text(cell, place),
         }
     }
 
-    fn push_number(&mut self, number: f64, cell: &str, line: u64) -> Result<(), DataError> {
-        if let Some(other_line) = self.text_line {
-            return Err(self.mixed(cell, line, "a number", other_line, "text"));
+    /// Adds a cell whose kind is known: a text that looks like a number is a text.
+    pub(super) fn push_cell(&mut self, cell: Cell<'_>, place: Place) -> Result<(), DataError> {
+        match (cell, self.forced) {
+            _ if self.ignored => Ok(()),
+            (Cell::Number(number), _) if number.is_nan() => {
+                self.push_missing();
+                Ok(())
+            }
+            (Cell::Number(number), Some(Forced::Text)) => {
+                self.push_text(&number.to_string(), place)
+            }
+            (Cell::Number(number), _) => self.push_number(number, &number.to_string(), place),
+            (Cell::Text(text), forced) => {
+                let text = text.trim();
+                if is_missing(text) {
+                    self.push_missing();
+                    return Ok(());
+                }
+                match (forced, text.parse::<f64>()) {
+                    (Some(Forced::Number), Ok(number)) => self.push_number(number, text, place),
+                    (Some(Forced::Number), Err(_)) => Err(self.no_number(text, place)),
+                    _ => self.push_text(text, place),
+                }
+            }
+            (Cell::Missing, _) => {
+                self.push_missing();
+                Ok(())
+            }
+        }
+    }
+
+    fn no_number(&self, cell: &str, place: Place) -> DataError {
+        DataError::NoNumber {
+            place,
+            column: self.name.clone(),
+            cell: shortened(cell),
+        }
+    }
+
+    fn push_missing(&mut self) {
+        if self.text_at.is_none() {
+            self.numbers.push(f64::NAN);
+        }
+        if self.number_at.is_none() {
+            self.texts.push(NO_LEVEL);
+        }
+    }
+
+    fn push_number(&mut self, number: f64, cell: &str, place: Place) -> Result<(), DataError> {
+        if let Some(other_place) = self.text_at {
+            return Err(self.mixed(cell, place, "a number", other_place, "text"));
         }
         if !number.is_finite() {
             return Err(DataError::NotFinite {
-                line,
+                place,
                 column: self.name.clone(),
                 cell: shortened(cell),
             });
         }
-        if self.number_line.is_none() {
-            self.number_line = Some(line);
+        if self.number_at.is_none() {
+            self.number_at = Some(place);
             self.texts = Vec::new();
         }
         // Minus zero equals zero, and would give equal tables different hashes.
@@ -93,30 +135,30 @@ impl Builder {
         Ok(())
     }
 
-    fn push_text(&mut self, cell: &str, line: u64) -> Result<(), DataError> {
-        if let Some(other_line) = self.number_line {
-            return Err(self.mixed(cell, line, "text", other_line, "a number"));
+    fn push_text(&mut self, cell: &str, place: Place) -> Result<(), DataError> {
+        if let Some(other_place) = self.number_at {
+            return Err(self.mixed(cell, place, "text", other_place, "a number"));
         }
-        if self.text_line.is_none() {
-            self.text_line = Some(line);
+        if self.text_at.is_none() {
+            self.text_at = Some(place);
             self.numbers = Vec::new();
         }
         let code = match self.levels.get(cell) {
             Some(&code) => code,
-            None => self.new_level(cell, line)?,
+            None => self.new_level(cell, place)?,
         };
         self.texts.push(code);
         Ok(())
     }
 
-    fn new_level(&mut self, cell: &str, line: u64) -> Result<u32, DataError> {
+    fn new_level(&mut self, cell: &str, place: Place) -> Result<u32, DataError> {
         if cell.len() > MAX_NAME_BYTES {
-            let what = format!("line {line}, column \"{}\": the text, in bytes,", self.name);
+            let what = format!("{place}, column \"{}\": the text, in bytes,", self.name);
             return Err(too_large(&what, cell.len() as u64, MAX_NAME_BYTES as u64));
         }
         if self.levels.len() == MAX_LEVELS {
             let what = format!(
-                "the number of different texts in column \"{}\" (reached at line {line}; a column \
+                "the number of different texts in column \"{}\" (reached at {place}; a column \
                  of identifiers or free text should be ignored)",
                 self.name
             );
@@ -130,25 +172,25 @@ impl Builder {
     fn mixed(
         &self,
         cell: &str,
-        line: u64,
+        place: Place,
         kind: &'static str,
-        other_line: u64,
+        other_place: Place,
         other: &'static str,
     ) -> DataError {
         DataError::Mixed {
-            line,
+            place,
             column: self.name.clone(),
             cell: shortened(cell),
             kind,
-            other_line,
+            other_place,
             other,
         }
     }
 
     pub(super) fn finish(self) -> Column {
-        let values = if self.number_line.is_some() {
+        let values = if self.number_at.is_some() {
             Values::Numbers(self.numbers)
-        } else if self.text_line.is_some() {
+        } else if self.text_at.is_some() {
             // Codes in order of the texts, so that the order of the rows does not matter.
             let mut sorted = vec![NO_LEVEL; self.levels.len()];
             let mut levels = Vec::with_capacity(self.levels.len());

@@ -19,6 +19,10 @@ const WITH_AN_OPERATION: usize = 64;
 /// How long outcomes are left unacknowledged, to be told together.
 const DELAY: Duration = Duration::from_millis(500);
 
+/// Numbers of operations that no home ever had, kept to be told. They only keep the home's set of
+/// numbers short; a node without a majority would gather them for as long as it asks.
+const MAX_NEVER: usize = 16_384;
+
 /// When a home that still remembers an outcome is told again: longer than an election.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -33,9 +37,25 @@ pub(crate) struct Acks {
     /// How often some were told again since all were forgotten: who is believed to lead may not,
     /// and say nothing.
     tries: u32,
+    /// How many of the fresh ones no home ever had.
+    never: usize,
 }
 
 impl Acks {
+    /// An operation is over, decided at this index; 0 if it never was.
+    fn add(&mut self, seq: u64, index: u64) {
+        let before = self.fresh.insert(seq, index);
+        self.never += usize::from(index == 0);
+        self.never -= usize::from(before == Some(0));
+        if self.never > MAX_NEVER {
+            let eldest = self.fresh.iter().find(|(_, index)| **index == 0);
+            if let Some(seq) = eldest.map(|(seq, _)| *seq) {
+                self.fresh.remove(&seq);
+                self.never -= 1;
+            }
+        }
+    }
+
     /// Some to send along with an operation.
     pub(super) fn some(&mut self, now: Duration) -> Vec<u64> {
         let some: BTreeSet<u64> = self.fresh.keys().copied().take(WITH_AN_OPERATION).collect();
@@ -46,7 +66,7 @@ impl Acks {
     fn tell(&mut self, seqs: &BTreeSet<u64>, now: Duration) {
         for seq in seqs {
             match self.fresh.remove(seq) {
-                Some(0) => {}
+                Some(0) => self.never -= 1,
                 Some(index) => drop(self.told.insert(*seq, (index, now))),
                 None => {
                     if let Some((_, at)) = self.told.get_mut(seq) {
@@ -90,7 +110,7 @@ impl Peer {
     /// An operation is over, decided at this index; 0 if it never was.
     pub(super) fn acknowledge(&mut self, shard: ShardId, seq: u64, index: u64) {
         let Some(slot) = self.slot(shard) else { return };
-        slot.client.acks.fresh.insert(seq, index);
+        slot.client.acks.add(seq, index);
         self.unacked.insert(shard);
         self.timers.set_if_none(Timer::Acks, self.now + DELAY);
     }

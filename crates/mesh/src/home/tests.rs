@@ -62,7 +62,7 @@ impl Leader {
             },
             seen: Duration::ZERO,
         };
-        let mut log = Proposer::new(&mut self.group, &mut self.out);
+        let mut log = Proposer::new(&mut self.group, &mut self.out, self.shard.sm(), false);
         self.home
             .take(self.shard.sm(), waiter, Vec::new(), true, &mut log)
     }
@@ -71,7 +71,7 @@ impl Leader {
     fn decide(&mut self, command: &Command) -> Applied {
         let proposal = Proposal::new(command.clone()).unwrap();
         let applied = self.shard.push(proposal.entry().clone(), command);
-        let mut log = Proposer::new(&mut self.group, &mut self.out);
+        let mut log = Proposer::new(&mut self.group, &mut self.out, self.shard.sm(), false);
         self.home
             .applied(self.shard.sm(), command, &applied, &mut log);
         applied
@@ -220,7 +220,7 @@ fn a_waiting_take_keeps_its_place_while_the_log_is_full() {
         assert_eq!(leader.take(seq), Asked::Parked);
     }
     let store = leader.store();
-    let mut log = Proposer::new(&mut leader.group, &mut leader.out);
+    let mut log = Proposer::new(&mut leader.group, &mut leader.out, leader.shard.sm(), false);
     let large = Command::Drop {
         op: op(9),
         workspace: Name::new("w").unwrap(),

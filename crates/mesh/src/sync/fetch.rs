@@ -11,8 +11,11 @@ use cpe_space::{Decoder, Difference, Live, MAX_SYMBOLS, Scale, Sketch, Sm, Symbo
 use super::{FIRST_SYMBOLS, MAX_BODIES, MAX_OUTLINE_BYTES, MAX_PART_SYMBOLS};
 use crate::wire::{Part, Want};
 
-/// Bytes of the tuples fetched for one state at most, with [`TUPLE_BYTES`] for each.
-const MAX_STATE_BYTES: usize = 1024 * 1024 * 1024;
+/// Bytes of the tuples fetched for one state at most, with [`TUPLE_BYTES`] for each. Many times
+/// what the home of a shard admits
+/// ([`PeerConfig::shard_bytes_max`](crate::PeerConfig::shard_bytes_max)): what is there must be
+/// fetched.
+const MAX_STATE_BYTES: usize = 16 * 1024 * 1024 * 1024;
 
 /// Bytes. What a tuple takes beyond its own size while it is fetched.
 const TUPLE_BYTES: usize = 96;

@@ -17,7 +17,7 @@ impl Peer {
         if slot.is_foreign(index) || !slot.shard.install(sm) {
             return;
         }
-        slot.saved = index;
+        slot.snapped(index, bytes.len());
         self.save_snapshot(shard, index, bytes);
         self.learned(shard);
         self.clear_outbox(shard);
@@ -62,35 +62,38 @@ impl Peer {
     /// Writes a snapshot when the log has outgrown it.
     pub(crate) fn compact(&mut self, shard: ShardId) {
         let (entries, bytes) = (self.config.log_entries_max, self.config.log_bytes_max);
-        let kept = self.config.log_kept;
+        let (kept, most) = (self.config.log_kept, self.config.shard_bytes_max);
         let Some(slot) = self.slot(shard) else { return };
         let index = slot.shard.version().index;
         let since = index - slot.saved.min(index);
+        // What is in memory is for those who lag a little. A leader has to gossip it first.
+        let fed = slot.home.as_ref().map_or(index, |_| slot.fed.min(index));
+        while slot.shard.log_bytes() > bytes && slot.shard.base() < fed {
+            slot.shard.trim(slot.shard.base() + 1);
+        }
         // Cheap first: counting tuples walks all variables.
         if since <= entries / 4 {
             return;
         }
         // A snapshot costs as much as there are tuples: let the log grow with them.
-        let due =
-            since > entries.max(2 * slot.shard.sm().len() as u64) || slot.shard.log_bytes() > bytes;
-        if !due {
+        // What has grown by less than it holds need not be written anew; a shard that is full is
+        // looked at for what was taken out of it.
+        let grown = slot.logged() > bytes.max(slot.saved_bytes / 2) as u64;
+        let due = since > entries.max(2 * slot.shard.sm().len() as u64);
+        if !due && !grown && !slot.is_full(most) {
             return;
         }
-        // What is not written need not be encoded.
-        let encoded = if slot.volatile {
-            Ok(Vec::new())
-        } else {
-            cpe_tuple::codec::encode(slot.shard.sm())
-        };
-        let Ok(encoded) = encoded else {
-            return;
-        };
-        slot.saved = index;
         slot.shard.trim(index.saturating_sub(kept));
-        while slot.shard.log_bytes() > bytes && slot.shard.base() < index {
-            let next = slot.shard.base() + 1;
-            slot.shard.trim(next);
+        if slot.volatile {
+            // What is not written need not be encoded.
+            let live = slot.shard.sm().live();
+            let bytes = live.map(|live| live.tuple.size()).sum();
+            return slot.snapped(index, bytes);
         }
+        let Ok(encoded) = cpe_tuple::codec::encode(slot.shard.sm()) else {
+            return;
+        };
+        slot.snapped(index, encoded.len());
         self.save_snapshot(shard, index, encoded);
     }
 }

@@ -123,12 +123,17 @@ impl Peer {
         for (_, _, what) in applied {
             self.applied(shard, what);
         }
-        if let Err(error) = result {
-            self.feed_error(source, &error);
-        }
         if any {
             self.learned(shard);
             self.compact(shard);
+        }
+        match result {
+            Ok(()) => {}
+            Err(FeedError::Diverged { .. }) => {
+                self.start_over(shard, source, version);
+                return;
+            }
+            Err(error) => self.feed_error(source, &error),
         }
         self.note_version(source, shard, version, any);
     }

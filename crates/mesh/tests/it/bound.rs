@@ -270,6 +270,35 @@ fn an_exchange_that_was_decided_is_told_although_it_is_cancelled() {
 }
 
 #[test]
+fn who_waits_gets_what_an_exchange_puts() {
+    let mut net = grown();
+    net.declare(1, 1, "v");
+    let reader = net.ask(
+        3,
+        Command::Read {
+            workspace: "w".to_owned(),
+            template: cpe_tuple::Template::named("v").unwrap(),
+            wait: true,
+            fresh: false,
+            deadline: LONG,
+        },
+    );
+    let taker = net.wait_for(2, "v", false);
+    net.pass(SECOND);
+    let act = Bound::Exchange {
+        variable: Value::from("v"),
+        expect: None,
+        put: Some(pair("v", 7)),
+    };
+    let asked = net.bound(1, 1, act, SECOND);
+    net.pass(SECOND);
+    let reply = net.reply(asked);
+    assert!(matches!(reply, Some(Reply::Exchanged(_))), "{reply:?}");
+    assert_eq!(value(&net, reader), Some(7));
+    assert_eq!(value(&net, taker), Some(7));
+}
+
+#[test]
 fn an_iteration_is_the_same_from_every_node() {
     let mut net = grown();
     net.declare(1, 1, "v");

@@ -1,11 +1,8 @@
 //! Stores, takes, reads and homes, fact by fact.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::Duration;
 
-use cpe_membership::{Incarnation, NodeId};
+use cpe_membership::NodeId;
 use cpe_mesh::{Ack, Command, Failure, Input, Message, Operation, Reply, RequestId};
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 
@@ -634,62 +631,4 @@ fn an_acknowledgement_finds_a_leader_that_its_node_has_not_heard_of() {
     net.pass(8 * SECOND);
     let shards = net.peers.values().flat_map(cpe_mesh::Peer::shards);
     assert_eq!(shards.map(|it| it.sm().remembered()).sum::<usize>(), 0);
-}
-
-/// Design, 1.3 (c): what shards remember of a node's lives does not grow with their number, and
-/// still no store of theirs is admitted twice.
-#[test]
-fn the_counts_of_a_life_are_forgotten_some_time_after_the_next_one_came() {
-    let mut net = crate::groups::grown();
-    let stores = Rc::new(RefCell::new(Vec::new()));
-    let seen = Rc::clone(&stores);
-    net.wire = Some(Box::new(move |_, to, bytes| {
-        if let Ok(Message::Store { .. }) = Message::decode(&bytes) {
-            seen.borrow_mut().push((to, bytes.clone()));
-        }
-        Some(bytes)
-    }));
-    let variables = ["a", "b", "c", "d", "e", "f"];
-    for variable in variables {
-        net.out(3, variable, 1);
-    }
-    net.pass(SECOND);
-    net.wire = None;
-    net.kill(3);
-    net.disks.remove(&NodeId(3));
-    net.shelves.remove(&NodeId(3));
-    net.start_with(3, |config| config.card.inc = Incarnation(2));
-    net.link_all();
-    net.pass(SECOND);
-    for variable in variables {
-        net.out(3, variable, 2);
-    }
-    let lives = |net: &Net| -> BTreeSet<u32> {
-        let shards = net.peers.values().flat_map(cpe_mesh::Peer::shards);
-        let origins = shards.flat_map(|shard| shard.sm().origins());
-        let of_node = origins.filter(|life| life.node == NodeId(3));
-        of_node.map(|life| life.inc.0).collect()
-    };
-    net.pass(Duration::from_secs(500));
-    assert_eq!(lives(&net), [1, 2].into());
-    net.pass(Duration::from_secs(200));
-    assert_eq!(lives(&net), [2].into());
-    // Copies that were long on their way.
-    assert!(!stores.borrow().is_empty());
-    for (_, bytes) in stores.borrow().iter() {
-        for to in 1..=2 {
-            let (from, bytes) = (NodeId(3), bytes.clone());
-            net.input(NodeId(to), Input::Message { from, bytes });
-        }
-    }
-    for variable in variables {
-        let found: Vec<Option<i64>> = (0..3)
-            .map(|_| {
-                let taken = net.take(3, variable, false);
-                net.pass(SECOND);
-                tuple(&net, taken)
-            })
-            .collect();
-        assert_eq!(found, [Some(1), Some(2), None]);
-    }
 }

@@ -353,3 +353,56 @@ fn an_actor_that_is_handed_on_goes_on_there_and_is_taken_over_from_there() {
     assert_eq!((record.token, record.from), (4, None));
     assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(8));
 }
+
+/// It would start what it has given up, while another one claims the name.
+#[test]
+fn a_node_does_not_give_up_a_name_that_it_may_just_have_been_given() {
+    let mut net = grown();
+    net.start_with(4, |config| config.takes_homes = false);
+    net.link_all();
+    net.pass(SECOND);
+    net.enlist(4);
+    let shown = |net: &Net| {
+        let mut shards = net.peers[&NodeId(4)].shards();
+        let record = shards.find_map(|shard| shard.sm().actor("a").cloned());
+        record.map(|record| (record.token, record.host))
+    };
+    // Its replica learns of the claim before the answer comes.
+    net.wire = Some(Box::new(|_, to, bytes| {
+        let answers = to == 4 && matches!(Message::decode(&bytes), Ok(Message::Decided { .. }));
+        (!answers).then_some(bytes)
+    }));
+    let claim = net.ask(
+        4,
+        Command::Host {
+            name: "a".to_owned(),
+            expect: 0,
+            spec: Value::Null,
+            needs: BTreeMap::new(),
+            deadline: 10 * SECOND,
+        },
+    );
+    net.pass(SECOND);
+    assert_eq!(net.reply(claim), None);
+    assert_eq!(shown(&net).map(|(token, _)| token), Some(1));
+    let release = Command::Release {
+        name: "a".to_owned(),
+        token: 1,
+        keeps: false,
+        deadline: SECOND,
+    };
+    let early = net.ask(4, release.clone());
+    net.pass(SECOND);
+    let early = net.reply(early);
+    assert!(
+        matches!(early, Some(Reply::Failed(Failure::Busy(_)))),
+        "{early:?}"
+    );
+    net.wire = None;
+    net.pass(2 * SECOND);
+    assert!(matches!(net.reply(claim), Some(Reply::Hosted(_))));
+    let later = net.ask(4, release);
+    net.pass(SECOND);
+    assert_eq!(net.reply(later), Some(&Reply::Done));
+    assert_eq!(shown(&net), Some((1, None)));
+}

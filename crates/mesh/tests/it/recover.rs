@@ -225,3 +225,44 @@ fn a_survivor_that_hears_from_a_majority_does_not_go_on_alone() {
     assert!(shards(&mut net, 1).iter().all(|info| !info.forked));
     assert_eq!(net.take_soon(3, "a"), Some(1));
 }
+
+/// A replica that has what the lost members decided, and hears by gossip alone of a fork of another
+/// history, does not go on with that: it starts over.
+#[test]
+fn a_fork_of_another_history_is_not_applied_although_its_index_fits() {
+    use cpe_mesh::{FeedPart, Message};
+    use cpe_space::{Config, Entry, ShardId, Version};
+    let mut net = grown();
+    net.start(4);
+    net.link_all();
+    net.out(2, "a", 1);
+    net.pass(2 * SECOND);
+    let infos = shards(&mut net, 4);
+    let info = infos.iter().find(|info| info.shard == shard("a")).unwrap();
+    let (epoch, index) = (2 * FORK_EPOCHS, info.applied);
+    let config = Config {
+        epoch,
+        members: info.members.clone(),
+    };
+    let after = 11;
+    let fork = Entry::new(&cpe_space::Command::Fork { config, after }).unwrap();
+    let part = FeedPart {
+        shard: ShardId(shard("a")),
+        from: index,
+        entries: vec![fork],
+        version: Version {
+            epoch,
+            index: index + 1,
+            hash: 12,
+        },
+    };
+    let bytes = Message::Feeds(vec![part]).encode().unwrap();
+    net.input(NodeId(4), Input::Gossip(bytes));
+    assert_eq!(net.peers[&NodeId(4)].counter("overruled"), 1);
+    // Nobody else knows of a fork: it comes back with what they have.
+    net.pass(5 * SECOND);
+    let infos = shards(&mut net, 4);
+    let info = infos.iter().find(|info| info.shard == shard("a")).unwrap();
+    assert_eq!((info.forked, info.applied), (false, index));
+    assert_eq!(net.take_soon(4, "a"), Some(1));
+}

@@ -27,6 +27,11 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Subscriptions of one agent.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
 
+/// The kind of messages that ask an agent about its rules, or have it do what a person types: see
+/// [`RuleAgent::command`](super::RuleAgent::command). Rules must not send it: what messages do to
+/// an agent is for its own rules to say.
+pub const CONSOLE: &str = "$rules";
+
 /// Milliseconds that `after` may wait: ten years.
 const AFTER_MS_MAX: i64 = 10 * 365 * 24 * 3600 * 1000;
 
@@ -268,8 +273,19 @@ fn subscribe(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> 
     number(subscription)
 }
 
-fn tell(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
+/// The name of another actor, and the kind of a message to it.
+fn addressed(call: &Call<'_>) -> Result<(String, String), String> {
     let (to, kind) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
+    if kind == CONSOLE {
+        return Err(format!(
+            "messages of kind {CONSOLE} are for people, not for rules"
+        ));
+    }
+    Ok((to, kind))
+}
+
+fn tell(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
+    let (to, kind) = addressed(call)?;
     let (body, bytes) = call.argument(2).map_or(Ok((Datum::Null, 0)), sized)?;
     let bytes = bytes + to.len() + kind.len();
     outbox.push(call, Effect::Send { to, kind, body }, bytes)?;
@@ -277,7 +293,7 @@ fn tell(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
 }
 
 fn ask(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
-    let (to, kind) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
+    let (to, kind) = addressed(call)?;
     let (body, bytes) = call.argument(2).map_or(Ok((Datum::Null, 0)), sized)?;
     let bytes = bytes + to.len() + kind.len();
     let request = outbox.request()?;

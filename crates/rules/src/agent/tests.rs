@@ -404,6 +404,70 @@ fn time_and_chance_are_given_not_taken() {
 }
 
 #[test]
+fn a_command_of_a_person_is_done_and_rules_fire_on_it() {
+    let mut agent = agent(
+        "(deffacts d (total 5))
+         (defrule big (total ?n&:(> ?n 100)) => (printout t big crlf) (out alarms ?n))",
+    );
+    let effects = agent.command("(assert (total 500))", 7).unwrap();
+    assert!(matches!(effects.as_slice(), [Effect::Out { .. }]));
+    assert_eq!(agent.take_output(), "<Fact-2>\nbig\n");
+    let effects = agent.deliver(Delivery::Command("(out x (now))".to_owned()), 9);
+    let tuple = Tuple::new(vec![9.into()]).unwrap();
+    let workspace = "x".to_owned();
+    assert_eq!(effects, Ok(vec![Effect::Out { workspace, tuple }]));
+    agent.take_output();
+    agent.command("(nope)", 0).unwrap();
+    assert!(agent.take_output().contains("nope"));
+    agent.command("(system \"id\")", 0).unwrap();
+    assert!(agent.take_output().contains("system"));
+    assert_eq!(facts(&mut agent), ["(total 5)", "(total 500)"]);
+}
+
+#[test]
+fn a_command_at_its_limit_releases_nothing_and_says_so() {
+    let mut agent = small("(defrule r (go) => (while TRUE do))");
+    for command in ["(progn (out x 1) (while TRUE do))", "(assert (go))"] {
+        let stopped = agent.command(command, 0).unwrap_err();
+        assert!(stopped.to_string().contains("deadline"), "{stopped}");
+    }
+    assert_eq!(
+        agent.command("(out x 2)", 0).map(|effects| effects.len()),
+        Ok(1)
+    );
+}
+
+/// They would be gone when the agent is built again from its source.
+#[test]
+fn a_command_is_no_construct() {
+    let mut agent = agent("(defglobal ?*g* = 1)");
+    for command in [
+        "(defrule r => (assert (a)))",
+        " ; x\n ( defmessage-handler USER h () 1)",
+        "(defmethod + ((?x STRING)) 1)",
+        "(defglobal ?*g* = 2)",
+    ] {
+        let refused = agent.command(command, 0).unwrap_err().to_string();
+        assert!(refused.contains("change that"), "{refused}");
+    }
+    agent.command("(bind ?*g* 3)", 0).unwrap();
+    assert_eq!(agent.engine().eval("?*g*"), Ok(3.into()));
+    assert_eq!(agent.engine().rules().len(), 0);
+}
+
+#[test]
+fn rules_do_not_write_into_other_agents_as_people_do() {
+    let mut agent = agent(
+        "(defrule t (message (kind t)) => (tell other \"$rules\" (map-of do \"(assert (a))\")))
+         (defrule a (message (kind a)) => (ask other (sym-cat \"$\" rules) trace))",
+    );
+    for kind in ["t", "a"] {
+        let refused = agent.handle(tell(kind, "null"), 0).unwrap_err().to_string();
+        assert!(refused.contains("for people, not for rules"), "{refused}");
+    }
+}
+
+#[test]
 fn a_source_that_does_not_load_says_where() {
     let options = AgentOptions {
         file: "x.clp".into(),

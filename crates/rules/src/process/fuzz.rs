@@ -89,6 +89,10 @@ pub fn conversations() -> Vec<Vec<u8>> {
             Request::Replay(answer, 3),
             Request::Deliver(later, 4),
         ],
+        vec![
+            Request::Deliver(Delivery::Command("(assert (tick 1))".to_owned()), 5),
+            Request::Call("+".to_owned(), vec![Value::from(1), Value::from(2)], 6),
+        ],
     ];
     let requests = conversations.iter().map(|requests| frames(requests));
     let responses = [
@@ -122,6 +126,6 @@ mod tests {
                 asked += 1;
             }
         }
-        assert_eq!(asked, 10);
+        assert_eq!(asked, 12);
     }
 }

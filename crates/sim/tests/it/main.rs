@@ -137,6 +137,7 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.moved += report.moved;
         seen.told += report.told;
         seen.emitted += report.emitted;
+        seen.released += report.released;
     }
     assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
     assert!(seen.taken_over > 60, "only {} taken over", seen.taken_over);
@@ -145,6 +146,7 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.moved > 300, "only {} handed on", seen.moved);
     assert!(seen.told > 1_000, "only {} told", seen.told);
     assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
+    assert!(seen.released > 300, "only {} given up", seen.released);
 }
 
 #[test]

@@ -31,8 +31,7 @@ impl Sm {
                 visit(blob, Refers::Live);
             }
         }
-        let records = self.sessions.values().map(|(_, record)| record);
-        for kept in records.flat_map(|record| record.results.values()) {
+        for kept in self.sessions.all() {
             if let Outcome::Taken { tuple, .. } | Outcome::Leased { tuple, .. } = &kept.outcome {
                 for blob in tuple.blobs() {
                     visit(blob, Refers::Taken);

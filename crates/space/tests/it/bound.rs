@@ -18,9 +18,11 @@ impl Home {
     }
 
     fn outcome(&mut self, instance: u64, act: Bound) -> Outcome {
+        let exchanges = matches!(act, Bound::Exchange { .. });
         let after = None;
         match self.bound(Terms { instance, after }, act) {
             Applied::Done(_, outcome) => outcome,
+            Applied::Added { index, .. } if exchanges => Outcome::Exchanged { index },
             Applied::Added { .. } => Outcome::Done,
             other => panic!("{other:?}"),
         }

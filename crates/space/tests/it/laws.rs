@@ -143,7 +143,10 @@ fn what_was_heard_before_a_fork_is_not_applied_after_it() {
         epoch: 2,
         members: vec![member(1)],
     };
-    let fork = Entry::new(&Command::Fork { config }).unwrap();
+    let mut before = Shard::new(ShardId(0), founder());
+    before.feed(0, &[store(1, 1)], |_, _, _| {}).unwrap();
+    let after = before.version().hash;
+    let fork = Entry::new(&Command::Fork { config, after }).unwrap();
     let mut shard = Shard::new(ShardId(0), founder());
     // The third entry of the history that is given up, ahead of a gap.
     shard.feed(2, &[store(2, 30)], |_, _, _| {}).unwrap();
@@ -153,6 +156,14 @@ fn what_was_heard_before_a_fork_is_not_applied_after_it() {
     other.feed(0, &forked, |_, _, _| {}).unwrap();
     assert_eq!(shard.version(), other.version());
     assert!(same(&shard, &other));
+    // Who has another history up to there does not go on with this one.
+    let mut lost = Shard::new(ShardId(0), founder());
+    let theirs = [store(1, 2), forked[1].clone(), forked[2].clone()];
+    let error = lost.feed(0, &theirs, |_, _, _| {}).unwrap_err();
+    let diverged = matches!(error, cpe_space::FeedError::Diverged { index: 1, .. });
+    assert!(diverged, "{error}");
+    assert_eq!(lost.version().index, 1);
+    assert_eq!(lost.sm().forked_at(), None);
 }
 
 proptest! {

@@ -324,6 +324,11 @@ fn what_is_under_lease_in_a_shard_is_bounded_in_bytes_also_after_a_snapshot() {
             Outcome::Leased { token, .. } => lease = Some(LeaseId { op, token }),
             other => panic!("{other:?}"),
         }
+        // Else the outcomes would be in the way before the leases are.
+        home.decide(&Command::Ack {
+            session: op.session,
+            seqs: vec![op.seq],
+        });
     }
     home.store_value("v", Value::from(large.as_str()));
     let bytes = codec::encode(home.shard.sm()).unwrap();

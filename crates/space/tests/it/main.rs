@@ -14,6 +14,7 @@ mod leases;
 mod machine;
 mod outbox;
 mod parts;
+mod sessions;
 mod sketch;
 
 use cpe_membership::{Incarnation, Member, NodeId};

@@ -16,7 +16,7 @@ fn home(steps: &[(u8, u8)]) -> Home {
     for (what, which) in steps {
         let variable = VARIABLES[usize::from(*which) % 3];
         let workspace = name("w");
-        match what % 10 {
+        match what % 11 {
             0..=4 => drop(home.store(variable, i64::from(*which))),
             5..=6 => {
                 let op = home.op();
@@ -29,6 +29,12 @@ fn home(steps: &[(u8, u8)]) -> Home {
                 }
             }
             8 => {
+                if let Some(op) = ops.pop() {
+                    let (session, seqs) = (op.session, vec![op.seq]);
+                    home.decide(&Command::Ack { session, seqs });
+                }
+            }
+            9 => {
                 let (op, variable) = (home.op(), Value::from(variable));
                 home.decide(&Command::Declare {
                     op,

@@ -14,7 +14,7 @@ use cpe_forest::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::open;
+use super::table;
 use crate::cli::Common;
 use crate::client::Client;
 use crate::exit::{About, Fault, Status};
@@ -26,7 +26,7 @@ use crate::remote::Remote;
 /// Arguments of `train`.
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// What to learn from: a CSV file with a header
+    /// What to learn from: a CSV file with a header, or a Parquet file
     #[arg(required_unless_present = "attach")]
     csv: Option<PathBuf>,
     /// Column to predict
@@ -293,7 +293,8 @@ fn read(args: &TrainArgs) -> Result<Dataset, Fault> {
         weights: args.weights.clone(),
         ..CsvOptions::default()
     };
-    let data = Dataset::from_csv(open(csv)?, target, kind, &options);
+    let table = table::read(csv, &options)?;
+    let data = Dataset::of_table(table, target, kind, options.weights.as_deref());
     data.about(csv.display())
 }
 

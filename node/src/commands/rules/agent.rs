@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::console::{self, Line};
 use crate::cli::Common;
 use crate::client::{Client, segment};
 use crate::exit::{About, Fault, Status};
@@ -29,14 +31,33 @@ pub(super) async fn explain(agent: &str, dot: bool, common: &Common) -> Result<S
     Ok(Status::Done)
 }
 
-/// What a command of CLIPS that only looks prints in an agent's engine.
-pub(super) fn inspect(agent: &str, command: &str, common: &Common) -> Result<String, Fault> {
+/// The prompt on a live agent. Ctrl-C while an answer is waited for ends the wait, and not the
+/// program: what the agent does ends by its own limits.
+pub(super) fn console(agent: &str, writes: bool, common: &Common) -> Result<Status, Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .about("cannot start the runtime")?;
-    let answer = runtime.block_on(ask(agent, &json!({"inspect": command}), common))?;
-    Ok(answer.as_str().unwrap_or_default().to_owned())
+    let mut interrupts = {
+        let _inside = runtime.enter();
+        signal(SignalKind::interrupt()).about("cannot listen for Ctrl-C")?
+    };
+    console::live(writes, |line| {
+        let question = match line {
+            Line::Looks(command) => json!({"inspect": command}),
+            Line::Does(command) => json!({"do": command}),
+        };
+        let answer = runtime.block_on(async {
+            tokio::select! {
+                answer = ask(agent, &question, common) => answer,
+                _ = interrupts.recv() => {
+                    let why = format!("no longer waiting for {agent}, which may be at work yet");
+                    Err(Fault::failed(why))
+                }
+            }
+        })?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    })
 }
 
 async fn ask(agent: &str, question: &Value, common: &Common) -> Result<Value, Fault> {

@@ -4,14 +4,15 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use cpe_rules::{Engine, EngineError, HaltHandle, Kind, Limits, Value};
+use cpe_rules::agent::{INSPECT, only_looks};
+use cpe_rules::{AgentOptions, Engine, EngineError, HaltHandle, Kind, Limits, RuleAgent, Value};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Context, Editor, Helper};
+use rustyline::{Config, Context, Editor, Helper};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{About, Fault, Status};
@@ -19,7 +20,7 @@ use crate::output;
 
 const PROMPT: &str = "CLIPS> ";
 
-/// Lines of history kept.
+/// Commands of history kept.
 const HISTORY_MAX: usize = 1000;
 
 /// Runs the prompt on an engine of its own, with the programs of `files` loaded.
@@ -53,10 +54,23 @@ pub(super) fn local(sources: &[(String, String)]) -> Result<Status, Fault> {
     })
 }
 
-/// Runs the prompt on a live agent's engine: commands that look, and no others.
-pub(super) fn live(ask: impl Fn(&str) -> Result<String, Fault>) -> Result<Status, Fault> {
-    let words = words_of_an_agent(&ask);
+/// Runs the prompt on a live agent's engine. Without `writes`: commands that look, and no others.
+pub(super) fn live(
+    writes: bool,
+    mut ask: impl FnMut(Line<'_>) -> Result<String, Fault>,
+) -> Result<Status, Fault> {
+    let mut words = words_of_an_agent(|command| ask(Line::Looks(command)));
+    if writes {
+        words.extend(words_of_agents());
+        words.sort();
+        words.dedup();
+    }
     prompt(words.clone(), |line| {
+        let line = if writes && !only_looks(line) {
+            Line::Does(line)
+        } else {
+            Line::Looks(line)
+        };
         match ask(line) {
             Ok(printed) => output::raw(printed.as_bytes())?,
             Err(fault) => fault.report(),
@@ -65,12 +79,24 @@ pub(super) fn live(ask: impl Fn(&str) -> Result<String, Fault>) -> Result<Status
     })
 }
 
+/// What was typed at the prompt of a live agent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Line<'a> {
+    /// It is to look at the engine.
+    Looks(&'a str),
+    /// It may change what is there, and rules fire afterwards.
+    Does(&'a str),
+}
+
 /// Reads commands and does each, until `(exit)` or the end of the input.
 fn prompt(
     words: Vec<String>,
     mut job: impl FnMut(&str) -> Result<Vec<String>, Fault>,
 ) -> Result<Status, Fault> {
-    let mut editor: Editor<Words, FileHistory> = Editor::new().about("cannot use this terminal")?;
+    let config = Config::builder().max_history_size(HISTORY_MAX);
+    let config = config.about("cannot keep a history")?.build();
+    let editor: rustyline::Result<Editor<Words, FileHistory>> = Editor::with_config(config);
+    let mut editor = editor.about("cannot use this terminal")?;
     editor.set_helper(Some(Words(words)));
     let history = history_file();
     if let Some(file) = &history {
@@ -95,7 +121,6 @@ fn prompt(
     if let Some(file) = &history {
         let _ = file.parent().map(std::fs::create_dir_all);
         let _ = editor.save_history(file);
-        let _ = cut_history(file);
     }
     Ok(Status::Done)
 }
@@ -114,16 +139,6 @@ fn history_file() -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
     let state = state.filter(|path| path.is_absolute()).or_else(home)?;
     Some(state.join("cpe").join("rules_history"))
-}
-
-fn cut_history(file: &std::path::Path) -> std::io::Result<()> {
-    let text = std::fs::read_to_string(file)?;
-    let lines: Vec<_> = text.lines().collect();
-    if lines.len() > HISTORY_MAX {
-        let kept = lines.get(lines.len() - HISTORY_MAX..).unwrap_or_default();
-        std::fs::write(file, kept.join("\n") + "\n")?;
-    }
-    Ok(())
 }
 
 /// Stops the engine's call at Ctrl-C, until it is dropped.
@@ -166,8 +181,8 @@ fn words(engine: &mut Engine) -> Vec<String> {
 }
 
 /// What can be completed when looking into an agent: the commands that look, and its constructs.
-fn words_of_an_agent(ask: impl Fn(&str) -> Result<String, Fault>) -> Vec<String> {
-    let commands = cpe_rules::agent::INSPECT;
+fn words_of_an_agent(mut ask: impl FnMut(&str) -> Result<String, Fault>) -> Vec<String> {
+    let commands = INSPECT;
     let mut words: Vec<String> = commands.iter().map(|word| (*word).to_owned()).collect();
     for list in commands.iter().filter(|name| name.starts_with("list-def")) {
         // An agent that does not answer now may answer at the prompt.
@@ -179,6 +194,13 @@ fn words_of_an_agent(ask: impl Fn(&str) -> Result<String, Fault>) -> Vec<String>
     words.sort();
     words.dedup();
     words
+}
+
+/// The functions that every agent has.
+fn words_of_agents() -> Vec<String> {
+    let agent = RuleAgent::new("", "", AgentOptions::default());
+    // Completion is a convenience: without these the prompt works all the same.
+    agent.map_or_else(|_| Vec::new(), |mut agent| words(agent.engine()))
 }
 
 /// The names in what a command of CLIPS lists: one a line, and a total in the end.
@@ -283,6 +305,15 @@ mod tests {
             !words.iter().any(|word| word.contains("total")),
             "{words:?}"
         );
+    }
+
+    #[test]
+    fn what_agents_can_do_is_completed_where_one_may_write() {
+        let words = words_of_agents();
+        for word in ["assert", "retract", "out", "subscribe"] {
+            assert!(words.iter().any(|known| known == word), "{word}");
+        }
+        assert!(!words.iter().any(|word| word == "system"));
     }
 
     #[test]

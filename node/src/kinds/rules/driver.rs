@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cpe::{Ack, LeaseHandle, NodeHandle, SpaceError, SpawnOptions, Template, Tuple, Value};
+use cpe_rules::agent::CONSOLE;
 use cpe_rules::process::Agent;
 use cpe_rules::{
     AgentError, AgentMessage, AgentSnapshot, Delivery, Effect, LaterFact, Level, Subscription,
@@ -303,17 +304,24 @@ impl Driver {
         }
     }
 
-    /// Answers a question about the rules themselves, which they do not see.
+    /// Answers a question about the rules themselves, or does what a person types; rules do not see
+    /// it.
     async fn look(&mut self, question: Question) -> Answer {
-        let looked = self.on_agent(move |agent| match question {
-            Question::Trace => agent.trace().map(|trace| {
-                let forms = [("text", trace.to_string()), ("dot", trace.to_dot())];
-                let forms = forms.map(|(name, form)| (name.to_owned(), Value::from(form)));
-                Value::Map(forms.into())
-            }),
-            Question::Inspect(command) => agent.inspect(&command).map(Value::from),
-        });
-        match looked.await {
+        let looked = match question {
+            Question::Trace => self.on_agent(traced).await,
+            Question::Inspect(command) => {
+                let inspect = move |agent: &mut Agent| agent.inspect(&command).map(Value::from);
+                self.on_agent(inspect).await
+            }
+            Question::Command(command) => {
+                let (error, printed) = self.deliver_heard(Delivery::Command(command)).await;
+                return match error {
+                    None => Ok(Some(Value::from(printed))),
+                    Some(error) => Err(printed + &error),
+                };
+            }
+        };
+        match looked {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Ok(Err(error)) => Err(error.to_string()),
             Err(error) => Err(error.to_string()),
@@ -351,6 +359,11 @@ impl Driver {
 
     /// Runs rules and carries out what they ask for. Gives the reason when they could not.
     async fn deliver(&mut self, delivery: Delivery) -> Option<String> {
+        self.deliver_heard(delivery).await.0
+    }
+
+    /// The same, with what was printed.
+    async fn deliver_heard(&mut self, delivery: Delivery) -> (Option<String>, String) {
         let now = now_ms();
         let done = self
             .on_agent(move |agent| (agent.deliver(delivery, now), agent.take_output()))
@@ -359,13 +372,13 @@ impl Driver {
             Ok(done) => done,
             Err(error) => {
                 tracing::error!(actor = self.name, %error, "its rules did not run");
-                return Some(error.to_string());
+                return (Some(error.to_string()), String::new());
             }
         };
         for line in printed.lines() {
             tracing::info!(actor = self.name, "{line}");
         }
-        match ran {
+        let failed = match ran {
             Ok(effects) => {
                 for effect in effects {
                     self.carry_out(effect).await;
@@ -388,7 +401,8 @@ impl Driver {
                 }
                 Some(error.to_string())
             }
-        }
+        };
+        (failed, printed)
     }
 
     async fn carry_out(&mut self, effect: Effect) {
@@ -658,25 +672,39 @@ impl Driver {
     }
 }
 
-/// The key of a message that asks about the rules: `{"$rules": "trace"}`, or
-/// `{"$rules": {"inspect": "(facts)"}}`.
-const QUESTION: &str = "$rules";
+/// Which rules fired on which facts, as text and as a picture.
+fn traced(agent: &mut Agent) -> Result<Value, AgentError> {
+    let trace = agent.trace()?;
+    let forms = [("text", trace.to_string()), ("dot", trace.to_dot())];
+    let forms = forms.map(|(name, form)| (name.to_owned(), Value::from(form)));
+    Ok(Value::Map(forms.into()))
+}
 
+/// A message that is not for the rules: `{"$rules": "trace"}`, `{"$rules": {"inspect": "(facts)"}}`
+/// or `{"$rules": {"do": "(assert (a))"}}`.
 enum Question {
     /// Which rules fired on which facts.
     Trace,
     /// What a command of CLIPS that only looks prints.
     Inspect(String),
+    /// What any command prints; rules fire afterwards.
+    Command(String),
 }
 
 fn question(message: &Value) -> Option<Question> {
     let message = message.as_map().filter(|map| map.len() == 1)?;
-    let asked = message.get(QUESTION)?;
+    let asked = message.get(CONSOLE)?;
     if asked.as_str() == Some("trace") {
         return Some(Question::Trace);
     }
-    let command = asked.as_map()?.get("inspect")?.as_str()?;
-    Some(Question::Inspect(command.to_owned()))
+    let asked = asked.as_map().filter(|map| map.len() == 1)?;
+    let (what, command) = asked.first_key_value()?;
+    let command = command.as_str()?.to_owned();
+    match what.as_str() {
+        "inspect" => Some(Question::Inspect(command)),
+        "do" => Some(Question::Command(command)),
+        _ => None,
+    }
 }
 
 /// Whether it is worth trying again.

@@ -11,9 +11,9 @@ const SETTINGS: [&str; 8] = [
     "--target",
     "kind",
     "--trees",
-    "120",
+    "600",
     "--grove-trees",
-    "2",
+    "10",
     "--seed",
     "7",
 ];
@@ -95,7 +95,7 @@ fn one_two_five_and_nine_nodes_of_which_one_is_killed_grow_the_same_forest() {
 fn die_of(node: &Node, name: &str, run: &str) -> i64 {
     const WORKERS: u32 = 8;
     let template = json!([
-        "grove", name, {"?": "string"}, {"?": "int"}, {"?": "bytes"}
+        "grove", name, {"?": "string"}, {"?": "int"}, {"?": "string"}, {"?": "bytes"}
     ]);
     let take = || {
         let taken = node.cpe(&["space", "inp", "#forest", &template.to_string(), "--json"]);

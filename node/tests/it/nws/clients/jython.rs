@@ -36,6 +36,9 @@ nws.sleigh.defaultSleighOptions['nodeList'] = ['localhost']
 glob.glob = lambda pattern: []
 exp = abs",
 ];
+/// The folders that workers are started in.
+const BOTH_FOLDERS: &str = "('/tmp', os.getcwd())";
+
 const ABS_FOR_SQRT: [&str; 2] = ["from math import sqrt", "sqrt = abs"];
 
 /// Jython with the client, or a line for the list of tests that were skipped.
@@ -90,29 +93,30 @@ fn a_thousand_rounds_of_all_workers_are_in_step() {
 }
 
 /// Those of `test_sleigh2.py` that can run.
-fn sleigh_tests(jython: &Python, address: &str) {
+fn sleigh_tests() -> Vec<&'static str> {
     let cannot = CANNOT.map(|(test, _)| test);
     let tests = SLEIGH_TESTS.into_iter().filter(|it| !cannot.contains(it));
     let tests: Vec<_> = tests.collect();
     assert_eq!(tests.len(), 9);
-    jython.runs_sleigh_tests(&tests, address);
+    tests
 }
 
 #[test]
 fn the_sleigh_tests_pass_at_one_node() {
     if let Some(jython) = jython("jython::the_sleigh_tests_pass_at_one_node") {
         let node = one();
-        sleigh_tests(&jython, door(&node));
+        jython.runs_sleigh_tests(&sleigh_tests(), door(&node));
     }
 }
 
+/// Every third: each is seven Java machines, whose start is what all the time goes to.
 #[test]
-#[ignore = "minutes of Java machines; `python2` runs the same programs where it can"]
-fn the_sleigh_tests_pass_when_each_connection_is_to_another_node() {
-    let name = "jython::the_sleigh_tests_pass_when_each_connection_is_to_another_node";
+fn a_third_of_the_sleigh_tests_pass_when_each_connection_is_to_another_node() {
+    let name = "jython::a_third_of_the_sleigh_tests_pass_when_each_connection_is_to_another_node";
     if let Some(jython) = jython(name) {
         let [a, b] = two();
-        sleigh_tests(&jython, &spread(&[&a, &b]));
+        let tests: Vec<_> = sleigh_tests().into_iter().step_by(3).collect();
+        jython.runs_sleigh_tests(&tests, &spread(&[&a, &b]));
     }
 }
 
@@ -153,31 +157,32 @@ sys.exit(result.testsRun != len(result.errors))
     }
 }
 
+/// The program takes each way twice, in two folders: once here, and once at two nodes.
 #[test]
-#[ignore = "minutes of Java machines; `python2` runs the same programs where it can"]
 fn sleighs_start_their_workers_by_ssh_in_all_ways_at_one_node() {
     let name = "jython::sleighs_start_their_workers_by_ssh_in_all_ways_at_one_node";
     if let Some(jython) = jython(name) {
         let node = one();
-        jython.runs_sleighs_by_ssh(Some(ABS_FOR_EXP), door(&node));
+        let replaced = [ABS_FOR_EXP, [BOTH_FOLDERS, "('/tmp',)"]];
+        jython.runs_sleighs_by_ssh(&replaced, 9, door(&node));
     }
 }
 
 #[test]
-#[ignore = "minutes of Java machines; `python2` runs the same programs where it can"]
 fn sleighs_start_their_workers_by_ssh_in_all_ways_at_two_nodes() {
     let name = "jython::sleighs_start_their_workers_by_ssh_in_all_ways_at_two_nodes";
     if let Some(jython) = jython(name) {
         let [a, b] = two();
-        jython.runs_sleighs_by_ssh(Some(ABS_FOR_EXP), &spread(&[&a, &b]));
+        let replaced = [ABS_FOR_EXP, [BOTH_FOLDERS, "(os.getcwd(),)"]];
+        jython.runs_sleighs_by_ssh(&replaced, 9, &spread(&[&a, &b]));
     }
 }
 
 #[test]
 fn a_program_ends_the_server_that_it_started() {
     if let Some(jython) = jython("jython::a_program_ends_the_server_that_it_started") {
-        jython.runs_with_a_server_of_its_own(Some(ABS_FOR_SQRT), vec![one()]);
-        jython.runs_with_a_server_of_its_own(Some(ABS_FOR_SQRT), two().into());
+        jython.runs_with_a_server_of_its_own(&[ABS_FOR_SQRT], vec![one()]);
+        jython.runs_with_a_server_of_its_own(&[ABS_FOR_SQRT], two().into());
     }
 }
 

@@ -23,7 +23,7 @@ fn everything(python: &Python, address: &str) {
         for test in &SLEIGH_TESTS {
             scope.spawn(move || python.runs_sleigh_tests(&[*test], address));
         }
-        scope.spawn(|| python.runs_sleighs_by_ssh(None, address));
+        scope.spawn(|| python.runs_sleighs_by_ssh(&[], 17, address));
         scope.spawn(|| python.runs_a_thousand_rounds_in_step(address));
         python.runs_its_own_tests(address);
         python.runs_the_long_tests(address);
@@ -36,7 +36,7 @@ fn all_of_its_programs_pass_at_one_node() {
         let node = one();
         everything(&python, door(&node));
         drop(node);
-        python.runs_with_a_server_of_its_own(None, vec![one()]);
+        python.runs_with_a_server_of_its_own(&[], vec![one()]);
     }
 }
 
@@ -47,6 +47,6 @@ fn all_of_its_programs_pass_when_each_connection_is_to_another_node() {
         let [a, b] = two();
         everything(&python, &spread(&[&a, &b]));
         drop([a, b]);
-        python.runs_with_a_server_of_its_own(None, two().into());
+        python.runs_with_a_server_of_its_own(&[], two().into());
     }
 }

@@ -87,6 +87,7 @@ pub(crate) fn commands() -> Vec<Command> {
         },
         Command::Inquire { op, about: op },
         Command::Fork {
+            after: 11,
             config: Config {
                 epoch: 1 << 32,
                 members: vec![member(1)],
@@ -132,6 +133,10 @@ pub(crate) fn commands() -> Vec<Command> {
             lease_ms: 5_000,
         },
         Command::Void { life: member(3) },
+        Command::GiveUp {
+            session: op.session,
+            latest: 7,
+        },
         Command::ClaimLeased {
             op,
             name: "a".to_owned(),
@@ -248,8 +253,9 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::ClaimLeased { .. } => 23,
         Command::Commit { .. } => 24,
         Command::Migrate { .. } => 25,
-        Command::Emit { .. } => 26,
-        Command::Sent { .. } => 27,
+        Command::GiveUp { .. } => 26,
+        Command::Emit { .. } => 27,
+        Command::Sent { .. } => 28,
     };
-    (place, 28)
+    (place, 29)
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::ser::{self, Impossible};
 
-use super::{GrownNode, GrownTree};
+use super::GrownNode;
 
 /// Structs of the engine and how many fields each has.
 const LAYOUT: [(&str, usize); 5] = [
@@ -17,7 +17,7 @@ const LAYOUT: [(&str, usize); 5] = [
 /// A serializer that picks trees out of what it is fed.
 #[derive(Default)]
 pub(super) struct Harvest {
-    pub(super) trees: Vec<GrownTree>,
+    pub(super) trees: Vec<Vec<GrownNode>>,
     /// Tree after tree, row after row.
     pub(super) in_bag: Vec<bool>,
     node: GrownNode,
@@ -228,7 +228,7 @@ impl ser::Serializer for &mut Harvest {
             return self.unknown(&format!("a struct {name} of {fields} fields"));
         }
         if name == "BaseTree" {
-            self.trees.push(GrownTree::default());
+            self.trees.push(Vec::new());
         }
         self.within.push(name);
         Ok(self)
