@@ -144,7 +144,7 @@ impl World {
         let states: Vec<&Sm> = peer
             .into_iter()
             .flat_map(Peer::shards)
-            .map(|shard| shard.sm())
+            .map(cpe_space::Shard::sm)
             .collect();
         let actors = self.scenario.workload.actors as usize;
         let mut handled: BTreeMap<usize, Vec<i64>> = BTreeMap::new();

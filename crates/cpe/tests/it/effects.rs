@@ -55,8 +55,8 @@ async fn an_actor_that_tells_itself_more_and_more_can_be_stopped_and_its_name_is
         let asked = actors.ask("restless", Value::from(-1), LONG).await;
         assert!(asked.is_err(), "{asked:?}");
         let found = actors.dead_letters(Some("a"), LONG).await.unwrap();
-        let letters = found.iter().flat_map(|it| &it.found);
-        if letters.filter(|it| it.actor == "nobody").count() > 3 {
+        let letters = &found[0].found.as_ref().unwrap().items;
+        if letters.iter().filter(|it| it.actor == "nobody").count() > 3 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
