@@ -96,8 +96,8 @@ fn entries_in_memory_are_bounded_by_bytes_whatever_their_number() {
     }
 }
 
-/// The home of a group of one decides by writing, without an outbox; a store that it has no room for
-/// must not be in memory alone once it was said to be on its way.
+/// The home of a group of one decides by writing, without an outbox; a store that it has no room
+/// for must not be in memory alone once it was said to be on its way.
 #[test]
 fn what_a_node_alone_has_no_room_for_survives_its_crash() {
     const EACH: usize = 1_000;
