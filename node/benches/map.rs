@@ -235,6 +235,10 @@ fn commands(rounds: usize, trivial: u32) {
             own.push(took);
             if known {
                 let mut parallel = Command::new("parallel");
+                // It hands its words to a shell, which would part those with blanks.
+                if command.iter().any(|word| word.contains(' ')) {
+                    parallel.arg("--quote");
+                }
                 parallel.args(["-j", AT_ONCE]).args(command);
                 other.push(run(parallel, count));
             }

@@ -33,6 +33,8 @@ pub enum DeadReason {
     MailboxFull,
     /// The actor failed on it twice.
     Poisoned(String),
+    /// It did not come as far as its actor, or there is none.
+    Undelivered(String),
 }
 
 impl fmt::Display for DeadReason {
@@ -43,6 +45,7 @@ impl fmt::Display for DeadReason {
             Self::Failed(reason) => write!(f, "its actor failed on it: {reason}"),
             Self::MailboxFull => f.write_str("the mailbox of a subscriber was full"),
             Self::Poisoned(reason) => write!(f, "poison, its actor failed on it twice: {reason}"),
+            Self::Undelivered(reason) => write!(f, "not delivered: {reason}"),
         }
     }
 }

@@ -528,7 +528,8 @@ impl System {
         self.0.seed
     }
 
-    pub(crate) fn dead_letter(
+    /// Adds a dead letter: for those who bring messages to actors from elsewhere.
+    pub fn dead_letter(
         &self,
         actor: String,
         reason: DeadReason,

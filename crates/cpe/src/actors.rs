@@ -11,6 +11,7 @@
 mod address;
 mod balance;
 mod durable;
+mod effects;
 mod envelope;
 mod error;
 mod host;
@@ -26,7 +27,7 @@ pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -170,6 +171,8 @@ pub(crate) struct Inner {
     /// Questions after the ends of actors, which may take long.
     watches: Arc<Semaphore>,
     ends: Mutex<monitor::Ends>,
+    /// Actors that have ended here, by name and token, whose effects are not all done.
+    ending: Mutex<BTreeSet<(String, u64)>>,
     monitors: Mutex<BTreeMap<String, (Place, ActorRef)>>,
     numbers: Numbers,
 }
@@ -226,6 +229,7 @@ impl Inner {
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
             ends: Mutex::default(),
+            ending: Mutex::default(),
             monitors: Mutex::default(),
             numbers: Numbers::new(session),
         })

@@ -306,6 +306,12 @@ impl Driver {
                     self.actors.may_act(life, self.clock.at(until));
                 }
                 Output::Voided { life } => self.actors.lost_life(life),
+                Output::Effect {
+                    name,
+                    born,
+                    n,
+                    effect,
+                } => self.actors.carry_out(&name, (born, n), *effect),
                 Output::Host { name, record } => self.actors.take_over(&name, &record),
                 Output::Body(work) => {
                     self.unworked.push_back(work);

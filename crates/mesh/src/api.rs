@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
-use cpe_space::{ActorRecord, Bound, Fate, LeaseAct, LeaseEnd, Marked, Mode, Terms};
+use cpe_space::{ActorRecord, Bound, Effect, Fate, LeaseAct, LeaseEnd, Marked, Mode, Terms};
 use cpe_tuple::{Blob, Template, Tuple, Value};
 use serde::Serialize;
 
@@ -174,7 +174,8 @@ pub enum Command {
         deadline: Duration,
     },
     /// Gives up a named actor (it has ended); refused unless `token` is current. One that is hosted
-    /// under a lease is given up by its host, or by others once that lease ran out.
+    /// under a lease is given up by its host, or by others once that lease ran out; and once all
+    /// its effects are done, else the answer is [`Failure::Unsent`].
     Release {
         /// The actor's name.
         name: String,
@@ -222,6 +223,10 @@ pub enum Command {
         snapshot: Value,
         /// Messages whose effect is in it, and was in no commit before.
         marks: Vec<Marked>,
+        /// What is to be done because of it, in order (rule A5): once each, whatever becomes of
+        /// this node. At most [`cpe_space::OUTBOX_MAX`] and [`cpe_space::OUTBOX_BYTES_MAX`] with
+        /// those that are not done yet; else [`Failure::Unsent`].
+        effects: Vec<Effect>,
         /// How long to wait for the home.
         deadline: Duration,
     },
@@ -242,6 +247,16 @@ pub enum Command {
         to: Member,
         /// How long to wait for the home.
         deadline: Duration,
+    },
+    /// The node has done what [`Output::Effect`](crate::Output::Effect) asked for, or has found
+    /// that it cannot be done: the next effect of that actor may follow.
+    EffectDone {
+        /// The actor's name.
+        name: String,
+        /// Its birth.
+        born: u64,
+        /// Number of the effect.
+        n: u64,
     },
     /// This node has stopped all actors that it hosted under a lease: others need not wait for the
     /// lease to run out.
@@ -434,6 +449,12 @@ pub enum Failure {
     OutOfTurn {
         /// Its number.
         last: u64,
+    },
+    /// Effects of the actor have to be done first. Nothing was done; ask again.
+    #[error("{waiting} effects of the actor are not done yet; try again later")]
+    Unsent {
+        /// How many.
+        waiting: u64,
     },
     /// The variable is not in the instance of the workspace that was meant. Nothing was done.
     #[error("the variable is not there, or the workspace was deleted since it was opened")]

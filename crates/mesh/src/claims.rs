@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cpe_membership::{Member, MemberState, NodeCard, NodeId};
 use cpe_space::{
-    ActorRecord, Command as Decided, MAX_MARKS, MAX_NEEDS, Marked, OpId, Outcome,
-    SNAPSHOT_BYTES_MAX, ShardId,
+    ActorRecord, Command as Decided, Effect, MAX_MARKS, MAX_NEEDS, Marked, OUTBOX_BYTES_MAX,
+    OUTBOX_MAX, OpId, Outcome, SNAPSHOT_BYTES_MAX, Sent, ShardId,
 };
 use cpe_tuple::Value;
 
@@ -78,6 +78,8 @@ pub(crate) struct Commit {
     pub(crate) seq: u64,
     pub(crate) snapshot: Value,
     pub(crate) marks: Vec<Marked>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) sent: Sent,
 }
 
 impl Commit {
@@ -94,12 +96,22 @@ impl Commit {
             let count = self.marks.len();
             return Err(format!("{count} marks are too many: at most {MAX_MARKS}"));
         }
+        let bytes: usize = self.effects.iter().map(Effect::size).sum();
+        if self.effects.len() > OUTBOX_MAX || bytes > OUTBOX_BYTES_MAX {
+            let count = self.effects.len();
+            return Err(format!(
+                "{count} effects of {bytes} bytes are too many for one commit: at most \
+                 {OUTBOX_MAX} of {OUTBOX_BYTES_MAX} bytes"
+            ));
+        }
         Ok(Operation::Commit {
             name: self.name,
             token: self.token,
             seq: self.seq,
             snapshot: self.snapshot,
             marks: self.marks,
+            effects: self.effects,
+            sent: self.sent,
         })
     }
 }

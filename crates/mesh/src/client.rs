@@ -218,6 +218,7 @@ impl Peer {
             self.finish(request, Reply::Failed(Failure::Lost { shard: shard.0 }));
         }
         self.delivered.retain(|_, (at, _)| *at != shard);
+        self.effects_anew(shard);
         for (seq, op) in old.ops {
             self.timers.clear(&Timer::Op(shard, seq));
             self.timers.clear(&Timer::Grace(shard, seq));
@@ -474,6 +475,10 @@ impl Peer {
             Operation::Commit { .. } | Operation::Migrate { .. } | Operation::Release { .. }
         );
         let fences = claims.is_some() || tells;
+        let effects = matches!(
+            op.operation,
+            Operation::Emit { .. } | Operation::Sent { .. }
+        );
         let about = About {
             shard,
             id,
@@ -492,6 +497,9 @@ impl Peer {
         }
         if enlists {
             self.enlisted(&outcome);
+        }
+        if effects {
+            self.effect_decided(shard, seq, &outcome);
         }
         if let Some(name) = claims {
             self.claim_decided(shard, seq, name, &outcome, request.is_some());
@@ -597,6 +605,7 @@ impl Peer {
                 host: record.and_then(|record| record.host),
             }),
             Outcome::OutOfTurn(last) => Reply::Failed(Failure::OutOfTurn { last }),
+            Outcome::Unsent(waiting) => Reply::Failed(Failure::Unsent { waiting }),
             Outcome::Moved(ActorRecord { token, host, .. }) => Reply::Moved { token, host },
             Outcome::NoSuchHost => {
                 let why = "the node that is to have the actor hosts none in that life";

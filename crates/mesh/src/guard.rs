@@ -67,12 +67,18 @@ pub enum Guard {
     ClaimVoid,
     /// A8: a node runs what was handed to it in its present life, not in one that is over.
     MovedToThisLife,
+    /// A5: an effect is sent on once those before it at the same place are done.
+    EffectsInTurn,
+    /// A5: effects are forgotten once they are done.
+    EffectsUntilDone,
+    /// A5: whoever takes an actor over sends on what is left of its effects.
+    EffectsOfOthers,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -99,6 +105,9 @@ impl Guard {
         Self::VoidForEver,
         Self::ClaimVoid,
         Self::MovedToThisLife,
+        Self::EffectsInTurn,
+        Self::EffectsUntilDone,
+        Self::EffectsOfOthers,
     ];
 }
 

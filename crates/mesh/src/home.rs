@@ -190,7 +190,7 @@ impl<'a> Proposer<'a> {
     /// Appends a command; false when there is no room, the epoch is sealed (rule R11) or somebody
     /// else leads. Then it will never be decided.
     pub(crate) fn propose(&mut self, command: Command) -> bool {
-        let takes = command.looks().and(command.op());
+        let takes = command.op().filter(|_| command.looks().is_some());
         if takes.is_some_and(|op| self.sm.is_full_of_outcomes(op.session))
             || self.takes_none && command.adds().is_some()
         {

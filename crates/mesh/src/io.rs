@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{ActorRecord, Config, ShardId};
+use cpe_space::{ActorRecord, Config, Effect, ShardId};
 
 use crate::body::{BodyDone, BodyWork};
 use crate::persist::Batch;
@@ -105,6 +105,20 @@ pub enum Output {
         name: String,
         /// Its record.
         record: Box<ActorRecord>,
+    },
+    /// Something that an actor hosted by this node has committed is to be done (rule A5): answer
+    /// with [`Command::EffectDone`] when it is. Nothing else of that actor that concerns the same
+    /// receiver is asked for before. It may have been done already, by this node in another life
+    /// or by another one: whoever gets it is to know it again by the three.
+    Effect {
+        /// The actor's name.
+        name: String,
+        /// Its birth: [`cpe_space::Outbox::born`].
+        born: u64,
+        /// Number of the effect.
+        n: u64,
+        /// What. Never a tuple to be put, which the peer does by itself.
+        effect: Box<Effect>,
     },
     /// A life of the node as a host is over: what ran under it must be dropped. Others may have
     /// those actors by now.

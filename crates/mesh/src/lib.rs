@@ -68,6 +68,7 @@ mod home;
 mod io;
 mod lease;
 mod node_lease;
+mod outbox;
 mod peer;
 mod persist;
 mod placement;

@@ -288,6 +288,7 @@ impl Peer {
             for shard in self.all_shards() {
                 self.take_moved(shard);
             }
+            self.send_all_effects();
         }
         if self.now < until {
             for request in std::mem::take(&mut self.holder.waiting) {
@@ -522,6 +523,7 @@ impl Peer {
         }
         self.seek_left();
         self.take_moved(shard);
+        self.send_effects(shard);
     }
 
     /// This replica shows that a life is over, and with it those before.

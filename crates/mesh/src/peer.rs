@@ -21,6 +21,7 @@ use crate::heartbeat::{Heartbeats, Shown};
 use crate::home::{Home, Proposed};
 use crate::io::{Event, Input, Output};
 use crate::node_lease::{Holder, Keeper};
+use crate::outbox::Outboxes;
 use crate::persist::{Batch, Image};
 use crate::placement::Survey;
 use crate::query::Serving;
@@ -72,6 +73,8 @@ pub(crate) enum Timer {
     Claims,
     /// The lease of a node whose record this node keeps.
     Host(ShardId, NodeId),
+    /// Homes are to be told how far the effects of their actors are done.
+    Effects,
 }
 
 /// What to do once a batch is durable.
@@ -234,6 +237,7 @@ pub struct Peer {
     pub(crate) holder: Holder,
     pub(crate) keeper: Keeper,
     pub(crate) claims: Claims,
+    pub(crate) outboxes: Outboxes,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
     /// What waits for no disk: it concerns volatile shards.
@@ -319,6 +323,7 @@ impl Peer {
             holder: Holder::default(),
             keeper: Keeper::default(),
             claims: Claims::default(),
+            outboxes: Outboxes::default(),
             batch: Batch::default(),
             afters: Vec::new(),
             at_once: Vec::new(),
@@ -494,6 +499,7 @@ impl Peer {
             Timer::Renew => self.renew(),
             Timer::Claims => self.claim_left(),
             Timer::Host(shard, node) => self.host_over(shard, node),
+            Timer::Effects => self.tell_effects(),
         }
     }
 

@@ -161,6 +161,7 @@ impl Command {
             | Self::Where { .. }
             | Self::Actors
             | Self::Delist
+            | Self::EffectDone { .. }
             | Self::Status
             | Self::Peers
             | Self::Shards => None,
@@ -407,11 +408,13 @@ impl Peer {
                     return Ok(());
                 }
                 let void = self.void_host_of(&actor);
+                let sent = self.outboxes.done(&actor);
                 let operation = Operation::Release {
                     name: actor,
                     token,
                     void,
                     keeps,
+                    sent,
                 };
                 self.operate(request, shard, operation, deadline);
             }
@@ -432,15 +435,19 @@ impl Peer {
                 seq,
                 snapshot,
                 marks,
+                effects,
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
+                let sent = self.outboxes.done(&actor);
                 let commit = Commit {
                     name: actor,
                     token,
                     seq,
                     snapshot,
                     marks,
+                    effects,
+                    sent,
                 };
                 let commit = without_reference(commit.operation()?)?;
                 self.operate(request, shard, commit, deadline);
@@ -460,6 +467,10 @@ impl Peer {
                     to,
                 };
                 self.operate(request, shard, migrate, deadline);
+            }
+            Command::EffectDone { name, born, n } => {
+                self.effect_done(&name, born, n);
+                self.reply(request, Reply::Done);
             }
             Command::Enlist { .. } => self.enlist(request),
             Command::Delist => {

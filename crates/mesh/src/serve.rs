@@ -264,6 +264,7 @@ impl Peer {
                 token,
                 void,
                 keeps,
+                sent,
             } => Command::Release {
                 op,
                 name,
@@ -271,6 +272,7 @@ impl Peer {
                 // Rule A3: as of claims, that a life is over is for ever.
                 void: void.filter(|life| self.is_over(*life)),
                 keeps,
+                sent,
             },
             Operation::ActOnLease { lease, act } => Command::ActOnLease { op, lease, act },
             Operation::Inquire { about } => Command::Inquire { op, about },
@@ -286,6 +288,8 @@ impl Peer {
                 seq,
                 snapshot,
                 marks,
+                effects,
+                sent,
             } => Command::Commit {
                 op,
                 name,
@@ -293,7 +297,24 @@ impl Peer {
                 seq,
                 snapshot,
                 marks,
+                effects,
+                sent,
             },
+            Operation::Emit {
+                name,
+                born,
+                n,
+                workspace,
+                tuple,
+            } => Command::Emit {
+                op,
+                name,
+                born,
+                n,
+                workspace,
+                tuple,
+            },
+            Operation::Sent { name, sent } => Command::Sent { op, name, sent },
             Operation::Migrate {
                 name,
                 token,
@@ -423,6 +444,7 @@ impl Peer {
             (Command::Untake { op }, Applied::Added { .. }) => (*op, Outcome::Cancelled),
             (
                 Command::ActOnLease { op, .. }
+                | Command::Emit { op, .. }
                 | Command::Bound {
                     op,
                     act: Bound::Put { .. },
@@ -492,7 +514,9 @@ impl Peer {
                 Outcome::Enlisted(_) | Outcome::Claimed(_) | Outcome::Moved(_),
             )) => {
                 self.host_applied(shard, &it);
+                self.send_effects(shard);
             }
+            Applied::Done(_, Outcome::Done) => self.send_effects(shard),
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

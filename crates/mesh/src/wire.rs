@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use cpe_consensus::Heartbeat;
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{
-    Bound, Config, Entry, Item, LeaseAct, LeaseId, Marked, Mode, Name, OpId, Outcome, Session,
-    ShardId, Terms, Version, shard_of,
+    Bound, Config, Effect, Entry, Item, LeaseAct, LeaseId, Marked, Mode, Name, OpId, Outcome, Sent,
+    Session, ShardId, Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -156,6 +156,9 @@ pub enum Operation {
         /// What it has committed stays.
         #[serde(default)]
         keeps: bool,
+        /// How far its effects are done.
+        #[serde(default)]
+        sent: Sent,
     },
     /// Take a matching tuple under a lease.
     TakeLeased {
@@ -226,6 +229,12 @@ pub enum Operation {
         snapshot: Value,
         /// Messages whose effect is in it.
         marks: Vec<Marked>,
+        /// What is to be done because of it.
+        #[serde(default)]
+        effects: Vec<Effect>,
+        /// How far the effects of earlier commits are done.
+        #[serde(default)]
+        sent: Sent,
     },
     /// Hand a named actor to another host.
     Migrate {
@@ -237,6 +246,26 @@ pub enum Operation {
         seq: u64,
         /// The other host, in its life as one.
         to: Member,
+    },
+    /// Add a tuple that a durable actor asked for.
+    Emit {
+        /// The actor's name.
+        name: String,
+        /// Its birth.
+        born: u64,
+        /// Number of the effect.
+        n: u64,
+        /// Workspace.
+        workspace: Name,
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// Forget effects of a named actor, which are done.
+    Sent {
+        /// Its name.
+        name: String,
+        /// How far.
+        sent: Sent,
     },
 }
 
@@ -274,7 +303,10 @@ impl Operation {
                 ..
             } => put.as_ref().is_some_and(Tuple::has_blobs),
             Self::Claim { spec, .. } | Self::ClaimLeased { spec, .. } => !spec.blobs().is_empty(),
-            Self::Commit { snapshot, .. } => !snapshot.blobs().is_empty(),
+            Self::Commit {
+                snapshot, effects, ..
+            } => !snapshot.blobs().is_empty() || effects.iter().any(Effect::refers),
+            Self::Emit { tuple, .. } => tuple.has_blobs(),
             _ => false,
         }
     }

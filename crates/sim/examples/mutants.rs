@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 57] = [
+const EXPECTED: [Expected; 63] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -171,19 +171,36 @@ const EXPECTED: [Expected; 57] = [
     mesh("R19", Mesh::ConfirmLead, Peers(Profile::Elections, 23, 50)),
     mesh("2.7", Mesh::DeletionUnknown, deletions(4, 100)),
     mesh("2.10", Mesh::DeleteAway, deletions(30, 200)),
-    mesh("A1", Mesh::ConfirmRenewal, actors(49, 400)),
+    mesh("A1", Mesh::ConfirmRenewal, actors(72, 400)),
     mesh("A1", Mesh::LogAdopted, actors(918, 3_000)),
-    mesh("A1", Mesh::StopEarly, actors(9, 100)),
+    mesh("A1", Mesh::StopEarly, actors(7, 100)),
     mesh("A1", Mesh::WholeLease, actors(1, 50)),
     mesh("A2", Mesh::VoidForEver, actors(1, 50)),
     mesh("A3", Mesh::ClaimVoid, actors(1, 50)),
     space("A3", Space::ReleaseVoid, actors(1, 50)),
-    space("A4", Space::CommitToken, actors(10, 100)),
-    space("A4", Space::CommitNext, actors(53, 300)),
+    space("A4", Space::CommitToken, actors(3, 100)),
+    space("A4", Space::CommitNext, actors(3, 100)),
+    space("A5", Space::EmitOnce, actors(1, 50)),
+    space(
+        "A5",
+        Space::SentBorn,
+        mesh_test(
+            "outbox::\
+             what_is_said_of_the_effects_of_an_actor_that_ended_says_nothing_of_the_next",
+        ),
+    ),
+    space(
+        "A5",
+        Space::ReleaseSent,
+        mesh_test("outbox::a_name_is_given_up_once_what_its_actor_asked_for_is_done"),
+    ),
+    mesh("A5", Mesh::EffectsInTurn, actors(1, 50)),
+    mesh("A5", Mesh::EffectsUntilDone, actors(1, 50)),
+    mesh("A5", Mesh::EffectsOfOthers, actors(1, 50)),
     space("A9", Space::CommitMarks, actors(1, 50)),
     space("A9", Space::MarkEach, actors(1, 50)),
-    space("A8", Space::MigrateToken, actors(10, 100)),
-    space("A8", Space::MigrateLast, actors(2, 50)),
+    space("A8", Space::MigrateToken, actors(6, 100)),
+    space("A8", Space::MigrateLast, actors(1, 50)),
     mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
 ];
 

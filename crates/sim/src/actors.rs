@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_mesh::{Command, Failure, Input, OpHandle, Peer, Reply, RequestId};
-use cpe_space::{ActorRecord, Mark, Marked, Sender, Session};
+use cpe_space::{ActorRecord, Effect, Mark, Marked, Name, Sender, Session};
 use cpe_tuple::Value;
 use rand::RngExt;
 
 use crate::check::Violation;
+use crate::effects::effects_of;
 use crate::migrate::{MOVE_MS, Moving};
 use crate::release::RELEASE_MS;
 use crate::schedule::up_to;
@@ -23,6 +24,9 @@ use crate::world::{Happening, World};
 
 /// Clients of each actor.
 const CLIENTS: usize = 2;
+
+/// Keeps the messages of clients apart: more than any of them sends.
+const CLIENT_IDS: i64 = 1_000_000;
 
 /// Messages that a client has under way.
 const AT_A_TIME: u64 = 2;
@@ -55,7 +59,9 @@ pub(crate) enum Step {
     /// It arrives at a node.
     Arrive(usize, Parcel),
     /// The answer to it arrives.
-    Answer(usize, u64),
+    Answer(Parcel),
+    /// A node sends again what it tells for an actor.
+    Tell(usize, usize, u64),
     /// A node asks anew for the commit of an actor.
     Commit(usize, usize),
     /// Somebody hands an actor on.
@@ -70,14 +76,30 @@ pub(crate) enum Step {
     ReleaseAgain(usize, usize, u64),
 }
 
-/// A message of a client.
+/// Who sends a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Client(usize),
+    /// An actor of this birth, and what it tells.
+    Actor {
+        actor: usize,
+        born: u64,
+        value: i64,
+    },
+}
+
+/// A message to an actor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parcel {
-    client: usize,
+    pub(crate) from: From,
+    /// The actor.
+    pub(crate) to: usize,
     /// Its number, from 1.
-    message: u64,
-    /// The lowest number that the client may still send.
-    low: u64,
+    pub(crate) message: u64,
+    /// The lowest number that the sender may still send.
+    pub(crate) low: u64,
+    /// The node that sends for an actor.
+    pub(crate) by: usize,
 }
 
 /// A commit under way.
@@ -85,6 +107,7 @@ pub(crate) struct Parcel {
 pub(crate) struct Pending {
     state: Vec<i64>,
     parcel: Parcel,
+    effects: Vec<Effect>,
 }
 
 /// An actor that runs on a node.
@@ -132,6 +155,8 @@ pub(crate) enum Asked {
         actor: usize,
         token: u64,
     },
+    /// A node says that an effect is done.
+    Effect,
 }
 
 /// All actors, and what is known of them.
@@ -155,28 +180,43 @@ pub(crate) fn name(actor: usize) -> String {
     format!("a{actor}")
 }
 
-fn number(name: &str) -> Option<usize> {
+pub(crate) fn number(name: &str) -> Option<usize> {
     name.strip_prefix('a')?.parse().ok()
 }
 
-fn sender(client: usize) -> Sender {
+fn sender(from: From) -> Option<Sender> {
+    let client = match from {
+        From::Client(client) => client,
+        From::Actor { actor, born, .. } => {
+            let name = Name::new(&name(actor)).ok()?;
+            return Some(Sender::Actor { name, born });
+        }
+    };
     let node = NodeId(1_000 + client as u64);
     let inc = Incarnation(1);
     let member = Member { node, inc };
-    Sender::Start(Session { member, boot: 1 })
+    Some(Sender::Start(Session { member, boot: 1 }))
 }
 
 /// What makes a message unlike all others.
 fn id(client: usize, message: u64) -> i64 {
-    client as i64 * 1_000_000 + message as i64
+    client as i64 * CLIENT_IDS + message as i64
 }
 
 impl Parcel {
-    fn marked(self) -> Marked {
-        Marked {
-            sender: sender(self.client),
+    fn marked(self) -> Option<Marked> {
+        Some(Marked {
+            sender: sender(self.from)?,
             seq: self.message,
             low: self.low,
+        })
+    }
+
+    /// What it is in the state of who handled it.
+    fn id(self) -> i64 {
+        match self.from {
+            From::Client(client) => id(client, self.message),
+            From::Actor { value, .. } => value,
         }
     }
 }
@@ -185,7 +225,7 @@ fn list(state: &[i64]) -> Value {
     Value::List(state.iter().copied().map(Value::Int).collect())
 }
 
-fn unlist(value: &Value) -> Vec<i64> {
+pub(crate) fn list_of(value: &Value) -> Vec<i64> {
     match value {
         Value::List(all) => all.iter().filter_map(Value::as_int).collect(),
         _ => Vec::new(),
@@ -259,7 +299,8 @@ impl World {
             }
             Step::Send(client) => self.send(client),
             Step::Arrive(n, parcel) => self.arrive(n, parcel),
-            Step::Answer(client, message) => self.answer(client, message),
+            Step::Answer(parcel) => self.answer(parcel),
+            Step::Tell(n, actor, at) => self.tell(n, actor, at),
             Step::Commit(n, actor) => self.commit(n, actor),
             Step::Move(actor) => self.move_actor(actor),
             Step::HandOn(n, actor) => self.hand_on(n, actor),
@@ -310,7 +351,7 @@ impl World {
         self.note(n, || format!("got {} {reply:?}", request.0));
         match (asked, reply) {
             (Asked::Claim, Reply::Hosted(record)) => self.run_actor(n, None, record),
-            (Asked::Claim, _) => {}
+            (Asked::Claim | Asked::Effect, _) => {}
             (Asked::Commit { actor, token, seq }, reply) => {
                 self.commit_ended(n, actor, (token, seq), reply);
             }
@@ -343,7 +384,7 @@ impl World {
             life,
             token: record.token,
             seq: kept.map_or(0, |kept| kept.seq),
-            state: kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)),
+            state: kept.map_or_else(Vec::new, |kept| list_of(&kept.snapshot)),
             marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
             pending: None,
             moving: None,
@@ -395,35 +436,35 @@ impl World {
         let (Some(message), Some(low)) = (open.iter().nth(one), open.first()) else {
             return;
         };
-        let (actor, parcel) = (
-            *actor,
-            Parcel {
-                client,
-                message: *message,
-                low: *low,
-            },
-        );
-        let mut nodes = self.actors.running.keys().filter(|(_, it)| *it == actor);
-        let count = nodes.clone().count();
-        let pick = self.rng.random_range(0..count.max(1));
-        if let Some((n, _)) = nodes.nth(pick) {
-            let n = *n;
+        let parcel = Parcel {
+            from: From::Client(client),
+            to: *actor,
+            message: *message,
+            low: *low,
+            by: 0,
+        };
+        if let Some(n) = self.someone_with(parcel.to) {
             self.pass_on(Step::Arrive(n, parcel));
         }
     }
 
+    /// A node that runs an actor, or believes so.
+    pub(crate) fn someone_with(&mut self, actor: usize) -> Option<usize> {
+        let mut nodes = self.actors.running.keys().filter(|(_, it)| *it == actor);
+        let count = nodes.clone().count();
+        let pick = self.rng.random_range(0..count.max(1));
+        nodes.nth(pick).map(|(n, _)| *n)
+    }
+
     fn arrive(&mut self, n: usize, parcel: Parcel) {
-        let Parcel {
-            client, message, ..
-        } = parcel;
         let held = self
             .nodes
             .get(n)
             .is_some_and(crate::nodes::SimNode::is_held);
-        let Some(actor) = self.actors.clients.get(client).map(|it| it.actor) else {
+        let (actor, now) = (parcel.to, self.now);
+        let Some(sender) = sender(parcel.from) else {
             return;
         };
-        let now = self.now;
         let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
             return;
         };
@@ -434,13 +475,19 @@ impl World {
         if held || self.hosts.until(instance.life) <= now || instance.pending.is_some() {
             return;
         }
-        let mark = instance.marks.get(&sender(client));
-        if mark.is_some_and(|mark| mark.contains(message)) {
-            return self.pass_on(Step::Answer(client, message));
+        let mark = instance.marks.get(&sender);
+        if mark.is_some_and(|mark| mark.contains(parcel.message)) {
+            return self.pass_on(Step::Answer(parcel));
         }
         let mut state = instance.state.clone();
-        state.push(id(client, message));
-        instance.pending = Some(Pending { state, parcel });
+        state.push(parcel.id());
+        let actors = self.scenario.workload.actors as usize;
+        let effects = effects_of(actor, actors, parcel.id());
+        instance.pending = Some(Pending {
+            state,
+            parcel,
+            effects,
+        });
         self.commit(n, actor);
     }
 
@@ -460,7 +507,8 @@ impl World {
             token,
             seq,
             snapshot: list(&pending.state),
-            marks: vec![pending.parcel.marked()],
+            marks: pending.parcel.marked().into_iter().collect(),
+            effects: pending.effects.clone(),
             deadline: DEADLINE,
         };
         self.ask_actor(n, Asked::Commit { actor, token, seq }, command);
@@ -504,20 +552,21 @@ impl World {
         let Some(pending) = instance.pending.take() else {
             return;
         };
-        let Pending { state, parcel } = pending;
+        let Pending { state, parcel, .. } = pending;
         instance.state = state;
         instance.seq += 1;
-        let Marked { sender, seq, low } = parcel.marked();
-        instance.marks.entry(sender).or_default().insert(seq, low);
-        let Parcel {
-            client, message, ..
-        } = parcel;
+        if let Some(Marked { sender, seq, low }) = parcel.marked() {
+            instance.marks.entry(sender).or_default().insert(seq, low);
+        }
         self.report.commits += 1;
-        self.pass_on(Step::Answer(client, message));
+        self.pass_on(Step::Answer(parcel));
     }
 
-    fn answer(&mut self, client: usize, message: u64) {
-        let now = self.now;
+    fn answer(&mut self, parcel: Parcel) {
+        let From::Client(client) = parcel.from else {
+            return self.told(parcel);
+        };
+        let (now, message) = (self.now, parcel.message);
         let Some(it) = self.actors.clients.get_mut(client) else {
             return;
         };
@@ -539,6 +588,13 @@ impl World {
             && clients.all(|client| client.answered > since)
     }
 
+    /// The actor that a message of a client is to.
+    pub(crate) fn actor_of(&self, message: i64) -> usize {
+        let client = usize::try_from(message / CLIENT_IDS).unwrap_or(usize::MAX);
+        let client = self.actors.clients.get(client);
+        client.map_or(usize::MAX, |client| client.actor)
+    }
+
     /// The end: what the records hold.
     pub(crate) fn close_actors(&self) -> Result<(), Violation> {
         let mut handled = BTreeSet::new();
@@ -546,7 +602,7 @@ impl World {
         for shard in peers.take(1).flat_map(Peer::shards) {
             for (_, record) in shard.sm().actors() {
                 let kept = record.kept.as_ref();
-                for message in kept.map_or_else(Vec::new, |kept| unlist(&kept.snapshot)) {
+                for message in kept.map_or_else(Vec::new, |kept| list_of(&kept.snapshot)) {
                     if !handled.insert(message) {
                         return Err(Violation::HandledTwice(message));
                     }

@@ -77,6 +77,10 @@ pub struct Report {
     pub released: u64,
     /// States that actors committed.
     pub commits: u64,
+    /// Messages that actors told others, and that were handled.
+    pub told: u64,
+    /// Tuples that actors asked for.
+    pub emitted: u64,
     /// Commits of incarnations that had been replaced.
     pub fenced: u64,
     /// Homes that moved.
@@ -269,6 +273,16 @@ pub enum Violation {
     /// A message to an actor was answered, and its effect is gone.
     #[error("the effect of message {0} to an actor is gone, though it was answered")]
     EffectLost(i64),
+    /// What an actor asked for was not done, or not as it was asked.
+    #[error("in {place}, the effect of message {message} {what}")]
+    Effect {
+        /// The message that led to it.
+        message: i64,
+        /// Where: a variable, or who was told by whom.
+        place: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// Actors did not go on once they could.
     #[error(
         "an actor was run by nobody, or a client of it not answered, for {0} s after all was healed"

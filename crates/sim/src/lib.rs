@@ -34,6 +34,7 @@ mod check;
 mod clock;
 mod deletions;
 mod disk;
+mod effects;
 mod faults;
 pub mod history;
 mod hosts;

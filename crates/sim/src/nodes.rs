@@ -185,6 +185,7 @@ impl World {
         node.held = None;
         self.hosts.gone(n, self.now);
         self.actors.gone(n);
+        self.tells.gone(n);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -486,6 +487,12 @@ impl World {
             Output::Body(work) => self.body_work(n, work),
             Output::MayAct { life, until } => self.may_act(n, life, until),
             Output::Voided { life } => self.voided(n, life),
+            Output::Effect {
+                name,
+                born,
+                n: at,
+                effect,
+            } => self.effect(n, &name, (born, at), &effect),
             Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
             Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}

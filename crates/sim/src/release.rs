@@ -35,6 +35,10 @@ impl World {
         let Some((token, host)) = record.map(|record| (record.token, record.host)) else {
             return;
         };
+        let kept = record.and_then(|record| record.kept.as_ref());
+        let all_done = kept.filter(|kept| kept.outbox.is_empty());
+        // The last commit of an actor whose effects are all done.
+        let done = all_done.map_or(0, |kept| kept.seq);
         let mine = host.is_some_and(|host| host.node == peer.member().node);
         if mine && !self.actors.running.contains_key(&(n, actor)) {
             // It may be about to begin here.
@@ -42,6 +46,11 @@ impl World {
         }
         if let Some(instance) = self.actors.running.get(&(n, actor)) {
             if instance.pending.is_some() || instance.moving.is_some() || instance.token != token {
+                return;
+            }
+            // What it tells others is to be handled although they may be given up too: a name is
+            // free only once all is done.
+            if done != instance.seq {
                 return;
             }
             // A host stops what it gives up before it says so.
@@ -69,7 +78,10 @@ impl World {
     pub(crate) fn release_ended(&mut self, n: usize, actor: usize, token: u64, reply: &Reply) {
         match reply {
             Reply::Done => self.report.released += 1,
-            Reply::Failed(Failure::Fenced { .. } | Failure::Refused(_)) => {}
+            // Whoever takes it over sees to what is left.
+            Reply::Failed(
+                Failure::Fenced { .. } | Failure::Refused(_) | Failure::Unsent { .. },
+            ) => {}
             _ => {
                 let again = Step::ReleaseAgain(n, actor, token);
                 self.at(self.now + PAUSE, Happening::Actor(again));

@@ -37,6 +37,7 @@ impl World {
                     .is_some_and(|peer| peer.genesis().is_some() && peer.unsettled_takes() == 0)
         }) && self.unadmitted() == 0
             && self.leases_left() == 0
+            && self.effects_left() == 0
             && self.lost_body().is_none()
             && self.stray_bodies() == 0
             && self.unacknowledged() == 0

@@ -15,6 +15,7 @@ use crate::bodies::Bodies;
 use crate::check::{Books, Report, Violation};
 use crate::clock::Clock;
 use crate::deletions::{self, Deletions};
+use crate::effects::Tells;
 use crate::hosts::Hosts;
 use crate::links::Links;
 use crate::nodes::SimNode;
@@ -144,6 +145,7 @@ pub struct World {
     pub(crate) bodies: Bodies,
     pub(crate) hosts: Hosts,
     pub(crate) actors: ActorBooks,
+    pub(crate) tells: Tells,
     pub(crate) deletions: Deletions,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
@@ -195,6 +197,7 @@ impl World {
             bodies: Bodies::default(),
             hosts: Hosts::default(),
             actors: ActorBooks::default(),
+            tells: Tells::default(),
             deletions: Deletions::default(),
             actors_end: false,
             record: Record::default(),
@@ -263,6 +266,7 @@ impl World {
             settled = self.is_settled();
         }
         self.close_actors()?;
+        self.close_effects()?;
         self.close_deletions()?;
         self.close()
     }

@@ -14,7 +14,7 @@ use cpe_tuple::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::{Guard, holds};
-use crate::{Applied, OpId, Outcome, Session, Sm};
+use crate::{Applied, Effect, Name, OpId, Outbox, Outcome, Sent, Session, Sm};
 
 /// Bytes. The largest snapshot that is committed in the record itself: it is in an entry of the
 /// history and in every replica. What is larger belongs into a tuple, as a large value.
@@ -63,17 +63,28 @@ pub struct Kept {
     /// Its state.
     pub snapshot: Value,
     marks: BTreeMap<Sender, Mark>,
+    /// What its commits asked for and nobody has said is done (rule A5).
+    #[serde(default)]
+    pub outbox: Outbox,
 }
 
 /// Who sends messages that are numbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Sender {
     /// One start of a node. It never gives two messages to an actor the same number.
     Start(Session),
+    /// A durable actor, whichever node sends for it: the number of a message is that of the
+    /// effect.
+    Actor {
+        /// Its name.
+        name: Name,
+        /// Its [birth](Outbox::born).
+        born: u64,
+    },
 }
 
 /// A message that is handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marked {
     /// Who sent it.
     pub sender: Sender,
@@ -120,8 +131,8 @@ impl Mark {
 impl Kept {
     /// Whether the effect of a message is in the snapshot, or its sender has given it up.
     #[must_use]
-    pub fn has(&self, sender: Sender, seq: u64) -> bool {
-        let mark = self.marks.get(&sender);
+    pub fn has(&self, sender: &Sender, seq: u64) -> bool {
+        let mark = self.marks.get(sender);
         mark.is_some_and(|mark| mark.contains(seq))
     }
 
@@ -132,9 +143,11 @@ impl Kept {
     }
 
     /// Whether this is what was committed last.
-    fn is(&self, snapshot: &Value, marks: &[Marked]) -> bool {
-        let marked = |one: &Marked| self.has(one.sender, one.seq);
-        self.snapshot == *snapshot && marks.iter().all(marked)
+    fn is(&self, new: &Commit<'_>) -> bool {
+        let marked = |one: &Marked| self.has(&one.sender, one.seq);
+        self.snapshot == *new.snapshot
+            && new.marks.iter().all(marked)
+            && self.outbox.was_added(new.effects)
     }
 
     fn raise(&mut self, marks: &[Marked], at: u64) {
@@ -142,13 +155,13 @@ impl Kept {
             return;
         }
         for Marked { sender, seq, low } in marks {
-            let mark = self.marks.entry(*sender).or_default();
+            let mark = self.marks.entry(sender.clone()).or_default();
             mark.insert(*seq, *low);
             mark.at = at;
         }
         while self.marks.len() > MAX_MARKS {
             let eldest = self.marks.iter().min_by_key(|(_, mark)| mark.at);
-            let Some(sender) = eldest.map(|(sender, _)| *sender) else {
+            let Some(sender) = eldest.map(|(sender, _)| sender.clone()) else {
                 return;
             };
             self.marks.remove(&sender);
@@ -165,7 +178,8 @@ impl ActorRecord {
             .map(|(name, value)| name.len() + value.len());
         let kept = self.kept.as_ref().map_or(0, |kept| {
             let marks = kept.marks.values().map(|mark| 64 + 8 * mark.done.len());
-            kept.snapshot.size() + marks.sum::<usize>()
+            let effects = kept.outbox.iter().map(Effect::size);
+            kept.snapshot.size() + marks.sum::<usize>() + effects.sum::<usize>()
         });
         self.spec.size() + needs.sum::<usize>() + kept
     }
@@ -197,6 +211,18 @@ pub(crate) struct Claim<'a> {
     pub(crate) host: Member,
     /// Of a claim under a lease: what it needs, and the former life that is over.
     pub(crate) lease: Option<(&'a BTreeMap<String, String>, Option<Member>)>,
+}
+
+/// What an incarnation commits.
+pub(crate) struct Commit<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) token: u64,
+    pub(crate) seq: u64,
+    pub(crate) snapshot: &'a Value,
+    pub(crate) marks: &'a [Marked],
+    pub(crate) effects: &'a [Effect],
+    /// How far the effects of earlier commits are done.
+    pub(crate) sent: Sent,
 }
 
 impl Sm {
@@ -269,64 +295,75 @@ impl Sm {
 
     /// The actor has ended: what it committed goes with it, unless it is kept for a next one.
     ///
-    /// Under a lease only its host knows that it has ended, until the host's life is over.
+    /// Under a lease only its host knows that it has ended, until the host's life is over. What it
+    /// asked for is done first: nobody would see to that for a name without a host.
     pub(crate) fn release(
         &mut self,
         op: OpId,
         (name, token): (&str, u64),
         void: Option<Member>,
         keeps: bool,
+        sent: Sent,
     ) -> Applied {
         let outcome = match self.actors.get_mut(name) {
             Some(record) if record.token == token && record.may_release(op, void) => {
-                record.host = None;
-                if !keeps {
-                    record.kept = None;
+                let waits = record.kept.as_mut().map_or(0, |kept| {
+                    kept.outbox.trim(sent);
+                    kept.outbox.len()
+                });
+                if waits > 0 && holds(Guard::ReleaseSent) {
+                    Outcome::Unsent(waits as u64)
+                } else {
+                    record.host = None;
+                    if !keeps {
+                        record.kept = None;
+                    }
+                    record.from = None;
+                    Outcome::Done
                 }
-                record.from = None;
-                Outcome::Done
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),
         };
+        self.note_due(name);
         self.conclude(op, outcome, None)
     }
 
-    /// An incarnation commits its state (rule A4): the only way in which it lasts.
+    /// An incarnation commits its state (rule A4): the only way in which it lasts. With it goes
+    /// what is to be done because of it (rule A5).
     ///
     /// The same commit may come twice, under two operations, when its host was not answered.
-    pub(crate) fn commit(
-        &mut self,
-        op: OpId,
-        name: &str,
-        (token, seq): (u64, u64),
-        snapshot: &Value,
-        marks: &[Marked],
-    ) -> Applied {
+    pub(crate) fn commit(&mut self, op: OpId, new: &Commit<'_>) -> Applied {
         let at = self.index();
+        let Commit {
+            name, token, seq, ..
+        } = *new;
         let outcome = match self.actors.get_mut(name) {
             Some(record)
                 if (record.token == token && record.host.is_some())
                     || !holds(Guard::CommitToken) =>
             {
                 let last = record.kept.as_ref().map_or(0, |kept| kept.seq);
+                let repeated = record.kept.as_ref().is_some_and(|it| it.is(new));
                 if seq == last + 1 || !holds(Guard::CommitNext) {
                     let kept = record.kept.get_or_insert_with(|| {
                         Box::new(Kept {
                             seq: 0,
                             snapshot: Value::Null,
                             marks: BTreeMap::new(),
+                            outbox: Outbox::new(token),
                         })
                     });
-                    kept.seq = seq;
-                    kept.snapshot = snapshot.clone();
-                    kept.raise(marks, at);
-                    Outcome::Done
-                } else if seq == last
-                    && record
-                        .kept
-                        .as_ref()
-                        .is_some_and(|it| it.is(snapshot, marks))
-                {
+                    if kept.outbox.has_room(new.sent, new.effects) {
+                        kept.seq = seq;
+                        kept.snapshot = new.snapshot.clone();
+                        kept.raise(new.marks, at);
+                        kept.outbox.trim(new.sent);
+                        kept.outbox.add(new.effects);
+                        Outcome::Done
+                    } else {
+                        Outcome::Unsent(kept.outbox.len() as u64)
+                    }
+                } else if seq == last && repeated {
                     Outcome::Done
                 } else {
                     Outcome::OutOfTurn(last)
@@ -334,6 +371,7 @@ impl Sm {
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),
         };
+        self.note_due(name);
         self.conclude(op, outcome, None)
     }
 }

@@ -7,8 +7,8 @@ use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorRecord, Bound, Config, Dot, LeaseAct, LeaseEnd, LeaseId, Marked, Mode, Name, OpId,
-    Session, ShardId, Terms,
+    ActorRecord, Bound, Config, Dot, Effect, LeaseAct, LeaseEnd, LeaseId, Marked, Mode, Name, OpId,
+    Sent, Session, ShardId, Terms,
 };
 
 /// One entry of a shard's decided history (space.md, section 2.3).
@@ -100,6 +100,9 @@ pub enum Command {
         /// What it has committed stays, for the next one of its name.
         #[serde(default)]
         keeps: bool,
+        /// How far its effects are done: it is not given up before all are.
+        #[serde(default)]
+        sent: Sent,
     },
     /// Ends the epoch; the next one has this home group (rule R11).
     Seal {
@@ -254,6 +257,12 @@ pub enum Command {
         snapshot: Value,
         /// Messages whose effect is in it, and was in none before.
         marks: Vec<Marked>,
+        /// What is to be done because of it, in order (rule A5).
+        #[serde(default)]
+        effects: Vec<Effect>,
+        /// How far the effects of earlier commits are done.
+        #[serde(default)]
+        sent: Sent,
     },
     /// A host hands a named actor to another one, if `token` is current and `seq` the last commit
     /// (rule A8).
@@ -277,6 +286,30 @@ pub enum Command {
         /// Index of the entry that decided its latest operation.
         latest: u64,
     },
+    /// Adds a tuple that a durable actor asked for, if it is not here yet (rule A5).
+    Emit {
+        /// The operation, of whoever sends it on.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// Its [birth](crate::Outbox::born).
+        born: u64,
+        /// Number of the effect.
+        n: u64,
+        /// Workspace.
+        workspace: Name,
+        /// The tuple.
+        tuple: Tuple,
+    },
+    /// Effects of a named actor are done: they are not to be sent on any more (rule A5).
+    Sent {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// How far.
+        sent: Sent,
+    },
 }
 
 impl Command {
@@ -298,7 +331,9 @@ impl Command {
             | Self::Enlist { op, .. }
             | Self::ClaimLeased { op, .. }
             | Self::Commit { op, .. }
-            | Self::Migrate { op, .. } => Some(*op),
+            | Self::Migrate { op, .. }
+            | Self::Emit { op, .. }
+            | Self::Sent { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -354,6 +389,9 @@ impl Command {
     pub fn adds(&self) -> Option<(&Name, &Tuple)> {
         match self {
             Self::Admit {
+                workspace, tuple, ..
+            }
+            | Self::Emit {
                 workspace, tuple, ..
             }
             | Self::Bound {
@@ -450,6 +488,8 @@ pub enum Outcome {
     Moved(ActorRecord),
     /// Not handed on: the life that was to have the actor is not known, or is over.
     NoSuchHost,
+    /// Not committed or not given up: so many effects of the actor wait to be sent on.
+    Unsent(u64),
 }
 
 impl Outcome {
@@ -534,7 +574,8 @@ impl From<&Outcome> for Fate {
             | Outcome::LeaseLost(_)
             | Outcome::StillAlive(_)
             | Outcome::OutOfTurn(_)
-            | Outcome::NoSuchHost => Self::Refused,
+            | Outcome::NoSuchHost
+            | Outcome::Unsent(_) => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }

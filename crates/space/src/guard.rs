@@ -39,12 +39,18 @@ pub enum Guard {
     MigrateToken,
     /// A8: whoever hands an actor on knows its last commit.
     MigrateLast,
+    /// A5: an effect that a shard has is not done again there.
+    EmitOnce,
+    /// A5: effects are done as far as was said of an actor of that birth, and of no other.
+    SentBorn,
+    /// A5: a name is given up once all effects of its actor are done.
+    ReleaseSent,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -59,6 +65,9 @@ impl Guard {
         Self::MarkEach,
         Self::MigrateToken,
         Self::MigrateLast,
+        Self::EmitOnce,
+        Self::SentBorn,
+        Self::ReleaseSent,
     ];
 }
 

@@ -52,6 +52,7 @@ mod ids;
 mod lease;
 mod machine;
 mod mode;
+mod outbox;
 mod ranges;
 mod shard;
 mod sketch;
@@ -77,6 +78,7 @@ pub use lease::{
 };
 pub use machine::{Applied, Live, MAX_UNACKNOWLEDGED_BYTES, Refers, Sm};
 pub use mode::{Mode, UnknownMode};
+pub use outbox::{Effect, MAX_EMITTERS, OUTBOX_BYTES_MAX, OUTBOX_MAX, Outbox, Sent};
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
 pub use sketch::{Decoder, Difference, Inconsistent, MAX_SYMBOLS, Scale, Sketch, Symbol};

@@ -2,14 +2,15 @@
 //!
 //! [`Sm::apply`] is the only thing that changes it: same history, same state, on every replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_tuple::{Template, Tuple, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::actor::Claim;
+use crate::actor::{Claim, Commit};
 use crate::guard::{Guard, holds};
+use crate::outbox::Emitters;
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
     Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
@@ -99,6 +100,12 @@ pub struct Sm {
     /// Nodes as hosts of actors: one record per node that ever was one.
     #[serde(default)]
     pub(crate) hosts: BTreeMap<NodeId, HostRecord>,
+    /// Actors whose outbox is not empty.
+    #[serde(default)]
+    pub(crate) due: BTreeSet<String>,
+    /// Actors whose tuples were put here.
+    #[serde(default)]
+    pub(crate) emitters: Emitters,
 }
 
 impl Sm {
@@ -120,6 +127,8 @@ impl Sm {
             register: register::Register::default(),
             retired: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            due: BTreeSet::new(),
+            emitters: Emitters::default(),
         }
     }
 
@@ -425,14 +434,37 @@ impl Sm {
                 seq,
                 snapshot,
                 marks,
-            } => self.commit(*op, name, (*token, *seq), snapshot, marks),
+                effects,
+                sent,
+            } => {
+                let commit = Commit {
+                    name,
+                    token: *token,
+                    seq: *seq,
+                    snapshot,
+                    marks,
+                    effects,
+                    sent: *sent,
+                };
+                self.commit(*op, &commit)
+            }
             Command::Release {
                 op,
                 name,
                 token,
                 void,
                 keeps,
-            } => self.release(*op, (name, *token), *void, *keeps),
+                sent,
+            } => self.release(*op, (name, *token), *void, *keeps, *sent),
+            Command::Emit {
+                op,
+                name,
+                born,
+                n,
+                workspace,
+                tuple,
+            } => self.emit(*op, (name, *born, *n), workspace, tuple),
+            Command::Sent { op, name, sent } => self.effects_sent(*op, name, *sent),
             Command::Migrate {
                 op,
                 name,

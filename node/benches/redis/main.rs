@@ -394,6 +394,7 @@ async fn times(tasks: Vec<Operation>, each: usize, cpu: &dyn Fn() -> Duration) -
         wall: began.elapsed(),
         cpu: cpu().saturating_sub(cpu_before),
         each,
+        together: 1,
     }
 }
 

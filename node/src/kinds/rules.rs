@@ -31,6 +31,7 @@ use cpe::{ActorError, DynActor, DynContext, KindStart, NodeHandle, Value};
 use cpe_rules::process::Agent;
 use cpe_rules::{AgentOptions, AgentSnapshot, ProcessAgent, ProcessCommand, RuleAgent, Worker};
 use futures::future::BoxFuture;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::forest::model::Models;
@@ -251,10 +252,12 @@ fn begin(
     let open = snapshot.as_ref().map(Open::of).unwrap_or_default();
     let options = options(node, program);
     let (owned, called) = (program.clone(), name.to_owned());
-    // Milliseconds: a thread and an empty engine, or a small process. A program that takes longer
-    // trips the agent's limit.
-    let agent = Worker::spawn("rules", move || {
-        make(&called, &owned, options, snapshot.as_ref())
+    // Milliseconds for a decent program: a thread and an engine, or a small process. One that
+    // computes while it is loaded takes until it trips the agent's limit.
+    let agent = aside(|| {
+        Worker::spawn("rules", move || {
+            make(&called, &owned, options, snapshot.as_ref())
+        })
     });
     let agent = Arc::new(agent.map_err(ActorError::refused)?);
     Ok(Driver::new(
@@ -264,6 +267,15 @@ fn begin(
         models.clone(),
         open,
     ))
+}
+
+/// Does what blocks without the tasks of others waiting for this thread.
+fn aside<T>(job: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(job),
+        // No runtime, or one that has no other thread to go on with.
+        _ => job(),
+    }
 }
 
 /// The agent, here or in a process of its own, on the thread that will own it.

@@ -263,7 +263,8 @@ impl Drop for Terminal {
 fn in_a_terminal_the_console_completes_remembers_and_stops_what_runs() {
     const UP: &str = "\x1b[A";
     let state = tempfile::tempdir().unwrap();
-    let program = format!("{} rules console", env!("CARGO_BIN_EXE_cpe"));
+    // The shell between would end by the signal that the console stands.
+    let program = format!("exec {} rules console", env!("CARGO_BIN_EXE_cpe"));
     let Some(mut terminal) = Terminal::run(&program, state.path()) else {
         let why = "there is no `script` (util-linux)";
         return super::namespaces::skipped("rules::in_a_terminal", why);

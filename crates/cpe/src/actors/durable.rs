@@ -13,13 +13,13 @@ use std::time::Duration;
 use cpe_actors::{ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
-use cpe_space::{ActorRecord, Kept, Marked};
+use cpe_space::{ActorRecord, Effect, Kept, Marked, Name};
 use cpe_tuple::Value;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::envelope::NotStarted;
-use super::host::{Hosted, release, release_at_end};
+use super::host::{Hosted, release_at_end, release_at_last};
 use super::inbox::Inbox;
 use super::place::KINDS;
 use super::spec::Spec;
@@ -91,12 +91,13 @@ impl Journal for HomeJournal {
 impl HomeJournal {
     /// Asks until the home has decided. One commit is under way at a time, as actors have it.
     async fn keep(&self, commit: Commit) -> Result<(), NotCommitted> {
-        if !commit.effects.is_empty() {
-            let why = "effects of an actor cannot be committed to a mesh yet: let it act by itself";
-            return Err(NotCommitted::Refused(why.to_owned()));
-        }
+        let effects = commit.effects.into_iter().map(to_effect);
+        let effects: Result<Vec<Effect>, String> = effects.collect();
+        let effects = effects.map_err(NotCommitted::Refused)?;
         let snapshot = to_value(commit.snapshot);
         let marks = self.inbox.marked(&commit.handled);
+        // Of a commit before this one that was given up half-way.
+        let given_up = std::mem::take(&mut *lock(&self.last.open));
         loop {
             let Some(inner) = self.inner.upgrade() else {
                 return Err(NotCommitted::Fenced("its node has stopped".to_owned()));
@@ -109,6 +110,7 @@ impl HomeJournal {
                 seq,
                 snapshot: snapshot.clone(),
                 marks: marks.clone(),
+                effects: effects.clone(),
                 deadline: TRY,
             };
             let Err(failed) = inner.desk.ask(command).await else {
@@ -125,11 +127,37 @@ impl HomeJournal {
                 // One that was given up half-way lasts after all: this is the next.
                 SpaceError::Failed(Failure::OutOfTurn { last }) if last >= seq => {
                     self.last.seq.fetch_max(last, Ordering::Relaxed);
+                    self.inbox.lasts(&given_up);
                 }
                 _ => tokio::time::sleep(PAUSE).await,
             }
         }
     }
+}
+
+/// As it is kept at the home, from where the peer sends it on.
+fn to_effect(effect: cpe_actors::Effect) -> Result<Effect, String> {
+    let name = |text: &str| Name::new(text).map_err(|error| format!("an effect: {error}"));
+    Ok(match effect {
+        cpe_actors::Effect::Out { workspace, tuple } => Effect::Out {
+            workspace: name(&workspace)?,
+            tuple,
+        },
+        cpe_actors::Effect::Tell { actor, message } => Effect::Tell {
+            actor: name(&actor)?,
+            message,
+        },
+        cpe_actors::Effect::Spawn {
+            kind,
+            name: of,
+            args,
+        } => Effect::Spawn {
+            kind,
+            name: name(&of)?,
+            args,
+        },
+        other => return Err(format!("an effect that this node does not know: {other:?}")),
+    })
 }
 
 fn to_value(Snapshot { version, state }: Snapshot) -> Value {
@@ -175,10 +203,7 @@ pub(super) async fn start(
         let reason = ExitReason::Failed(why.clone());
         lock(&inner.ends).note(&name, token, &reason);
         // A name without an actor would stay taken. What it has committed stays.
-        if let Err(left) = release(inner, &name, token, true, deadline).await {
-            let what = "the name of an actor that did not start stays taken";
-            tracing::warn!(actor = %name, %left, "{what}");
-        }
+        release_at_last(inner, &name, token, true, deadline).await;
         return Err(NotStarted::Cannot(why));
     }
     Ok(token)

@@ -5,7 +5,7 @@
 
 use cpe_actors::{ActorInfo, AskError, DeadLetter, ExitReason};
 use cpe_membership::{Member, NodeId};
-use cpe_space::Session;
+use cpe_space::{Marked, Name, Sender, Session};
 use cpe_tuple::Value;
 use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub(crate) enum Envelope {
 }
 
 /// By what a durable actor knows a message (rule A9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Number {
     /// The start of the node that sends it.
     pub(crate) sender: Session,
@@ -114,6 +114,29 @@ pub(crate) struct Number {
     pub(crate) seq: u64,
     /// The lowest number that the sender may still send to this actor.
     pub(crate) low: u64,
+    /// The durable actor for which it is sent, and its birth: then the number is that of an effect,
+    /// the same for whichever node sends it.
+    #[serde(default)]
+    pub(crate) actor: Option<(Name, u64)>,
+}
+
+impl Number {
+    /// Whose number it is.
+    pub(crate) fn of(&self) -> Sender {
+        match self.actor.clone() {
+            Some((name, born)) => Sender::Actor { name, born },
+            None => Sender::Start(self.sender),
+        }
+    }
+
+    /// The message, as a commit says that it is handled.
+    pub(crate) fn marked(&self) -> Marked {
+        Marked {
+            sender: self.of(),
+            seq: self.seq,
+            low: self.low,
+        }
+    }
 }
 
 /// What a request came to.
@@ -333,6 +356,7 @@ mod tests {
                     },
                     seq: 9,
                     low: 8,
+                    actor: Some((Name::new("clerk").unwrap(), 2)),
                 },
                 tell: true,
                 forwarded: true,

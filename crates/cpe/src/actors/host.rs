@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AsActor, ExitReason, Options};
+use cpe_actors::{AnyAddress, AsActor, AskError, ExitReason, Options};
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_tuple::Value;
 use tokio::time::Instant;
@@ -33,6 +33,19 @@ pub(super) struct Hosted {
 }
 
 impl Inner {
+    /// What to say of a durable actor that is not here: one that has ended here, and whose name is
+    /// not free yet, goes on nowhere.
+    pub(super) fn not_here(&self, name: &str, token: u64) -> Answer {
+        if !lock(&self.ending).contains(&(name.to_owned(), token)) {
+            return Answer::NotHere;
+        }
+        let reason = lock(&self.ends).of(name, token);
+        Answer::Asked(AskError::Dead {
+            actor: name.to_owned(),
+            reason: reason.unwrap_or(ExitReason::Stopped),
+        })
+    }
+
     /// The actor of this name, if it lives here under this token.
     pub(super) fn hosted(&self, name: &str, token: u64) -> Option<AnyAddress> {
         lock(&self.hosted)
@@ -166,10 +179,7 @@ pub(super) async fn start(
             Ok(token)
         }
         Err(error) => {
-            if let Err(left) = release(&inner, &name, token, false, RELEASE_DEADLINE).await {
-                let what = "the name of an actor that did not start stays taken";
-                tracing::warn!(actor = %name, %left, "{what}");
-            }
+            release_at_last(&inner, &name, token, false, RELEASE_DEADLINE).await;
             Err(NotStarted::Cannot(error.to_string()))
         }
     }
@@ -263,7 +273,10 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
             Ok(_) => return Answer::Done,
             // Its node is gone, as far as can be told, and may act all the same until its lease ran
             // out. Somebody may take it over then, or it can be given up.
-            Err(error) if is_held(&error) && within > PAUSE => tokio::time::sleep(PAUSE).await,
+            // What it asked for is done first.
+            Err(error) if (is_held(&error) || is_unsent(&error)) && within > PAUSE => {
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) => {
                 return Answer::NotStopped(format!("its name was not given up: {error}"));
             }
@@ -278,6 +291,37 @@ fn is_held(error: &SpaceError) -> bool {
         error,
         SpaceError::Failed(Failure::Fenced { .. } | Failure::Busy(_))
     )
+}
+
+/// Whether a name was not given up because effects of its actor are not done.
+fn is_unsent(error: &SpaceError) -> bool {
+    matches!(error, SpaceError::Failed(Failure::Unsent { .. }))
+}
+
+/// Gives up the name of an actor that ended by itself or did not start, once its effects are done:
+/// until then the peer goes on sending them.
+pub(super) async fn release_at_last(
+    inner: &Inner,
+    name: &str,
+    token: u64,
+    keeps: bool,
+    deadline: Duration,
+) {
+    loop {
+        let released = release(inner, name, token, keeps, deadline).await;
+        let Err(error) = released else {
+            break;
+        };
+        if !is_unsent(&error) {
+            let what = "the name of an actor that does not run stays taken";
+            tracing::warn!(actor = %name, %error, "{what}");
+            break;
+        }
+        // What it told itself, or one that waits like it, would wait for ever.
+        lock(&inner.ending).insert((name.to_owned(), token));
+        tokio::time::sleep(PAUSE).await;
+    }
+    lock(&inner.ending).remove(&(name.to_owned(), token));
 }
 
 /// Waits for the actor's end and gives up its name.
@@ -296,9 +340,7 @@ pub(super) async fn release_at_end(
     // One that failed for good is not what its state was kept for: the next one goes on from it.
     let keeps = matches!(ended.reason, ExitReason::Failed(_));
     lock(&inner.ends).note(&name, token, &ended.reason);
-    if let Err(error) = release(&inner, &name, token, keeps, RELEASE_DEADLINE).await {
-        tracing::warn!(actor = %name, %error, "the name of an ended actor stays taken");
-    }
+    release_at_last(&inner, &name, token, keeps, RELEASE_DEADLINE).await;
 }
 
 /// What became of a name that was to be given up.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AskError, ExitReason};
 use cpe_membership::Member;
-use cpe_space::{Kept, Mark, Marked, Sender, Session};
+use cpe_space::{Kept, Mark, Marked, Sender};
 use cpe_tuple::Value;
 use futures::FutureExt;
 use tokio::sync::oneshot;
@@ -79,7 +79,7 @@ struct State {
     /// Counts the messages as they come.
     next: u64,
     waiting: BTreeMap<u64, Waiting>,
-    tickets: BTreeMap<(Session, u64), u64>,
+    tickets: BTreeMap<(Sender, u64), u64>,
     /// What is handled and lasts.
     marks: BTreeMap<Sender, Mark>,
 }
@@ -133,16 +133,17 @@ impl Inbox {
         message: Value,
     ) -> Result<oneshot::Receiver<Answer>, Answer> {
         let mut state = lock(&self.state);
-        let Number { sender, seq, .. } = number;
+        let (sender, seq) = (number.of(), number.seq);
         if state.phase == Phase::Gone {
             return Err(Answer::NotHere);
         }
-        let mark = state.marks.get(&Sender::Start(sender));
+        let mark = state.marks.get(&sender);
         if mark.is_some_and(|mark| mark.contains(seq)) {
             return Err(Answer::Handled);
         }
         let (answer, answered) = oneshot::channel();
-        if let Some(ticket) = state.tickets.get(&(sender, seq)).copied() {
+        let place = (sender, seq);
+        if let Some(ticket) = state.tickets.get(&place).copied() {
             if let Some(waiting) = state.waiting.get_mut(&ticket).filter(|_| !tell) {
                 waiting.answers.push(answer);
                 return Ok(answered);
@@ -155,7 +156,7 @@ impl Inbox {
         }
         let ticket = state.next;
         state.next += 1;
-        state.tickets.insert((sender, seq), ticket);
+        state.tickets.insert(place, ticket);
         let waiting = Waiting {
             number,
             tell,
@@ -230,20 +231,14 @@ impl Inbox {
     pub(super) fn marked(&self, tickets: &[u64]) -> Vec<Marked> {
         let state = lock(&self.state);
         let found = tickets.iter().filter_map(|it| state.waiting.get(it));
-        found
-            .map(|it| Marked {
-                sender: Sender::Start(it.number.sender),
-                seq: it.number.seq,
-                low: it.number.low,
-            })
-            .collect()
+        found.map(|it| it.number.marked()).collect()
     }
 
     /// A commit lasts, and with it that these were handled.
     pub(super) fn lasts(&self, marked: &[Marked]) {
         let mut state = lock(&self.state);
         for Marked { sender, seq, low } in marked {
-            let mark = state.marks.entry(*sender).or_default();
+            let mark = state.marks.entry(sender.clone()).or_default();
             mark.insert(*seq, *low);
         }
     }
@@ -314,8 +309,8 @@ impl Inbox {
 
 fn take(state: &mut State, ticket: u64) -> Option<Waiting> {
     let waiting = state.waiting.remove(&ticket)?;
-    let Number { sender, seq, .. } = waiting.number;
-    state.tickets.remove(&(sender, seq));
+    let place = (waiting.number.of(), waiting.number.seq);
+    state.tickets.remove(&place);
     Some(waiting)
 }
 
@@ -323,6 +318,7 @@ fn take(state: &mut State, ticket: u64) -> Option<Waiting> {
 mod tests {
     use cpe_actors::{AsActor, KindRegistry, Options, System};
     use cpe_membership::{Incarnation, NodeId};
+    use cpe_space::{Name, Session};
     use cpe_tuple::Value;
 
     use super::*;
@@ -343,6 +339,7 @@ mod tests {
             sender,
             seq,
             low: 1,
+            actor: None,
         }
     }
 
@@ -368,14 +365,35 @@ mod tests {
         let again = ask(1).unwrap();
         assert_eq!(asked.await.unwrap(), Answer::Value(Value::from(5)));
         assert_eq!(again.await.unwrap(), Answer::Value(Value::from(5)));
-        let sender = Sender::Start(number(2).sender);
-        let (seq, low) = (2, 1);
-        inbox.lasts(&[Marked { sender, seq, low }]);
+        inbox.lasts(&[number(2).marked()]);
         assert_eq!(ask(2).unwrap_err(), Answer::Handled);
         assert!(
             ask(1).is_ok(),
             "an earlier one that was overtaken is another"
         );
+    }
+
+    #[tokio::test]
+    async fn what_two_nodes_send_for_one_actor_under_one_number_is_one_message() {
+        let inbox = inbox(None);
+        echo(&inbox);
+        let of = |node, n| Number {
+            sender: Session {
+                member: member(node),
+                boot: 1,
+            },
+            seq: n,
+            low: n,
+            actor: Some((Name::new("b").unwrap(), 3)),
+        };
+        let ask = |number| inbox.deliver(number, false, false, Value::from(5));
+        let asked = ask(of(1, 4)).unwrap();
+        assert_eq!(asked.await.unwrap(), Answer::Value(Value::from(5)));
+        inbox.lasts(&[of(1, 4).marked()]);
+        assert_eq!(ask(of(2, 4)).unwrap_err(), Answer::Handled);
+        assert_eq!(ask(of(2, 3)).unwrap_err(), Answer::Handled, "told before");
+        assert!(ask(of(2, 5)).is_ok());
+        assert!(ask(number(4)).is_ok(), "a node's own number is another");
     }
 
     #[tokio::test]

@@ -235,7 +235,7 @@ async fn send_one(inner: &Arc<Inner>, name: &str, place: Place, waiting: Waiting
     let mut sending = Box::pin(async move {
         let parcel = Parcel {
             name: &name,
-            number: waiting.number,
+            number: waiting.number.clone(),
             tell: waiting.tell,
             forwarded: true,
             message: &waiting.message,

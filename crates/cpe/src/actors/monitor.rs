@@ -67,7 +67,7 @@ impl Ends {
         self.reasons.contains_key(&(name.to_owned(), token))
     }
 
-    fn of(&self, name: &str, token: u64) -> Option<ExitReason> {
+    pub(super) fn of(&self, name: &str, token: u64) -> Option<ExitReason> {
         self.reasons.get(&(name.to_owned(), token)).cloned()
     }
 }

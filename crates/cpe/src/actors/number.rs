@@ -52,6 +52,11 @@ impl Numbers {
         }
     }
 
+    /// The start of this node.
+    pub(super) fn session(&self) -> Session {
+        self.session
+    }
+
     /// A number for a message; none when too many are open.
     pub(super) fn begin<'a>(&'a self, actor: &'a str, told: bool) -> Option<Open<'a>> {
         let mut state = lock(&self.state);
@@ -87,6 +92,7 @@ impl Open<'_> {
             sender: self.numbers.session,
             seq: self.seq,
             low: low.unwrap_or(self.seq),
+            actor: None,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{Actors, ActorsError, Inner, Place, lock, milliseconds};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A message as it is sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parcel<'a> {
     pub(super) name: &'a str,
     pub(super) number: Number,
@@ -68,7 +68,7 @@ impl Inner {
         let left = until.saturating_duration_since(Instant::now());
         if place.host.node == self.me.node {
             let Some(inbox) = self.inbox(name, place.token) else {
-                return Ok(Answer::NotHere);
+                return Ok(self.not_here(name, place.token));
             };
             return Ok(
                 match inbox.deliver(number, tell, forwarded, message.clone()) {
@@ -82,7 +82,7 @@ impl Inner {
             id,
             name: name.to_owned(),
             token,
-            number,
+            number: number.clone(),
             tell,
             forwarded,
             within_ms,

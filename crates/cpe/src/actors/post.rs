@@ -229,7 +229,8 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             ..
         } => {
             let Some(inbox) = inner.inbox(&name, token) else {
-                return reply(inner, from, id, Answer::NotHere, permit);
+                let answer = inner.not_here(&name, token);
+                return reply(inner, from, id, answer, permit);
             };
             match inbox.deliver(number, tell, forwarded, message) {
                 Err(answer) => reply(inner, from, id, answer, permit),

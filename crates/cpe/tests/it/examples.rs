@@ -28,6 +28,19 @@ async fn printed(name: &str) -> String {
 }
 
 #[tokio::test]
+async fn what_a_durable_actor_asks_for_is_done_once_though_its_process_is_killed_again_and_again() {
+    let out = printed("ledger").await;
+    let killed = out.lines().filter(|it| it.starts_with("killed ")).count();
+    assert_eq!(killed, 4, "{out}");
+    for line in [
+        "each entry is there once, in order: true",
+        "the till counts Int(1830) of Int(1830)",
+    ] {
+        assert!(out.lines().any(|it| it == line), "{line:?} is not in {out}");
+    }
+}
+
+#[tokio::test]
 async fn a_counter_survives_kill_9_and_who_watches_its_neighbour_is_told() {
     let out = printed("counter").await;
     for line in [

@@ -7,6 +7,7 @@
 
 mod actors;
 mod admission;
+mod effects;
 mod examples;
 mod failover;
 mod harness;

@@ -72,12 +72,9 @@ fn fit(job: &GrowJob<'_>) -> Result<Harvest, Failure> {
     };
     let targets = coded(job);
     let forest: RandomForestRegressor<f64, f64, DenseMatrix<f64>, Vec<f64>> = match job.weights {
-        Some(weights) => RandomForestRegressor::fit_with_weights(
-            &matrix,
-            &targets,
-            &weights.to_vec(),
-            parameters,
-        ),
+        Some(weights) => {
+            RandomForestRegressor::fit_with_weights(&matrix, &targets, weights, parameters)
+        }
         None => RandomForestRegressor::fit(&matrix, &targets, parameters),
     }
     .map_err(failed)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Reply};
-use cpe_space::{ActorRecord, Marked, Sender, Session};
+use cpe_space::{ActorRecord, Effect, Marked, Sender, Session};
 use cpe_tuple::Value;
 
 use crate::groups::grown;
@@ -14,7 +14,7 @@ use crate::{Net, SECOND};
 const LEASE: Duration = Duration::from_secs(5);
 
 impl Net {
-    fn enlist(&mut self, n: u64) -> Option<Reply> {
+    pub(crate) fn enlist(&mut self, n: u64) -> Option<Reply> {
         let deadline = 10 * SECOND;
         let asked = self.ask(n, Command::Enlist { deadline });
         self.pass(2 * SECOND);
@@ -132,7 +132,7 @@ fn a_name_is_given_up_for_a_dead_host_once_its_lease_ran_out_and_not_before() {
 }
 
 impl Net {
-    fn host(&mut self, n: u64, name: &str, expect: u64) -> Option<Reply> {
+    pub(crate) fn host(&mut self, n: u64, name: &str, expect: u64) -> Option<Reply> {
         self.host_needing(n, name, expect, BTreeMap::new())
     }
 
@@ -156,6 +156,16 @@ impl Net {
     }
 
     fn commit(&mut self, n: u64, token: u64, seq: u64, state: i64) -> Option<Reply> {
+        self.commit_with(n, (token, seq), state, Vec::new())
+    }
+
+    pub(crate) fn commit_with(
+        &mut self,
+        n: u64,
+        (token, seq): (u64, u64),
+        state: i64,
+        effects: Vec<Effect>,
+    ) -> Option<Reply> {
         let command = Command::Commit {
             name: "a".to_owned(),
             token,
@@ -166,6 +176,7 @@ impl Net {
                 seq,
                 low: 1,
             }],
+            effects,
             deadline: SECOND,
         };
         let asked = self.ask(n, command);
@@ -174,7 +185,7 @@ impl Net {
     }
 
     /// Who was given an actor, but for one node.
-    fn heir(&self, name: &str, not: u64) -> Option<(NodeId, &ActorRecord)> {
+    pub(crate) fn heir(&self, name: &str, not: u64) -> Option<(NodeId, &ActorRecord)> {
         let mut given = self.hosted.iter();
         given
             .find(|((node, of), _)| of == name && *node != NodeId(not))
@@ -216,7 +227,7 @@ fn an_actor_of_a_dead_host_goes_on_elsewhere_from_what_it_committed() {
     );
     let kept = record.kept.clone().unwrap();
     assert_eq!((kept.seq, kept.snapshot.clone()), (1, Value::from(7)));
-    assert!(kept.has(sender(), 1) && !kept.has(sender(), 2));
+    assert!(kept.has(&sender(), 1) && !kept.has(&sender(), 2));
     // Whatever the former host still says is refused.
     assert_eq!(net.commit(heir.0, 2, 2, 8), Some(Reply::Done));
     let late = net.commit(heir.0, 1, 3, 9);
@@ -244,6 +255,7 @@ fn a_commit_counts_in_its_turn_and_once() {
             seq: 2,
             snapshot,
             marks: Vec::new(),
+            effects: Vec::new(),
             deadline: SECOND,
         },
     );

@@ -17,6 +17,7 @@ mod gone;
 mod groups;
 mod hosts;
 mod leases;
+mod outbox;
 mod recover;
 mod volatile;
 mod wire;
@@ -28,7 +29,7 @@ use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{
     Ack, Command, Event, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId,
 };
-use cpe_space::ActorRecord;
+use cpe_space::{ActorRecord, Effect};
 use cpe_tuple::{Template, Tuple, Value};
 
 fn member(n: u64) -> Member {
@@ -65,6 +66,8 @@ struct Net {
     may_act: BTreeMap<NodeId, (Member, Duration)>,
     /// What nodes were given to run, by name.
     hosted: BTreeMap<(NodeId, String), ActorRecord>,
+    /// What nodes were asked to do for actors, in order: name, birth and number, and what.
+    effects: Vec<(NodeId, String, (u64, u64), Effect)>,
 }
 
 impl Net {
@@ -83,6 +86,7 @@ impl Net {
             malformed: 0,
             may_act: BTreeMap::new(),
             hosted: BTreeMap::new(),
+            effects: Vec::new(),
         };
         for n in 1..=nodes {
             net.start(n);
@@ -196,6 +200,12 @@ impl Net {
             }
             Output::MayAct { life, until } => drop(self.may_act.insert(node, (life, until))),
             Output::Voided { .. } => drop(self.may_act.remove(&node)),
+            Output::Effect {
+                name,
+                born,
+                n,
+                effect,
+            } => self.effects.push((node, name, (born, n), *effect)),
             Output::Host { name, record } => drop(self.hosted.insert((node, name), *record)),
             Output::Connect { .. } | Output::Event(_) => {}
         }

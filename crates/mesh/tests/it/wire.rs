@@ -10,8 +10,9 @@ use cpe_mesh::{
     Standing, Want,
 };
 use cpe_space::{
-    ActorRecord, After, Command, Config, Dot, Entry, Fate, Item, LeaseAct, LeaseEnd, LeaseId, Live,
-    Marked, Mode, Name, OpId, Outcome, Sender, Session, ShardId, Sm, Terms, Version,
+    ActorRecord, After, Command, Config, Dot, Effect, Entry, Fate, Item, LeaseAct, LeaseEnd,
+    LeaseId, Live, Marked, Mode, Name, OpId, Outcome, Sender, Sent, Session, ShardId, Sm, Terms,
+    Version,
 };
 use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;

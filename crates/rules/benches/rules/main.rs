@@ -53,8 +53,8 @@ const TEMPLATE: &str = "(deftemplate reading
 /// One tuple in, one rule, one tuple out, with a state that is modified.
 const AGENT: &str = "(deftemplate seen (slot count))
     (deffacts start (seen (count 0)))
-    (defrule begin => (subscribe in reading :int :float))
-    (defrule reading ?t <- (tuple (fields reading ?n ?c)) ?s <- (seen (count ?k)) =>
+    (defrule begin => (subscribe in \"reading\" :int :float))
+    (defrule reading ?t <- (tuple (fields \"reading\" ?n ?c)) ?s <- (seen (count ?k)) =>
       (retract ?t) (modify ?s (count (+ ?k 1))) (out \"out\" warm ?n ?c))";
 
 fn median(values: &mut [f64]) -> f64 {

@@ -135,6 +135,8 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.commits += report.commits;
         seen.fenced += report.fenced;
         seen.moved += report.moved;
+        seen.told += report.told;
+        seen.emitted += report.emitted;
         seen.released += report.released;
     }
     assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
@@ -142,6 +144,8 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.commits > 3_000, "only {} commits", seen.commits);
     assert!(seen.fenced > 0, "no incarnation was fenced");
     assert!(seen.moved > 300, "only {} handed on", seen.moved);
+    assert!(seen.told > 1_000, "only {} told", seen.told);
+    assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
     assert!(seen.released > 300, "only {} given up", seen.released);
 }
 

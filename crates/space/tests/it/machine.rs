@@ -239,6 +239,7 @@ fn an_actor_is_claimed_by_whoever_knows_its_token() {
         token: 1,
         void: None,
         keeps: false,
+        sent: cpe_space::Sent::default(),
     });
     assert!(matches!(stale, Applied::Done(_, Outcome::Fenced(_))));
     assert_eq!(home.shard.sm().actor("a").unwrap().host, Some(member(3)));

@@ -12,6 +12,7 @@ mod hosts;
 mod laws;
 mod leases;
 mod machine;
+mod outbox;
 mod parts;
 mod sessions;
 mod sketch;

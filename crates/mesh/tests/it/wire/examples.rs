@@ -43,6 +43,39 @@ fn marked() -> Marked {
     }
 }
 
+fn marked_by_actor() -> Marked {
+    let (name, born) = (Name::new("b").unwrap(), 3);
+    Marked {
+        sender: Sender::Actor { name, born },
+        seq: 7,
+        low: 5,
+    }
+}
+
+fn sent() -> Sent {
+    Sent { born: 3, upto: 8 }
+}
+
+/// One of each.
+fn effects() -> Vec<Effect> {
+    let name = |text: &str| Name::new(text).unwrap();
+    vec![
+        Effect::Out {
+            workspace: name("w"),
+            tuple: pair("v", 1),
+        },
+        Effect::Tell {
+            actor: name("b"),
+            message: Value::from("m"),
+        },
+        Effect::Spawn {
+            kind: "counter".to_owned(),
+            name: name("c"),
+            args: Value::Null,
+        },
+    ]
+}
+
 fn needs() -> BTreeMap<String, String> {
     BTreeMap::from([("kinds".to_owned(), "counter".to_owned())])
 }
@@ -166,8 +199,10 @@ pub(super) fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::ClaimLeased { .. } => 11,
         Operation::Commit { .. } => 12,
         Operation::Migrate { .. } => 13,
+        Operation::Emit { .. } => 14,
+        Operation::Sent { .. } => 15,
     };
-    (place, 14)
+    (place, 16)
 }
 
 pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -194,8 +229,9 @@ pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::OutOfTurn(_) => 19,
         Outcome::Moved(_) => 20,
         Outcome::NoSuchHost => 21,
+        Outcome::Unsent(_) => 22,
     };
-    (place, 22)
+    (place, 23)
 }
 
 pub(super) fn of_field(field: &Field) -> (usize, usize) {
@@ -353,7 +389,20 @@ pub(super) fn all() -> Vec<Message> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![marked()],
+            marks: vec![marked(), marked_by_actor()],
+            effects: effects(),
+            sent: sent(),
+        },
+        Operation::Emit {
+            name: "a".to_owned(),
+            born: 3,
+            n: 9,
+            workspace: name.clone(),
+            tuple: pair("v", 1),
+        },
+        Operation::Sent {
+            name: "a".to_owned(),
+            sent: sent(),
         },
         Operation::Migrate {
             name: "a".to_owned(),
@@ -386,6 +435,7 @@ pub(super) fn all() -> Vec<Message> {
             token: 1,
             void: Some(member(3)),
             keeps: true,
+            sent: sent(),
         },
         Operation::TakeLeased {
             workspace: name,
@@ -537,6 +587,7 @@ pub(super) fn all() -> Vec<Message> {
         Outcome::OutOfTurn(8),
         Outcome::Moved(record()),
         Outcome::NoSuchHost,
+        Outcome::Unsent(3),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,

@@ -60,6 +60,7 @@ pub(crate) fn commands() -> Vec<Command> {
             token: 1,
             void: Some(member(3)),
             keeps: true,
+            sent: sent(),
         },
         Command::Seal {
             config: Config {
@@ -151,7 +152,22 @@ pub(crate) fn commands() -> Vec<Command> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![marked()],
+            marks: vec![marked(), marked_by_actor()],
+            effects: effects(),
+            sent: sent(),
+        },
+        Command::Emit {
+            op,
+            name: "a".to_owned(),
+            born: 3,
+            n: 9,
+            workspace: Name::new("w").unwrap(),
+            tuple: pair("v", 1),
+        },
+        Command::Sent {
+            op,
+            name: "a".to_owned(),
+            sent: sent(),
         },
         Command::Migrate {
             op,
@@ -238,6 +254,8 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::Commit { .. } => 24,
         Command::Migrate { .. } => 25,
         Command::GiveUp { .. } => 26,
+        Command::Emit { .. } => 27,
+        Command::Sent { .. } => 28,
     };
-    (place, 27)
+    (place, 29)
 }
