@@ -124,7 +124,7 @@ fn row(count: usize, how: How, mut times: Vec<f64>) -> Json {
     let what = match how {
         How::Killed => "failover after kill -9",
         How::Stopped => "failover after a clean exit",
-        How::Moved => "migration, one after the other 64 at a time",
+        How::Moved => "migration, 64 at a time",
     };
     let goal = match (how, count) {
         (How::Killed, 1) => Some(6.0),

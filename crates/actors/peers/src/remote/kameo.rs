@@ -74,7 +74,14 @@ fn run(mut swarm: Swarm<remote::Behaviour>, connected: mpsc::UnboundedSender<()>
         loop {
             match swarm.select_next_some().await {
                 SwarmEvent::NewListenAddr { address, .. } => ready(&format!("{address}/p2p/{me}")),
-                SwarmEvent::ConnectionEstablished { .. } => drop(connected.send(())),
+                SwarmEvent::ConnectionEstablished {
+                    peer_id, endpoint, ..
+                } => {
+                    // What discovery does otherwise: its registry asks the peers it has addresses of.
+                    swarm.add_peer_address(peer_id, endpoint.get_remote_address().clone());
+                    // Nobody waiting is no harm.
+                    let _ = connected.send(());
+                }
                 _ => {}
             }
         }

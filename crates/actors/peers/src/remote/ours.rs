@@ -57,6 +57,10 @@ pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
     let node = node.start().await.expect("a node");
     node.mesh().members(2, LONG).await.expect("a mesh");
     let actors = node.actors();
+    // Its replica may not show the actor yet.
+    while let Err(error) = actors.ask("echo", Value::from("count"), LONG).await {
+        tracing::debug!(%error, "not there yet");
+    }
     for case in cases {
         let message = Value::Bytes(vec![7; case.bytes]);
         let mut timer = Timer::start(*case);
