@@ -1,7 +1,7 @@
 //! Growing one grove: a pure function of the data, the specification and the grove's index.
 //!
-//! A [`Grower`] gives trees of cuts. Whatever it gives, the drawn rows of each leaf are counted here,
-//! and a cut whose rows all have one class is taken back.
+//! A [`Grower`] gives trees of cuts. Whatever it gives, the drawn rows of each leaf are counted
+//! here, and a cut whose rows all have one class is taken back.
 
 use crate::dataset::{Dataset, Target};
 use crate::engine::{Exact, Failure, GrowJob, Grower, draw_bags, is_sound};

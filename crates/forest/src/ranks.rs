@@ -2,8 +2,8 @@
 //! values.
 //!
 //! Growing compares values of one column with each other and nothing else, so ranks say all that it
-//! needs, in one, two or four bytes instead of eight, and can be counted and sorted by digits. Unlike
-//! bins they lose nothing: every cut between two different values is there.
+//! needs, in one, two or four bytes instead of eight, and can be counted and sorted by digits.
+//! Unlike bins they lose nothing: every cut between two different values is there.
 
 /// All columns as ranks.
 #[derive(Debug)]

@@ -142,12 +142,12 @@ impl TableBuilder {
         })
     }
 
-    /// Adds a row of as many cells as there are columns. Those of columns that the options leave out
-    /// may be anything.
+    /// Adds a row of as many cells as there are columns. Those of columns that the options leave
+    /// out may be anything.
     ///
     /// # Errors
-    /// [`DataError::Inconsistent`] for another number of cells, what a CSV's row would give otherwise,
-    /// with the number of the row.
+    /// [`DataError::Inconsistent`] for another number of cells, what a CSV's row would give
+    /// otherwise, with the number of the row.
     pub fn push<'a>(&mut self, cells: impl IntoIterator<Item = Cell<'a>>) -> Result<(), DataError> {
         check_rows(self.rows + 1, self.builders.len())?;
         self.rows += 1;

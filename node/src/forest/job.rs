@@ -6,7 +6,8 @@
 //! groves under leases as well (see `worker`). A grove is a pure function of data, specification
 //! and index, so growing one twice does no harm.
 //!
-//! - `["job", NAME, GROWER, request]`: taken by a steward under a lease, gone when the job has ended;
+//! - `["job", NAME, GROWER, request]`: taken by a steward under a lease, gone when the job has
+//!   ended;
 //! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
 //! - `["grove", NAME, id, index, GROWER, task]`: a grove to grow, taken by a worker under a lease;
 //! - `["NAME RUN begun", id, index, node]`: a worker began it, to see what kills every worker;

@@ -2,9 +2,9 @@
 //!
 //! The blocks marked `sh` of a page are run one after the other by `bash`, which ends at the first
 //! command that fails, in a folder that has `examples/` as the repository does. A block marked
-//! `text` that follows one without a word between is what it writes, to the letter. Two things are not taken literally: a
-//! line `cpe node ... &` is a node of the tester's, with these arguments on free ports, and where
-//! the page has the API's port the node's own stands.
+//! `text` that follows one without a word between is what it writes, to the letter. Two things are
+//! not taken literally: a line `cpe node ... &` is a node of the tester's, with these arguments on
+//! free ports, and where the page has the API's port the node's own stands.
 
 use std::path::Path;
 use std::process::Command;

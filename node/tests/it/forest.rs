@@ -345,7 +345,8 @@ fn lie(node: &Node, job: &str) -> u32 {
     let mut lies = 0;
     loop {
         let template = serde_json::json!([
-            "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"}, {"?": "bytes"},
+            "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"},
+            {"?": "bytes"},
         ]);
         let template = template.to_string();
         let taken = node.cpe(&["space", "inp", "#forest", &template, "--json"]);
