@@ -1,8 +1,8 @@
 //! Tables out of files: CSV, or Parquet.
 //!
 //! A Parquet file says what its columns hold, and by that it is read: texts stay texts whatever
-//! they look like. It is read by rows, since columns become numbers anyway. The reader is not made for
-//! files that mean harm, so it reads here, whatever file the user names, and never in a node.
+//! they look like. It is read by rows, since columns become numbers anyway. The reader is not made
+//! for files that mean harm, so it reads here, whatever file the user names, and never in a node.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
