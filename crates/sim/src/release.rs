@@ -9,7 +9,7 @@ use crate::actors::{Asked, Step, name};
 use crate::world::{Happening, World};
 
 /// Milliseconds. So often somebody gives a name up.
-pub(crate) const RELEASE_MS: std::ops::Range<u64> = 1_000..8_000;
+pub(crate) const RELEASE_MS: std::ops::Range<u64> = 200..2_000;
 
 /// How long a question may take; then it is asked anew.
 const DEADLINE: Duration = Duration::from_millis(700);
