@@ -5,6 +5,9 @@
 ;;; Out: tuples ["verdict", id, species, probability, trees] in the workspace `verdicts`; and
 ;;;      ["look-again", id, species, probability] for those of which the forest is not sure.
 ;;;
+;;; A subscription brings a tuple at least once: again when its store, seen on its way, is decided. So
+;;; the naturalist remembers whom it has met.
+;;;
 ;;; The forest is the model `penguins` of the mesh, as it is when a sighting comes: one that is
 ;;; trained anew under this name needs no restart.
 
@@ -13,6 +16,9 @@
 (deftemplate sighting
   (slot id) (slot island) (slot bill-length) (slot bill-depth) (slot flipper-length) (slot mass)
   (slot sex) (slot year))
+
+;;; Sightings that were heard of.
+(deftemplate met (slot id))
 
 ;;; What the forest has been asked, and about whom.
 (deftemplate asked (slot request) (slot id))
@@ -24,10 +30,18 @@
 (defrule ask-the-forest
   ?seen <- (sighting (id ?id) (island ?island) (bill-length ?length) (bill-depth ?depth)
                      (flipper-length ?flipper) (mass ?mass) (sex ?sex) (year ?year))
+  (not (met (id ?id)))
   =>
   (retract ?seen)
+  (assert (met (id ?id)))
   (assert (asked (id ?id)
     (request (forest-predict penguins ?island ?length ?depth ?flipper ?mass ?sex ?year)))))
+
+(defrule met-before
+  ?seen <- (sighting (id ?id))
+  (met (id ?id))
+  =>
+  (retract ?seen))
 
 (defrule tell
   ?asked <- (asked (request ?request) (id ?id))

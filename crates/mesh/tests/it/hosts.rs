@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cpe_consensus::Message as GroupMessage;
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{Command, Failure, Input, Message, Reply};
 use cpe_space::{ActorRecord, Effect, Marked, Sender, Session};
@@ -405,4 +406,51 @@ fn a_node_does_not_give_up_a_name_that_it_may_just_have_been_given() {
     net.pass(SECOND);
     assert_eq!(net.reply(later), Some(&Reply::Done));
     assert_eq!(shown(&net), Some((1, None)));
+}
+
+/// A leader that stood still finds all leases run out when it goes on, and proposes their ends before
+/// it hears that another one led meanwhile. That one has granted leases only if nothing the old one
+/// proposes can be decided any more.
+#[test]
+fn a_leader_that_stood_still_ends_no_life_that_another_one_has_renewed() {
+    let mut net = grown();
+    net.start_with(4, |config| config.takes_homes = false);
+    net.link_all();
+    net.pass(SECOND);
+    assert!(matches!(net.enlist(4), Some(Reply::Enlisted(_))));
+    let keeps = |shard: &&cpe_space::Shard| shard.sm().host(NodeId(4)).is_some();
+    let shard = net.peers[&NodeId(4)].shards().find(keeps).unwrap().id();
+    let leader = |net: &mut Net| {
+        let all = crate::groups::shards(net, 4);
+        let info = all.iter().find(|info| info.shard == shard.0);
+        info.unwrap().leader.unwrap()
+    };
+    let old = leader(&mut net);
+    // The two others elect a leader, but neither takes over the log of the other.
+    net.wire = Some(Box::new(move |_, _, bytes| {
+        let replicates = match Message::decode(&bytes) {
+            Ok(Message::Group { message, .. }) => {
+                matches!(
+                    message,
+                    GroupMessage::Sync { .. } | GroupMessage::Accept { .. }
+                )
+            }
+            _ => false,
+        };
+        (!replicates).then_some(bytes)
+    }));
+    let stands_still = net.peers.remove(&old).unwrap();
+    net.pass(7 * SECOND);
+    let new = leader(&mut net);
+    assert_ne!(new, old);
+    net.wire = None;
+    net.peers.remove(&new);
+    net.peers.insert(old, stands_still);
+    let other = (1..=3).find(|n| ![old, new].contains(&NodeId(*n))).unwrap();
+    for _ in 0..100 {
+        net.pass(SECOND / 10);
+        let over = net.over(4, other) > Incarnation(0);
+        assert!(!(over && net.acts(4)), "it may act after its life");
+    }
+    assert!(net.over(4, other) > Incarnation(0), "nobody renewed it");
 }
