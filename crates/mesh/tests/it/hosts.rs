@@ -408,9 +408,9 @@ fn a_node_does_not_give_up_a_name_that_it_may_just_have_been_given() {
     assert_eq!(shown(&net), Some((1, None)));
 }
 
-/// A leader that stood still finds all leases run out when it goes on, and proposes their ends before
-/// it hears that another one led meanwhile. That one has granted leases only if nothing the old one
-/// proposes can be decided any more.
+/// A leader that stood still finds all leases run out when it goes on, and proposes their ends
+/// before it hears that another one led meanwhile. That one has granted leases only if nothing the
+/// old one proposes can be decided any more.
 #[test]
 fn a_leader_that_stood_still_ends_no_life_that_another_one_has_renewed() {
     let mut net = grown();

@@ -146,7 +146,7 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.moved > 300, "only {} handed on", seen.moved);
     assert!(seen.told > 1_000, "only {} told", seen.told);
     assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
-    assert!(seen.released > 300, "only {} given up", seen.released);
+    assert!(seen.released > 100, "only {} given up", seen.released);
 }
 
 #[test]

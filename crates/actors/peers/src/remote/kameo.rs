@@ -77,7 +77,8 @@ fn run(mut swarm: Swarm<remote::Behaviour>, connected: mpsc::UnboundedSender<()>
                 SwarmEvent::ConnectionEstablished {
                     peer_id, endpoint, ..
                 } => {
-                    // What discovery does otherwise: its registry asks the peers it has addresses of.
+                    // What discovery does otherwise: its registry asks the peers it has addresses
+                    // of.
                     swarm.add_peer_address(peer_id, endpoint.get_remote_address().clone());
                     // Nobody waiting is no harm.
                     let _ = connected.send(());
