@@ -28,8 +28,9 @@ async fn all_arrive_in_order(change: fn(&mut NetworkConfig)) {
             }));
         }
     }
+    let mut receivers = Vec::new();
     for mut node in [first, second] {
-        tasks.push(tokio::spawn(async move {
+        receivers.push(tokio::spawn(async move {
             let mut next = [0; 3];
             while next != [MANY; 3] {
                 let (_, lane, bytes) = node.message().await;
@@ -37,11 +38,20 @@ async fn all_arrive_in_order(change: fn(&mut NetworkConfig)) {
                 assert_eq!(number, next[lane as usize], "{lane:?}");
                 next[lane as usize] += 1;
             }
-            node.network.shutdown().await;
+            node
         }));
     }
     for task in tasks {
         tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    }
+    // Not before both have heard all: who has may still be sending.
+    let mut nodes = Vec::new();
+    for receiver in receivers {
+        let node = tokio::time::timeout(PATIENCE, receiver).await;
+        nodes.push(node.unwrap().unwrap());
+    }
+    for node in nodes {
+        node.network.shutdown().await;
     }
 }
 
