@@ -399,28 +399,36 @@ mod tests {
     use super::*;
     use crate::{MeshKey, Node};
 
-    /// The home may grant a name in the moment in which the node's life ends, and whoever asked
-    /// for it wake up after that. Nothing else would keep such an actor from acting in the next
-    /// life of the node, when another node has its name.
-    #[tokio::test]
-    async fn what_was_granted_to_a_life_that_is_over_is_not_started() {
+    fn counter() -> Spec {
+        Spec {
+            kind: "counter".to_owned(),
+            args: Value::Null,
+            wishes: Wishes::default(),
+        }
+    }
+
+    /// A mesh of one node.
+    async fn alone() -> Node {
         let folder = tempfile::TempDir::new().unwrap();
         let key = folder.path().join("mesh.key");
         MeshKey::generate().save(&key).unwrap();
         let builder = Node::builder().name("a").ephemeral().mesh_key(&key);
         let builder = builder.listen("/ip4/127.0.0.1/tcp/0").shards(4);
-        let node = builder.start().await.unwrap();
+        builder.start().await.unwrap()
+    }
+
+    /// The home may grant a name in the moment in which the node's life ends, and whoever asked
+    /// for it wake up after that. Nothing else would keep such an actor from acting in the next
+    /// life of the node, when another node has its name.
+    #[tokio::test]
+    async fn what_was_granted_to_a_life_that_is_over_is_not_started() {
+        let spec = counter();
+        let node = alone().await;
         let actors = node.actors();
         let inner = &actors.inner;
         let until = Instant::now() + Duration::from_secs(60);
-        let spec = Spec {
-            kind: "counter".to_owned(),
-            args: Value::Null,
-            wishes: Wishes::default(),
-        };
         let deadline = until.saturating_duration_since(Instant::now());
-        let enlist = Command::Enlist { deadline };
-        inner.desk.ask(enlist).await.unwrap();
+        inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
         let record = claim(inner, "n", &spec, until).await.unwrap();
         // Nothing else runs on this thread between these two.
         inner.lost_life(record.host.unwrap());
@@ -433,20 +441,11 @@ mod tests {
     /// Between the grant of a name and the begin of its actor anybody may ask that it be stopped.
     #[tokio::test]
     async fn who_stops_an_actor_that_is_about_to_begin_waits_until_it_has() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let key = folder.path().join("mesh.key");
-        MeshKey::generate().save(&key).unwrap();
-        let builder = Node::builder().name("a").ephemeral().mesh_key(&key);
-        let builder = builder.listen("/ip4/127.0.0.1/tcp/0").shards(4);
-        let node = builder.start().await.unwrap();
+        let spec = counter();
+        let node = alone().await;
         let actors = node.actors();
         let inner = &actors.inner;
         let until = Instant::now() + Duration::from_secs(60);
-        let spec = Spec {
-            kind: "counter".to_owned(),
-            args: Value::Null,
-            wishes: Wishes::default(),
-        };
         let deadline = until.saturating_duration_since(Instant::now());
         inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
         let record = claim(inner, "n", &spec, until).await.unwrap();
