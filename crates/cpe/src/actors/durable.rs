@@ -417,6 +417,15 @@ mod tests {
         builder.start().await.unwrap()
     }
 
+    /// A name that the node has been given, and of which nothing runs yet.
+    async fn granted(inner: &Inner, spec: &Spec) -> ActorRecord {
+        let deadline = Duration::from_secs(60);
+        inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
+        claim(inner, "n", spec, Instant::now() + deadline)
+            .await
+            .unwrap()
+    }
+
     /// The home may grant a name in the moment in which the node's life ends, and whoever asked
     /// for it wake up after that. Nothing else would keep such an actor from acting in the next
     /// life of the node, when another node has its name.
@@ -426,10 +435,7 @@ mod tests {
         let node = alone().await;
         let actors = node.actors();
         let inner = &actors.inner;
-        let until = Instant::now() + Duration::from_secs(60);
-        let deadline = until.saturating_duration_since(Instant::now());
-        inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
-        let record = claim(inner, "n", &spec, until).await.unwrap();
+        let record = granted(inner, &spec).await;
         // Nothing else runs on this thread between these two.
         inner.lost_life(record.host.unwrap());
         let refused = run(inner, "n", &spec, &record).unwrap_err();
@@ -446,9 +452,7 @@ mod tests {
         let actors = node.actors();
         let inner = &actors.inner;
         let until = Instant::now() + Duration::from_secs(60);
-        let deadline = until.saturating_duration_since(Instant::now());
-        inner.desk.ask(Command::Enlist { deadline }).await.unwrap();
-        let record = claim(inner, "n", &spec, until).await.unwrap();
+        let record = granted(inner, &spec).await;
         let stopping = super::super::host::stop(inner, "n", record.token, until);
         tokio::pin!(stopping);
         let early = tokio::time::timeout(Duration::from_millis(500), &mut stopping).await;
