@@ -1,19 +1,21 @@
 //! A grove as bytes.
 //!
 //! ```text
-//! "CPEGROVE" 1            magic and version
+//! "CPEGROVE" 2            magic and version
 //! recipe                  32 bytes
 //! index features classes trees    varints; classes is 0 for regression
 //! importance              features x f64
 //! for each tree: nodes    varint, then as many nodes in preorder
 //!
 //! node = tag (varint), by its lowest two bits
-//!   0  class << 2         a leaf of one class: its rows (varint)
+//!   0  count << 2         a leaf of one class
 //!   0  0                  a leaf of regression that f32 holds: f32
-//!   1  kinds << 2         a leaf of several classes, most rows first: class, rows (varints) each
+//!   1  kinds << 2         a leaf of several classes, most rows first: a count (varint) each
 //!   1  0                  a leaf of regression: f64
 //!   2  feature << 2       a cut at an f32: f32
 //!   3  feature << 2       a cut: f64
+//!
+//! count = (rows - 1) * classes + class: most leaves have few rows, and take one byte
 //! ```
 //! Numbers are little endian; varints are LEB128 without superfluous bytes. Each grove has one
 //! form only: what decodes, encodes to the same bytes again.
@@ -23,59 +25,58 @@ use crate::grove::Grove;
 use crate::limits::{
     MAX_CLASSES, MAX_COLUMNS, MAX_DEPTH, MAX_GROVE_BYTES, MAX_GROVE_TREES, MAX_TREE_NODES,
 };
-use crate::tree::{LEAF, Node, Tree};
+use crate::tree::{Count, LEAF, Node, Tree};
 
-const MAGIC: &[u8; 9] = b"CPEGROVE\x01";
+const MAGIC: &[u8; 9] = b"CPEGROVE\x02";
 
-const PURE: u32 = 0;
-const MIXED: u32 = 1;
-const SHORT_CUT: u32 = 2;
-const LONG_CUT: u32 = 3;
+const PURE: u64 = 0;
+const MIXED: u64 = 1;
+const SHORT_CUT: u64 = 2;
+const LONG_CUT: u64 = 3;
 
 /// Bytes that the smallest node takes: how many nodes a claim of more is refused at.
-const LEAST_NODE_BYTES: usize = 2;
+const LEAST_NODE_BYTES: usize = 1;
 
 pub(crate) fn encode(grove: &Grove) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&grove.recipe);
-    push_varint(&mut out, grove.index);
-    push_varint(&mut out, grove.features as u32);
-    push_varint(&mut out, grove.classes as u32);
-    push_varint(&mut out, grove.trees.len() as u32);
+    push_varint(&mut out, grove.index.into());
+    for number in [grove.features, grove.classes, grove.trees.len()] {
+        push_varint(&mut out, number as u64);
+    }
     for share in &grove.importance {
         out.extend_from_slice(&share.to_le_bytes());
     }
     for tree in &grove.trees {
-        push_varint(&mut out, tree.nodes.len() as u32);
+        push_varint(&mut out, tree.nodes.len() as u64);
         for node in &tree.nodes {
-            push_node(&mut out, tree, *node, grove.classes > 0);
+            push_node(&mut out, tree, *node, grove.classes as u64);
         }
     }
     out
 }
 
-fn push_node(out: &mut Vec<u8>, tree: &Tree, node: Node, classes: bool) {
+fn push_node(out: &mut Vec<u8>, tree: &Tree, node: Node, classes: u64) {
     if node.feature != LEAF {
-        let feature = u32::from(node.feature) << 2;
+        let feature = u64::from(node.feature) << 2;
         return push_number(out, feature | SHORT_CUT, feature | LONG_CUT, node.value);
     }
-    if !classes {
+    if classes == 0 {
         return push_number(out, PURE, MIXED, node.value);
     }
-    let kinds = tree.counts(node).count() as u32;
+    let number = |it: &Count| u64::from(it.rows.saturating_sub(1)) * classes + u64::from(it.class);
+    let kinds = tree.counts(node).count() as u64;
     let mut counts = tree.counts(node);
     if let (1, Some(only)) = (kinds, counts.next()) {
-        push_varint(out, u32::from(only.class) << 2 | PURE);
-        return push_varint(out, only.rows);
+        return push_varint(out, number(only) << 2 | PURE);
     }
     push_varint(out, kinds << 2 | MIXED);
     for count in tree.counts(node) {
-        push_varint(out, u32::from(count.class));
-        push_varint(out, count.rows);
+        push_varint(out, number(count));
     }
 }
 
-fn push_number(out: &mut Vec<u8>, short_tag: u32, long_tag: u32, value: f64) {
+fn push_number(out: &mut Vec<u8>, short_tag: u64, long_tag: u64, value: f64) {
     let short = value as f32;
     if f64::from(short).to_bits() == value.to_bits() {
         push_varint(out, short_tag);
@@ -86,7 +87,7 @@ fn push_number(out: &mut Vec<u8>, short_tag: u32, long_tag: u32, value: f64) {
     }
 }
 
-fn push_varint(out: &mut Vec<u8>, mut number: u32) {
+fn push_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -107,7 +108,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Grove, ModelError> {
         return reader.fail("it does not begin as a grove of this version");
     }
     let recipe = reader.array::<32>()?;
-    let index = reader.varint()?;
+    let Ok(index) = u32::try_from(reader.varint()?) else {
+        return reader.fail("its number is too large");
+    };
     let features = reader.bounded("features", 1, MAX_COLUMNS)?;
     let classes = reader.bounded("classes", 0, MAX_CLASSES)?;
     let trees = reader.bounded("trees", 1, MAX_GROVE_TREES as usize)?;
@@ -167,22 +170,29 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    fn varint(&mut self) -> Result<u32, ModelError> {
-        let mut number = 0_u64;
-        for place in 0..5 {
+    /// At most 56 bits.
+    fn varint(&mut self) -> Result<u64, ModelError> {
+        let mut number = 0;
+        for place in 0..8 {
             let [byte] = self.array()?;
             number |= u64::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
                 if byte == 0 && place > 0 {
                     break;
                 }
-                return match u32::try_from(number) {
-                    Ok(number) => Ok(number),
-                    Err(_) => self.fail("a number is too large"),
-                };
+                return Ok(number);
             }
         }
         self.fail("a number is not in its shortest form")
+    }
+
+    /// Rows and class of a count.
+    fn count(&self, number: u64, classes: usize) -> Result<(u16, u32), ModelError> {
+        let classes = classes as u64;
+        match u32::try_from(number / classes + 1) {
+            Ok(rows) => Ok(((number % classes) as u16, rows)),
+            Err(_) => self.fail("a leaf has more rows than can be"),
+        }
     }
 
     fn bounded(&mut self, what: &str, low: usize, high: usize) -> Result<usize, ModelError> {
@@ -243,7 +253,8 @@ impl<'a> Reader<'a> {
         classes: usize,
     ) -> Result<Node, ModelError> {
         let tag = self.varint()?;
-        let (kind, number) = (tag & 3, (tag >> 2) as usize);
+        let (kind, packed) = (tag & 3, tag >> 2);
+        let number = packed as usize;
         if kind == SHORT_CUT || kind == LONG_CUT {
             if number >= features {
                 return self.fail("a cut is at a feature that is not there");
@@ -265,14 +276,15 @@ impl<'a> Reader<'a> {
             });
         }
         let counts = if kind == PURE {
-            vec![(number, self.varint()?)]
+            vec![self.count(packed, classes)?]
         } else {
             if !(2..=classes).contains(&number) {
                 return self.fail("a leaf has an impossible number of classes");
             }
             let mut counts = Vec::with_capacity(number);
             for _ in 0..number {
-                counts.push((self.varint()? as usize, self.varint()?));
+                let packed = self.varint()?;
+                counts.push(self.count(packed, classes)?);
             }
             counts
         };
@@ -280,19 +292,12 @@ impl<'a> Reader<'a> {
             .iter()
             .zip(counts.iter().skip(1))
             .all(|(a, b)| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0));
-        let known = counts
-            .iter()
-            .all(|&(class, rows)| class < classes && rows > 0);
-        let mut kinds: Vec<usize> = counts.iter().map(|count| count.0).collect();
+        let mut kinds: Vec<u16> = counts.iter().map(|count| count.0).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        if !ordered || !known || kinds.len() != counts.len() {
-            return self.fail("a leaf's classes are out of bounds or order");
+        if !ordered || kinds.len() != counts.len() {
+            return self.fail("a leaf's classes are out of order");
         }
-        let counts: Vec<(u16, u32)> = counts
-            .into_iter()
-            .map(|(class, rows)| (class as u16, rows))
-            .collect();
         Ok(Node {
             value: 0.0,
             right: tree.push_counts(&counts),

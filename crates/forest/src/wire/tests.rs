@@ -77,15 +77,16 @@ fn the_bytes_are_the_ones_drawn_above() {
         importance: vec![0.0, 1.0],
         trees: vec![tree],
     };
-    let mut expected = b"CPEGROVE\x01".to_vec();
+    let mut expected = b"CPEGROVE\x02".to_vec();
     expected.extend([9; 32]);
     expected.extend([0xc8, 1, 2, 2, 1]);
     expected.extend([0; 8]);
     expected.extend(1.0_f64.to_le_bytes());
     expected.push(3);
     expected.extend([1 << 2 | 2, 0, 0, 0, 0x3f]);
-    expected.extend([1 << 2, 0xac, 2]);
-    expected.extend([2 << 2 | 1, 0, 2, 1, 1]);
+    // 299 * 2 + 1 = 599 times 4 is 2,396.
+    expected.extend([0xdc, 0x12]);
+    expected.extend([2 << 2 | 1, 2, 1]);
     assert_eq!(encode(&grove), expected);
     assert_eq!(decode(&expected).unwrap(), grove);
 }
@@ -108,11 +109,11 @@ fn a_prefix_or_an_addition_is_refused() {
 
 #[test]
 fn a_claim_of_many_nodes_allocates_nothing() {
-    let mut bytes = b"CPEGROVE\x01".to_vec();
+    let mut bytes = b"CPEGROVE\x02".to_vec();
     bytes.extend([0; 32]);
     bytes.extend([0, 1, 2, 1]);
     bytes.extend([0; 8]);
-    push_varint(&mut bytes, MAX_TREE_NODES as u32);
+    push_varint(&mut bytes, MAX_TREE_NODES as u64);
     let error = decode(&bytes).unwrap_err().to_string();
     assert!(error.contains("fewer nodes than it says"), "{error}");
 }
