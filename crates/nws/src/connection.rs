@@ -1,11 +1,15 @@
 //! One client, from its first bytes to its last.
 
+use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use cpe_tuple::Tuple;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +19,7 @@ use crate::limits::{ANSWER_WITHIN, PARTS_BYTES, REQUEST_WITHIN, SMALL_BYTES, UND
 use crate::operation::{DESCRIPTOR, Senseless, is_text};
 use crate::pace::Pace;
 use crate::payload::{self, Answer, Coder, Form, Handed};
-use crate::spaces::{Inlet as _, Outlet as _, Receipt as _, Spaces, Trouble};
+use crate::spaces::{Inlet as _, Outlet as _, Receipt, Spaces, Trouble};
 use crate::wire::{
     Collector, Decoder, HANDSHAKE, Head, Item, Kept, Malformed, Reply, Request, has_cookies,
 };
@@ -56,17 +60,7 @@ pub(crate) async fn serve<S: Spaces>(
     stop: CancellationToken,
 ) {
     let mut session = gateway.begin(peer);
-    let mut client = Client {
-        gateway: &gateway,
-        stream,
-        buffer: BytesMut::new(),
-        decoder: Decoder::default(),
-        collector: Collector::default(),
-        inlet: None,
-        cookies: true,
-        room: None,
-        pace: Pace::new(REQUEST_WITHIN),
-    };
+    let mut client = Client::new(&gateway, stream);
     let why = stop.run_until_cancelled(client.run(&mut session)).await;
     drop(client);
     let peer = &session.peer;
@@ -89,12 +83,42 @@ struct Client<'a, S: Spaces> {
     cookies: bool,
     /// Held while a large payload is under way.
     room: Option<OwnedSemaphorePermit>,
-    /// How slowly what is under way, the request that has begun or an answer, may go on.
+    /// How slowly the request that has begun may come.
     pace: Pace,
+    /// How slowly an answer may be taken.
+    taking: Pace,
+    /// Short replies to requests of which the next was here already: written together.
+    replies: Vec<u8>,
+    /// Of the values among them that were taken.
+    receipts: Vec<S::Receipt>,
 }
 
-impl<S: Spaces> Client<'_, S> {
+impl<'a, S: Spaces> Client<'a, S> {
+    fn new(gateway: &'a Gateway<S>, stream: TcpStream) -> Self {
+        Self {
+            gateway,
+            stream,
+            buffer: BytesMut::new(),
+            decoder: Decoder::default(),
+            collector: Collector::default(),
+            inlet: None,
+            cookies: true,
+            room: None,
+            pace: Pace::new(REQUEST_WITHIN),
+            taking: Pace::new(ANSWER_WITHIN),
+            replies: Vec::new(),
+            receipts: Vec::new(),
+        }
+    }
+
     async fn run(&mut self, session: &mut Session) -> Result<(), Closed> {
+        let ended = self.converse(session).await;
+        // What was asked before it came to this is answered.
+        let flushed = self.flush().await;
+        ended.and(flushed)
+    }
+
+    async fn converse(&mut self, session: &mut Session) -> Result<(), Closed> {
         while let Some(request) = self.request(session).await? {
             let answer = match Operation::read(request) {
                 Ok(operation) => self.execute(session, operation).await?,
@@ -129,6 +153,7 @@ impl<S: Spaces> Client<'_, S> {
                     Step::Request(request) => return Ok(Some(self.complete(request).await)),
                 }
             }
+            self.flush().await?;
             // Between requests a client may be silent for as long as it likes, and holds nothing.
             let idle = self.decoder.is_between_requests();
             if idle {
@@ -271,6 +296,7 @@ impl<S: Spaces> Client<'_, S> {
             Outcome::Wait(waiting) => waiting,
         };
         self.room = None;
+        self.flush().await?;
         tokio::select! {
             // The end first: a value that comes with it is given back, not sent to nobody.
             biased;
@@ -282,7 +308,6 @@ impl<S: Spaces> Client<'_, S> {
     }
 
     async fn answer(&mut self, answer: Answer<S>) -> Result<(), Closed> {
-        self.pace = Pace::new(ANSWER_WITHIN);
         let sent = match answer {
             Answer::Reply(reply) => self.reply(reply).await,
             Answer::Value(value) => self.hand_over(value).await,
@@ -314,10 +339,8 @@ impl<S: Spaces> Client<'_, S> {
         match payload::form(&tuple) {
             Form::Whole(reply) => {
                 let (head, payload) = reply.encode(self.cookies);
-                if receipt.is_some() {
-                    self.is_there()?;
-                }
-                self.send(head, payload).await?;
+                self.receipts.extend(receipt);
+                return self.send(head, payload).await;
             }
             Form::Parts(head, coder) => {
                 let opened = tokio::select! {
@@ -342,7 +365,6 @@ impl<S: Spaces> Client<'_, S> {
                 return self.reply(Reply::Nothing).await;
             }
         }
-        self.stream.flush().await?;
         if let Some(receipt) = receipt {
             receipt.confirm();
         }
@@ -356,8 +378,9 @@ impl<S: Spaces> Client<'_, S> {
         first: Option<Bytes>,
         mut rest: S::Outlet,
     ) -> Result<(), Closed> {
-        self.is_there()?;
         self.send(head.encode(self.cookies), coder.begin()).await?;
+        self.flush().await?;
+        self.is_there().await?;
         let mut next = first;
         while let Some(part) = next {
             let part = coder.part(part);
@@ -368,31 +391,56 @@ impl<S: Spaces> Client<'_, S> {
     }
 
     /// An error when the client is known to have gone.
-    fn is_there(&mut self) -> Result<(), Closed> {
+    async fn is_there(&mut self) -> Result<(), Closed> {
         if self.buffer.len() >= READ_BYTES {
             return Ok(());
         }
-        self.buffer.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.buffer) {
-            Ok(0) => Err(Closed::Gone),
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
-            Ok(_) | Err(_) => Ok(()),
+        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let now = poll_fn(|context| Poll::Ready(poll_fill(stream, buffer, context)));
+        match now.await {
+            Poll::Ready(Ok(0)) => Err(Closed::Gone),
+            Poll::Ready(Err(error)) => Err(error.into()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
     async fn send(&mut self, head: Vec<u8>, payload: Bytes) -> Result<(), Closed> {
+        self.replies.extend_from_slice(&head);
         if payload.len() <= SMALL_BYTES {
-            let all = [head.as_slice(), &payload].concat();
-            return self.write(&all).await;
+            self.replies.extend_from_slice(&payload);
+            if self.replies.len() <= SMALL_BYTES {
+                return Ok(());
+            }
+            return self.flush().await;
         }
-        self.write(&head).await?;
-        self.write(&payload).await
+        let receipts = std::mem::take(&mut self.receipts);
+        self.flush().await?;
+        self.write(&payload).await?;
+        receipts.into_iter().for_each(Receipt::confirm);
+        Ok(())
+    }
+
+    /// Writes the replies that wait. What was taken is the client's after that.
+    async fn flush(&mut self) -> Result<(), Closed> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        // Both are dropped should this fail or be cut short.
+        let replies = std::mem::take(&mut self.replies);
+        let receipts = std::mem::take(&mut self.receipts);
+        self.taking = Pace::new(ANSWER_WITHIN);
+        if !receipts.is_empty() {
+            self.is_there().await?;
+        }
+        self.write(&replies).await?;
+        receipts.into_iter().for_each(Receipt::confirm);
+        Ok(())
     }
 
     /// Writes all of it, if the client takes it in fast enough.
     async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Closed> {
         while !bytes.is_empty() {
-            let written = self.pace.moves(self.stream.write(bytes)).await;
+            let written = self.taking.moves(self.stream.write(bytes)).await;
             match written.map_err(|error| in_time(error, Closed::Slow))? {
                 0 => return Err(Closed::Gone),
                 written => bytes.advance(written),
@@ -454,14 +502,22 @@ async fn hear_end(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Res
 
 /// Reads what is there, once something is: no memory is held before.
 async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<usize> {
-    loop {
-        stream.readable().await?;
-        buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(buffer) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-    }
+    poll_fn(|context| poll_fill(stream, buffer, context)).await
+}
+
+/// By way of the stack: a request is short, and room for the longest read, got and given back for
+/// each, was a tenth of what it cost. A read that does not fill it also tells tokio that there is no
+/// more, so that nobody asks the system again before there is.
+fn poll_fill(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<std::io::Result<usize>> {
+    let mut room = [MaybeUninit::uninit(); READ_BYTES];
+    let mut read = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(stream).poll_read(context, &mut read))?;
+    buffer.extend_from_slice(read.filled());
+    Poll::Ready(Ok(read.filled().len()))
 }
 
 /// Of a transfer: `late` if the other end was too slow.

@@ -192,17 +192,8 @@ async fn connected(gateway: &Gateway<Late>) -> (TcpStream, Client<'_, Late>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (far, near) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let client = Client {
-        gateway,
-        stream: near.unwrap().0,
-        buffer: BytesMut::from(&b"1112"[..]),
-        decoder: Decoder::default(),
-        collector: Collector::default(),
-        inlet: None,
-        cookies: true,
-        room: None,
-        pace: Pace::new(REQUEST_WITHIN),
-    };
+    let mut client = Client::new(gateway, near.unwrap().0);
+    client.buffer.extend_from_slice(b"1112");
     (far.unwrap(), client)
 }
 
@@ -548,4 +539,58 @@ async fn who_sends_at_twice_the_slowest_speed_may_take_many_minutes() {
     let (stored, ()) = tokio::join!(client.request(&session), sends);
     assert!(stored.unwrap().unwrap().apart.is_some());
     assert!(begun.elapsed() > 2 * REQUEST_WITHIN);
+}
+
+/// Each by itself costs more than what it answers.
+#[tokio::test]
+async fn requests_that_came_together_are_answered_in_one_piece() {
+    let gateway = Gateway::new(Late::default());
+    let (mut far, serving) = served(&gateway).await;
+    let mut sent = b"1112".to_vec();
+    sent.extend(request(&[b"open ws", b"__default", b"1", b"no"]));
+    for _ in 0..3 {
+        sent.extend(request(&[b"store", b"__default", b"v", b"1", b"x"]));
+    }
+    // Of what follows only a part is here, and nobody knows when the rest comes.
+    sent.extend(b"0003");
+    far.write_all(&sent).await.unwrap();
+    let mut replies = [0; 64];
+    let read = far.read(&mut replies).await.unwrap();
+    assert_eq!(&replies[..read], b"22230000000000000000");
+    drop(far);
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_asked_before_an_unknown_operation_is_answered() {
+    let gateway = Gateway::new(Late::default());
+    let (mut far, serving) = served(&gateway).await;
+    let mut sent = b"1112".to_vec();
+    sent.extend(request(&[b"open ws", b"__default", b"1", b"no"]));
+    sent.extend(request(&[b"no such thing"]));
+    far.write_all(&sent).await.unwrap();
+    serving.await.unwrap();
+    let mut replies = Vec::new();
+    far.read_to_end(&mut replies).await.unwrap();
+    assert_eq!(replies, b"22230000");
+}
+
+/// Its client left while the next request was executed: the value was never written.
+#[tokio::test]
+async fn a_value_whose_reply_waits_when_its_client_goes_is_given_back() {
+    let gateway = Gateway::new(Late {
+        value: Some(Tuple::named("v", Value::from("x")).unwrap()),
+        ..Late::default()
+    });
+    let (far, mut client) = connected(&gateway).await;
+    client.buffer.clear();
+    let mut session = opened(&gateway);
+    let answer = client.execute(&mut session, takes(false)).await.unwrap();
+    client.answer(answer.unwrap()).await.unwrap();
+    assert_eq!(gateway.spaces.fates(), (0, 0), "nothing is written yet");
+    drop(far);
+    client.stream.readable().await.unwrap();
+    let error = client.flush().await.unwrap_err();
+    assert!(matches!(error, Closed::Gone), "{error}");
+    assert_eq!(gateway.spaces.fates(), (0, 1));
 }
