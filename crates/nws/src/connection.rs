@@ -506,8 +506,8 @@ async fn fill(stream: &mut TcpStream, buffer: &mut BytesMut) -> std::io::Result<
 }
 
 /// By way of the stack: a request is short, and room for the longest read, got and given back for
-/// each, was a tenth of what it cost. A read that does not fill it also tells tokio that there is no
-/// more, so that nobody asks the system again before there is.
+/// each, was a tenth of what it cost. A read that does not fill it also tells tokio that there is
+/// no more, so that nobody asks the system again before there is.
 fn poll_fill(
     stream: &mut TcpStream,
     buffer: &mut BytesMut,
