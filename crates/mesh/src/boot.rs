@@ -1,5 +1,6 @@
 //! What is on disk, under which keys, and how a peer comes back from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cpe_consensus::{Hard, Held, Seat};
@@ -334,6 +335,7 @@ pub(crate) fn new_slot(shard: Shard, seat: Seat<Member, Proposal>, me: Member) -
         proposed: Proposed::default(),
         leader: None,
         redirect_after: Duration::ZERO,
+        askers: BTreeSet::new(),
         map,
         client: ShardClient::default(),
         fed: index,

@@ -379,6 +379,7 @@ impl Peer {
         self.time_leases(shard);
         self.time_hosts(shard);
         self.wake_clients(shard);
+        self.tell_askers(shard);
     }
 
     /// True while this node leads a shard's group and has nothing to learn from others: a leader is

@@ -108,6 +108,8 @@ pub(crate) struct Slot {
     pub(crate) leader: Option<NodeId>,
     /// Before this, news of another leader does not make requests be sent again.
     pub(crate) redirect_after: Duration,
+    /// Who asked this node, a member that does not lead: to be told when it does.
+    pub(crate) askers: BTreeSet<NodeId>,
     /// The newest home group heard of: never older than the replica's.
     pub(crate) map: Config,
     pub(crate) client: ShardClient,

@@ -7,6 +7,11 @@ use crate::Event;
 use crate::client::SHOW_EVERY_TRIES;
 use crate::guard::{Guard, holds};
 use crate::peer::{Peer, Timer};
+use crate::wire::Message;
+
+/// Nodes that a member remembers as having asked it in vain, of each shard. More wait for their next
+/// try.
+const ASKERS_MAX: usize = 1_024;
 
 impl Peer {
     /// Somebody knows the shard's home better.
@@ -66,6 +71,52 @@ impl Peer {
             && slot.map.members.iter().any(|member| member.node == from)
         {
             slot.leader = Some(from);
+        }
+    }
+
+    /// Somebody asks this node, which does not lead. One who asks often enough to be refused by all
+    /// members is told once one of them does lead, and need not wait for its next try, which comes
+    /// the later the longer nobody did.
+    pub(crate) fn note_asker(&mut self, from: NodeId, shard: ShardId) {
+        if let Some(slot) = self.slot(shard)
+            && slot.seat.group().is_some()
+            && slot.askers.len() < ASKERS_MAX
+        {
+            slot.askers.insert(from);
+        }
+    }
+
+    /// This node leads the shard's group since now: tells its members, and who asked before.
+    pub(crate) fn tell_askers(&mut self, shard: ShardId) {
+        let me = self.me.node;
+        let Some(slot) = self.slot(shard) else { return };
+        let mut told = std::mem::take(&mut slot.askers);
+        let Some(group) = slot.seat.group() else {
+            return;
+        };
+        let epoch = group.epoch();
+        told.extend(group.members().iter().map(|member| member.node));
+        told.remove(&me);
+        for node in told {
+            self.send_if(node, Message::Leads { shard, epoch });
+        }
+    }
+
+    /// A member of the home group says that it leads since now.
+    pub(crate) fn leads_now(&mut self, from: NodeId, shard: ShardId, epoch: u64) {
+        let (now, pause) = (self.now, self.config.retry_first);
+        let Some(slot) = self.slot(shard) else { return };
+        if slot.home.is_some() || epoch != slot.map.epoch || slot.leader == Some(from) {
+            return;
+        }
+        self.found_leader(from, shard);
+        // Two that both say so must not keep requests flying between them.
+        if let Some(slot) = self.slot(shard)
+            && slot.leader == Some(from)
+            && slot.redirect_after <= now
+        {
+            slot.redirect_after = now + pause;
+            self.wake_clients(shard);
         }
     }
 

@@ -26,6 +26,10 @@ impl Peer {
             return true;
         }
         let config = slot.map.clone();
+        self.note_asker(from, shard);
+        let Some(slot) = self.slot_ref(shard) else {
+            return false;
+        };
         if let Some(group) = slot.seat.group() {
             let epoch = group.epoch();
             let leader = group.leader().map(|member| member.node);

@@ -655,6 +655,14 @@ pub enum Message {
         /// The sender, in its life as a host.
         life: Member,
     },
+    /// The sender leads the shard's home group since now; the receiver is in the group, or asked it
+    /// when it did not (rule R15).
+    Leads {
+        /// The shard.
+        shard: ShardId,
+        /// Epoch of the group.
+        epoch: u64,
+    },
 }
 
 /// One shard's part of a gossip frame.

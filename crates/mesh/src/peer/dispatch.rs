@@ -159,6 +159,7 @@ impl Peer {
             Message::Granted { life, sent } => self.granted(life, sent),
             Message::Over { life } => self.told_over(life),
             Message::GoodBye { shard, life } => self.serve_good_bye(from, shard, life),
+            Message::Leads { shard, epoch } => self.leads_now(from, shard, epoch),
         }
     }
 }

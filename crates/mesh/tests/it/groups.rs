@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, NodeId};
 use cpe_mesh::{
-    Command, Failure, Input, Message, Operation, PeerConfig, Reply, RequestId, ShardInfo,
+    Ack, Command, Failure, Input, Message, Operation, PeerConfig, Reply, RequestId, ShardInfo,
 };
 use cpe_space::{OpId, Session};
 use cpe_tuple::{Field, Template, Value};
 
-use crate::{Net, SECOND};
+use crate::{Net, SECOND, pair};
 
 /// Three nodes, long enough together for every group to have grown.
 pub(crate) fn grown() -> Net {
@@ -28,12 +28,17 @@ pub(crate) fn shards(net: &mut Net, n: u64) -> Vec<ShardInfo> {
 
 /// Who leads the home of a variable that has been written to.
 pub(crate) fn leader_of(net: &mut Net, variable: &str) -> u64 {
+    believed(net, 1, variable).unwrap()
+}
+
+/// The same, as a node believes.
+fn believed(net: &mut Net, n: u64, variable: &str) -> Option<u64> {
     let variable = Value::from(variable);
     let workspace = cpe_space::Name::new("w").unwrap();
     let shard = cpe_space::shard_of(&workspace, &variable, 4);
-    let all = shards(net, 1);
+    let all = shards(net, n);
     let info = all.iter().find(|info| info.shard == shard.0).unwrap();
-    info.leader.unwrap().0
+    Some(info.leader?.0)
 }
 
 pub(crate) fn value(net: &Net, request: RequestId) -> Option<i64> {
@@ -69,6 +74,49 @@ fn a_shard_outlives_its_leader_and_keeps_what_was_acknowledged() {
         let taken = net.take(other, variable, false);
         net.pass(Duration::from_millis(900));
         assert_eq!(value(&net, taken), Some(7), "{:?}", net.reply(taken));
+    }
+}
+
+/// Tries come the later the longer there is no leader: the last one may be a moment before there is.
+#[test]
+fn who_asked_while_nobody_led_is_served_as_soon_as_somebody_does() {
+    // With a node that is in no group of three, and members of each.
+    for variable in ["a", "b", "c", "d"] {
+        let mut net = Net::of(4, true);
+        net.pass(Duration::from_secs(8));
+        net.out(2, variable, 7);
+        net.pass(SECOND);
+        let dead = leader_of(&mut net, variable);
+        net.kill(dead);
+        let (workspace, deadline) = ("w".to_owned(), 10 * SECOND);
+        let mut asked = Vec::new();
+        for n in (1..=4).filter(|n| *n != dead) {
+            let out = Command::Out {
+                workspace: workspace.clone(),
+                tuple: pair(variable, 8),
+                ack: Ack::Home,
+                deadline,
+            };
+            let take = Command::Take {
+                workspace: workspace.clone(),
+                template: Template::named(variable).unwrap(),
+                wait: false,
+                deadline,
+            };
+            asked.extend([out, take].map(|command| (n, net.ask(n, command))));
+        }
+        let step = Duration::from_millis(10);
+        let begun = net.now;
+        while !(1..=4).any(|n| n != dead && believed(&mut net, n, variable) == Some(n)) {
+            net.pass(step);
+            assert!(net.now < begun + 2 * SECOND, "nobody leads");
+        }
+        net.pass(step);
+        for (n, request) in asked {
+            let reply = net.reply(request);
+            let served = matches!(reply, Some(Reply::Stored { .. } | Reply::Tuple(Some(_))));
+            assert!(served, "node {n}, `{variable}`: {reply:?}");
+        }
     }
 }
 

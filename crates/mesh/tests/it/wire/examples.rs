@@ -129,8 +129,9 @@ pub(super) fn of_message(message: &Message) -> (usize, usize) {
         Message::Granted { .. } => 34,
         Message::Over { .. } => 35,
         Message::GoodBye { .. } => 36,
+        Message::Leads { .. } => 37,
     };
-    (place, 37)
+    (place, 38)
 }
 
 /// One of everything that members of a group say to each other.
@@ -475,6 +476,7 @@ pub(super) fn all() -> Vec<Message> {
         });
     }
     all.extend(state_messages());
+    all.push(Message::Leads { shard, epoch: 2 });
     all.push(Message::HbReq { round: 1, have: 2 });
     let ballot = Ballot {
         round: 7,
