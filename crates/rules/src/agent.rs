@@ -435,7 +435,7 @@ impl RuleAgent {
     ) -> Result<Vec<Effect>, AgentError> {
         let workspace = self.outbox().workspace_of(subscription);
         let workspace = workspace.ok_or(AgentError::UnknownSubscription(subscription))?;
-        let fact = self.tuple_fact(subscription, &workspace, tuple)?;
+        let fact = self.tuple_fact(subscription, workspace, tuple)?;
         self.run_with(now_ms, None, Some(fact))
     }
 
@@ -578,18 +578,22 @@ impl RuleAgent {
 
 /// Everything a delivery does to the engine, under one deadline.
 fn run(engine: &mut Engine, fact: Option<delivery::NewFact>) -> Result<(), EngineError> {
-    let index = fact.map(|fact| fact.assert(engine)).transpose()?;
-    let ran = engine.run(None);
-    let envelope = index.and_then(|index| engine.fact(index));
-    let Some(envelope) = envelope.filter(|fact| ENVELOPES.contains(&fact.template.as_str())) else {
-        return ran.map(drop);
+    let envelope = match fact {
+        Some(fact) => fact.assert(engine)?,
+        None => false,
     };
+    let ran = engine.run(None);
+    if !envelope {
+        return ran.map(drop);
+    }
     // Also after an error: an envelope that stayed would match again in the next delivery.
-    let retracted = engine.retract(envelope.index);
+    let retracted = engine.retract_held();
     ran?;
-    retracted?;
-    // That the envelope is gone may be what a rule waits for.
-    engine.run(None).map(drop)
+    if retracted? {
+        // That the envelope is gone may be what a rule waits for.
+        engine.run(None)?;
+    }
+    Ok(())
 }
 
 /// What an agent's engine has before its source: functions and templates. For checking a source.

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 
-use cpe_tuple::{LimitError, Value as Datum, limits::MAX_DEPTH};
+use cpe_tuple::{LimitError, Tuple, Value as Datum, limits::MAX_DEPTH};
 
 use crate::value::Value;
 
@@ -54,20 +54,7 @@ pub enum BridgeError {
 pub fn to_clips(datum: &Datum) -> Result<Value, BridgeError> {
     datum.check()?;
     Ok(match datum {
-        Datum::List(items) => {
-            let mut fields = Vec::new();
-            // A list of nothing but one list or map would read back as that one.
-            if let [item @ (Datum::List(_) | Datum::Map(_))] = items.as_slice() {
-                fields.push(Value::symbol("["));
-                append(&mut fields, item)?;
-                fields.push(Value::symbol("]"));
-            } else {
-                for item in items {
-                    append(&mut fields, item)?;
-                }
-            }
-            Value::Multifield(fields)
-        }
+        Datum::List(items) => list_to_clips(items)?,
         Datum::Map(_) => {
             let mut fields = Vec::new();
             append(&mut fields, datum)?;
@@ -75,6 +62,26 @@ pub fn to_clips(datum: &Datum) -> Result<Value, BridgeError> {
         }
         scalar => scalar_to_clips(scalar)?,
     })
+}
+
+/// The fields of a tuple, whose limits were checked when it was made, as CLIPS has them.
+pub(crate) fn tuple_to_clips(tuple: &Tuple) -> Result<Value, BridgeError> {
+    list_to_clips(tuple.fields())
+}
+
+fn list_to_clips(items: &[Datum]) -> Result<Value, BridgeError> {
+    let mut fields = Vec::with_capacity(items.len());
+    // A list of nothing but one list or map would read back as that one.
+    if let [item @ (Datum::List(_) | Datum::Map(_))] = items {
+        fields.push(Value::symbol("["));
+        append(&mut fields, item)?;
+        fields.push(Value::symbol("]"));
+    } else {
+        for item in items {
+            append(&mut fields, item)?;
+        }
+    }
+    Ok(Value::Multifield(fields))
 }
 
 /// The recursion ends at [`MAX_DEPTH`], which the caller has checked.
@@ -154,6 +161,14 @@ pub fn from_clips(value: &Value) -> Result<Datum, BridgeError> {
     };
     datum.check()?;
     Ok(datum)
+}
+
+/// As [`from_clips`], of a value that nobody else needs: its text is moved.
+pub(crate) fn into_datum(value: Value) -> Result<Datum, BridgeError> {
+    match value {
+        Value::String(text) => Ok(Datum::String(text)),
+        other => from_clips(&other),
+    }
 }
 
 /// The next value of a sequence, and whether it was bracketed.

@@ -17,7 +17,7 @@ pub struct Limits {
     /// Wall time of one host call, or of one [`Engine::within`](crate::Engine::within) scope.
     #[serde(with = "in_milliseconds")]
     pub wall: Duration,
-    /// Bytes CLIPS may hold, its own free lists included. An empty engine holds about 700 KB.
+    /// Bytes CLIPS may hold, its own free lists included. An empty engine holds about 770 KB.
     pub memory_bytes: usize,
     /// Facts that may exist at once.
     pub facts: usize,

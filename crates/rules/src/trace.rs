@@ -1,13 +1,14 @@
 //! Why an agent did that: a bounded record of which rule fired on which facts, producing what.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Event, Fact, Matched};
+use crate::engine::Engine;
+use crate::raw::{Happened, LiveFact, LiveMatch};
 
 /// Firings kept; older ones are forgotten.
 pub const FIRINGS_MAX: usize = 256;
@@ -17,6 +18,9 @@ const FACTS_MAX: usize = 64;
 
 /// Bytes kept of a fact's text.
 const TEXT_BYTES_MAX: usize = 256;
+
+/// Room for a fact's text to begin with: it need not grow for most.
+const TEXT_BYTES_USUAL: usize = 64;
 
 /// A fact as it was at a time: a `modify` keeps the index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,8 +142,6 @@ struct Recorded {
     trace: Trace,
     fired: u64,
     current: Option<Firing>,
-    /// What facts looked like, to show what a rule fired on.
-    texts: BTreeMap<i64, String>,
 }
 
 impl Recorder {
@@ -155,14 +157,10 @@ impl Recorder {
     pub(crate) fn listen(&self, engine: &mut Engine) {
         {
             let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            recorded.texts.clear();
             recorded.current = None;
-            for fact in engine.facts() {
-                recorded.texts.insert(fact.index, text_of(&fact));
-            }
         }
         let shared = self.0.clone();
-        engine.listen(move |event| {
+        engine.listen_live(move |event| {
             shared
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -182,48 +180,39 @@ impl Recorder {
 }
 
 impl Recorded {
-    fn hear(&mut self, event: &Event) {
+    fn hear(&mut self, event: &Happened<'_>) {
         match event {
-            Event::Asserted(fact) => {
-                let traced = traced(fact);
-                self.texts.insert(fact.index, traced.text.clone());
+            Happened::Asserted(fact) => {
                 if let Some(firing) = &mut self.current
                     && firing.asserted.len() < FACTS_MAX
                 {
-                    firing.asserted.push(traced);
+                    firing.asserted.push(traced(fact));
                 }
             }
-            Event::Retracted(fact) => {
-                self.texts.remove(&fact.index);
+            Happened::Retracted(fact) => {
                 if let Some(firing) = &mut self.current
                     && firing.retracted.len() < FACTS_MAX
                 {
                     firing.retracted.push(traced(fact));
                 }
             }
-            Event::Fires(activation) => {
+            Happened::Fires(activation) => {
                 self.fired += 1;
                 let mut firing = Firing {
                     number: self.fired,
-                    rule: format!("{}::{}", activation.module, activation.rule),
+                    rule: activation.rule(),
                     facts: Vec::new(),
                     instances: Vec::new(),
                     asserted: Vec::new(),
                     retracted: Vec::new(),
                 };
-                for matched in activation.matched.iter().take(FACTS_MAX) {
-                    match matched {
-                        Matched::Fact(index) => firing.facts.push(TracedFact {
-                            index: *index,
-                            text: self.texts.get(index).cloned().unwrap_or_default(),
-                        }),
-                        Matched::Instance(name) => firing.instances.push(name.clone()),
-                        Matched::Nothing => {}
-                    }
-                }
+                activation.each_match(FACTS_MAX, |matched| match matched {
+                    LiveMatch::Fact(fact) => firing.facts.push(traced(&fact)),
+                    LiveMatch::Instance(name) => firing.instances.push(name),
+                });
                 self.current = Some(firing);
             }
-            Event::Fired => {
+            Happened::Fired => {
                 let Some(firing) = self.current.take() else {
                     return;
                 };
@@ -237,15 +226,17 @@ impl Recorded {
     }
 }
 
-fn traced(fact: &Fact) -> TracedFact {
+fn traced(fact: &LiveFact<'_>) -> TracedFact {
+    let mut text = String::with_capacity(TEXT_BYTES_USUAL);
+    fact.write_text(&mut text, TEXT_BYTES_MAX);
+    shorten(&mut text);
     TracedFact {
-        index: fact.index,
-        text: text_of(fact),
+        index: fact.index(),
+        text,
     }
 }
 
-fn text_of(fact: &Fact) -> String {
-    let mut text = fact.to_string();
+fn shorten(text: &mut String) {
     if text.len() > TEXT_BYTES_MAX {
         let mut end = TEXT_BYTES_MAX;
         while !text.is_char_boundary(end) {
@@ -253,14 +244,14 @@ fn text_of(fact: &Fact) -> String {
         }
         text.truncate(end);
         text.push_str("...");
+        text.shrink_to_fit();
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Limits;
+    use crate::{Limits, Value};
 
     #[test]
     fn a_trace_tells_what_fired_on_what_and_made_what() {
@@ -286,6 +277,49 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_shows_facts_as_they_show_themselves() {
+        let mut engine = Engine::sandboxed(Limits::AGENT, 1);
+        let text = "(deftemplate v (slot a) (multislot m) (slot f))
+            (defrule v (v) => ) (defrule o (o $?) => )";
+        engine.load(text).unwrap();
+        let recorder = Recorder::attach(&mut engine);
+        let symbol = Value::symbol("grün");
+        let quoted = Value::string("a \"quoted\" \\ é\n");
+        let name = Value::InstanceName("pump-1".into());
+        let first = engine.assert_ordered("o", Vec::new()).unwrap();
+        let fields = vec![
+            symbol,
+            quoted,
+            name,
+            Value::Fact(first),
+            0.1.into(),
+            7.into(),
+        ];
+        let many = Value::Multifield(fields.clone());
+        let none = Value::Multifield(Vec::new());
+        engine.assert_ordered("o", fields).unwrap();
+        engine
+            .assert("v", &[("a", 1e300.into()), ("m", many)])
+            .unwrap();
+        engine
+            .assert("v", &[("a", "\"".into()), ("m", none)])
+            .unwrap();
+        let long = Value::Multifield(vec![Value::string("é\"".repeat(90)); 3]);
+        let long = engine.assert("v", &[("m", long)]).unwrap();
+        let facts = engine.facts();
+        assert_eq!(engine.run(None).unwrap(), 5);
+        let trace = recorder.trace();
+        let mut shown: Vec<_> = trace.firings.iter().flat_map(|one| &one.facts).collect();
+        shown.sort();
+        for (fact, shown) in facts.iter().zip(shown) {
+            let mut text = fact.to_string();
+            assert_eq!(fact.index == long, text.len() > TEXT_BYTES_MAX);
+            shorten(&mut text);
+            assert_eq!(shown.text, text);
+        }
+    }
+
+    #[test]
     fn a_trace_has_a_bound() {
         let mut engine = Engine::sandboxed(Limits::AGENT, 1);
         let recorder = Recorder::attach(&mut engine);
@@ -296,12 +330,8 @@ mod tests {
         let trace = recorder.trace();
         assert_eq!((trace.firings.len(), trace.forgotten), (FIRINGS_MAX, 44));
         assert!(trace.to_string().starts_with("(44 earlier"), "{trace}");
-        let long = Fact {
-            index: 1,
-            template: "é".repeat(500),
-            ordered: true,
-            slots: Vec::new(),
-        };
-        assert!(text_of(&long).len() < TEXT_BYTES_MAX + 8);
+        let mut long = "é".repeat(500);
+        shorten(&mut long);
+        assert!(long.ends_with("é...") && long.len() < TEXT_BYTES_MAX + 8);
     }
 }

@@ -13,4 +13,4 @@
 (defrule further
   (reach (from ?a) (to ?b)) (way (from ?b) (to ?c)) (not (reach (from ?a) (to ?c))) =>
   (assert (reach (from ?a) (to ?c))))
-(deffacts size (size 90 230))
+(deffacts size (size 300 800))

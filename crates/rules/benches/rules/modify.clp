@@ -10,6 +10,6 @@
   (cell (id ?l) (value ?w))
   =>
   (modify ?c (value (mod (+ ?v ?w) 1000)) (done ?r)))
-(defrule next (declare (salience -10)) ?f <- (round ?r&:(< ?r 60)) =>
+(defrule next (declare (salience -10)) ?f <- (round ?r&:(< ?r 1000)) =>
   (retract ?f) (assert (round (+ ?r 1))))
 (deffacts ring (ring 200))

@@ -29,6 +29,16 @@ fn clock(id: libc::clockid_t) -> Duration {
     )
 }
 
+/// Processor time of a process, all its threads together; 0 is this one.
+pub(crate) fn cpu_of(process: u32) -> Duration {
+    let mut id = 0;
+    let process = libc::pid_t::try_from(process).unwrap();
+    // SAFETY: the place is valid.
+    let known = unsafe { libc::clock_getcpuclockid(process, &raw mut id) };
+    assert_eq!(known, 0, "process {process} has ended");
+    clock(id)
+}
+
 /// Loads, resets and runs a program without our layer; the seconds that running took, and how
 /// many rules fired.
 pub(crate) fn raw(text: &str) -> (f64, u64) {
@@ -149,8 +159,9 @@ pub(crate) fn clipspy(python: &Path, folder: &Path, facts: usize, calls: usize) 
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Microseconds for `bytes` to another process and back: what two pipes cost by themselves.
-pub(crate) fn pipes(bytes: usize, rounds: usize) -> f64 {
+/// Microseconds for `bytes` to another process and back, and the processor time of all rounds:
+/// what two pipes cost by themselves.
+pub(crate) fn pipes(bytes: usize, rounds: usize) -> (f64, Duration) {
     let mut cat = Command::new("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -159,13 +170,15 @@ pub(crate) fn pipes(bytes: usize, rounds: usize) -> f64 {
     let (mut to, mut from) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
     let mut buffer = vec![7; bytes];
     let mut took = Vec::with_capacity(rounds);
+    let before = cpu_of(0) + cpu_of(cat.id());
     for _ in 0..rounds {
         let begun = Instant::now();
         to.write_all(&buffer).unwrap();
         from.read_exact(&mut buffer).unwrap();
         took.push(begun.elapsed().as_secs_f64() * 1e6);
     }
+    let spent = cpu_of(0) + cpu_of(cat.id()) - before;
     drop(to);
     cat.wait().unwrap();
-    super::median(&mut took)
+    (super::median(&mut took), spent)
 }

@@ -1,11 +1,12 @@
 //! What comes in, as facts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use cpe_tuple::{Tuple, Value as Datum};
 
 use super::{AgentError, AgentMessage, ENVELOPES, LaterFact, RuleAgent, fields_of};
-use crate::bridge::{BridgeError, to_clips};
+use crate::bridge::{BridgeError, to_clips, tuple_to_clips};
 use crate::engine::{Engine, Slot};
 use crate::error::EngineError;
 use crate::value::Value;
@@ -13,8 +14,8 @@ use crate::value::Value;
 /// A fact not yet asserted.
 pub(super) enum NewFact {
     Named {
-        template: String,
-        slots: Vec<(String, Value)>,
+        template: Cow<'static, str>,
+        slots: NamedSlots,
     },
     Ordered {
         relation: String,
@@ -23,24 +24,32 @@ pub(super) enum NewFact {
 }
 
 impl NewFact {
-    pub(super) fn assert(self, engine: &mut Engine) -> Result<i64, EngineError> {
+    /// Assert it. Whether it is one that lives for this delivery: the engine holds it then, for
+    /// [`Engine::retract_held`].
+    pub(super) fn assert(self, engine: &mut Engine) -> Result<bool, EngineError> {
         match self {
             Self::Named { template, slots } => {
-                let slots: Vec<_> = slots.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
-                engine.assert(&template, &slots)
+                let slots = slots.iter().map(|(name, value)| (name.as_ref(), value));
+                let envelope = ENVELOPES.contains(&template.as_ref());
+                if envelope {
+                    engine.assert_held(&template, slots)?;
+                } else {
+                    engine.assert_slots(&template, slots)?;
+                }
+                Ok(envelope)
             }
-            Self::Ordered { relation, fields } => engine.assert_ordered(&relation, fields),
+            Self::Ordered { relation, fields } => {
+                engine.assert_ordered(&relation, fields)?;
+                Ok(false)
+            }
         }
     }
 
-    fn envelope(template: &str, slots: Vec<(&str, Value)>) -> Self {
-        let slots = slots
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
+    fn envelope<const N: usize>(template: &'static str, slots: [(&'static str, Value); N]) -> Self {
+        let slots = slots.map(|(name, value)| (Cow::Borrowed(name), value));
         Self::Named {
-            template: template.to_owned(),
-            slots,
+            template: Cow::Borrowed(template),
+            slots: slots.into(),
         }
     }
 }
@@ -50,23 +59,23 @@ impl RuleAgent {
         let ask = message
             .ask
             .map_or_else(|| Value::symbol("nil"), request_value);
-        let from = text_value(&message.from)?;
+        let from = text_value(message.from.clone())?;
         if let (Some(slots), Datum::Map(body)) = (self.own_template(&message.kind), &message.body) {
             let mut fact = by_name(&message.kind, slots, body)?;
             for (name, value) in [("from", from), ("ask", ask)] {
                 let wanted = slots.iter().any(|slot| slot.name == name && !slot.multi);
                 if wanted && !fact.iter().any(|(slot, _)| slot == name) {
-                    fact.push((name.to_owned(), value));
+                    fact.push((Cow::Borrowed(name), value));
                 }
             }
             return Ok(NewFact::Named {
-                template: message.kind.clone(),
+                template: Cow::Owned(message.kind.clone()),
                 slots: fact,
             });
         }
-        let slots = vec![
+        let slots = [
             ("from", from),
-            ("kind", text_value(&message.kind)?),
+            ("kind", text_value(message.kind.clone())?),
             ("ask", ask),
             ("body", body_value(&message.body)?),
         ];
@@ -76,7 +85,7 @@ impl RuleAgent {
     pub(super) fn tuple_fact(
         &self,
         subscription: u64,
-        workspace: &str,
+        workspace: String,
         tuple: &Tuple,
     ) -> Result<NewFact, AgentError> {
         if let Some((Datum::String(name) | Datum::Symbol(name), rest)) = tuple.split_first()
@@ -85,7 +94,7 @@ impl RuleAgent {
             if let [Datum::Map(map)] = rest {
                 let slots = by_name(name, slots, map)?;
                 return Ok(NewFact::Named {
-                    template: name.clone(),
+                    template: Cow::Owned(name.clone()),
                     slots,
                 });
             }
@@ -94,15 +103,15 @@ impl RuleAgent {
                 let slots = pairs.filter_map(|(slot, datum)| slot_value(slot, datum).transpose());
                 let slots = slots.collect::<Result<_, _>>()?;
                 return Ok(NewFact::Named {
-                    template: name.clone(),
+                    template: Cow::Owned(name.clone()),
                     slots,
                 });
             }
         }
-        let slots = vec![
+        let slots = [
             ("subscription", request_value(subscription)),
             ("workspace", text_value(workspace)?),
-            ("fields", fields_of(&Datum::List(tuple.fields().to_vec()))?),
+            ("fields", tuple_to_clips(tuple)?),
         ];
         Ok(NewFact::envelope("tuple", slots))
     }
@@ -119,7 +128,7 @@ impl RuleAgent {
                 Value::Multifield(vec![Value::String(without_nul(reason))]),
             ),
         };
-        let slots = vec![
+        let slots = [
             ("request", request_value(request)),
             ("status", Value::symbol(status)),
             ("value", value),
@@ -150,7 +159,7 @@ impl RuleAgent {
         }
         Ok(NewFact::Named {
             slots: by_name(&relation, slots, &map)?,
-            template: relation,
+            template: Cow::Owned(relation),
         })
     }
 
@@ -161,7 +170,7 @@ impl RuleAgent {
     }
 }
 
-type NamedSlots = Vec<(String, Value)>;
+type NamedSlots = Vec<(Cow<'static, str>, Value)>;
 
 fn by_name(
     template: &str,
@@ -188,7 +197,10 @@ fn by_name(
 }
 
 /// A slot with its value, or `None` to leave it at its default.
-fn slot_value(slot: &Slot, datum: &Datum) -> Result<Option<(String, Value)>, BridgeError> {
+fn slot_value(
+    slot: &Slot,
+    datum: &Datum,
+) -> Result<Option<(Cow<'static, str>, Value)>, BridgeError> {
     if *datum == Datum::Null {
         return Ok(None);
     }
@@ -202,7 +214,7 @@ fn slot_value(slot: &Slot, datum: &Datum) -> Result<Option<(String, Value)>, Bri
         scalar if slot.multi => Value::Multifield(vec![fitted(slot, scalar)]),
         scalar => fitted(slot, scalar),
     };
-    Ok(Some((slot.name.clone(), value)))
+    Ok(Some((Cow::Owned(slot.name.clone()), value)))
 }
 
 /// What the sender could not know: whether a text is a symbol to the program, and whether a whole
@@ -231,14 +243,14 @@ fn body_value(datum: &Datum) -> Result<Value, BridgeError> {
 }
 
 /// Names are symbols, so that rules can write them bare.
-fn text_value(text: &str) -> Result<Value, BridgeError> {
+fn text_value(text: String) -> Result<Value, BridgeError> {
     if text.contains('\0') {
         return Err(BridgeError::Nul);
     }
     Ok(if text.is_empty() {
         Value::symbol("nil")
     } else {
-        Value::symbol(text)
+        Value::Symbol(text)
     })
 }
 

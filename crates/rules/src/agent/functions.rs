@@ -8,7 +8,7 @@ use cpe_tuple::{Field, Kind, Template, Tuple, Value as Datum};
 
 use super::effect::{Effect, LaterFact, Level};
 use super::snapshot::Subscription;
-use crate::bridge::{from_clips, nest, to_clips};
+use crate::bridge::{from_clips, into_datum, nest, to_clips};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::limits::Trip;
@@ -212,10 +212,9 @@ fn store(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
 
 fn out(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
     let workspace = call.text(0)?.to_owned();
-    let fields = rest(call, 1)
-        .iter()
-        .map(datum)
-        .collect::<Result<Vec<_>, _>>()?;
+    let fields = call.take_arguments().into_iter().skip(1).map(into_datum);
+    let fields = fields.collect::<Result<Vec<_>, _>>();
+    let fields = fields.map_err(|error| error.to_string())?;
     let tuple = Tuple::new(fields).map_err(|error| error.to_string())?;
     let bytes = tuple.size() + workspace.len();
     outbox.push(call, Effect::Out { workspace, tuple }, bytes)?;

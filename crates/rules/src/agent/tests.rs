@@ -59,6 +59,37 @@ fn a_message_is_a_fact_for_one_delivery() {
 }
 
 #[test]
+fn a_message_that_a_rule_changed_goes_with_its_delivery_too() {
+    let mut agent = agent(
+        "(defrule r ?m <- (message (kind hello)) => (modify ?m (kind done)))
+         (defrule gone (goodbye) (not (message)) => (assert (quiet)))",
+    );
+    agent.handle(tell("hello", "1"), 0).unwrap();
+    assert!(facts(&mut agent).is_empty(), "{:?}", facts(&mut agent));
+    agent
+        .engine()
+        .assert_ordered("goodbye", Vec::new())
+        .unwrap();
+    agent.handle(tell("hello", "1"), 0).unwrap();
+    assert_eq!(facts(&mut agent), ["(goodbye)", "(quiet)"]);
+}
+
+#[test]
+fn a_message_that_a_limit_stopped_while_it_was_matched_does_not_stay() {
+    let mut agent = small(
+        "(deffunction spin () (while TRUE do))
+         (defrule r (message (kind slow)) (test (spin)) => (assert (done)))",
+    );
+    let stopped = agent.handle(tell("slow", "1"), 0).unwrap_err();
+    let deadline = Trip::Deadline;
+    assert!(
+        matches!(stopped, AgentError::Stopped { trip, rebuilt: None, .. } if trip == deadline),
+        "{stopped:?}"
+    );
+    assert!(facts(&mut agent).is_empty(), "{:?}", facts(&mut agent));
+}
+
+#[test]
 fn a_message_named_like_a_template_fills_its_slots() {
     let mut agent = agent(
         "(deftemplate job (slot id) (slot state (type SYMBOL)) (slot size (type FLOAT))

@@ -2,6 +2,7 @@
 
 use super::{Activation, Engine, Fact, Kind};
 use crate::error::EngineError;
+use crate::raw::Happened;
 
 /// Something that happened in an engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +78,12 @@ impl Engine {
     /// assert_eq!(*seen.lock().unwrap(), ["+(a)", "r on f-1", "-(a)", "+(b)"]);
     /// # Ok::<(), cpe_rules::EngineError>(())
     /// ```
-    pub fn listen(&mut self, listener: impl FnMut(&Event) + Send + 'static) {
+    pub fn listen(&mut self, mut listener: impl FnMut(&Event) + Send + 'static) {
+        self.listen_live(move |happened| listener(&happened.copied()));
+    }
+
+    /// As [`listen`](Self::listen), for a listener that copies of an event what it needs.
+    pub(crate) fn listen_live(&mut self, listener: impl FnMut(&Happened<'_>) + Send + 'static) {
         self.env.listen(Some(Box::new(listener)));
     }
 

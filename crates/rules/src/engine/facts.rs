@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::Engine;
 use crate::error::EngineError;
-use crate::raw::{FactFault, RawFact};
+use crate::raw::{Env, FactFault, RawFact};
 use crate::value::Value;
 
 /// A fact, copied out.
@@ -91,8 +91,41 @@ impl Engine {
     /// [`EngineError::UnknownTemplate`], [`EngineError::OrderedTemplate`],
     /// [`EngineError::Slot`], or what matching it ran into.
     pub fn assert(&mut self, template: &str, slots: &[(&str, Value)]) -> Result<i64, EngineError> {
-        let asserted = self.call(|env| env.assert(template, slots))?;
+        self.assert_slots(template, slots.iter().map(|(name, value)| (*name, value)))
+    }
+
+    /// As [`assert`](Self::assert), of slots that lie elsewhere.
+    pub(crate) fn assert_slots<'a>(
+        &mut self,
+        template: &str,
+        slots: impl Iterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<i64, EngineError> {
+        let asserted = self.call(|env| env.assert(template, slots, false))?;
         asserted.map_err(|fault| self.explain(template, fault))
+    }
+
+    /// Assert a fact to be retracted by [`retract_held`](Self::retract_held), if it is there yet;
+    /// one at a time. When this ends with an error the fact is not there, except in an engine that
+    /// is spent.
+    pub(crate) fn assert_held<'a>(
+        &mut self,
+        template: &str,
+        slots: impl Iterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<(), EngineError> {
+        match self.call(|env| env.assert(template, slots, true)) {
+            Ok(asserted) => asserted.map_err(|fault| self.explain(template, fault))?,
+            Err(error) => {
+                // A limit was hit while it was matched. What comes of taking it back is no news.
+                let _ = self.retract_held();
+                return Err(error);
+            }
+        };
+        Ok(())
+    }
+
+    /// Retract the fact that is held, and hold none. `false` when the program has done so already.
+    pub(crate) fn retract_held(&mut self) -> Result<bool, EngineError> {
+        self.call(Env::retract_held)
     }
 
     /// Assert the ordered fact `(relation fields...)`. A relation never seen before is created.
@@ -200,14 +233,15 @@ impl Engine {
     /// All facts, oldest first. Values beyond four times the limit on memory, copied, are `Void`.
     pub fn facts(&mut self) -> Vec<Fact> {
         let limit = self.limits().facts.saturating_add(1);
-        self.env.facts(limit).into_iter().map(Fact::from).collect()
+        let facts = self.env.facts(limit, None);
+        facts.into_iter().map(Fact::from).collect()
     }
 
     /// The facts of one template or relation, oldest first.
     pub fn facts_of(&mut self, template: &str) -> Vec<Fact> {
-        let mut facts = self.facts();
-        facts.retain(|fact| fact.template == template);
-        facts
+        let limit = self.limits().facts.saturating_add(1);
+        let facts = self.env.facts(limit, Some(template));
+        facts.into_iter().map(Fact::from).collect()
     }
 
     /// The fact of an index.

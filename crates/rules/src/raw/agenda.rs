@@ -265,31 +265,59 @@ pub(super) unsafe fn copy_activation(
     }
 }
 
-/// What a partial match consists of, one for each pattern.
+/// A fact or an instance that is part of a match.
+pub(super) enum Entity {
+    Fact(*mut c::Fact),
+    Instance(*mut c::Instance),
+}
+
+/// What a partial match consists of, one for each pattern; `None` for a `not` and the like.
 ///
 /// # Safety
-/// `partial` is live.
-pub(super) unsafe fn matched(
+/// `partial` is live, and stays so while the items are taken.
+pub(super) unsafe fn entities(
     env: *mut c::Environment,
     partial: *mut c::partialMatch,
-) -> Vec<Matched> {
+) -> impl Iterator<Item = Option<Entity>> {
     // SAFETY: as the caller promises; `binds` has `bcount` entries behind the declared one, and an
     // entity whose information is the facts' is a fact, any other an instance.
     unsafe {
         let facts = super::data::<c::factsData>(env, c::FACTS_DATA);
         let binds = (&raw mut (*partial).binds).cast::<c::genericMatch>();
-        let each = (0..usize::from((*partial).bcount)).map(|i| {
+        (0..usize::from((*partial).bcount)).map(move |i| {
             let alpha = (*binds.add(i)).gm.theMatch;
             if alpha.is_null() || (*alpha).matchingItem.is_null() {
-                return Matched::Nothing;
+                return None;
             }
             let entity = (*alpha).matchingItem;
-            if (*entity).theInfo == &raw mut (*facts).FactInfo {
-                Matched::Fact(c::FactIndex(entity.cast()))
+            Some(if (*entity).theInfo == &raw mut (*facts).FactInfo {
+                Entity::Fact(entity.cast())
             } else {
-                Matched::Instance(copied(c::InstanceName(entity.cast())))
-            }
-        });
-        each.collect()
+                Entity::Instance(entity.cast())
+            })
+        })
     }
+}
+
+/// As [`entities`], copied.
+///
+/// # Safety
+/// As [`entities`].
+pub(super) unsafe fn matched(
+    env: *mut c::Environment,
+    partial: *mut c::partialMatch,
+) -> Vec<Matched> {
+    // SAFETY: as the caller promises.
+    let entities = unsafe { entities(env, partial) };
+    // SAFETY: what a live match consists of is live.
+    let each = entities.map(|entity| unsafe {
+        match entity {
+            None => Matched::Nothing,
+            Some(Entity::Fact(fact)) => Matched::Fact(c::FactIndex(fact)),
+            Some(Entity::Instance(instance)) => {
+                Matched::Instance(copied(c::InstanceName(instance)))
+            }
+        }
+    });
+    each.collect()
 }

@@ -1,5 +1,6 @@
 //! Reading an environment: facts, templates, rules, the agenda, globals. Nothing here runs rules.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 
 use clips_sys as c;
@@ -21,15 +22,21 @@ pub(crate) struct RawFact {
 }
 
 impl Env {
-    /// Up to `limit` facts, oldest first.
-    pub(crate) fn facts(&mut self, limit: usize) -> Vec<RawFact> {
-        let mut facts = Vec::new();
+    /// Up to `limit` facts, oldest first: all, or those of one template.
+    pub(crate) fn facts(&mut self, limit: usize, template: Option<&str>) -> Vec<RawFact> {
+        let expected = match template {
+            None => self.fact_count(),
+            Some(_) => 0,
+        };
+        let mut facts = Vec::with_capacity(limit.min(expected));
         let mut budget = self.copy_budget();
         // SAFETY: no fact goes away while we walk the list: no rule runs meanwhile.
         unsafe {
             let mut fact = c::GetNextFact(self.env, std::ptr::null_mut());
             while !fact.is_null() && facts.len() < limit {
-                facts.push(copy_fact(fact, &mut budget));
+                if template.is_none_or(|wanted| is_of(fact, wanted)) {
+                    facts.push(copy_fact(fact, &mut budget));
+                }
                 fact = c::GetNextFact(self.env, fact);
             }
         }
@@ -131,32 +138,92 @@ impl Env {
 
 /// # Safety
 /// `fact` is live.
+unsafe fn is_of(fact: *mut c::Fact, template: &str) -> bool {
+    // SAFETY: a template outlives its facts, and its name is terminated.
+    let name = unsafe { CStr::from_ptr(c::DeftemplateName((*fact).whichDeftemplate)) };
+    name.to_bytes() == template.as_bytes()
+}
+
+/// # Safety
+/// `fact` is live.
 pub(super) unsafe fn copy_fact(fact: *mut c::Fact, budget: &mut usize) -> RawFact {
     // SAFETY: as the caller promises; the template is live as long as its fact.
     unsafe {
-        let template = c::FactDeftemplate(fact);
-        let names = slot_names(template);
-        let ordered = (*template).implied() != 0;
-        let mut slots = Vec::with_capacity(names.len());
-        for name in names {
-            let mut raw = c::CLIPSValue::default();
-            let Ok(c_name) = c_string(&name) else {
-                continue;
-            };
-            let slot = if ordered {
-                std::ptr::null()
-            } else {
-                c_name.as_ptr()
-            };
-            if c::GetFactSlot(fact, slot, &mut raw) == c::GetSlotError_GSE_NO_ERROR {
-                slots.push((name, value::read(&raw, budget)));
-            }
-        }
+        let template = (*fact).whichDeftemplate;
+        let mut slots = Vec::with_capacity(usize::from((*template).numberOfSlots).max(1));
+        each_slot(fact, |name, value| {
+            slots.push((name.into_owned(), value::read(value, budget)));
+        });
         RawFact {
-            index: c::FactIndex(fact),
+            index: (*fact).factIndex,
             template: copied(c::DeftemplateName(template)),
-            ordered,
+            ordered: (*template).implied() != 0,
             slots,
+        }
+    }
+}
+
+/// Append a fact's text, as [`Fact`](crate::Fact) shows it. What goes far beyond `most` bytes is
+/// left off: what was written is longer than `most` then.
+///
+/// # Safety
+/// `fact` is live.
+pub(super) unsafe fn write_fact(fact: *mut c::Fact, out: &mut String, most: usize) {
+    let end = out.len().saturating_add(most);
+    // SAFETY: as the caller promises; the name of a template is terminated.
+    unsafe {
+        let template = (*fact).whichDeftemplate;
+        let ordered = (*template).implied() != 0;
+        out.push('(');
+        out.push_str(&CStr::from_ptr(c::DeftemplateName(template)).to_string_lossy());
+        each_slot(fact, |name, value| {
+            if out.len() > end {
+                return;
+            }
+            if !ordered {
+                out.push_str(" (");
+                out.push_str(&name);
+            }
+            if u32::from((*value.__bindgen_anon_1.header).type_) != c::MULTIFIELD_TYPE {
+                out.push(' ');
+            }
+            // Writes nothing of an empty multifield.
+            value::write_text(value, out, end);
+            if !ordered {
+                out.push(')');
+            }
+        });
+        out.push(')');
+    }
+}
+
+/// Walk over the slots of a fact in order, names and values in their places: asking for each by
+/// its name would look it up among the symbols and then among the slots. The one slot of an ordered
+/// fact is `implied`. One that was retracted has none.
+///
+/// # Safety
+/// `fact` is live.
+unsafe fn each_slot<'a>(
+    fact: *mut c::Fact,
+    mut visit: impl FnMut(Cow<'a, str>, &'a c::CLIPSValue),
+) {
+    // SAFETY: as the caller promises. A fact has a value for each slot of its template, or one if
+    // it is ordered; no reference to the one-element array of the declaration is made.
+    unsafe {
+        let template = (*fact).whichDeftemplate;
+        if (*fact).garbage() != 0 {
+            return;
+        }
+        let mut value = (&raw mut (*fact).theProposition.contents).cast::<c::CLIPSValue>();
+        if (*template).implied() != 0 {
+            visit(Cow::Borrowed("implied"), &*value);
+            return;
+        }
+        let mut slot = (*template).slotList;
+        while !slot.is_null() {
+            visit(value::text((*slot).slotName), &*value);
+            value = value.add(1);
+            slot = (*slot).next;
         }
     }
 }

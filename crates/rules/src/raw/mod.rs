@@ -8,7 +8,8 @@
 //!   that can run CLIPS code takes `&mut self`.
 //! - `Shared` lives in a box freed only after `DestroyEnvironment`; callbacks hold a pointer to it
 //!   and read it through cells, so a callback during a host call aliases nothing.
-//! - A pointer that CLIPS hands out is used before the next call that could collect garbage.
+//! - A pointer that CLIPS hands out is used before the next call that could collect garbage; only
+//!   a fact that is retained may be kept longer.
 //! - No panic may cross a C frame: callbacks do nothing that panics, and host functions run inside
 //!   `catch_unwind`.
 
@@ -32,6 +33,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::Deref;
 use std::time::Instant;
 
 use clips_sys as c;
@@ -41,7 +43,7 @@ use crate::limits::{HaltHandle, Limits, Trip};
 use crate::value::Value;
 
 pub(crate) use agenda::{OnActivation, RawActivation};
-pub(crate) use events::Listener;
+pub(crate) use events::{Happened, Listener, LiveFact, LiveMatch};
 #[cfg(test)]
 pub(crate) use fatal::park;
 pub(crate) use fatal::{Fatal, on_fatal};
@@ -80,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) input: RefCell<VecDeque<u8>>,
     /// Values that the expression which the engine is evaluating refers to by number.
     pub(crate) passed: RefCell<Vec<Value>>,
+    /// Whether the callbacks for a listener are installed.
     listening: Cell<bool>,
     listener: RefCell<Option<Listener>>,
     stack_floor: Cell<usize>,
@@ -91,6 +94,8 @@ pub(crate) struct Env {
     env: *mut c::Environment,
     shared: *mut Shared,
     functions: Vec<*mut functions::Entry>,
+    /// A fact that is retained, or null.
+    held: *mut c::Fact,
     guarded: Vec<*mut hooks::Guarded>,
 }
 
@@ -138,8 +143,52 @@ fn slot_fault(code: c::PutSlotError) -> SlotFault {
     }
 }
 
-fn c_string(text: &str) -> Result<CString, EngineError> {
-    CString::new(text).map_err(|_| EngineError::Nul)
+/// Bytes that a name or a value usually needs, the NUL included.
+const SHORT_BYTES: usize = 64;
+
+/// A terminated copy of a text: of a short one on the stack.
+enum Terminated {
+    Short([u8; SHORT_BYTES]),
+    Long(CString),
+}
+
+impl Terminated {
+    fn as_ptr(&self) -> *const c_char {
+        match self {
+            Self::Short(bytes) => bytes.as_ptr().cast(),
+            Self::Long(text) => text.as_ptr(),
+        }
+    }
+}
+
+impl Deref for Terminated {
+    type Target = CStr;
+
+    fn deref(&self) -> &CStr {
+        match self {
+            // The last byte of a short one is always 0.
+            Self::Short(bytes) => CStr::from_bytes_until_nul(bytes).unwrap_or_default(),
+            Self::Long(text) => text,
+        }
+    }
+}
+
+fn c_string(text: &str) -> Result<Terminated, EngineError> {
+    let bytes = text.as_bytes();
+    let mut short = [0; SHORT_BYTES];
+    match short.get_mut(..bytes.len()) {
+        Some(room) if bytes.len() < SHORT_BYTES => {
+            if bytes.contains(&0) {
+                return Err(EngineError::Nul);
+            }
+            room.copy_from_slice(bytes);
+            Ok(Terminated::Short(short))
+        }
+        _ => {
+            let long = CString::new(bytes).map_err(|_| EngineError::Nul)?;
+            Ok(Terminated::Long(long))
+        }
+    }
 }
 
 /// Copy a C string of CLIPS's; text that is not UTF-8 is replaced, not refused.
@@ -182,13 +231,13 @@ impl Env {
                 env,
                 shared,
                 functions: Vec::new(),
+                held: std::ptr::null_mut(),
                 guarded: Vec::new(),
             };
             (*env).context = shared.cast();
             c::SetOutOfMemoryFunction(env, Some(fatal::out_of_memory));
             router::install(env, shared);
             hooks::install(&mut this);
-            events::install(env, shared);
             this
         }
     }
@@ -297,10 +346,12 @@ impl Env {
         u64::try_from(unsafe { c::Run(self.env, limit) }).unwrap_or(0)
     }
 
-    pub(crate) fn assert(
+    /// Assert a fact of a deftemplate; with `hold` for [`retract_held`](Self::retract_held).
+    pub(crate) fn assert<'a>(
         &mut self,
         template: &str,
-        slots: &[(&str, Value)],
+        slots: impl Iterator<Item = (&'a str, &'a Value)>,
+        hold: bool,
     ) -> Result<i64, FactFault> {
         let name = c_string(template)?;
         // SAFETY: the builder is disposed of on every path after it was made.
@@ -312,19 +363,25 @@ impl Env {
                     _ => FactFault::UnknownTemplate,
                 });
             }
-            let index = self.fill_and_assert(builder, slots);
+            let asserted = self.fill_and_assert(builder, slots);
             c::FBDispose(builder);
-            index
+            let fact = asserted?;
+            if hold {
+                self.release_held();
+                c::RetainFact(fact);
+                self.held = fact;
+            }
+            Ok((*fact).factIndex)
         }
     }
 
     /// # Safety
     /// `builder` was made by this environment and not disposed of.
-    unsafe fn fill_and_assert(
+    unsafe fn fill_and_assert<'a>(
         &mut self,
         builder: *mut c::FactBuilder,
-        slots: &[(&str, Value)],
-    ) -> Result<i64, FactFault> {
+        slots: impl Iterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<*mut c::Fact, FactFault> {
         for (slot, value) in slots {
             let name = c_string(slot)?;
             // SAFETY: the value was just made and is stored before anything collects it; the
@@ -335,19 +392,39 @@ impl Env {
             };
             if code != c::PutSlotError_PSE_NO_ERROR {
                 return Err(FactFault::Slot {
-                    slot: (*slot).to_owned(),
+                    slot: slot.to_owned(),
                     reason: slot_fault(code),
                 });
             }
         }
-        // SAFETY: as above; the fact is read at once.
+        // SAFETY: as above.
+        let fact = unsafe { c::FBAssert(builder) };
+        if fact.is_null() {
+            return Err(FactFault::Refused);
+        }
+        Ok(fact)
+    }
+
+    /// Retract the fact that is held, and hold none. `false` when it is gone already.
+    ///
+    /// To look it up by its index would be a walk over all facts, twice for each message.
+    pub(crate) fn retract_held(&mut self) -> bool {
+        // SAFETY: CLIPS does not free a fact that is retained. A `modify` keeps its place, and one
+        // that was retracted says so.
         unsafe {
-            let fact = c::FBAssert(builder);
-            if fact.is_null() {
-                Err(FactFault::Refused)
-            } else {
-                Ok(c::FactIndex(fact))
-            }
+            let there = !self.held.is_null()
+                && (*self.held).garbage() == 0
+                && c::Retract(self.held) == c::RetractError_RE_NO_ERROR;
+            self.release_held();
+            there
+        }
+    }
+
+    fn release_held(&mut self) {
+        if !self.held.is_null() {
+            // SAFETY: retained when it was put there, and released once.
+            unsafe { c::ReleaseFact(self.held) };
+            self.held = std::ptr::null_mut();
         }
     }
 

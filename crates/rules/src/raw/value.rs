@@ -1,12 +1,17 @@
 //! Values across the border.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
+use std::fmt::Write as _;
 
 use clips_sys as c;
 
 use super::{c_string, copied};
 use crate::error::EngineError;
-use crate::value::Value;
+use crate::value::{Value, write_quoted};
+
+/// More than a value takes that is not a multifield or a text of the program's.
+const SCALAR_BYTES: usize = 64 << 10;
 
 /// Copy a value of CLIPS's, or `Void` when that would take more than is left of `budget` bytes.
 ///
@@ -51,13 +56,65 @@ pub(super) unsafe fn try_read(value: &c::CLIPSValue, budget: &mut usize) -> Opti
 
 /// # Safety
 /// `text` is a live lexeme.
-unsafe fn read_text(text: *mut c::CLIPSLexeme, budget: &mut usize) -> Option<String> {
+unsafe fn read_text(lexeme: *mut c::CLIPSLexeme, budget: &mut usize) -> Option<String> {
+    // SAFETY: as the caller promises; it is copied at once.
+    let text = unsafe { text(lexeme) };
+    *budget = budget.checked_sub(text.len())?;
+    Some(text.into_owned())
+}
+
+/// The text of a symbol, a string or an instance name; what is not UTF-8 in it is replaced.
+///
+/// # Safety
+/// `lexeme` is live, and stays so while the text is used.
+pub(super) unsafe fn text<'a>(lexeme: *mut c::CLIPSLexeme) -> Cow<'a, str> {
     // SAFETY: a lexeme's contents are terminated.
+    unsafe { CStr::from_ptr((*lexeme).contents) }.to_string_lossy()
+}
+
+/// Append a value's text as [`Value`] shows it, without copying the value first; of a multifield
+/// its fields, each with a blank before it. What goes far beyond `most` bytes of `out` is left off.
+///
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn write_text(value: &c::CLIPSValue, out: &mut String, most: usize) {
+    // SAFETY: the header says which member of the union is there; the contents of a multifield
+    // follow its header, and no reference to the one-element array of the declaration is made.
     unsafe {
-        let length = CStr::from_ptr((*text).contents).to_bytes().len();
-        *budget = budget.checked_sub(length)?;
-        Some(copied((*text).contents))
+        let raw = value.__bindgen_anon_1;
+        match u32::from((*raw.header).type_) {
+            c::SYMBOL_TYPE => out.push_str(beginning(&text(raw.lexemeValue), out, most)),
+            c::STRING_TYPE => {
+                let text = text(raw.lexemeValue);
+                let text = beginning(&text, out, most);
+                // A `String` takes all that is written.
+                let _ = write_quoted(out, text);
+            }
+            c::MULTIFIELD_TYPE => {
+                let multifield = raw.multifieldValue;
+                let first = (&raw mut (*multifield).contents).cast::<c::CLIPSValue>();
+                for i in 0..(*multifield).length as usize {
+                    if out.len() > most {
+                        return;
+                    }
+                    out.push(' ');
+                    write_text(&*first.add(i), out, most);
+                }
+            }
+            _ => {
+                let _ = write!(out, "{}", read(value, &mut SCALAR_BYTES.clone()));
+            }
+        }
     }
+}
+
+/// As much of `text` as brings `out` to `most` bytes, and a few more.
+fn beginning<'a>(text: &'a str, out: &str, most: usize) -> &'a str {
+    let mut end = most.saturating_sub(out.len()).saturating_add(1);
+    while end < text.len() && !text.is_char_boundary(end) {
+        end += 1;
+    }
+    text.get(..end).unwrap_or(text)
 }
 
 /// Copy an argument of a host function: its multifield may be a slice of a longer one. `None`
@@ -194,24 +251,18 @@ unsafe fn write_fields(
     fields: &[Value],
     fact: &dyn Fn(i64) -> *mut c::Fact,
 ) -> Result<*mut c::Multifield, EngineError> {
-    // SAFETY: the builder is disposed of on every path.
+    // SAFETY: the new multifield has room for that many fields behind its header, and no reference
+    // to the one-element array of the declaration is made. Collecting one that no value refers to
+    // looks at its length alone, so that it may be left half filled.
     unsafe {
-        let builder = c::CreateMultifieldBuilder(env, fields.len() as _);
-        for field in fields {
-            let written = match field {
-                Value::Multifield(_) | Value::Void => Err(EngineError::Nested(field.type_name())),
-                _ => write_with(env, field, fact),
-            };
-            match written {
-                Ok(mut raw) => c::MBAppend(builder, &mut raw),
-                Err(error) => {
-                    c::MBDispose(builder);
-                    return Err(error);
-                }
+        let multifield = c::CreateMultifield(env, fields.len() as _);
+        let first = (&raw mut (*multifield).contents).cast::<c::CLIPSValue>();
+        for (i, field) in fields.iter().enumerate() {
+            if matches!(field, Value::Multifield(_) | Value::Void) {
+                return Err(EngineError::Nested(field.type_name()));
             }
+            first.add(i).write(write_with(env, field, fact)?);
         }
-        let multifield = c::MBCreate(builder);
-        c::MBDispose(builder);
         Ok(multifield)
     }
 }
