@@ -12,8 +12,8 @@
 //! no rule fires twice on the same facts, its subscriptions are made again, and its open requests
 //! are answered `failed`.
 //!
-//! A durable agent also keeps what it has to do yet, and commits both before anybody sees what came
-//! of a message, a tuple or an answer: see `ledger` and `durable`.
+//! A durable agent commits its memory together with what it waits for and what is to be done,
+//! before anybody sees what came of a message, a tuple or an answer: see `ledger` and `durable`.
 //!
 //! The answer to a message is what a rule gives to `(reply ...)`. A rule may do so at once, or when
 //! the answer to a request of its own has come: as long as such requests are open the message
@@ -37,7 +37,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::forest::model::Models;
 pub(super) use driver::now_ms;
 use driver::{Driver, Inbox, Open};
-use ledger::{Ledger, Waker};
+use ledger::{Ledger, Own, Waker};
 
 /// The argument that makes this program a worker for the rules of one agent.
 pub(crate) const RULES_WORKER: &str = "rules-worker";
@@ -68,14 +68,8 @@ pub(super) struct RulesActor {
     since: u32,
     /// Of a durable agent: the ledger as of the latest snapshot.
     ledger: Option<Vec<u8>>,
-    durable: Option<Durable>,
-}
-
-/// How a durable agent stands.
-struct Durable {
-    waker: Waker,
-    /// What came of its start is not committed yet.
-    fresh: bool,
+    /// Has a durable agent called.
+    waker: Option<Waker>,
 }
 
 /// Keys of a durable agent's snapshot: its memory, and what it has to do yet.
@@ -99,7 +93,7 @@ impl RulesActor {
             kept: None,
             since: 0,
             ledger: None,
-            durable: None,
+            waker: None,
         }))
     }
 
@@ -119,28 +113,37 @@ impl RulesActor {
         let driver = self.driver.as_mut().ok_or_else(ended)?;
         driver.begin_durably(waker.clone()).await;
         waker.wake();
-        self.durable = Some(Durable { waker, fresh: true });
+        self.waker = Some(waker);
         self.keep_durably().await
     }
 
-    /// Handles one message of a durable agent. Whatever is in the outbox at the beginning was
-    /// committed, but for what the start put there; whatever is in it at the end will be.
-    async fn handle_durably(&mut self, message: Value) -> Result<Option<Value>, ActorError> {
-        let (Some(driver), Some(durable)) = (&mut self.driver, &mut self.durable) else {
+    /// Handles one message of a durable agent. What its rules asked for goes with the commit that
+    /// follows.
+    async fn handle_durably(
+        &mut self,
+        message: Value,
+        ctx: &mut DynContext,
+    ) -> Result<Option<Value>, ActorError> {
+        let (Some(driver), Some(waker)) = (&mut self.driver, &self.waker) else {
             return Err(ended());
         };
-        if !std::mem::take(&mut durable.fresh) {
-            driver.release().await;
-        }
+        driver.release().await;
         let answer = if Waker::is_call(&message) {
-            durable.waker.heard();
+            waker.heard();
             driver.turn().await;
+            Ok(None)
+        } else if let Some(own) = Own::of(&message) {
+            driver.in_turn(own).await;
             Ok(None)
         } else {
             driver.answer(message).await
         };
         if driver.is_lost() {
             return Err(ended());
+        }
+        // Nothing is committed of a message that is refused: what waits goes with the next.
+        if answer.is_ok() {
+            driver.hand_over(ctx)?;
         }
         self.keep_durably().await?;
         answer.map_err(ActorError::refused)
@@ -193,8 +196,8 @@ impl DynActor for RulesActor {
         message: Value,
         ctx: &'a mut DynContext,
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
-        if self.durable.is_some() {
-            return Box::pin(self.handle_durably(message));
+        if self.waker.is_some() {
+            return Box::pin(self.handle_durably(message, ctx));
         }
         Box::pin(async move {
             let answer = self.inbox.deliver(message).await;

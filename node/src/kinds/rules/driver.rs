@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::durable;
-use super::ledger::{Due, Ledger, Waker};
+use super::ledger::{Ledger, Waker};
 use crate::forest::model::Models;
 use crate::kinds::forest;
 
@@ -124,7 +124,7 @@ pub(super) struct Queue {
 
 pub(super) struct Driver {
     agent: Arc<Worker<Agent>>,
-    name: String,
+    pub(super) name: String,
     pub(super) node: NodeHandle,
     models: Models,
     pub(super) events: mpsc::Receiver<Event>,
@@ -222,13 +222,8 @@ impl Driver {
 
     /// Whether a durable agent asks for it again by itself.
     fn is_kept(&self, request: u64) -> bool {
-        let asks = |due: &Due| match due {
-            Due::Effect(Effect::Ask { request: of, .. }) => *of == request,
-            _ => false,
-        };
-        self.ledger.as_ref().is_some_and(|ledger| {
-            ledger.open.contains_key(&request) || ledger.outbox.iter().any(asks)
-        })
+        let ledger = self.ledger.as_ref();
+        ledger.is_some_and(|ledger| ledger.keeps(request))
     }
 
     /// The agent's whole memory as bytes; `None` when it is too large to cross to another node.
@@ -505,7 +500,7 @@ impl Driver {
 
     /// Durable here is enough: the order of an agent's stores is kept, and waiting for each home
     /// would make rules as slow as the network.
-    pub(super) async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), SpaceError> {
+    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), SpaceError> {
         let space = self.node.space();
         let stored = space.out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN);
         stored.await.map(drop)

@@ -1,9 +1,11 @@
 //! The way of a durable agent: everything that changes it comes through its mailbox, so that the
-//! actor commits memory and ledger together, and what they ask for leaves after that.
+//! actor commits memory, ledger and what is to be done because of it in one.
 
 use std::time::Duration;
 
-use cpe::{Failure, LeaseHandle, Space, SpaceError, Template, Tuple, Value};
+use cpe::{
+    ActorError, DynContext, Failure, LeaseHandle, Space, SpaceError, Template, Tuple, Value,
+};
 use cpe_rules::Effect;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -11,7 +13,7 @@ use tokio::time::Instant;
 use super::driver::{
     ASK_WITHIN, Answer, Driver, EFFECT_WITHIN, Event, REST, WAIT_AGAIN, now_ms, passes,
 };
-use super::ledger::{Due, Waker};
+use super::ledger::{Own, Waker};
 
 /// How long a tuple that a durable agent fetched stays its own until the commit that consumes it.
 /// When an agent dies before, others can have the tuple after that time; when it dies after, and
@@ -30,45 +32,37 @@ impl Driver {
         self.event(Event::Start).await;
     }
 
-    /// Does what was committed to be done.
+    /// Ends the leases of what was consumed, as it is committed by now.
     pub(super) async fn release(&mut self) {
-        let Some(ledger) = &mut self.ledger else {
-            return;
-        };
-        for due in std::mem::take(&mut ledger.outbox) {
-            match due {
-                Due::Effect(effect) => self.do_at_last(effect).await,
-                Due::Consumed(lease) => self.end_lease(&lease).await,
-            }
+        let consumed = self.ledger.as_mut().map(super::ledger::Ledger::consumed);
+        for lease in consumed.unwrap_or_default() {
+            self.end_lease(&lease).await;
         }
     }
 
-    /// Something that is in the outbox: what is for the space is done however long that takes.
-    async fn do_at_last(&mut self, effect: Effect) {
-        let (workspace, tuple) = match effect {
-            Effect::Store {
-                workspace,
-                name,
-                value,
-            } => (workspace, Tuple::new(vec![Value::from(name), value])),
-            Effect::Out { workspace, tuple } => (workspace, Ok(tuple)),
-            Effect::Ask { request, .. } => {
-                if let Some(ledger) = &mut self.ledger {
-                    ledger.open.insert(request, effect.clone());
+    /// Gives what rules asked for to the commit that ends this message, as far as it has room.
+    pub(super) fn hand_over(&mut self, ctx: &mut DynContext) -> Result<(), ActorError> {
+        let own = self.name.clone();
+        let Some(ledger) = &mut self.ledger else {
+            return Ok(());
+        };
+        for fault in ledger.hand_over(&own, |effect| ctx.effect(effect))? {
+            self.complain("do what a rule asked for", &fault);
+        }
+        Ok(())
+    }
+
+    /// What the agent told itself: what came before it is done.
+    pub(super) async fn in_turn(&mut self, own: Own) {
+        match own {
+            Own::Ask(request) => {
+                let asked = self.ledger.as_mut().and_then(|it| it.ask(request));
+                if let Some(effect) = asked {
+                    self.act(effect).await;
                 }
-                return self.act(effect).await;
             }
-            other => return self.act(other).await,
-        };
-        let tuple = match tuple {
-            Ok(tuple) => tuple,
-            Err(error) => return self.complain("store", &error),
-        };
-        while let Err(error) = self.out(&workspace, tuple.clone()).await {
-            if !again(&error) {
-                return self.complain("store", &error);
-            }
-            tokio::time::sleep(REST).await;
+            Own::Note(message) => self.event(Event::Note(message)).await,
+            Own::Stop => self.act(Effect::Stop).await,
         }
     }
 

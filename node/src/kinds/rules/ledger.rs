@@ -1,18 +1,21 @@
 //! What a durable agent has to do yet: kept with its memory, in one commit.
 //!
-//! Rules ask for effects while they run. A durable agent carries out none of those that others see
-//! before the memory they came from lasts: they wait here, are committed with it, and leave then,
-//! in their order. What an agent waits for is here too, so that one that starts again asks again.
+//! Rules ask for effects while they run. Those that others see are not a durable agent's to carry
+//! out: they go with the commit of the memory that they came from, and whoever hosts the agent
+//! sends them on, in their order and once. They wait here only until the end of the delivery, or
+//! longer when a commit has no room for so many. What an agent waits for is here too, so that one
+//! that starts again asks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cpe::local::Address;
-use cpe::{LeaseHandle, Value};
-use cpe_rules::{Effect, LaterFact};
+use cpe::local::{self, Address};
+use cpe::{LeaseHandle, Tuple, Value};
+use cpe_rules::{Effect, LaterFact, message_value};
 use cpe_tuple::codec;
+use cpe_tuple::limits::MAX_NAME_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of an encoded ledger at most: more would not be committed with the rest.
@@ -21,12 +24,18 @@ const LEDGER_BYTES_MAX: usize = 1 << 20;
 /// The message by which an agent has itself called: its queue holds something, or its outbox does.
 const WAKE: &str = "$rules-wake";
 
-/// Something that is done once the memory it came from lasts.
+/// The key of what an agent tells itself, and of its parts.
+const OWN: &str = "$rules-own";
+const ASK: &str = "ask";
+const NOTE: &str = "note";
+const STOP: &str = "stop";
+
+/// Something that is to be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Due {
-    /// What a rule asked for.
+    /// What a rule asked for: goes with a commit.
     Effect(Effect),
-    /// A tuple was consumed: the take under this lease is to be for good.
+    /// A tuple was consumed: the take under this lease is to be for good, once that lasts.
     Consumed(String),
 }
 
@@ -34,12 +43,101 @@ pub(super) enum Due {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ledger {
     /// In the order in which it was asked for.
-    pub(super) outbox: Vec<Due>,
+    pub(super) outbox: VecDeque<Due>,
     /// Requests without an answer, and what was asked.
     pub(super) open: BTreeMap<u64, Effect>,
     /// Facts to come: when, in milliseconds of the time of day, and what.
     pub(super) timers: BTreeMap<u64, (i64, LaterFact)>,
     next_timer: u64,
+    /// Questions that went with a commit, to be asked when what came before them is done.
+    #[serde(default)]
+    held: BTreeMap<u64, Effect>,
+}
+
+/// What an agent tells itself in its turn among its effects, because only it can do it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Own {
+    /// Ask another actor, under this number.
+    Ask(u64),
+    /// A message of the rules to their own agent.
+    Note(Value),
+    /// End.
+    Stop,
+}
+
+impl Own {
+    fn to_value(&self) -> Value {
+        let what = match self {
+            Self::Ask(request) => (ASK, Value::Int(request.cast_signed())),
+            Self::Note(message) => (NOTE, message.clone()),
+            Self::Stop => (STOP, Value::Null),
+        };
+        let what = Value::Map([(what.0.to_owned(), what.1)].into());
+        Value::Map([(OWN.to_owned(), what)].into())
+    }
+
+    /// What a message to an agent says, if it is one of its own.
+    pub(super) fn of(message: &Value) -> Option<Self> {
+        let what = message.as_map().filter(|map| map.len() == 1)?.get(OWN)?;
+        let (what, value) = what.as_map().filter(|map| map.len() == 1)?.iter().next()?;
+        match what.as_str() {
+            ASK => Some(Self::Ask(value.as_int()?.cast_unsigned())),
+            NOTE => Some(Self::Note(value.clone())),
+            STOP => Some(Self::Stop),
+            _ => None,
+        }
+    }
+}
+
+/// An effect of rules as one of the actor called `own`.
+fn effect_of(own: &str, effect: &Effect) -> Result<local::Effect, String> {
+    let name = |what: &str, name: &str| match name.len() {
+        1..=MAX_NAME_BYTES => Ok(name.to_owned()),
+        0 => Err(format!("{what} without a name")),
+        n => Err(format!(
+            "{what} with a name of {n} bytes: {MAX_NAME_BYTES} are the most"
+        )),
+    };
+    let to_itself = |own: &str, message: &Own| local::Effect::Tell {
+        actor: own.to_owned(),
+        message: message.to_value(),
+    };
+    Ok(match effect.clone() {
+        Effect::Store {
+            workspace,
+            name: variable,
+            value,
+        } => local::Effect::Out {
+            workspace: name("a workspace", &workspace)?,
+            tuple: Tuple::new(vec![Value::from(variable), value])
+                .map_err(|error| error.to_string())?,
+        },
+        Effect::Out { workspace, tuple } => local::Effect::Out {
+            workspace: name("a workspace", &workspace)?,
+            tuple,
+        },
+        Effect::Send { to, kind, body } => {
+            let message = message_value(&kind, body);
+            if to == own {
+                to_itself(own, &Own::Note(message))
+            } else {
+                let actor = name("an actor", &to)?;
+                local::Effect::Tell { actor, message }
+            }
+        }
+        Effect::Spawn {
+            kind,
+            name: of,
+            args,
+        } => local::Effect::Spawn {
+            kind,
+            name: name("an actor", &of)?,
+            args,
+        },
+        Effect::Ask { request, .. } => to_itself(own, &Own::Ask(request)),
+        Effect::Stop => to_itself(own, &Own::Stop),
+        other => return Err(format!("an effect this node does not know: {other:?}")),
+    })
 }
 
 impl Ledger {
@@ -58,10 +156,78 @@ impl Ledger {
             | Effect::After { .. }
             | Effect::Log { .. } => Some(effect),
             _ => {
-                self.outbox.push(Due::Effect(effect));
+                self.outbox.push_back(Due::Effect(effect));
                 None
             }
         }
+    }
+
+    /// Gives effects to the commit of the actor called `own`, in their order, as long as `commit`
+    /// takes them. Says which of them cannot be done by anybody, and why.
+    ///
+    /// # Errors
+    /// What `commit` says of an effect that it refuses as the first one: it will never take it.
+    pub(super) fn hand_over<E>(
+        &mut self,
+        own: &str,
+        mut commit: impl FnMut(local::Effect) -> Result<(), E>,
+    ) -> Result<Vec<String>, E> {
+        let (mut faults, mut taken) = (Vec::new(), 0);
+        let mut stays = VecDeque::new();
+        while let Some(due) = self.outbox.pop_front() {
+            let Due::Effect(effect) = due else {
+                stays.push_back(due);
+                continue;
+            };
+            match effect_of(own, &effect).map(&mut commit) {
+                Ok(Ok(())) => {
+                    taken += 1;
+                    if let Effect::Ask { request, .. } = effect {
+                        self.held.insert(request, effect);
+                    }
+                }
+                Ok(Err(error)) if taken == 0 => return Err(error),
+                Ok(Err(_)) => {
+                    stays.push_back(Due::Effect(effect));
+                    break;
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        stays.append(&mut self.outbox);
+        self.outbox = stays;
+        Ok(faults)
+    }
+
+    /// It is a question's turn, if it was not asked before.
+    pub(super) fn ask(&mut self, request: u64) -> Option<Effect> {
+        let effect = self.held.remove(&request)?;
+        self.open.insert(request, effect.clone());
+        Some(effect)
+    }
+
+    /// Leases of tuples that were consumed, as it is committed by now.
+    pub(super) fn consumed(&mut self) -> Vec<String> {
+        let mut leases = Vec::new();
+        self.outbox.retain(|due| match due {
+            Due::Consumed(lease) => {
+                leases.push(lease.clone());
+                false
+            }
+            Due::Effect(_) => true,
+        });
+        leases
+    }
+
+    /// Whether it asks for this by itself, now or in its turn.
+    pub(super) fn keeps(&self, request: u64) -> bool {
+        let asks = |due: &Due| match due {
+            Due::Effect(Effect::Ask { request: of, .. }) => *of == request,
+            _ => false,
+        };
+        self.open.contains_key(&request)
+            || self.held.contains_key(&request)
+            || self.outbox.iter().any(asks)
     }
 
     /// Notes a fact to come; its number.
@@ -81,6 +247,7 @@ impl Ledger {
     /// The agent was built again from its source: nobody waits for anything.
     pub(super) fn forget(&mut self) {
         self.open.clear();
+        self.held.clear();
         self.timers.clear();
     }
 
@@ -175,6 +342,101 @@ mod tests {
         assert_eq!(ledger.open.get(&3), Some(&fetch(3)));
     }
 
+    fn out(n: i64) -> Effect {
+        Effect::Out {
+            workspace: "w".into(),
+            tuple: Tuple::new(vec![n.into()]).unwrap(),
+        }
+    }
+
+    fn ask(request: u64) -> Effect {
+        Effect::Ask {
+            request,
+            to: "b".into(),
+            kind: "k".into(),
+            body: Value::Null,
+        }
+    }
+
+    /// What goes with a commit that has room for so many.
+    fn committed(ledger: &mut Ledger, room: usize) -> Vec<local::Effect> {
+        let mut taken = Vec::new();
+        let commit = |effect| {
+            if taken.len() == room {
+                return Err("full");
+            }
+            taken.push(effect);
+            Ok(())
+        };
+        let faults = ledger.hand_over("a", commit).unwrap();
+        assert!(faults.is_empty(), "{faults:?}");
+        taken
+    }
+
+    #[test]
+    fn what_a_commit_has_no_room_for_goes_with_the_next_in_order() {
+        let mut ledger = Ledger::default();
+        for n in 0..5 {
+            ledger.note(out(n));
+        }
+        let effect = |n| effect_of("a", &out(n)).unwrap();
+        assert_eq!(committed(&mut ledger, 3), [effect(0), effect(1), effect(2)]);
+        assert_eq!(committed(&mut ledger, 3), [effect(3), effect(4)]);
+        assert!(ledger.outbox.is_empty());
+        ledger.note(out(5));
+        let refused = ledger.hand_over("a", |_| Err("too large"));
+        assert_eq!(refused, Err("too large"), "not kept for ever");
+    }
+
+    #[test]
+    fn a_question_is_asked_once_and_not_before_its_turn() {
+        let mut ledger = Ledger::default();
+        ledger.note(out(1));
+        ledger.note(ask(4));
+        assert!(ledger.keeps(4));
+        assert_eq!(ledger.ask(4), None, "what it follows is not committed");
+        let sent = committed(&mut ledger, 10);
+        let [_, local::Effect::Tell { actor, message }] = &sent[..] else {
+            panic!("{sent:?}");
+        };
+        assert_eq!((actor.as_str(), Own::of(message)), ("a", Some(Own::Ask(4))));
+        let mut ledger = Ledger::from_bytes(&ledger.to_bytes().unwrap()).unwrap();
+        assert!(ledger.keeps(4) && ledger.open.is_empty());
+        assert_eq!(ledger.ask(4), Some(ask(4)));
+        assert_eq!(
+            ledger.open.get(&4),
+            Some(&ask(4)),
+            "asked again by who starts again"
+        );
+        assert_eq!(ledger.ask(4), None);
+    }
+
+    #[test]
+    fn what_nobody_can_do_is_said_and_keeps_nothing_back() {
+        let mut ledger = Ledger::default();
+        ledger.note(Effect::Send {
+            to: String::new(),
+            kind: "k".into(),
+            body: Value::Null,
+        });
+        ledger.note(out(1));
+        let mut count = 0;
+        let faults = ledger.hand_over("a", |_| {
+            count += 1;
+            Ok::<(), ()>(())
+        });
+        assert_eq!((faults.unwrap().len(), count), (1, 1));
+        assert!(ledger.outbox.is_empty());
+    }
+
+    #[test]
+    fn what_an_agent_tells_itself_is_known_again() {
+        for own in [Own::Ask(7), Own::Note("x".into()), Own::Stop] {
+            assert_eq!(Own::of(&own.to_value()), Some(own));
+        }
+        assert_eq!(Own::of(&"stop".into()), None);
+    }
+
     #[test]
     fn an_answer_under_a_lease_leaves_its_end_to_be_done() {
         let mut ledger = Ledger::default();
@@ -182,8 +444,11 @@ mod tests {
         let lease: LeaseHandle = "12.00000000000000a1.1.3.17.4711".parse().unwrap();
         ledger.answered(3, Some(lease));
         assert!(ledger.open.is_empty());
-        assert_eq!(ledger.outbox, [Due::Consumed(lease.to_string())]);
-        let read = Ledger::from_bytes(&ledger.to_bytes().unwrap()).unwrap();
+        ledger.note(out(1));
+        let mut read = Ledger::from_bytes(&ledger.to_bytes().unwrap()).unwrap();
         assert_eq!(read, ledger);
+        assert_eq!(committed(&mut read, 10).len(), 1);
+        assert_eq!(read.consumed(), [lease.to_string()]);
+        assert!(read.outbox.is_empty());
     }
 }
