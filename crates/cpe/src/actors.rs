@@ -38,7 +38,7 @@ use cpe_mesh::{ActorInfo, Command, Reply};
 use cpe_network::Network;
 use cpe_space::Session;
 use cpe_tuple::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +54,7 @@ use crate::kinds::NodeHandle;
 use crate::{Mesh, Space, SpaceError};
 use envelope::{Answer, Envelope, NotStarted};
 use host::Hosted;
+use migrate::Trail;
 use number::Numbers;
 use post::{CallError, Pending};
 use spec::{Spec, Wishes};
@@ -162,6 +163,10 @@ pub(crate) struct Inner {
     /// The life of this node as a host, while it lasts. Only changed, and only relied upon, under
     /// the lock of `hosted`.
     life: Mutex<Option<Member>>,
+    /// Durable actors that this node has handed on.
+    trail: Mutex<Trail>,
+    /// Told whenever a durable actor begins here.
+    begun: Notify,
     /// This node stops: it takes no more actors. Set under the lock of `hosted`.
     leaving: AtomicBool,
     places: Mutex<BTreeMap<String, Place>>,
@@ -222,6 +227,8 @@ impl Inner {
             tasks: TaskTracker::new(),
             hosted: Mutex::default(),
             life: Mutex::default(),
+            trail: Mutex::default(),
+            begun: Notify::new(),
             leaving: AtomicBool::new(false),
             places: Mutex::default(),
             pending: Mutex::default(),
@@ -308,6 +315,19 @@ impl Inner {
             }
         }
         Ok(found)
+    }
+
+    /// Its former host said where an actor is now; false if that is older than what was known.
+    fn is_told_where(&self, name: &str, place: Place, host: Member, token: u64) -> bool {
+        let newer = place.leased && token > place.token;
+        if newer {
+            let mut places = lock(&self.places);
+            if places.len() >= PLACES_MAX {
+                places.clear();
+            }
+            places.insert(name.to_owned(), Place::durable(host, token));
+        }
+        newer
     }
 
     fn forget(&self, name: &str) {
@@ -625,6 +645,14 @@ impl Actors {
             let last = wrong.is_some();
             match send(place, Arc::clone(inner)).await {
                 Ok(Answer::NotHere) if !last => {}
+                Ok(Answer::Elsewhere { host, token }) if Instant::now() < until => {
+                    if inner.is_told_where(name, place, host, token) {
+                        continue;
+                    }
+                    if last {
+                        return Ok((Answer::NotHere, node));
+                    }
+                }
                 // Certainly not delivered: the actor may have moved.
                 Err(CallError::NoLink(_)) if !last => {}
                 Ok(answer) => return Ok((answer, node)),

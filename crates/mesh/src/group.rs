@@ -1,8 +1,10 @@
 //! This node's part in the home groups: what consensus wants written, sent and applied.
 
+use std::collections::BTreeSet;
+
 use cpe_consensus::{Group, Hard, Output};
 use cpe_membership::{Member, NodeId};
-use cpe_space::{Applied, Command, Entry, MAX_ENTRY_BYTES, ShardId, Sm};
+use cpe_space::{Applied, Command, Entry, MAX_ENTRY_BYTES, Outcome, ShardId, Sm};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::boot;
@@ -290,6 +292,7 @@ impl Peer {
     /// The log is decided up to an index: applies what is new.
     fn apply_decided(&mut self, shard: ShardId, upto: u64) {
         let mut admitted: Option<(Member, u64)> = None;
+        let mut hosts = BTreeSet::new();
         let mut count = 0;
         while let Some(slot) = self.slot(shard)
             && slot.shard.version().index < upto
@@ -317,6 +320,9 @@ impl Peer {
                 self.tell_admitted(shard, origin, upto, index);
             }
             self.tell_outcome(shard, &command, &applied, index);
+            if let Applied::Done(_, Outcome::Moved(record)) = &applied {
+                hosts.extend(record.host.map(|host| host.node));
+            }
             self.applied(shard, applied);
         }
         let Some(slot) = self.slot(shard) else { return };
@@ -327,6 +333,9 @@ impl Peer {
         }
         self.count("decided", count);
         self.mark_later(shard);
+        if leads {
+            self.feed_now(shard, hosts);
+        }
         if leads || self.fed_by(shard) {
             self.dirty.insert(shard);
             self.timers

@@ -298,6 +298,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     let left = Arc::clone(&inbox.left);
     all.insert(name.to_owned(), hosted);
     drop(all);
+    inner.begun.notify_waiters();
     if inbox.is_holding() {
         let inbox = Arc::downgrade(&inbox);
         inner.tasks.spawn(async move {

@@ -168,6 +168,9 @@ async fn tell(
         Ok(Answer::Asked(_) | Answer::Busy) | Err(CallError::TimedOut | CallError::Busy(_)) => {
             Tried::Again(None)
         }
+        Ok(Answer::Elsewhere { host, token }) if inner.is_told_where(actor, place, host, token) => {
+            Tried::Again(None)
+        }
         Ok(_) | Err(_) => Tried::Again(Some(place)),
     }
 }

@@ -175,6 +175,8 @@ pub(crate) enum Answer {
     NotMoved(String),
     /// So many messages, the first ones, are in the mailbox, and why no more.
     Told { count: u64, error: Option<AskError> },
+    /// It was handed on from here, and goes on there, under this token.
+    Elsewhere { host: Member, token: u64 },
 }
 
 /// Why an actor was not started.
@@ -287,6 +289,10 @@ mod tests {
             Answer::Told {
                 count: 9,
                 error: Some(AskError::Unanswered { actor: actor() }),
+            },
+            Answer::Elsewhere {
+                host: member(),
+                token: 4,
             },
         ];
         answers.extend(asked.map(Answer::Asked));
@@ -439,6 +445,7 @@ mod tests {
             Answer::Life(_) => 12,
             Answer::NotMoved(_) => 13,
             Answer::Told { .. } => 14,
+            Answer::Elsewhere { .. } => 15,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -448,7 +455,7 @@ mod tests {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
         let wanted = numbers('e', 12)
-            .chain(numbers('a', 15))
+            .chain(numbers('a', 16))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::durable::{self, Durable};
 use super::envelope::{Answer, NotStarted};
 use super::spec::Spec;
-use super::{Inner, lock};
+use super::{Inner, Place, lock};
 use crate::SpaceError;
 
 /// Pause before another try to give up a name that its host may still act under.
@@ -37,12 +37,20 @@ impl Inner {
     /// not free yet, goes on nowhere.
     pub(super) fn not_here(&self, name: &str, token: u64) -> Answer {
         if !lock(&self.ending).contains(&(name.to_owned(), token)) {
-            return Answer::NotHere;
+            return self.elsewhere(name, token);
         }
         let reason = lock(&self.ends).of(name, token);
         Answer::Asked(AskError::Dead {
             actor: name.to_owned(),
             reason: reason.unwrap_or(ExitReason::Stopped),
+        })
+    }
+
+    /// Where an actor that is not here was handed to from here, if it was.
+    pub(super) fn elsewhere(&self, name: &str, token: u64) -> Answer {
+        let place = lock(&self.trail).after(name, token);
+        place.map_or(Answer::NotHere, |Place { host, token, .. }| {
+            Answer::Elsewhere { host, token }
         })
     }
 
@@ -269,7 +277,7 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
         let within = until.saturating_duration_since(Instant::now());
         match release(inner, name, token, false, within).await {
             // Nobody here gave it up: the actor has moved, and goes on under a later token.
-            Ok(Released::Claimed) if here.is_none() => return Answer::NotHere,
+            Ok(Released::Claimed) if here.is_none() => return inner.elsewhere(name, token),
             Ok(_) => return Answer::Done,
             // Its node is gone, as far as can be told, and may act all the same until its lease ran
             // out. Somebody may take it over then, or it can be given up.

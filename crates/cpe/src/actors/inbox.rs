@@ -15,7 +15,7 @@ use cpe_membership::Member;
 use cpe_space::{Kept, Mark, Marked, Sender};
 use cpe_tuple::Value;
 use futures::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::envelope::{Answer, Number};
@@ -91,6 +91,8 @@ pub(super) struct Inbox {
     tasks: TaskTracker,
     /// This node lost the actor, or left it to others: its end here is not its end.
     pub(super) left: Arc<AtomicBool>,
+    /// The actor was through with a message while it moves.
+    settled: Notify,
     state: Mutex<State>,
 }
 
@@ -107,6 +109,7 @@ impl Inbox {
             name: name.to_owned(),
             tasks: tasks.clone(),
             left: Arc::default(),
+            settled: Notify::new(),
             state: Mutex::new(State {
                 phase: from.map_or(Phase::Open, Phase::Holding),
                 actor: None,
@@ -204,6 +207,9 @@ impl Inbox {
 
     /// The actor is through with a message, or has ended.
     fn handled(&self, state: &mut State, ticket: u64, result: Result<Value, AskError>) {
+        if state.phase == Phase::Moving {
+            self.settled.notify_one();
+        }
         let answer = match result {
             Ok(value) => Answer::Value(value),
             Err(AskError::Dead { actor, reason }) => {
@@ -276,10 +282,13 @@ impl Inbox {
         open
     }
 
-    /// Whether the actor, which has ended, has not said of all messages what came of them: those it
-    /// answered are not to be sent on.
-    pub(super) fn is_unsettled(&self) -> bool {
-        lock(&self.state).waiting.values().any(|it| it.handed)
+    /// Waits until the actor, which has ended, has said of all messages what came of them: those it
+    /// answered are not to be sent on. For one who waits, after [`begin_move`](Self::begin_move).
+    pub(super) async fn settled(&self) {
+        while lock(&self.state).waiting.values().any(|it| it.handed) {
+            // One that was through since that look has left a permit.
+            self.settled.notified().await;
+        }
     }
 
     /// The next message to send after the actor; without one nothing more is taken in.

@@ -6,6 +6,7 @@
 //! host makes itself the new host: a question that was not answered may still be decided, and this
 //! is what settles it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,59 @@ use super::post::CallError;
 use super::{Actors, ActorsError, DEADLINE_MAX, Inner, LOOK_PAUSE, Place, TELL_DEADLINE, lock};
 use super::{milliseconds, place};
 use crate::SpaceError;
+
+/// How long one question whether an actor has begun waits for that. The entry by which it is that
+/// node's is on its way there: a few milliseconds.
+const BEGIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// Actors of which a node remembers where it handed them to, the latest ones.
+const TRAIL_KEPT: usize = 4_096;
+
+/// Where the durable actors went that this node has handed on, for those who still look here.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    places: BTreeMap<String, Place>,
+    order: VecDeque<String>,
+}
+
+impl Trail {
+    fn note(&mut self, name: &str, place: Place) {
+        if self.places.insert(name.to_owned(), place).is_some() {
+            return;
+        }
+        self.order.push_back(name.to_owned());
+        if self.order.len() > TRAIL_KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.places.remove(&oldest);
+        }
+    }
+
+    /// Where an actor is that had this token here.
+    pub(super) fn after(&self, name: &str, token: u64) -> Option<Place> {
+        let place = self.places.get(name).copied();
+        place.filter(|place| place.token > token)
+    }
+}
+
+impl Inner {
+    /// Waits until a durable actor has begun here under this token; false when it has not in time.
+    pub(super) async fn has_begun(&self, name: &str, token: u64, until: Instant) -> bool {
+        let until = until.min(Instant::now() + BEGIN_WITHIN);
+        loop {
+            let begun = self.begun.notified();
+            tokio::pin!(begun);
+            // What begins from here on is heard.
+            begun.as_mut().enable();
+            if self.inbox(name, token).is_some() {
+                return true;
+            }
+            if tokio::time::timeout_at(until, begun).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
 
 impl Actors {
     /// Moves a durable actor to another node. Nothing that was sent to it is lost or handled twice,
@@ -63,8 +117,8 @@ impl Actors {
                 }
             })
             .await?;
-        inner.forget(name);
         match answer {
+            // Its former host says where it is to whoever asks there.
             (Answer::Done, _) => Ok(()),
             (Answer::NotMoved(reason), host) => Err(ActorsError::NotMoved {
                 actor: name.to_owned(),
@@ -108,7 +162,7 @@ pub(super) async fn hand_on(
         hosted.map(|hosted| (hosted.durable.clone(), hosted.address.clone()))
     };
     let (durable, address) = match found {
-        None => return Answer::NotHere,
+        None => return inner.elsewhere(&name, token),
         Some((None, _)) => {
             let why = "only a durable actor keeps its state over a move";
             return Answer::NotMoved(why.to_owned());
@@ -143,9 +197,7 @@ pub(super) async fn hand_on(
             .store(true, std::sync::atomic::Ordering::Relaxed);
         address.as_actor().stop();
         address.as_actor().ended().await;
-        while durable.inbox.is_unsettled() {
-            tokio::time::sleep(LOOK_PAUSE).await;
-        }
+        durable.inbox.settled().await;
         let moved = settle(&office, &name, token, &durable, life).await;
         let answer = match moved {
             Some((host, _)) if host == life => Answer::Done,
@@ -220,6 +272,9 @@ async fn send_after(inner: &Arc<Inner>, name: &str, durable: &Durable, place: Pl
         // Whoever waits looks for it by itself.
         return;
     }
+    if place.host.node != inner.me.node {
+        lock(&inner.trail).note(name, place);
+    }
     while let Some(waiting) = durable.inbox.next_to_forward() {
         send_one(inner, name, place, waiting).await;
     }
@@ -263,12 +318,11 @@ async fn tell_moved(inner: &Inner, name: &str, place: Place, end: bool, until: I
     let token = place.token;
     while Instant::now() < until {
         let known = if place.host.node == inner.me.node {
-            inner.inbox(name, token).is_some_and(|inbox| {
-                if end {
-                    inbox.open(None);
-                }
-                true
-            })
+            let begun = inner.has_begun(name, token, until).await;
+            if let Some(inbox) = inner.inbox(name, token).filter(|_| end) {
+                inbox.open(None);
+            }
+            begun
         } else {
             let request = |id| Envelope::Moved {
                 id,

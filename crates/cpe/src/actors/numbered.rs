@@ -72,6 +72,7 @@ impl Inner {
             };
             return Ok(
                 match inbox.deliver(number, tell, forwarded, message.clone()) {
+                    Err(Answer::NotHere) => self.elsewhere(name, place.token),
                     Err(known) => known,
                     Ok(answered) => answer(name.to_owned(), answered, left).await,
                 },
@@ -139,7 +140,14 @@ impl Actors {
                     let actor = name.to_owned();
                     return Err(ActorsError::AnswerLost { actor });
                 }
-                Ok(Answer::NotHere) => None,
+                // It is there: its former host has heard so.
+                Ok(Answer::Elsewhere { host, token })
+                    if Instant::now() < until && inner.is_told_where(name, place, host, token) =>
+                {
+                    wrong = None;
+                    continue;
+                }
+                Ok(Answer::NotHere | Answer::Elsewhere { .. }) => None,
                 Ok(other) => return Err(inner.refused(name, node, deadline, other).await),
                 Err(error @ (CallError::NoLink(_) | CallError::Lost(_))) => Some(error),
                 Err(error) => {

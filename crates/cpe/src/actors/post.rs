@@ -233,6 +233,9 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
                 return reply(inner, from, id, answer, permit);
             };
             match inbox.deliver(number, tell, forwarded, message) {
+                Err(Answer::NotHere) => {
+                    reply(inner, from, id, inner.elsewhere(&name, token), permit);
+                }
                 Err(answer) => reply(inner, from, id, answer, permit),
                 Ok(answered) => {
                     let answer = numbered::answer(name, answered, within(within_ms));
@@ -260,18 +263,26 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         }
         Envelope::Moved {
             name, token, end, ..
-        } => {
-            let answer = match inner.inbox(&name, token) {
-                Some(inbox) => {
-                    if end {
-                        inbox.open(None);
-                    }
-                    Answer::Done
+        } => match inner.inbox(&name, token) {
+            Some(inbox) => {
+                if end {
+                    inbox.open(None);
                 }
-                None => Answer::NotHere,
-            };
-            reply(inner, from, id, answer, permit);
-        }
+                reply(inner, from, id, Answer::Done, permit);
+            }
+            None if end => reply(inner, from, id, Answer::NotHere, permit),
+            None => {
+                let host = Arc::clone(inner);
+                let until = Instant::now() + DEADLINE_MAX;
+                answer_later(inner, from, id, permit, async move {
+                    if host.has_begun(&name, token, until).await {
+                        Answer::Done
+                    } else {
+                        Answer::NotHere
+                    }
+                });
+            }
+        },
         Envelope::TellMany {
             name,
             token,

@@ -1,6 +1,8 @@
 //! Tier 1: entries of the history, gossiped as they are decided and asked for where some are
 //! missing; and stores that no home has admitted yet.
 
+use std::collections::BTreeSet;
+
 use cpe_membership::{Member, NodeId};
 use cpe_space::{Applied, Dot, Entry, FeedError, Item, ShardId, Version};
 
@@ -14,6 +16,10 @@ use crate::wire::{FeedPart, MAX_GOSSIP_BYTES, Message};
 
 /// Bytes of entries sent in answer to one request.
 const FEED_BYTES: usize = 1024 * 1024;
+
+/// Entries gossiped before that go along with those that a node is sent at once: the gossip may
+/// come later than they do.
+const FED_AGAIN: u64 = 8;
 
 impl Peer {
     /// Gossips what was decided since the last time, in as few frames as possible.
@@ -79,6 +85,19 @@ impl Peer {
         }
         if let Some(shard) = parts.first().map(|part| part.shard) {
             self.broadcast(shard, &Message::Feeds(parts));
+        }
+    }
+
+    /// Sends what was decided since the last gossip to those nodes at once: an actor is theirs now,
+    /// and stands still until they know.
+    pub(crate) fn feed_now(&mut self, shard: ShardId, to: BTreeSet<NodeId>) {
+        let fed = self.slot_ref(shard).map_or(0, |slot| {
+            slot.fed.saturating_sub(FED_AGAIN).max(slot.shard.base())
+        });
+        for node in to {
+            if node != self.me.node {
+                self.serve_feed(node, shard, fed);
+            }
         }
     }
 

@@ -355,6 +355,37 @@ fn an_actor_that_is_handed_on_goes_on_there_and_is_taken_over_from_there() {
     assert_eq!(record.kept.as_ref().unwrap().snapshot, Value::from(8));
 }
 
+/// It stands still until they know.
+#[test]
+fn whom_an_actor_is_handed_to_hears_of_it_before_the_others_do() {
+    let mut net = grown();
+    let lives = [1, 2, 3].map(|n| match net.enlist(n) {
+        Some(Reply::Enlisted(life)) => life,
+        other => panic!("{other:?}"),
+    });
+    net.host(1, "a", 0);
+    // To each of them: one is the leader of the name, who knows by itself.
+    for (token, from, to) in [(1, 1, 2), (2, 2, 3), (3, 3, 1)] {
+        net.pass(SECOND);
+        let to_life = lives[to as usize - 1];
+        let command = Command::Migrate {
+            name: "a".to_owned(),
+            token,
+            seq: 0,
+            to: to_life,
+            deadline: SECOND,
+        };
+        let asked = net.ask(from, command);
+        let moved = Reply::Moved {
+            token: token + 1,
+            host: Some(to_life),
+        };
+        assert_eq!(net.reply(asked), Some(&moved));
+        let given = net.hosted.get(&(NodeId(to), "a".to_owned()));
+        assert_eq!(given.map(|record| record.token), Some(token + 1));
+    }
+}
+
 /// It would start what it has given up, while another one claims the name.
 #[test]
 fn a_node_does_not_give_up_a_name_that_it_may_just_have_been_given() {
