@@ -408,6 +408,86 @@ fn a_console_changes_a_live_agent_only_if_it_is_asked_to() {
     run(&["rules", "console", "--write"]).code(2).says("AGENT");
 }
 
+#[test]
+fn ctrl_c_at_a_live_agent_ends_the_wait_and_neither_console_nor_agent() {
+    let node = Node::alone();
+    let (_program, program) = file("count.clp", COUNT);
+    let state = tempfile::tempdir().unwrap();
+    for (name, args) in [
+        ("here", json!({"file": program})),
+        ("apart", json!({"source": COUNT})),
+    ] {
+        let args = args.to_string();
+        node.cpe(&["actor", "spawn", "rules", name, "--args", &args])
+            .code(0);
+        let command = node.command(&["rules", "console", name, "--write"]);
+        let Some(mut terminal) = Terminal::run(&line_of(&command), state.path()) else {
+            let why = "there is no `script` (util-linux)";
+            return super::namespaces::skipped("rules::ctrl_c_at_a_live_agent", why);
+        };
+        terminal.shows("CLIPS> ");
+        let gave_up = format!("no longer waiting for {name}");
+        // On a busy machine the agent's own limit of two seconds may come first.
+        let stopped = (0..10).any(|_| {
+            terminal.press("(while TRUE do)\r");
+            (0..30).any(|_| {
+                terminal.press("\x03");
+                terminal.shows_within(&gave_up, std::time::Duration::from_millis(100))
+            })
+        });
+        assert!(stopped, "{:?}", terminal.text);
+        // What was pressed once too often must not count for what comes next, and the agent ends
+        // the loop by its own limit.
+        terminal.shows("CLIPS> ");
+        terminal.press("(assert (total 7))\r");
+        terminal.shows("<Fact-");
+        terminal.press("(exit)\r");
+        assert!(terminal.child.wait().unwrap().success());
+        let facts = typed(&node, &["rules", "console", name], "(facts)\n").code(0);
+        assert!(facts.out.contains("(total 7)"), "{facts:?}");
+    }
+}
+
+/// A command as a shell takes it, in its own place: a shell between would end by the signal that
+/// the command stands.
+fn line_of(command: &std::process::Command) -> String {
+    let quoted = |word: &std::ffi::OsStr| format!(" '{}'", word.to_str().unwrap());
+    let variables: String = command
+        .get_envs()
+        .filter_map(|(name, value)| {
+            let name = name.to_str().unwrap();
+            value.map(|value| format!("{name}={} ", quoted(value).trim()))
+        })
+        .collect();
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    format!("{variables}exec{}", words.map(quoted).collect::<String>())
+}
+
+#[test]
+fn an_interrupt_at_the_prompt_of_a_live_agent_concerns_no_later_command() {
+    let node = Node::alone();
+    let args = json!({"source": COUNT}).to_string();
+    node.cpe(&["actor", "spawn", "rules", "guest", "--args", &args])
+        .code(0);
+    let mut command = node.command(&["rules", "console", "guest", "--write"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut console = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = console.stdin.take().unwrap();
+    let mut out = std::io::BufReader::new(console.stdout.take().unwrap());
+    pipe.write_all(b"(+ 1 1)\n").unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert_eq!(line, "2\n");
+    let pid = rustix::process::Pid::from_child(&console);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    pipe.write_all(b"(+ 40 2)\n(exit)\n").unwrap();
+    drop(pipe);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(rest, "42\n");
+    assert!(console.wait().unwrap().success());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn rules_of_strangers_run_apart_and_survive_their_process() {

@@ -1,9 +1,10 @@
 //! Rules of a live agent: why it did what it did, and what it knows.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::console::{self, Line};
 use crate::cli::Common;
@@ -48,6 +49,7 @@ pub(super) fn console(agent: &str, writes: bool, common: &Common) -> Result<Stat
             Line::Does(command) => json!({"do": command}),
         };
         let answer = runtime.block_on(async {
+            forget(&mut interrupts).await;
             tokio::select! {
                 answer = ask(agent, &question, common) => answer,
                 _ = interrupts.recv() => {
@@ -58,6 +60,17 @@ pub(super) fn console(agent: &str, writes: bool, common: &Common) -> Result<Stat
         })?;
         Ok(answer.as_str().unwrap_or_default().to_owned())
     })
+}
+
+/// Forgets a Ctrl-C from before a command was given: it was not meant for that one.
+async fn forget(interrupts: &mut Signal) {
+    // The runtime stands still between two commands, and hears of signals when it rests.
+    tokio::task::yield_now().await;
+    let heard = |context: &mut Context<'_>| {
+        while let Poll::Ready(Some(())) = interrupts.poll_recv(context) {}
+        Poll::Ready(())
+    };
+    std::future::poll_fn(heard).await;
 }
 
 async fn ask(agent: &str, question: &Value, common: &Common) -> Result<Value, Fault> {
