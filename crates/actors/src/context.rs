@@ -380,7 +380,8 @@ impl<A: Actor> Context<A> {
     /// done.
     ///
     /// # Errors
-    /// A failure when the actor is not [durable](Options::durable), and beyond [`EFFECTS_MAX`] or
+    /// A failure when the actor is not [durable](Options::durable), for a take that names no
+    /// variable, and beyond [`EFFECTS_MAX`] or
     /// [`EFFECTS_BYTES_MAX`] for one message or batch.
     pub fn effect(&mut self, effect: Effect) -> Result<(), ActorError> {
         if self.shared.options.journal.is_none() {
@@ -388,6 +389,9 @@ impl<A: Actor> Context<A> {
                 "it is not durable, so its effects could be lost or done twice: send them itself, \
                  or make it durable",
             ));
+        }
+        if let Some(fault) = effect.fault() {
+            return Err(ActorError::failed(fault));
         }
         let rare = self.rare();
         let bytes = rare.effects_bytes + effect.bytes();

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use cpe_tuple::{Tuple, Value};
+use cpe_tuple::{Field, Template, Tuple, Value};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -59,14 +59,56 @@ pub enum Effect {
         /// Arguments of its kind.
         args: Value,
     },
+    /// Take a tuple, and have a message about it: `{answer: {"request": N, "tuple": [...]}}`.
+    ///
+    /// The tuple is `null` when nothing matched and it was not to wait. Beside it there is
+    /// `"failed": TEXT` when the take was given up, since a former incarnation was about to end.
+    /// As that of a typed actor the message is the variant `answer` of an enum, with the fields
+    /// `request: u64`, `tuple: Option<Vec<Value>>` and, where it matters, a `failed:
+    /// Option<String>` that may be missing.
+    Take {
+        /// The workspace.
+        workspace: String,
+        /// What matches. Its first field is a value: the variable.
+        template: Template,
+        /// Whether to wait until something does.
+        wait: bool,
+        /// The kind of the message.
+        answer: String,
+        /// What the actor knows the take by.
+        request: u64,
+    },
 }
 
 impl Effect {
+    /// Why it can never be done, if it cannot.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Take { template, .. } if template.key().is_none() => {
+                Some("a take has to name the variable: the first field of its template is a value")
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let values = match self {
             Self::Out { workspace, tuple } => workspace.len() + tuple.size(),
             Self::Tell { actor, message } => actor.len() + message.size(),
             Self::Spawn { kind, name, args } => kind.len() + name.len() + args.size(),
+            Self::Take {
+                workspace,
+                template,
+                answer,
+                ..
+            } => {
+                let fields = template.fields().iter().map(|field| match field {
+                    Field::Actual(value) => value.size(),
+                    Field::Prefix(prefix) => prefix.len(),
+                    _ => 0,
+                });
+                workspace.len() + answer.len() + 16 * template.arity() + fields.sum::<usize>()
+            }
         };
         values + EFFECT_OVERHEAD_BYTES
     }

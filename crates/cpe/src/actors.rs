@@ -26,6 +26,7 @@ mod outlet;
 pub(crate) mod place;
 pub(crate) mod post;
 mod spec;
+pub(crate) mod took;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

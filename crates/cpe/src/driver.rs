@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::Inner;
+use crate::actors::took::Due;
 use crate::clock::Clock;
 use crate::desk::{Answer, Desk, Order};
 use crate::state::State;
@@ -312,6 +313,27 @@ impl Driver {
                     n,
                     effect,
                 } => self.actors.carry_out(&name, (born, n), *effect),
+                Output::Took {
+                    name,
+                    born,
+                    token,
+                    n,
+                    workspace,
+                    answer,
+                    request,
+                    took,
+                } => {
+                    let due = Due {
+                        name,
+                        born,
+                        token,
+                        n,
+                        workspace,
+                        answer,
+                        request,
+                    };
+                    self.actors.took(due, *took);
+                }
                 Output::Host { name, record } => self.actors.take_over(&name, &record),
                 Output::Body(work) => {
                     self.unworked.push_back(work);

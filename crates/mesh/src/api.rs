@@ -258,6 +258,18 @@ pub enum Command {
         /// Number of the effect.
         n: u64,
     },
+    /// An actor of this node has handled what came of a take ([`Output::Took`](crate::Output)), and
+    /// that lasts.
+    TakeDone {
+        /// The actor's name.
+        name: String,
+        /// Its birth.
+        born: u64,
+        /// The token of the incarnation that was told.
+        token: u64,
+        /// Number of the take.
+        n: u64,
+    },
     /// This node has stopped all actors that it hosted under a lease: others need not wait for the
     /// lease to run out.
     Delist,

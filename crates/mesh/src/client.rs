@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    ActorRecord, Dot, Item, LeaseId, MAX_LEASED_BYTES, MAX_LEASES, Name, OpId, Outcome, ShardId,
-    variable_in,
+    ActorRecord, Dot, Item, LeaseId, MAX_LEASED_BYTES, MAX_LEASES, Name, OUTBOX_BYTES_MAX, OpId,
+    Outcome, ShardId, TAKES_MAX, variable_in,
 };
 use cpe_tuple::Tuple;
 
@@ -477,7 +477,11 @@ impl Peer {
         let fences = claims.is_some() || tells;
         let effects = matches!(
             op.operation,
-            Operation::Emit { .. } | Operation::Sent { .. }
+            Operation::Emit { .. }
+                | Operation::Sent { .. }
+                | Operation::TakeFor { .. }
+                | Operation::EndTake { .. }
+                | Operation::TakesOver { .. }
         );
         let about = About {
             shard,
@@ -606,6 +610,13 @@ impl Peer {
             }),
             Outcome::OutOfTurn(last) => Reply::Failed(Failure::OutOfTurn { last }),
             Outcome::Unsent(waiting) => Reply::Failed(Failure::Unsent { waiting }),
+            Outcome::TooManyTakes(open) => {
+                let why = format!(
+                    "{open} takes of the actor are open, and no more than {TAKES_MAX} may be, or \
+                     {OUTBOX_BYTES_MAX} bytes of them: fetch what is there before more"
+                );
+                Reply::Failed(Failure::Refused(why))
+            }
             Outcome::Moved(ActorRecord { token, host, .. }) => Reply::Moved { token, host },
             Outcome::NoSuchHost => {
                 let why = "the node that is to have the actor hosts none in that life";

@@ -73,12 +73,14 @@ pub enum Guard {
     EffectsUntilDone,
     /// A5: whoever takes an actor over sends on what is left of its effects.
     EffectsOfOthers,
+    /// A6: what an actor took is remembered until the actor has handled it.
+    TakeUntilHandled,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -108,6 +110,7 @@ impl Guard {
         Self::EffectsInTurn,
         Self::EffectsUntilDone,
         Self::EffectsOfOthers,
+        Self::TakeUntilHandled,
     ];
 }
 

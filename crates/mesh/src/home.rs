@@ -9,7 +9,8 @@ use std::time::Duration;
 use cpe_consensus::{Group, Output};
 use cpe_membership::{Member, NodeId};
 use cpe_space::{
-    Applied, Bound, Command, Dot, Item, Name, OpId, Session, Sm, Terms, variable_in, variable_of,
+    Applied, Bound, Command, Dot, Item, Name, OpId, Session, Sm, Taker, Terms, variable_in,
+    variable_of,
 };
 use cpe_tuple::{Template, Tuple, Value};
 
@@ -49,12 +50,14 @@ pub(crate) enum Wanted {
         terms: Terms,
         leave: bool,
     },
+    /// A tuple that matches, for a durable actor.
+    For { taker: Taker, template: Template },
 }
 
 impl Wanted {
     fn key(&self) -> Option<&Value> {
         match self {
-            Self::Match { template, .. } => template.key(),
+            Self::Match { template, .. } | Self::For { template, .. } => template.key(),
             Self::Bound { variable, .. } => Some(variable),
         }
     }
@@ -66,7 +69,9 @@ impl Wanted {
     /// Whether the state has a tuple for it.
     fn is_there(&self, sm: &Sm, workspace: &Name) -> bool {
         match self {
-            Self::Match { template, .. } => sm.find(workspace, template).is_some(),
+            Self::Match { template, .. } | Self::For { template, .. } => {
+                sm.find(workspace, template).is_some()
+            }
             Self::Bound {
                 variable, terms, ..
             } => sm.find_bound(workspace, variable, terms, 0).is_some(),
@@ -76,7 +81,7 @@ impl Wanted {
     /// Whether a tuple to be admitted may be one for it.
     fn may_be(&self, tuple: &Tuple) -> bool {
         match self {
-            Self::Match { template, .. } => template.matches(tuple),
+            Self::Match { template, .. } | Self::For { template, .. } => template.matches(tuple),
             // Its ordinal will be later than that of any tuple there was.
             Self::Bound { .. } => tuple.len() == 2,
         }
@@ -86,6 +91,8 @@ impl Wanted {
     fn is_refused(&self, sm: &Sm, workspace: &Name) -> bool {
         match self {
             Self::Match { .. } => false,
+            // Asked by another host, and answered.
+            Self::For { taker, .. } => sm.is_settled(taker),
             Self::Bound {
                 variable, terms, ..
             } => sm.refusal(workspace, variable, terms).is_some(),
@@ -124,6 +131,13 @@ impl Waiter {
                 template,
                 wait,
                 ttl_ms,
+            },
+            Wanted::For { taker, template } => Command::TakeFor {
+                op,
+                taker,
+                workspace,
+                template,
+                wait,
             },
             Wanted::Bound {
                 variable,
@@ -193,6 +207,8 @@ impl<'a> Proposer<'a> {
         let takes = command.op().filter(|_| command.looks().is_some());
         if takes.is_some_and(|op| self.sm.is_full_of_outcomes(op.session))
             || self.takes_none && command.adds().is_some()
+            || matches!(&command, Command::TakeFor { taker, .. }
+                if self.sm.is_full_of_unreceived() && !self.sm.is_settled(taker))
         {
             return false;
         }

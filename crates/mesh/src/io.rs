@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
-use cpe_space::{ActorRecord, Config, Effect, ShardId};
+use cpe_space::{ActorRecord, Config, Effect, Name, ShardId};
+use cpe_tuple::Tuple;
 
 use crate::body::{BodyDone, BodyWork};
 use crate::persist::Batch;
@@ -120,12 +121,46 @@ pub enum Output {
         /// What. Never a tuple to be put, which the peer does by itself.
         effect: Box<Effect>,
     },
+    /// What came of a take of an actor hosted by this node (rule A6): to be given to the actor as a
+    /// message, and answered with [`Command::TakeDone`] when what the actor made of it lasts.
+    /// Another node may have given it to the actor already: the actor is to know it again by name,
+    /// birth and number, as [`cpe_space::Sender::Take`]. It is for the incarnation with this token
+    /// and no other: what one that was given up had taken is gone.
+    Took {
+        /// The actor's name.
+        name: String,
+        /// Its birth: [`cpe_space::Outbox::born`].
+        born: u64,
+        /// Its token.
+        token: u64,
+        /// Number of the take.
+        n: u64,
+        /// Where it was to be taken from.
+        workspace: Name,
+        /// The kind of message that the actor asked for.
+        answer: String,
+        /// What the actor knows the take by.
+        request: u64,
+        /// What came of it.
+        took: Box<Took>,
+    },
     /// A life of the node as a host is over: what ran under it must be dropped. Others may have
     /// those actors by now.
     Voided {
         /// The life.
         life: Member,
     },
+}
+
+/// What came of a take of an actor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Took {
+    /// This tuple, which is nobody else's.
+    Tuple(Tuple),
+    /// Nothing matched, and it was not to wait.
+    Nothing,
+    /// It was given up when a former incarnation was about to end: nothing was taken.
+    GivenUp,
 }
 
 /// Something worth a log line or a counter.

@@ -84,6 +84,7 @@ mod show;
 mod stale;
 mod sync;
 mod synced;
+mod takes;
 mod timers;
 mod volatile;
 mod vouch;
@@ -101,7 +102,7 @@ pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};
 pub use handle::{HandleError, LeaseHandle, OpHandle};
-pub use io::{Event, Input, Output};
+pub use io::{Event, Input, Output, Took};
 pub use peer::{GroupView, MAX_REQUESTS, Peer};
 pub use persist::{Batch, Image, Table, Write};
 pub use recover::{FORK_EPOCHS, Standing};

@@ -313,6 +313,8 @@ impl Peer {
         }
         self.holder.lost = true;
         self.put_output(Output::Voided { life });
+        // Nothing more is taken for what ran under it.
+        self.timers.set(Timer::Effects, self.now);
         for request in std::mem::take(&mut self.holder.waiting) {
             let why = "its lease ran out before it was granted again; ask once more".to_owned();
             let shard = self.host_shard(life.node).0;

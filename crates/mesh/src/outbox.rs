@@ -7,6 +7,8 @@
 //! at each place where it shows. What is done is told to the actor's home with its next commit, or
 //! after a moment.
 //!
+//! What actors take is in [`crate::takes`].
+//!
 //! No lease is needed for that: what is committed is to happen, whoever sees to it.
 
 use std::collections::BTreeMap;
@@ -37,6 +39,8 @@ impl Place {
             Effect::Tell { actor: name, .. } | Effect::Spawn { name, .. } => {
                 Self::Actor(name.clone())
             }
+            // None of those that stand in line.
+            Effect::Take(_) => Self::Space,
         }
     }
 }
@@ -130,9 +134,21 @@ impl Peer {
         let sm = slot.shard.sm();
         let mine = |name: &&str| sm.actor(name).is_some_and(|it| it.host == Some(life));
         let due: Vec<String> = sm.due().filter(mine).map(str::to_owned).collect();
+        self.leave_takes(shard, &due);
         for name in due {
             self.send_next_effects(&name);
+            self.go_on_taking(&name);
         }
+    }
+
+    /// Up to which number the effects of an actor are done, as far as this node knows.
+    pub(crate) fn effects_done_upto(&self, name: &str) -> u64 {
+        let Some(outbox) = self.outbox_of(name) else {
+            return 0;
+        };
+        let sending = self.outboxes.by_name.get(name);
+        let own = sending.filter(|it| it.born == outbox.born());
+        own.map_or(0, Sending::done).max(outbox.sent())
     }
 
     /// The same for all shards: this node has a life.
@@ -254,6 +270,7 @@ impl Peer {
             self.timers.set_if_none(Timer::Effects, soon);
         }
         self.send_next_effects(name);
+        self.go_on_taking(name);
     }
 
     /// Tells homes how far the effects of their actors are done, and tries again what failed.
@@ -264,6 +281,7 @@ impl Peer {
             self.send_again(&name);
             self.send_next_effects(&name);
         }
+        self.tell_takes();
     }
 
     fn tell_effects_of(&mut self, name: &str) {
@@ -293,6 +311,7 @@ impl Peer {
 
     /// A home has decided what this module asked of it.
     pub(crate) fn effect_decided(&mut self, shard: ShardId, seq: u64, outcome: &Outcome) {
+        self.take_decided(shard, seq, outcome);
         if let Some((name, born, n)) = self.outboxes.asked.remove(&(shard, seq)) {
             if matches!(outcome, Outcome::Done) {
                 self.effect_done(&name, born, n);
@@ -325,5 +344,6 @@ impl Peer {
                 self.tuple_failed(&name, born, n);
             }
         }
+        self.takes_anew(shard);
     }
 }

@@ -29,6 +29,7 @@ use crate::read::{Place, QueryState};
 use crate::recover::Recovery;
 use crate::request::Request;
 use crate::sync::{Offers, Places, Pull};
+use crate::takes::Takes;
 use crate::timers::Timers;
 use crate::vouch::Vouchers;
 use crate::wire::{Lane, MAX_CONTROL_BYTES, MAX_GOSSIP_BYTES, Message};
@@ -240,6 +241,7 @@ pub struct Peer {
     pub(crate) keeper: Keeper,
     pub(crate) claims: Claims,
     pub(crate) outboxes: Outboxes,
+    pub(crate) takes: Takes,
     pub(crate) batch: Batch,
     pub(crate) afters: Vec<After>,
     /// What waits for no disk: it concerns volatile shards.
@@ -326,6 +328,7 @@ impl Peer {
             keeper: Keeper::default(),
             claims: Claims::default(),
             outboxes: Outboxes::default(),
+            takes: Takes::default(),
             batch: Batch::default(),
             afters: Vec::new(),
             at_once: Vec::new(),

@@ -162,6 +162,7 @@ impl Command {
             | Self::Actors
             | Self::Delist
             | Self::EffectDone { .. }
+            | Self::TakeDone { .. }
             | Self::Status
             | Self::Peers
             | Self::Shards => None,
@@ -470,6 +471,15 @@ impl Peer {
             }
             Command::EffectDone { name, born, n } => {
                 self.effect_done(&name, born, n);
+                self.reply(request, Reply::Done);
+            }
+            Command::TakeDone {
+                name,
+                born,
+                token,
+                n,
+            } => {
+                self.take_handled(&(name, born, token, n));
                 self.reply(request, Reply::Done);
             }
             Command::Enlist { .. } => self.enlist(request),

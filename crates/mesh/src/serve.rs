@@ -199,6 +199,24 @@ impl Peer {
                 };
                 return self.take_at_home(shard, waiter, acks, wait);
             }
+            Operation::TakeFor {
+                taker,
+                workspace,
+                template,
+                wait,
+            } => {
+                if template.key().is_none() {
+                    return self.malformed(Some(from), "a take without a variable".to_owned());
+                }
+                let waiter = Waiter {
+                    op,
+                    from,
+                    workspace,
+                    wanted: Wanted::For { taker, template },
+                    seen: now,
+                };
+                return self.take_at_home(shard, waiter, acks, wait);
+            }
             Operation::Bound {
                 workspace,
                 terms,
@@ -319,6 +337,19 @@ impl Peer {
                 tuple,
             },
             Operation::Sent { name, sent } => Command::Sent { op, name, sent },
+            Operation::EndTake { taker, back } => Command::EndTake { op, taker, back },
+            Operation::TakesOver {
+                name,
+                born,
+                takes,
+                ended,
+            } => Command::TakesOver {
+                op,
+                name,
+                born,
+                takes,
+                ended,
+            },
             Operation::Migrate {
                 name,
                 token,
@@ -449,6 +480,7 @@ impl Peer {
             (
                 Command::ActOnLease { op, .. }
                 | Command::Emit { op, .. }
+                | Command::EndTake { op, .. }
                 | Command::Bound {
                     op,
                     act: Bound::Put { .. },
@@ -520,7 +552,7 @@ impl Peer {
                 self.host_applied(shard, &it);
                 self.send_effects(shard);
             }
-            Applied::Done(_, Outcome::Done) => self.send_effects(shard),
+            Applied::Done(_, Outcome::Done | Outcome::Unsent(_)) => self.send_effects(shard),
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
     }

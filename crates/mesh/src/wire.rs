@@ -7,7 +7,7 @@ use cpe_consensus::Heartbeat;
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{
     Bound, Config, Effect, Entry, Item, LeaseAct, LeaseId, Marked, Mode, Name, OpId, Outcome, Sent,
-    Session, ShardId, Terms, Version, shard_of,
+    Session, ShardId, Taker, Terms, Version, shard_of,
 };
 use cpe_tuple::codec::{self, CodecError};
 use cpe_tuple::{Template, Tuple, Value};
@@ -266,6 +266,35 @@ pub enum Operation {
         name: String,
         /// How far.
         sent: Sent,
+    },
+    /// Take a tuple for a durable actor that the sender hosts.
+    TakeFor {
+        /// Whose take, and which.
+        taker: Taker,
+        /// Workspace.
+        workspace: Name,
+        /// What to match. It names the variable.
+        template: Template,
+        /// Whether to wait for a match.
+        wait: bool,
+    },
+    /// A take of a durable actor is over.
+    EndTake {
+        /// Whose take, and which.
+        taker: Taker,
+        /// The actor has ended without what it took.
+        back: bool,
+    },
+    /// Shards are done with takes of a named actor.
+    TakesOver {
+        /// Its name.
+        name: String,
+        /// Its birth.
+        born: u64,
+        /// Which.
+        takes: Vec<u64>,
+        /// The token of the incarnation that ends without them; it has them if `None`.
+        ended: Option<u64>,
     },
 }
 

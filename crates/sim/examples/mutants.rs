@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 63] = [
+const EXPECTED: [Expected; 66] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -201,6 +201,13 @@ const EXPECTED: [Expected; 63] = [
     mesh("A5", Mesh::EffectsInTurn, actors(1, 50)),
     mesh("A5", Mesh::EffectsUntilDone, actors(1, 50)),
     mesh("A5", Mesh::EffectsOfOthers, actors(1, 50)),
+    space("A6", Space::TakeOnce, actors(1, 200)),
+    space(
+        "A6",
+        Space::TakeEndToken,
+        mesh_test("takes::what_a_former_host_says_of_takes_counts_no_more_once_another_has_asked"),
+    ),
+    mesh("A6", Mesh::TakeUntilHandled, actors(1, 200)),
     space("A9", Space::CommitMarks, actors(1, 50)),
     space("A9", Space::MarkEach, actors(1, 50)),
     space("A8", Space::MigrateToken, actors(38, 200)),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_mesh::{Command, Failure, Input, OpHandle, Peer, Reply, RequestId};
-use cpe_space::{ActorRecord, Effect, Mark, Marked, Name, Sender, Session};
+use cpe_space::{ActorRecord, Effect, Mark, Marked, Name, Sender, Session, Takes};
 use cpe_tuple::Value;
 use rand::RngExt;
 
@@ -62,6 +62,8 @@ pub(crate) enum Step {
     Answer(Parcel),
     /// A node sends again what it tells for an actor.
     Tell(usize, usize, u64),
+    /// A node gives its actor again what came of a take.
+    Give(usize, usize, u64),
     /// A node asks anew for the commit of an actor.
     Commit(usize, usize),
     /// Somebody hands an actor on.
@@ -84,6 +86,13 @@ pub(crate) enum From {
     Actor {
         actor: usize,
         born: u64,
+        value: i64,
+    },
+    /// The actor's host, with what came of a take of the incarnation with this token.
+    Take {
+        born: u64,
+        token: u64,
+        n: u64,
         value: i64,
     },
 }
@@ -118,6 +127,8 @@ pub(crate) struct Instance {
     pub(crate) seq: u64,
     state: Vec<i64>,
     marks: BTreeMap<Sender, Mark>,
+    /// Takes that it knew of when it began, and its birth.
+    takes: (u64, Takes),
     pub(crate) pending: Option<Pending>,
     /// It is being handed to another host, and does not act.
     pub(crate) moving: Option<Moving>,
@@ -187,6 +198,7 @@ pub(crate) fn number(name: &str) -> Option<usize> {
 fn sender(from: From) -> Option<Sender> {
     let client = match from {
         From::Client(client) => client,
+        From::Take { born, n, .. } => return Some(Sender::Take { born, n }),
         From::Actor { actor, born, .. } => {
             let name = Name::new(&name(actor)).ok()?;
             return Some(Sender::Actor { name, born });
@@ -216,7 +228,7 @@ impl Parcel {
     fn id(self) -> i64 {
         match self.from {
             From::Client(client) => id(client, self.message),
-            From::Actor { value, .. } => value,
+            From::Actor { value, .. } | From::Take { value, .. } => value,
         }
     }
 }
@@ -301,6 +313,7 @@ impl World {
             Step::Arrive(n, parcel) => self.arrive(n, parcel),
             Step::Answer(parcel) => self.answer(parcel),
             Step::Tell(n, actor, at) => self.tell(n, actor, at),
+            Step::Give(n, actor, at) => self.give(n, actor, at),
             Step::Commit(n, actor) => self.commit(n, actor),
             Step::Move(actor) => self.move_actor(actor),
             Step::HandOn(n, actor) => self.hand_on(n, actor),
@@ -386,6 +399,9 @@ impl World {
             seq: kept.map_or(0, |kept| kept.seq),
             state: kept.map_or_else(Vec::new, |kept| list_of(&kept.snapshot)),
             marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
+            takes: kept.map_or_else(Default::default, |kept| {
+                (kept.outbox.born(), kept.outbox.takes.clone())
+            }),
             pending: None,
             moving: None,
         };
@@ -471,12 +487,23 @@ impl World {
         if let Some(moving) = &mut instance.moving {
             return moving.hold(parcel);
         }
+        // What another incarnation was to be told may be gone.
+        if matches!(parcel.from, From::Take { token, .. } if token != instance.token) {
+            return;
+        }
         // Rule A7: the gate, looked at before each message.
         if held || self.hosts.until(instance.life) <= now || instance.pending.is_some() {
             return;
         }
         let mark = instance.marks.get(&sender);
-        if mark.is_some_and(|mark| mark.contains(parcel.message)) {
+        let had = match sender {
+            Sender::Take { born, n } => {
+                let (own, takes) = &instance.takes;
+                born < *own || (born == *own && takes.is_handled(n))
+            }
+            _ => false,
+        };
+        if had || mark.is_some_and(|mark| mark.contains(parcel.message)) {
             return self.pass_on(Step::Answer(parcel));
         }
         let mut state = instance.state.clone();
@@ -564,7 +591,8 @@ impl World {
 
     fn answer(&mut self, parcel: Parcel) {
         let From::Client(client) = parcel.from else {
-            return self.told(parcel);
+            self.told(parcel);
+            return self.given(parcel);
         };
         let (now, message) = (self.now, parcel.message);
         let Some(it) = self.actors.clients.get_mut(client) else {

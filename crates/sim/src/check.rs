@@ -79,6 +79,8 @@ pub struct Report {
     pub commits: u64,
     /// Messages that actors told others, and that were handled.
     pub told: u64,
+    /// Answers to takes that actors were given, and handled.
+    pub took: u64,
     /// Tuples that actors asked for.
     pub emitted: u64,
     /// Commits of incarnations that had been replaced.

@@ -13,6 +13,7 @@ use cpe_tuple::{Tuple, Value};
 
 use crate::actors::{Asked, From, Parcel, Step, list_of, name, number};
 use crate::check::Violation;
+use crate::takes::{JOBS, TOOK, jobs_of};
 use crate::world::World;
 
 /// Where actors put their tuples. Nobody takes any.
@@ -38,7 +39,7 @@ pub(crate) fn effects_of(actor: usize, actors: usize, message: i64) -> Vec<Effec
         0 => vec![out(actor, message, 0)],
         1 => vec![tells],
         2 => vec![out(actor, message, 0), tells, out(actor, message, 1)],
-        _ => return Vec::new(),
+        _ => return jobs_of(actor, actors, message),
     };
     kinds.into_iter().flatten().collect()
 }
@@ -135,7 +136,9 @@ impl World {
     pub(crate) fn effects_left(&self) -> usize {
         let peers = self.nodes.iter().filter_map(|node| node.peer.as_ref());
         let shards = peers.take(1).flat_map(Peer::shards);
-        shards.map(|shard| shard.sm().due().count()).sum()
+        let records = shards.flat_map(|shard| shard.sm().actors());
+        let kept = records.filter_map(|(_, record)| record.kept.as_ref());
+        kept.map(|kept| kept.outbox.len()).sum()
     }
 
     /// The end: whether what was asked for is what was done.
@@ -159,10 +162,16 @@ impl World {
         for (actor, messages) in &handled {
             for message in messages {
                 for effect in effects_of(*actor, actors, *message) {
+                    if is_of_jobs(&effect) {
+                        continue;
+                    }
                     let (place, what) = place_of(*actor, &effect);
                     asked.entry(place).or_default().push(what);
                 }
-                if let Some(cause) = message.checked_sub(TOLD).filter(|cause| *cause >= 0) {
+                if let Some(cause) = message
+                    .checked_sub(TOLD)
+                    .filter(|it| (0..TOOK - TOLD).contains(it))
+                {
                     let from = self.actor_of(cause);
                     let place = format!("a{actor} told by a{from}");
                     done.entry(place).or_default().push((*message, 0));
@@ -205,7 +214,16 @@ fn place_of(actor: usize, effect: &Effect) -> (String, (i64, i64)) {
             let place = format!("{to} told by a{actor}");
             (place, (message.as_int().unwrap_or(-1), 0))
         }
-        Effect::Spawn { .. } => (String::new(), (-1, -1)),
+        Effect::Spawn { .. } | Effect::Take(_) => (String::new(), (-1, -1)),
+    }
+}
+
+/// Whether it is looked at by [`crate::takes`].
+fn is_of_jobs(effect: &Effect) -> bool {
+    match effect {
+        Effect::Out { workspace, .. } => workspace.as_str() == JOBS,
+        Effect::Take(_) => true,
+        _ => false,
     }
 }
 

@@ -56,6 +56,7 @@ mod settle;
 mod shrink;
 mod spread;
 mod swarm;
+mod takes;
 mod trace;
 mod volatile;
 mod work;

@@ -186,6 +186,7 @@ impl World {
         self.hosts.gone(n, self.now);
         self.actors.gone(n);
         self.tells.gone(n);
+        self.answers.gone(n);
         self.bodies.gone(&node.open);
         node.open.clear();
         self.record.gone(n);
@@ -493,6 +494,15 @@ impl World {
                 n: at,
                 effect,
             } => self.effect(n, &name, (born, at), &effect),
+            Output::Took {
+                name,
+                born,
+                token,
+                n: at,
+                request,
+                took,
+                ..
+            } => self.took(n, &name, (born, token, at), (request, &*took)),
             Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
             Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
             Output::Event(_) => {}

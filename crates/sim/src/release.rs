@@ -74,14 +74,12 @@ impl World {
         self.ask_actor(n, Asked::Release { actor, token }, command);
     }
 
-    /// What a home said; a host that was told nothing asks again, since nobody runs its actor.
+    /// What a home said; a host that was told nothing, or that something is left to be done, asks
+    /// again, since nobody runs its actor.
     pub(crate) fn release_ended(&mut self, n: usize, actor: usize, token: u64, reply: &Reply) {
         match reply {
             Reply::Done => self.report.released += 1,
-            // Whoever takes it over sees to what is left.
-            Reply::Failed(
-                Failure::Fenced { .. } | Failure::Refused(_) | Failure::Unsent { .. },
-            ) => {}
+            Reply::Failed(Failure::Fenced { .. } | Failure::Refused(_)) => {}
             _ => {
                 let again = Step::ReleaseAgain(n, actor, token);
                 self.at(self.now + PAUSE, Happening::Actor(again));

@@ -38,6 +38,7 @@ impl World {
         }) && self.unadmitted() == 0
             && self.leases_left() == 0
             && self.effects_left() == 0
+            && self.takes_left() == 0
             && self.lost_body().is_none()
             && self.stray_bodies() == 0
             && self.unacknowledged() == 0

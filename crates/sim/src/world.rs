@@ -25,6 +25,7 @@ use crate::queue::EventQueue;
 use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::schedule::{Fault, Schedule, poisson};
+use crate::takes::Answers;
 use crate::trace::{Gone, Trace, between};
 
 /// Keep what is drawn for the network, for nodes and users, apart from each other and from the
@@ -146,6 +147,7 @@ pub struct World {
     pub(crate) hosts: Hosts,
     pub(crate) actors: ActorBooks,
     pub(crate) tells: Tells,
+    pub(crate) answers: Answers,
     pub(crate) deletions: Deletions,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
@@ -198,6 +200,7 @@ impl World {
             hosts: Hosts::default(),
             actors: ActorBooks::default(),
             tells: Tells::default(),
+            answers: Answers::default(),
             deletions: Deletions::default(),
             actors_end: false,
             record: Record::default(),
@@ -267,6 +270,7 @@ impl World {
         }
         self.close_actors()?;
         self.close_effects()?;
+        self.close_jobs()?;
         self.close_deletions()?;
         self.close()
     }

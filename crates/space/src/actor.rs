@@ -53,6 +53,9 @@ pub struct ActorRecord {
     /// `None` if it was claimed.
     #[serde(default)]
     pub from: Option<Member>,
+    /// Its host is giving it up: nothing more is committed under its token.
+    #[serde(default)]
+    pub ending: bool,
 }
 
 /// What lasts of an actor.
@@ -80,6 +83,13 @@ pub enum Sender {
         name: Name,
         /// Its [birth](Outbox::born).
         born: u64,
+    },
+    /// The receiver itself, which is told what came of a take (rule A6).
+    Take {
+        /// Its [birth](Outbox::born).
+        born: u64,
+        /// Number of the take.
+        n: u64,
     },
 }
 
@@ -132,6 +142,10 @@ impl Kept {
     /// Whether the effect of a message is in the snapshot, or its sender has given it up.
     #[must_use]
     pub fn has(&self, sender: &Sender, seq: u64) -> bool {
+        if let Sender::Take { born, n } = sender {
+            let current = self.outbox.born();
+            return *born < current || (*born == current && self.outbox.takes.is_handled(*n));
+        }
         let mark = self.marks.get(sender);
         mark.is_some_and(|mark| mark.contains(seq))
     }
@@ -155,6 +169,12 @@ impl Kept {
             return;
         }
         for Marked { sender, seq, low } in marks {
+            if let Sender::Take { born, n } = sender {
+                if *born == self.outbox.born() {
+                    self.outbox.takes.handled(*n);
+                }
+                continue;
+            }
             let mark = self.marks.entry(sender.clone()).or_default();
             mark.insert(*seq, *low);
             mark.at = at;
@@ -179,7 +199,8 @@ impl ActorRecord {
         let kept = self.kept.as_ref().map_or(0, |kept| {
             let marks = kept.marks.values().map(|mark| 64 + 8 * mark.done.len());
             let effects = kept.outbox.iter().map(Effect::size);
-            kept.snapshot.size() + marks.sum::<usize>() + effects.sum::<usize>()
+            let takes = kept.outbox.takes.size();
+            kept.snapshot.size() + marks.sum::<usize>() + effects.sum::<usize>() + takes
         });
         self.spec.size() + needs.sum::<usize>() + kept
     }
@@ -246,6 +267,7 @@ impl Sm {
                 needs: claim.lease.map_or_else(BTreeMap::new, |(it, _)| it.clone()),
                 kept: current.and_then(|record| record.kept.clone()),
                 from: None,
+                ending: false,
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)
@@ -279,6 +301,7 @@ impl Sm {
                     None => Outcome::NoSuchHost,
                     to => {
                         record.token += 1;
+                        record.ending = false;
                         record.from = std::mem::replace(&mut record.host, to);
                         Outcome::Moved(record.outline())
                     }
@@ -296,7 +319,9 @@ impl Sm {
     /// The actor has ended: what it committed goes with it, unless it is kept for a next one.
     ///
     /// Under a lease only its host knows that it has ended, until the host's life is over. What it
-    /// asked for is done first: nobody would see to that for a name without a host.
+    /// asked for is done first: nobody would see to that for a name without a host. Takes that are
+    /// open are given up by its host, which asks again: from now on nothing is committed that would
+    /// say that one of them is handled.
     pub(crate) fn release(
         &mut self,
         op: OpId,
@@ -307,13 +332,16 @@ impl Sm {
     ) -> Applied {
         let outcome = match self.actors.get_mut(name) {
             Some(record) if record.token == token && record.may_release(op, void) => {
-                let waits = record.kept.as_mut().map_or(0, |kept| {
+                let host = record.host.map(|host| host.node);
+                let (waits, takes) = record.kept.as_mut().map_or((0, 0), |kept| {
                     kept.outbox.trim(sent);
-                    kept.outbox.len()
+                    (kept.outbox.len(), kept.outbox.takes.unresolved())
                 });
-                if waits > 0 && holds(Guard::ReleaseSent) {
-                    Outcome::Unsent(waits as u64)
+                if waits + takes > 0 && holds(Guard::ReleaseSent) {
+                    record.ending |= takes > 0 && host == Some(op.session.member.node);
+                    Outcome::Unsent((waits + takes) as u64)
                 } else {
+                    record.ending = false;
                     record.host = None;
                     if !keeps {
                         record.kept = None;
@@ -339,7 +367,7 @@ impl Sm {
         } = *new;
         let outcome = match self.actors.get_mut(name) {
             Some(record)
-                if (record.token == token && record.host.is_some())
+                if (record.token == token && record.host.is_some() && !record.ending)
                     || !holds(Guard::CommitToken) =>
             {
                 let last = record.kept.as_ref().map_or(0, |kept| kept.seq);
@@ -353,7 +381,9 @@ impl Sm {
                             outbox: Outbox::new(token),
                         })
                     });
-                    if kept.outbox.has_room(new.sent, new.effects) {
+                    if !kept.outbox.takes.has_room(new.effects) {
+                        Outcome::TooManyTakes(kept.outbox.takes.len() as u64)
+                    } else if kept.outbox.has_room(new.sent, new.effects) {
                         kept.seq = seq;
                         kept.snapshot = new.snapshot.clone();
                         kept.raise(new.marks, at);

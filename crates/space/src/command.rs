@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ActorRecord, Bound, Config, Dot, Effect, LeaseAct, LeaseEnd, LeaseId, Marked, Mode, Name, OpId,
-    Sent, Session, ShardId, Terms,
+    Sent, Session, ShardId, Taker, Terms,
 };
 
 /// One entry of a shard's decided history (space.md, section 2.3).
@@ -310,6 +310,43 @@ pub enum Command {
         /// How far.
         sent: Sent,
     },
+    /// A take of a durable actor: removes one matching tuple and remembers it under the number of
+    /// the take, until the actor has it (rule A6). Asked again it comes to the same.
+    TakeFor {
+        /// The operation, of whoever hosts the actor.
+        op: OpId,
+        /// Whose take, and which.
+        taker: Taker,
+        /// Workspace.
+        workspace: Name,
+        /// What to match.
+        template: Template,
+        /// A waiting take that finds nothing leaves no outcome, as it will be tried again.
+        wait: bool,
+    },
+    /// A take of a durable actor is over: what it came to is forgotten (rule A6).
+    EndTake {
+        /// The operation, of whoever hosts the actor.
+        op: OpId,
+        /// Whose take, and which.
+        taker: Taker,
+        /// The actor has ended without it: a tuple returns to its original index.
+        back: bool,
+    },
+    /// Shards are done with takes of a named actor (rule A6).
+    TakesOver {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// Its [birth](crate::Outbox::born).
+        born: u64,
+        /// Which takes.
+        takes: Vec<u64>,
+        /// They were given up since the actor ends in the incarnation with this token; it has them
+        /// if `None`.
+        ended: Option<u64>,
+    },
 }
 
 impl Command {
@@ -333,7 +370,10 @@ impl Command {
             | Self::Commit { op, .. }
             | Self::Migrate { op, .. }
             | Self::Emit { op, .. }
-            | Self::Sent { op, .. } => Some(*op),
+            | Self::Sent { op, .. }
+            | Self::TakeFor { op, .. }
+            | Self::EndTake { op, .. }
+            | Self::TakesOver { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }
@@ -371,6 +411,11 @@ impl Command {
                 ..
             }
             | Self::TakeLeased {
+                workspace,
+                template,
+                ..
+            }
+            | Self::TakeFor {
                 workspace,
                 template,
                 ..
@@ -490,6 +535,8 @@ pub enum Outcome {
     NoSuchHost,
     /// Not committed or not given up: so many effects of the actor wait to be sent on.
     Unsent(u64),
+    /// Not committed, now or later: so many takes of the actor are open already.
+    TooManyTakes(u64),
 }
 
 impl Outcome {
@@ -575,7 +622,8 @@ impl From<&Outcome> for Fate {
             | Outcome::StillAlive(_)
             | Outcome::OutOfTurn(_)
             | Outcome::NoSuchHost
-            | Outcome::Unsent(_) => Self::Refused,
+            | Outcome::Unsent(_)
+            | Outcome::TooManyTakes(_) => Self::Refused,
             Outcome::Stale => Self::Forgotten,
         }
     }

@@ -45,12 +45,17 @@ pub enum Guard {
     SentBorn,
     /// A5: a name is given up once all effects of its actor are done.
     ReleaseSent,
+    /// A6: a take of an actor that has an outcome, or is over, is not executed again.
+    TakeOnce,
+    /// A6: only the incarnation that ended, and none before the one that asked last, gives a take
+    /// up.
+    TakeEndToken,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -68,6 +73,8 @@ impl Guard {
         Self::EmitOnce,
         Self::SentBorn,
         Self::ReleaseSent,
+        Self::TakeOnce,
+        Self::TakeEndToken,
     ];
 }
 

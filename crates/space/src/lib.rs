@@ -56,6 +56,7 @@ mod outbox;
 mod ranges;
 mod shard;
 mod sketch;
+mod take;
 mod tuples;
 mod variable;
 mod volatile;
@@ -82,5 +83,8 @@ pub use outbox::{Effect, MAX_EMITTERS, OUTBOX_BYTES_MAX, OUTBOX_MAX, Outbox, Sen
 pub use ranges::RangeSet;
 pub use shard::{FeedError, Item, MAX_AHEAD_BYTES, MAX_AHEAD_ENTRIES, MAX_PENDING, Shard, Version};
 pub use sketch::{Decoder, Difference, Inconsistent, MAX_SYMBOLS, Scale, Sketch, Symbol};
+pub use take::{
+    MAX_TAKERS, MAX_UNRECEIVED_BYTES, OpenTake, Standing, TAKES_MAX, Taker, Takes, Taking,
+};
 pub use variable::{Life, Variable};
 pub use volatile::{VOLATILE_PREFIX, first_of, generation_of};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::actor::{Claim, Commit};
 use crate::guard::{Guard, holds};
 use crate::outbox::Emitters;
+use crate::take::Takers;
 use crate::{
     ActorRecord, Command, Config, Dot, Fate, HostRecord, LeaseEnd, LeaseId, Name, OpId, Outcome,
     Session, ShardId, lease::Leases, variable::Variable, variable_in, variable_of,
@@ -106,6 +107,9 @@ pub struct Sm {
     /// Actors whose tuples were put here.
     #[serde(default)]
     pub(crate) emitters: Emitters,
+    /// Actors that took something here.
+    #[serde(default)]
+    pub(crate) takers: Takers,
 }
 
 impl Sm {
@@ -129,6 +133,7 @@ impl Sm {
             hosts: BTreeMap::new(),
             due: BTreeSet::new(),
             emitters: Emitters::default(),
+            takers: Takers::default(),
         }
     }
 
@@ -245,6 +250,7 @@ impl Sm {
         let mut kept = self.sessions.all();
         self.workspaces.contains_key(workspace)
             || self.leases.has_any_of(workspace)
+            || self.takers.has_any_of(workspace)
             || kept.any(|kept| is_of(kept.home.as_ref()))
     }
 
@@ -289,7 +295,12 @@ impl Sm {
         self.pick(workspace, template, self.index + 1)
     }
 
-    fn pick(&self, workspace: &Name, template: &Template, draw: u64) -> Option<(u64, &Tuple)> {
+    pub(crate) fn pick(
+        &self,
+        workspace: &Name,
+        template: &Template,
+        draw: u64,
+    ) -> Option<(u64, &Tuple)> {
         let variables = self.workspaces.get(workspace)?;
         match template.key() {
             Some(key) => variables.get(key)?.pick(template, draw),
@@ -465,6 +476,21 @@ impl Sm {
                 tuple,
             } => self.emit(*op, (name, *born, *n), workspace, tuple),
             Command::Sent { op, name, sent } => self.effects_sent(*op, name, *sent),
+            Command::TakeFor {
+                op,
+                taker,
+                workspace,
+                template,
+                wait,
+            } => self.take_for(*op, taker, workspace, template, *wait),
+            Command::EndTake { op, taker, back } => self.end_take(*op, taker, *back),
+            Command::TakesOver {
+                op,
+                name,
+                born,
+                takes,
+                ended,
+            } => self.takes_over(*op, (name, *born), takes, *ended),
             Command::Migrate {
                 op,
                 name,
@@ -704,6 +730,7 @@ impl Sm {
             }
         }
         self.leases.deleted(workspace, key);
+        self.takers.deleted(workspace, key);
         // A tuple taken before the deletion must not come back after it.
         for (outcome, home) in self.sessions.homes() {
             if let Outcome::Taken { tuple, .. } = outcome

@@ -17,7 +17,7 @@ use cpe_tuple::{Tuple, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::guard::{Guard, holds};
-use crate::{Applied, Name, OpId, Outcome, Sm, variable_in};
+use crate::{Applied, Name, OpId, Outcome, Sm, Takes, Taking, variable_in};
 
 /// Effects of an actor that wait to be sent on, at most. A commit with more is refused until some
 /// are.
@@ -62,6 +62,9 @@ pub enum Effect {
         /// Arguments of its kind.
         args: Value,
     },
+    /// Take a tuple, and tell the actor that asks for it (rule A6). It stands beside the others in
+    /// the outbox, under numbers of its own: it may wait for long.
+    Take(Taking),
 }
 
 impl Effect {
@@ -72,8 +75,18 @@ impl Effect {
             Self::Out { workspace, tuple } => workspace.as_str().len() + tuple.size(),
             Self::Tell { actor, message } => actor.as_str().len() + message.size(),
             Self::Spawn { kind, name, args } => kind.len() + name.as_str().len() + args.size(),
+            Self::Take(taking) => taking.size(),
         };
         values + EFFECT_OVERHEAD_BYTES
+    }
+
+    /// What it takes, if it does.
+    #[must_use]
+    pub fn take(&self) -> Option<&Taking> {
+        match self {
+            Self::Take(taking) => Some(taking),
+            _ => None,
+        }
     }
 
     /// Whether it refers to a body, which nobody would keep for it.
@@ -84,6 +97,8 @@ impl Effect {
             Self::Tell { message: value, .. } | Self::Spawn { args: value, .. } => {
                 !value.blobs().is_empty()
             }
+            // It looks for tuples, and keeps none.
+            Self::Take(_) => false,
         }
     }
 }
@@ -105,6 +120,9 @@ pub struct Outbox {
     /// How many of them the last commit added.
     added: u64,
     effects: VecDeque<Effect>,
+    /// Takes, which are none of the effects above.
+    #[serde(default)]
+    pub takes: Takes,
 }
 
 impl Outbox {
@@ -134,13 +152,13 @@ impl Outbox {
         self.last.saturating_sub(self.effects.len() as u64)
     }
 
-    /// How many wait.
+    /// How many wait, but for takes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.effects.len()
     }
 
-    /// True when none waits.
+    /// True when none waits, but for takes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.effects.is_empty()
@@ -161,26 +179,39 @@ impl Outbox {
     /// Whether this is what the last commit added, as far as it is still here.
     pub(crate) fn was_added(&self, effects: &[Effect]) -> bool {
         let there = self.effects.iter().rev();
-        self.added == effects.len() as u64
+        let others: Vec<&Effect> = effects.iter().filter(|it| it.take().is_none()).collect();
+        self.added == others.len() as u64
             && there
-                .zip(effects.iter().rev())
+                .zip(others.into_iter().rev())
                 .all(|(one, other)| one == other)
+            && self
+                .takes
+                .were_added(effects.iter().filter_map(Effect::take))
     }
 
     /// Whether there is room for these beside those that would stay.
     pub(crate) fn has_room(&self, sent: Sent, effects: &[Effect]) -> bool {
         let stay = self.effects.iter().skip(self.done_by(sent));
-        let all = stay.chain(effects);
+        let more = || effects.iter().filter(|it| it.take().is_none());
+        let all = stay.chain(more());
         let (count, bytes) = all.fold((0, 0), |(count, bytes), effect| {
             (count + 1, bytes + effect.size())
         });
-        effects.is_empty() || (count <= OUTBOX_MAX && bytes <= OUTBOX_BYTES_MAX)
+        more().next().is_none() || (count <= OUTBOX_MAX && bytes <= OUTBOX_BYTES_MAX)
     }
 
     pub(crate) fn add(&mut self, effects: &[Effect]) {
-        self.added = effects.len() as u64;
-        self.last += self.added;
-        self.effects.extend(effects.iter().cloned());
+        self.added = 0;
+        self.takes.begin_commit();
+        for effect in effects {
+            if let Effect::Take(taking) = effect {
+                self.takes.add(taking.clone(), self.last);
+            } else {
+                self.added += 1;
+                self.last += 1;
+                self.effects.push_back(effect.clone());
+            }
+        }
     }
 
     /// How many of those that wait are done.
@@ -229,7 +260,7 @@ impl Emitters {
 }
 
 impl Sm {
-    /// Actors with effects that nobody has said are done, in order.
+    /// Actors with effects that nobody has said are done, or takes, in order.
     pub fn due(&self) -> impl Iterator<Item = &str> {
         self.due.iter().map(String::as_str)
     }
@@ -244,7 +275,8 @@ impl Sm {
     /// Notes whether the actor has effects that wait.
     pub(crate) fn note_due(&mut self, name: &str) {
         let kept = self.actors.get(name).and_then(|it| it.kept.as_ref());
-        if kept.is_some_and(|kept| !kept.outbox.is_empty()) {
+        let waits = |outbox: &Outbox| !outbox.is_empty() || !outbox.takes.is_empty();
+        if kept.is_some_and(|kept| waits(&kept.outbox)) {
             self.due.insert(name.to_owned());
         } else {
             self.due.remove(name);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use cpe_actors::{ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
-use cpe_space::{ActorRecord, Effect, Kept, Marked, Name};
+use cpe_space::{ActorRecord, Effect, Kept, Marked, Name, Taking};
 use cpe_tuple::Value;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -25,6 +25,7 @@ use super::place::KINDS;
 use super::spec::Spec;
 use super::{Inner, lock};
 use crate::SpaceError;
+use crate::large::by_reference;
 
 /// How long one try to commit or to enlist waits for the home before the next.
 pub(super) const TRY: Duration = Duration::from_secs(5);
@@ -156,6 +157,19 @@ fn to_effect(effect: cpe_actors::Effect) -> Result<Effect, String> {
             name: name(&of)?,
             args,
         },
+        cpe_actors::Effect::Take {
+            workspace,
+            template,
+            wait,
+            answer,
+            request,
+        } => Effect::Take(Taking {
+            workspace: name(&workspace)?,
+            template: by_reference(template).map_err(|error| format!("an effect: {error}"))?,
+            wait,
+            answer,
+            request,
+        }),
         other => return Err(format!("an effect that this node does not know: {other:?}")),
     })
 }
@@ -250,7 +264,7 @@ async fn claim(
 /// Starts an actor that this node hosts now, from what it has committed.
 fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Result<(), String> {
     let kept = record.kept.as_deref();
-    let inbox = Inbox::new(name, &inner.tasks, kept, record.from);
+    let inbox = Inbox::new((name, record.token), &inner.tasks, kept, record.from);
     let last = LastCommit {
         seq: AtomicU64::new(kept.map_or(0, |kept| kept.seq)),
         ..LastCommit::default()

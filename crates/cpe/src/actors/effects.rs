@@ -77,8 +77,8 @@ async fn carry_out(inner: Weak<Inner>, due: Due, effect: Effect) {
             Effect::Spawn { kind, name, args } => {
                 spawn(&office, kind, name.as_str(), args, tries).await
             }
-            // Peers put tuples by themselves.
-            Effect::Out { .. } => Tried::Done,
+            // Peers put and take tuples by themselves.
+            Effect::Out { .. } | Effect::Take(_) => Tried::Done,
         };
         match tried {
             Tried::Again(place) => wrong = place,
@@ -145,6 +145,7 @@ async fn tell(
             // It is told nothing before it has handled what it was told before.
             low: due.n,
             actor: Some((due.name.clone(), due.born)),
+            take: None,
         },
         tell: false,
         forwarded: false,

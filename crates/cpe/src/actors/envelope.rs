@@ -118,11 +118,19 @@ pub(crate) struct Number {
     /// the same for whichever node sends it.
     #[serde(default)]
     pub(crate) actor: Option<(Name, u64)>,
+    /// Of what came of a take of the receiver itself, the receiver's birth and the token of the
+    /// incarnation that it is for: then the number is that of the take.
+    #[serde(default)]
+    pub(crate) take: Option<(u64, u64)>,
 }
 
 impl Number {
     /// Whose number it is.
     pub(crate) fn of(&self) -> Sender {
+        if let Some((born, _)) = self.take {
+            let n = self.seq;
+            return Sender::Take { born, n };
+        }
         match self.actor.clone() {
             Some((name, born)) => Sender::Actor { name, born },
             None => Sender::Start(self.sender),
@@ -363,6 +371,7 @@ mod tests {
                     seq: 9,
                     low: 8,
                     actor: Some((Name::new("clerk").unwrap(), 2)),
+                    take: Some((2, 5)),
                 },
                 tell: true,
                 forwarded: true,

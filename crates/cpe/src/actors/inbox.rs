@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AskError, ExitReason};
 use cpe_membership::Member;
-use cpe_space::{Kept, Mark, Marked, Sender};
+use cpe_space::{Kept, Mark, Marked, Sender, TAKES_MAX, Takes};
 use cpe_tuple::Value;
 use futures::FutureExt;
 use tokio::sync::{Notify, oneshot};
@@ -82,12 +82,30 @@ struct State {
     tickets: BTreeMap<(Sender, u64), u64>,
     /// What is handled and lasts.
     marks: BTreeMap<Sender, Mark>,
+    /// Takes of the actor as it had committed them when it began, and its birth.
+    takes: (u64, Takes),
+}
+
+impl State {
+    /// Whether a message is not to be handled.
+    fn is_handled(&self, sender: &Sender, seq: u64) -> bool {
+        if let Sender::Take { born, n } = sender {
+            let (own, takes) = &self.takes;
+            if born < own || (born == own && takes.is_handled(*n)) {
+                return true;
+            }
+        }
+        let mark = self.marks.get(sender);
+        mark.is_some_and(|mark| mark.contains(seq))
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Inbox {
     name: String,
+    /// The token of the incarnation.
+    token: u64,
     tasks: TaskTracker,
     /// This node lost the actor, or left it to others: its end here is not its end.
     pub(super) left: Arc<AtomicBool>,
@@ -100,13 +118,14 @@ impl Inbox {
     /// The inbox of an actor that begins from what it has committed. `from` is who handed it to
     /// this node.
     pub(super) fn new(
-        name: &str,
+        (name, token): (&str, u64),
         tasks: &TaskTracker,
         kept: Option<&Kept>,
         from: Option<Member>,
     ) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
+            token,
             tasks: tasks.clone(),
             left: Arc::default(),
             settled: Notify::new(),
@@ -117,6 +136,9 @@ impl Inbox {
                 waiting: BTreeMap::new(),
                 tickets: BTreeMap::new(),
                 marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
+                takes: kept.map_or_else(Default::default, |kept| {
+                    (kept.outbox.born(), kept.outbox.takes.clone())
+                }),
             }),
         })
     }
@@ -140,8 +162,9 @@ impl Inbox {
         if state.phase == Phase::Gone {
             return Err(Answer::NotHere);
         }
-        let mark = state.marks.get(&sender);
-        if mark.is_some_and(|mark| mark.contains(seq)) {
+        // What another incarnation was to be told of its takes is told to this one by its own host.
+        let other = number.take.is_some_and(|(_, token)| token != self.token);
+        if other || state.is_handled(&sender, seq) {
             return Err(Answer::Handled);
         }
         let (answer, answered) = oneshot::channel();
@@ -247,6 +270,16 @@ impl Inbox {
             let mark = state.marks.entry(sender.clone()).or_default();
             mark.insert(*seq, *low);
         }
+        // Of takes only the latest can come once more.
+        let any = Sender::Take { born: 0, n: 0 };
+        while state.marks.range(&any..).count() > TAKES_MAX {
+            let first = state
+                .marks
+                .range(&any..)
+                .next()
+                .map(|(sender, _)| sender.clone());
+            state.marks.remove(&first.unwrap_or_else(|| any.clone()));
+        }
     }
 
     /// The former host has sent on what it had, or has ended: what came directly goes to the actor
@@ -349,6 +382,7 @@ mod tests {
             seq,
             low: 1,
             actor: None,
+            take: None,
         }
     }
 
@@ -362,7 +396,7 @@ mod tests {
     }
 
     fn inbox(from: Option<Member>) -> Arc<Inbox> {
-        Inbox::new("a", &TaskTracker::new(), None, from)
+        Inbox::new(("a", 1), &TaskTracker::new(), None, from)
     }
 
     #[tokio::test]
@@ -394,6 +428,7 @@ mod tests {
             seq: n,
             low: n,
             actor: Some((Name::new("b").unwrap(), 3)),
+            take: None,
         };
         let ask = |number| inbox.deliver(number, false, false, Value::from(5));
         let asked = ask(of(1, 4)).unwrap();

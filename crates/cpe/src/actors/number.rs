@@ -93,6 +93,7 @@ impl Open<'_> {
             seq: self.seq,
             low: low.unwrap_or(self.seq),
             actor: None,
+            take: None,
         }
     }
 }

@@ -19,6 +19,7 @@ mod hosts;
 mod leases;
 mod outbox;
 mod recover;
+mod takes;
 mod volatile;
 mod wire;
 
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use cpe_membership::{Incarnation, Member, NodeCard, NodeId};
 use cpe_mesh::{
-    Ack, Command, Event, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId,
+    Ack, Command, Event, Genesis, Image, Input, Output, Peer, PeerConfig, Reply, RequestId, Took,
 };
 use cpe_space::{ActorRecord, Effect};
 use cpe_tuple::{Template, Tuple, Value};
@@ -68,6 +69,8 @@ struct Net {
     hosted: BTreeMap<(NodeId, String), ActorRecord>,
     /// What nodes were asked to do for actors, in order: name, birth and number, and what.
     effects: Vec<(NodeId, String, (u64, u64), Effect)>,
+    /// What nodes were told of takes of actors, in order, by number.
+    took: Vec<(NodeId, u64, Took)>,
 }
 
 impl Net {
@@ -87,6 +90,7 @@ impl Net {
             may_act: BTreeMap::new(),
             hosted: BTreeMap::new(),
             effects: Vec::new(),
+            took: Vec::new(),
         };
         for n in 1..=nodes {
             net.start(n);
@@ -206,6 +210,7 @@ impl Net {
                 n,
                 effect,
             } => self.effects.push((node, name, (born, n), *effect)),
+            Output::Took { n, took, .. } => self.took.push((node, n, *took)),
             Output::Host { name, record } => drop(self.hosted.insert((node, name), *record)),
             Output::Connect { .. } | Output::Event(_) => {}
         }

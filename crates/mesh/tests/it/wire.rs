@@ -11,8 +11,8 @@ use cpe_mesh::{
 };
 use cpe_space::{
     ActorRecord, After, Command, Config, Dot, Effect, Entry, Fate, Item, LeaseAct, LeaseEnd,
-    LeaseId, Live, Marked, Mode, Name, OpId, Outcome, Sender, Sent, Session, ShardId, Sm, Terms,
-    Version,
+    LeaseId, Live, Marked, Mode, Name, OpId, Outcome, Sender, Sent, Session, ShardId, Sm, Taker,
+    Taking, Terms, Version,
 };
 use cpe_tuple::{Blob, Field, Kind, Template, Tuple, Value, codec};
 use proptest::prelude::*;

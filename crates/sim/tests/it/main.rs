@@ -136,6 +136,7 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.fenced += report.fenced;
         seen.moved += report.moved;
         seen.told += report.told;
+        seen.took += report.took;
         seen.emitted += report.emitted;
         seen.released += report.released;
     }
@@ -145,6 +146,7 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.fenced > 0, "no incarnation was fenced");
     assert!(seen.moved > 300, "only {} handed on", seen.moved);
     assert!(seen.told > 1_000, "only {} told", seen.told);
+    assert!(seen.took > 1_000, "only {} taken", seen.took);
     assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
     assert!(seen.released > 100, "only {} given up", seen.released);
 }

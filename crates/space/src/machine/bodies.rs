@@ -38,5 +38,8 @@ impl Sm {
                 }
             }
         }
+        for blob in self.takers.tuples().flat_map(cpe_tuple::Tuple::blobs) {
+            visit(blob, Refers::Taken);
+        }
     }
 }

@@ -16,6 +16,7 @@ mod outbox;
 mod parts;
 mod sessions;
 mod sketch;
+mod takes;
 
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_space::{Applied, Command, Config, Dot, Entry, Name, OpId, Session, Shard, ShardId};

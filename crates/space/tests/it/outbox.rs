@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::{Home, member, name, pair};
 
-fn life(inc: u32) -> Member {
+pub(crate) fn life(inc: u32) -> Member {
     let node = member(7).node;
     let inc = Incarnation(inc);
     Member { node, inc }
@@ -36,7 +36,7 @@ fn outcome(applied: Applied) -> Outcome {
 }
 
 impl Home {
-    fn claim_for(&mut self, host: Member, expect: u64, void: Option<Member>) -> Outcome {
+    pub(crate) fn claim_for(&mut self, host: Member, expect: u64, void: Option<Member>) -> Outcome {
         let command = Command::ClaimLeased {
             op: self.op(),
             name: "a".to_owned(),
@@ -68,7 +68,7 @@ impl Home {
         outcome(self.decide(&command))
     }
 
-    fn give_up(&mut self, token: u64, keeps: bool, sent: Sent) -> Outcome {
+    pub(crate) fn give_up(&mut self, token: u64, keeps: bool, sent: Sent) -> Outcome {
         let command = Command::Release {
             op: self.op(),
             name: "a".to_owned(),

@@ -63,6 +63,12 @@ impl Driver {
             }
             Own::Note(message) => self.event(Event::Note(message)).await,
             Own::Stop => self.act(Effect::Stop).await,
+            Own::Took(took) => {
+                let answered = self.ledger.as_mut().and_then(|it| it.took(took));
+                if let Some((request, answer)) = answered {
+                    self.event(Event::Answer(request, answer, None)).await;
+                }
+            }
         }
     }
 

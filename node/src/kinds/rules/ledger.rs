@@ -30,6 +30,15 @@ const ASK: &str = "ask";
 const NOTE: &str = "note";
 const STOP: &str = "stop";
 
+/// The kind of message by which an agent hears what came of a take, and the parts of it.
+const TOOK: &str = "$rules-took";
+const REQUEST: &str = "request";
+const TUPLE: &str = "tuple";
+const FAILED: &str = "failed";
+
+/// Takes of an agent that are under way at a time, at most; an actor may have as many.
+const TAKES_MAX: usize = 256;
+
 /// Something that is to be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Due {
@@ -52,6 +61,30 @@ pub(super) struct Ledger {
     /// Questions that went with a commit, to be asked when what came before them is done.
     #[serde(default)]
     held: BTreeMap<u64, Effect>,
+    /// Takes that went with a commit, by numbers of their own: those of requests begin anew when an
+    /// agent is built again.
+    #[serde(default)]
+    taking: BTreeMap<u64, Taking>,
+    #[serde(default)]
+    last_take: u64,
+}
+
+/// A take under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Taking {
+    /// The request of the rules that it answers; none if they have forgotten it.
+    request: Option<u64>,
+    workspace: String,
+}
+
+/// What came of a take.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Took {
+    /// Number of the take.
+    take: u64,
+    /// The tuple, if there was one.
+    fields: Option<Vec<Value>>,
+    failed: Option<String>,
 }
 
 /// What an agent tells itself in its turn among its effects, because only it can do it.
@@ -63,6 +96,8 @@ pub(super) enum Own {
     Note(Value),
     /// End.
     Stop,
+    /// What came of a take.
+    Took(Took),
 }
 
 impl Own {
@@ -71,6 +106,8 @@ impl Own {
             Self::Ask(request) => (ASK, Value::Int(request.cast_signed())),
             Self::Note(message) => (NOTE, message.clone()),
             Self::Stop => (STOP, Value::Null),
+            // Told by the agent's host, not by itself.
+            Self::Took(_) => return Value::Null,
         };
         let what = Value::Map([(what.0.to_owned(), what.1)].into());
         Value::Map([(OWN.to_owned(), what)].into())
@@ -78,7 +115,16 @@ impl Own {
 
     /// What a message to an agent says, if it is one of its own.
     pub(super) fn of(message: &Value) -> Option<Self> {
-        let what = message.as_map().filter(|map| map.len() == 1)?.get(OWN)?;
+        let message = message.as_map().filter(|map| map.len() == 1)?;
+        if let Some(took) = message.get(TOOK) {
+            let took = took.as_map()?;
+            return Some(Self::Took(Took {
+                take: took.get(REQUEST)?.as_int()?.cast_unsigned(),
+                fields: took.get(TUPLE)?.as_list().map(<[Value]>::to_vec),
+                failed: took.get(FAILED).and_then(Value::as_str).map(str::to_owned),
+            }));
+        }
+        let what = message.get(OWN)?;
         let (what, value) = what.as_map().filter(|map| map.len() == 1)?.iter().next()?;
         match what.as_str() {
             ASK => Some(Self::Ask(value.as_int()?.cast_unsigned())),
@@ -89,8 +135,8 @@ impl Own {
     }
 }
 
-/// An effect of rules as one of the actor called `own`.
-fn effect_of(own: &str, effect: &Effect) -> Result<local::Effect, String> {
+/// An effect of rules as one of the actor called `own`, under this number if it is a take.
+fn effect_of(own: &str, effect: &Effect, take: u64) -> Result<local::Effect, String> {
     let name = |what: &str, name: &str| match name.len() {
         1..=MAX_NAME_BYTES => Ok(name.to_owned()),
         0 => Err(format!("{what} without a name")),
@@ -134,6 +180,18 @@ fn effect_of(own: &str, effect: &Effect) -> Result<local::Effect, String> {
             name: name("an actor", &of)?,
             args,
         },
+        Effect::Fetch {
+            workspace,
+            template,
+            wait,
+            ..
+        } => local::Effect::Take {
+            workspace,
+            template,
+            wait,
+            answer: TOOK.to_owned(),
+            request: take,
+        },
         Effect::Ask { request, .. } => to_itself(own, &Own::Ask(request)),
         Effect::Stop => to_itself(own, &Own::Stop),
         other => return Err(format!("an effect this node does not know: {other:?}")),
@@ -145,6 +203,17 @@ impl Ledger {
     /// it, or because it is undone by itself if the memory does not last.
     pub(super) fn note(&mut self, effect: Effect) -> Option<Effect> {
         match &effect {
+            Effect::Fetch {
+                workspace,
+                template,
+                ..
+            } if template.key().is_some()
+                && (1..=MAX_NAME_BYTES).contains(&workspace.len())
+                && self.takes() < TAKES_MAX =>
+            {
+                self.outbox.push_back(Due::Effect(effect));
+                None
+            }
             Effect::Find { request, .. }
             | Effect::Fetch { request, .. }
             | Effect::ForestPredict { request, .. } => {
@@ -160,6 +229,32 @@ impl Ledger {
                 None
             }
         }
+    }
+
+    /// Takes that are under way, or will be.
+    fn takes(&self) -> usize {
+        let waits = |due: &&Due| matches!(due, Due::Effect(Effect::Fetch { .. }));
+        self.taking.len() + self.outbox.iter().filter(waits).count()
+    }
+
+    /// What a take came to, for the request that it answers; nothing if that is forgotten: then the
+    /// tuple is put back.
+    pub(super) fn took(&mut self, took: Took) -> Option<(u64, Result<Value, String>)> {
+        let Taking { request, workspace } = self.taking.remove(&took.take)?;
+        let Some(request) = request else {
+            if let Some(tuple) = took.fields.and_then(|fields| Tuple::new(fields).ok()) {
+                let out = Effect::Out { workspace, tuple };
+                self.outbox.push_back(Due::Effect(out));
+            }
+            return None;
+        };
+        Some((
+            request,
+            match took.failed {
+                Some(why) => Err(why),
+                None => Ok(took.fields.map_or(Value::Null, Value::List)),
+            },
+        ))
     }
 
     /// Gives effects to the commit of the actor called `own`, in their order, as long as `commit`
@@ -179,11 +274,22 @@ impl Ledger {
                 stays.push_back(due);
                 continue;
             };
-            match effect_of(own, &effect).map(&mut commit) {
+            match effect_of(own, &effect, self.last_take + 1).map(&mut commit) {
                 Ok(Ok(())) => {
                     taken += 1;
-                    if let Effect::Ask { request, .. } = effect {
-                        self.held.insert(request, effect);
+                    match effect {
+                        Effect::Ask { request, .. } => {
+                            self.held.insert(request, effect);
+                        }
+                        Effect::Fetch {
+                            request, workspace, ..
+                        } => {
+                            self.last_take += 1;
+                            let request = Some(request);
+                            let taking = Taking { request, workspace };
+                            self.taking.insert(self.last_take, taking);
+                        }
+                        _ => {}
                     }
                 }
                 Ok(Err(error)) if taken == 0 => return Err(error),
@@ -222,10 +328,14 @@ impl Ledger {
     /// Whether it asks for this by itself, now or in its turn.
     pub(super) fn keeps(&self, request: u64) -> bool {
         let asks = |due: &Due| match due {
-            Due::Effect(Effect::Ask { request: of, .. }) => *of == request,
+            Due::Effect(Effect::Ask { request: of, .. } | Effect::Fetch { request: of, .. }) => {
+                *of == request
+            }
             _ => false,
         };
+        let mut taking = self.taking.values();
         self.open.contains_key(&request)
+            || taking.any(|take| take.request == Some(request))
             || self.held.contains_key(&request)
             || self.outbox.iter().any(asks)
     }
@@ -248,6 +358,11 @@ impl Ledger {
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.held.clear();
+        for take in self.taking.values_mut() {
+            take.request = None;
+        }
+        let fetches = |due: &Due| matches!(due, Due::Effect(Effect::Fetch { .. }));
+        self.outbox.retain(|due| !fetches(due));
         self.timers.clear();
     }
 
@@ -306,17 +421,22 @@ impl Waker {
 #[cfg(test)]
 mod tests {
     use cpe_rules::Level;
-    use cpe_tuple::Template;
+    use cpe_tuple::{Field, Template};
 
     use super::*;
 
-    fn fetch(request: u64) -> Effect {
+    fn fetch(request: u64, field: Field) -> Effect {
         Effect::Fetch {
             request,
             workspace: "w".into(),
-            template: Template::named("x").unwrap(),
+            template: Template::new(vec![field]).unwrap(),
             wait: true,
         }
+    }
+
+    /// A take from any variable.
+    fn fetch_any(request: u64) -> Effect {
+        fetch(request, Field::Any)
     }
 
     #[test]
@@ -334,12 +454,12 @@ mod tests {
         assert_eq!(ledger.note(told.clone()), None);
         assert_eq!(ledger.note(Effect::Stop), None);
         assert_eq!(ledger.note(log.clone()), Some(log));
-        assert_eq!(ledger.note(fetch(3)), Some(fetch(3)));
+        assert_eq!(ledger.note(fetch_any(3)), Some(fetch_any(3)));
         assert_eq!(
             ledger.outbox,
             [Due::Effect(told), Due::Effect(Effect::Stop)]
         );
-        assert_eq!(ledger.open.get(&3), Some(&fetch(3)));
+        assert_eq!(ledger.open.get(&3), Some(&fetch_any(3)));
     }
 
     fn out(n: i64) -> Effect {
@@ -379,7 +499,7 @@ mod tests {
         for n in 0..5 {
             ledger.note(out(n));
         }
-        let effect = |n| effect_of("a", &out(n)).unwrap();
+        let effect = |n| effect_of("a", &out(n), 1).unwrap();
         assert_eq!(committed(&mut ledger, 3), [effect(0), effect(1), effect(2)]);
         assert_eq!(committed(&mut ledger, 3), [effect(3), effect(4)]);
         assert!(ledger.outbox.is_empty());
@@ -411,6 +531,51 @@ mod tests {
         assert_eq!(ledger.ask(4), None);
     }
 
+    /// What the host tells an agent of a take.
+    fn took(take: i64, tuple: Value) -> Own {
+        let parts = [
+            (REQUEST.to_owned(), Value::Int(take)),
+            (TUPLE.to_owned(), tuple),
+        ];
+        let message = Value::Map([(TOOK.to_owned(), Value::Map(parts.into()))].into());
+        Own::of(&message).unwrap()
+    }
+
+    #[test]
+    fn a_tuple_that_was_taken_answers_its_request_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.note(fetch(3, Field::Actual(1.into()))), None);
+        assert!(ledger.keeps(3));
+        let sent = committed(&mut ledger, 10);
+        let [local::Effect::Take { request, .. }] = &sent[..] else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(*request, 1);
+        let mut ledger = Ledger::from_bytes(&ledger.to_bytes().unwrap()).unwrap();
+        assert!(ledger.keeps(3));
+        let Own::Took(took) = took(1, Value::List(vec![1.into()])) else {
+            panic!();
+        };
+        let answer = Some((3, Ok(Value::List(vec![1.into()]))));
+        assert_eq!(ledger.took(took.clone()), answer);
+        assert!(!ledger.keeps(3));
+        assert_eq!(ledger.took(took), None);
+    }
+
+    #[test]
+    fn a_tuple_whose_request_is_forgotten_is_put_back() {
+        let mut ledger = Ledger::default();
+        ledger.note(fetch(3, Field::Actual(1.into())));
+        committed(&mut ledger, 10);
+        ledger.forget();
+        assert!(!ledger.keeps(3));
+        let Own::Took(took) = took(1, Value::List(vec![1.into()])) else {
+            panic!();
+        };
+        assert_eq!(ledger.took(took), None);
+        assert_eq!(ledger.outbox, [Due::Effect(out(1))]);
+    }
+
     #[test]
     fn what_nobody_can_do_is_said_and_keeps_nothing_back() {
         let mut ledger = Ledger::default();
@@ -440,7 +605,7 @@ mod tests {
     #[test]
     fn an_answer_under_a_lease_leaves_its_end_to_be_done() {
         let mut ledger = Ledger::default();
-        ledger.note(fetch(3));
+        ledger.note(fetch_any(3));
         let lease: LeaseHandle = "12.00000000000000a1.1.3.17.4711".parse().unwrap();
         ledger.answered(3, Some(lease));
         assert!(ledger.open.is_empty());

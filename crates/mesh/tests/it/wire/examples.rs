@@ -32,6 +32,7 @@ fn record() -> ActorRecord {
         needs: needs(),
         kept: None,
         from: Some(member(2)),
+        ending: true,
     }
 }
 
@@ -49,6 +50,24 @@ fn marked_by_actor() -> Marked {
         sender: Sender::Actor { name, born },
         seq: 7,
         low: 5,
+    }
+}
+
+fn marked_by_take() -> Marked {
+    Marked {
+        sender: Sender::Take { born: 3, n: 4 },
+        seq: 1,
+        low: 1,
+    }
+}
+
+fn taker() -> Taker {
+    Taker {
+        name: "a".to_owned(),
+        born: 3,
+        token: 5,
+        n: 9,
+        open: vec![4, 9],
     }
 }
 
@@ -73,6 +92,13 @@ fn effects() -> Vec<Effect> {
             name: name("c"),
             args: Value::Null,
         },
+        Effect::Take(Taking {
+            workspace: name("w"),
+            template: Template::named("v").unwrap(),
+            wait: true,
+            answer: "took".to_owned(),
+            request: 6,
+        }),
     ]
 }
 
@@ -202,8 +228,11 @@ pub(super) fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Migrate { .. } => 13,
         Operation::Emit { .. } => 14,
         Operation::Sent { .. } => 15,
+        Operation::TakeFor { .. } => 16,
+        Operation::EndTake { .. } => 17,
+        Operation::TakesOver { .. } => 18,
     };
-    (place, 16)
+    (place, 19)
 }
 
 pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -231,8 +260,9 @@ pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
         Outcome::Moved(_) => 20,
         Outcome::NoSuchHost => 21,
         Outcome::Unsent(_) => 22,
+        Outcome::TooManyTakes(_) => 23,
     };
-    (place, 23)
+    (place, 24)
 }
 
 pub(super) fn of_field(field: &Field) -> (usize, usize) {
@@ -390,7 +420,7 @@ pub(super) fn all() -> Vec<Message> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![marked(), marked_by_actor()],
+            marks: vec![marked(), marked_by_actor(), marked_by_take()],
             effects: effects(),
             sent: sent(),
         },
@@ -404,6 +434,22 @@ pub(super) fn all() -> Vec<Message> {
         Operation::Sent {
             name: "a".to_owned(),
             sent: sent(),
+        },
+        Operation::TakeFor {
+            taker: taker(),
+            workspace: name.clone(),
+            template: template.clone(),
+            wait: true,
+        },
+        Operation::EndTake {
+            taker: taker(),
+            back: true,
+        },
+        Operation::TakesOver {
+            name: "a".to_owned(),
+            born: 3,
+            takes: vec![4, 9],
+            ended: Some(5),
         },
         Operation::Migrate {
             name: "a".to_owned(),
@@ -590,6 +636,7 @@ pub(super) fn all() -> Vec<Message> {
         Outcome::Moved(record()),
         Outcome::NoSuchHost,
         Outcome::Unsent(3),
+        Outcome::TooManyTakes(256),
         Outcome::Taken { index: 1, tuple },
         Outcome::Empty,
         Outcome::Cancelled,

@@ -152,7 +152,7 @@ pub(crate) fn commands() -> Vec<Command> {
             token: 5,
             seq: 9,
             snapshot: Value::from("state"),
-            marks: vec![marked(), marked_by_actor()],
+            marks: vec![marked(), marked_by_actor(), marked_by_take()],
             effects: effects(),
             sent: sent(),
         },
@@ -175,6 +175,25 @@ pub(crate) fn commands() -> Vec<Command> {
             token: 5,
             seq: 9,
             to: Some(member(2)),
+        },
+        Command::TakeFor {
+            op,
+            taker: taker(),
+            workspace: Name::new("w").unwrap(),
+            template: Template::named("v").unwrap(),
+            wait: true,
+        },
+        Command::EndTake {
+            op,
+            taker: taker(),
+            back: true,
+        },
+        Command::TakesOver {
+            op,
+            name: "a".to_owned(),
+            born: 3,
+            takes: vec![4, 9],
+            ended: Some(5),
         },
     ]
 }
@@ -256,6 +275,9 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::GiveUp { .. } => 26,
         Command::Emit { .. } => 27,
         Command::Sent { .. } => 28,
+        Command::TakeFor { .. } => 29,
+        Command::EndTake { .. } => 30,
+        Command::TakesOver { .. } => 31,
     };
-    (place, 29)
+    (place, 32)
 }
