@@ -14,6 +14,7 @@ mod durable;
 mod effects;
 mod envelope;
 mod error;
+mod failures;
 mod host;
 mod inbox;
 mod inspect;

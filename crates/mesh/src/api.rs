@@ -248,6 +248,20 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
+    /// Keeps how many failures of a named actor of this node it counts, for whoever has the actor
+    /// next: [`ActorRecord::failures`](cpe_space::ActorRecord::failures). Answered by
+    /// [`Reply::Done`], or [`Failure::Fenced`] when the name has been claimed since. The last note
+    /// that is decided counts: one is to be asked at a time.
+    NoteFailures {
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
     /// The node has done what [`Output::Effect`](crate::Output::Effect) asked for, or has found
     /// that it cannot be done: the next effect of that actor may follow.
     EffectDone {

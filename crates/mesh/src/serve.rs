@@ -315,6 +315,16 @@ impl Peer {
                 tuple,
             },
             Operation::Sent { name, sent } => Command::Sent { op, name, sent },
+            Operation::NoteFailures {
+                name,
+                token,
+                failures,
+            } => Command::NoteFailures {
+                op,
+                name,
+                token,
+                failures,
+            },
             Operation::Migrate {
                 name,
                 token,

@@ -267,6 +267,15 @@ pub enum Operation {
         /// How far.
         sent: Sent,
     },
+    /// Keep how many failures of a named actor its host counts.
+    NoteFailures {
+        /// Its name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+    },
 }
 
 impl Operation {

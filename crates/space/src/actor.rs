@@ -53,6 +53,10 @@ pub struct ActorRecord {
     /// `None` if it was claimed.
     #[serde(default)]
     pub from: Option<Member>,
+    /// Failures of its incarnations that its host still counts: what a next host goes on from, so
+    /// that one that fails everywhere does not begin anew by moving.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// What lasts of an actor.
@@ -246,6 +250,10 @@ impl Sm {
                 needs: claim.lease.map_or_else(BTreeMap::new, |(it, _)| it.clone()),
                 kept: current.and_then(|record| record.kept.clone()),
                 from: None,
+                // Whoever starts it anew may have mended it.
+                failures: current
+                    .filter(|record| record.host.is_some())
+                    .map_or(0, |record| record.failures),
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)
@@ -287,6 +295,24 @@ impl Sm {
             // Nobody else has had that token.
             Some(record) if record.from.is_some() && record.token == token + 1 => {
                 Outcome::Moved(record.outline())
+            }
+            other => Outcome::Fenced(other.map(|record| record.outline())),
+        };
+        self.conclude(op, outcome, None)
+    }
+
+    /// A host says how many failures of an actor it counts. What it says while another has the
+    /// actor is of no use.
+    pub(crate) fn note_failures(
+        &mut self,
+        op: OpId,
+        (name, token): (&str, u64),
+        failures: u32,
+    ) -> Applied {
+        let outcome = match self.actors.get_mut(name) {
+            Some(record) if record.token == token && record.host.is_some() => {
+                record.failures = failures;
+                Outcome::Done
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),
         };

@@ -310,6 +310,17 @@ pub enum Command {
         /// How far.
         sent: Sent,
     },
+    /// A host says how many failures of a named actor it counts, if `token` is current.
+    NoteFailures {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+    },
 }
 
 impl Command {
@@ -333,7 +344,8 @@ impl Command {
             | Self::Commit { op, .. }
             | Self::Migrate { op, .. }
             | Self::Emit { op, .. }
-            | Self::Sent { op, .. } => Some(*op),
+            | Self::Sent { op, .. }
+            | Self::NoteFailures { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }

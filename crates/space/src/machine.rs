@@ -465,6 +465,12 @@ impl Sm {
                 tuple,
             } => self.emit(*op, (name, *born, *n), workspace, tuple),
             Command::Sent { op, name, sent } => self.effects_sent(*op, name, *sent),
+            Command::NoteFailures {
+                op,
+                name,
+                token,
+                failures,
+            } => self.note_failures(*op, (name, *token), *failures),
             Command::Migrate {
                 op,
                 name,

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use cpe_actors::{ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot};
+use cpe_actors::{
+    ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot, Supervision,
+};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_space::{ActorRecord, Effect, Kept, Marked, Name};
@@ -19,6 +21,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::envelope::NotStarted;
+use super::failures::Failures;
 use super::host::{Hosted, release_at_end, release_at_last};
 use super::inbox::Inbox;
 use super::place::KINDS;
@@ -50,6 +53,7 @@ pub(super) struct Durable {
     pub(super) needs: BTreeMap<String, String>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) last: Arc<LastCommit>,
+    pub(super) failures: Arc<Failures>,
 }
 
 /// The last commit, as far as it is known.
@@ -80,11 +84,16 @@ struct HomeJournal {
     token: u64,
     inbox: Arc<Inbox>,
     last: Arc<LastCommit>,
+    failures: Arc<Failures>,
 }
 
 impl Journal for HomeJournal {
     fn commit(&self, _: ActorId, commit: Commit) -> BoxFuture<'_, Result<(), NotCommitted>> {
         Box::pin(self.keep(commit))
+    }
+
+    fn failed(&self, _: ActorId, failures: u32, within: Duration) {
+        self.failures.count(failures, within);
     }
 }
 
@@ -256,14 +265,18 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         ..LastCommit::default()
     };
     let last = Arc::new(last);
+    let options = Options::default().name(name).gated();
+    let within = Supervision::default().within;
+    let failures = Failures::new(inner, (name, record.token), record.failures, within);
     let journal = HomeJournal {
         inner: Arc::downgrade(inner),
         name: name.to_owned(),
         token: record.token,
         inbox: Arc::clone(&inbox),
         last: Arc::clone(&last),
+        failures: Arc::clone(&failures),
     };
-    let options = Options::default().name(name).gated();
+    let options = options.failures(record.failures);
     let mut options = options.durable(Arc::new(journal));
     if let Some(kept) = kept {
         let snapshot = to_snapshot(kept).ok_or("what it committed is not a state")?;
@@ -292,6 +305,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
             needs: spec.needs(),
             inbox: Arc::clone(&inbox),
             last,
+            failures,
         }),
     };
     inbox.serve(address.clone());

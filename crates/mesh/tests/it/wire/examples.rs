@@ -32,6 +32,7 @@ fn record() -> ActorRecord {
         needs: needs(),
         kept: None,
         from: Some(member(2)),
+        failures: 4,
     }
 }
 
@@ -201,8 +202,9 @@ pub(super) fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::Migrate { .. } => 13,
         Operation::Emit { .. } => 14,
         Operation::Sent { .. } => 15,
+        Operation::NoteFailures { .. } => 16,
     };
-    (place, 16)
+    (place, 17)
 }
 
 pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -403,6 +405,11 @@ pub(super) fn all() -> Vec<Message> {
         Operation::Sent {
             name: "a".to_owned(),
             sent: sent(),
+        },
+        Operation::NoteFailures {
+            name: "a".to_owned(),
+            token: 5,
+            failures: 3,
         },
         Operation::Migrate {
             name: "a".to_owned(),

@@ -169,6 +169,12 @@ pub(crate) fn commands() -> Vec<Command> {
             name: "a".to_owned(),
             sent: sent(),
         },
+        Command::NoteFailures {
+            op,
+            name: "a".to_owned(),
+            token: 5,
+            failures: 3,
+        },
         Command::Migrate {
             op,
             name: "a".to_owned(),
@@ -256,6 +262,7 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::GiveUp { .. } => 26,
         Command::Emit { .. } => 27,
         Command::Sent { .. } => 28,
+        Command::NoteFailures { .. } => 29,
     };
-    (place, 29)
+    (place, 30)
 }
