@@ -559,6 +559,10 @@ pub struct ActorInfo {
     /// True when it is hosted under a lease: then `host` is the node in its life as a host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leased: bool,
+    /// The token of the claim with which it began: with its name what tells it from others of that
+    /// name, wherever it goes on.
+    #[serde(skip)]
+    pub born: u64,
 }
 
 /// A summary of a node.

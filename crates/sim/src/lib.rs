@@ -58,6 +58,7 @@ mod spread;
 mod swarm;
 mod trace;
 mod volatile;
+mod watches;
 mod work;
 mod world;
 

@@ -26,6 +26,7 @@ use crate::record::Record;
 use crate::scenario::Scenario;
 use crate::schedule::{Fault, Schedule, poisson};
 use crate::trace::{Gone, Trace, between};
+use crate::watches::{self, Watches};
 
 /// Keep what is drawn for the network, for nodes and users, apart from each other and from the
 /// schedule, so that a fault left out changes as little else as possible.
@@ -106,6 +107,7 @@ pub(crate) enum Happening {
     /// Somebody asks something: the how-manieth.
     Ask(u64),
     Actor(Step),
+    Watch(watches::Step),
     Deletion(deletions::Step),
     /// A node wants to host actors.
     Enlist {
@@ -146,6 +148,7 @@ pub struct World {
     pub(crate) hosts: Hosts,
     pub(crate) actors: ActorBooks,
     pub(crate) tells: Tells,
+    pub(crate) watches: Watches,
     pub(crate) deletions: Deletions,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
@@ -198,6 +201,7 @@ impl World {
             hosts: Hosts::default(),
             actors: ActorBooks::default(),
             tells: Tells::default(),
+            watches: Watches::default(),
             deletions: Deletions::default(),
             actors_end: false,
             record: Record::default(),
@@ -258,6 +262,7 @@ impl World {
             self.start(node);
         }
         self.demand_steady_hosts()?;
+        self.demand_told()?;
         let limit = self.now + self.scenario.settle();
         let mut settled = false;
         while !settled && self.now < limit {
@@ -313,6 +318,7 @@ impl World {
             self.at(at, Happening::Ask(number as u64));
         }
         self.plan_actors();
+        self.plan_watches();
         self.plan_deletions();
     }
 
@@ -386,6 +392,7 @@ impl World {
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
             Happening::Actor(step) => self.actor_step(step),
+            Happening::Watch(step) => self.watch_step(step),
             Happening::Deletion(step) => self.deletion_step(step),
             Happening::Enlist { node, boot } => {
                 if self.is_boot(node, boot) {

@@ -57,6 +57,10 @@ pub struct ActorRecord {
     /// that one that fails everywhere does not begin anew by moving.
     #[serde(default)]
     pub failures: u32,
+    /// The token of the claim with which the actor began: with its name what tells it from others
+    /// of that name, wherever it goes on.
+    #[serde(default)]
+    pub born: u64,
 }
 
 /// What lasts of an actor.
@@ -242,6 +246,8 @@ impl Sm {
             Some(_) => claim.lease.is_none(),
         });
         let outcome = if token == claim.expect && free {
+            // Under a lease it is the same actor, which its last host has left.
+            let goes_on = current.filter(|record| record.leased && record.host.is_some());
             let record = ActorRecord {
                 token: token + 1,
                 host: Some(claim.host),
@@ -251,9 +257,8 @@ impl Sm {
                 kept: current.and_then(|record| record.kept.clone()),
                 from: None,
                 // Whoever starts it anew may have mended it.
-                failures: current
-                    .filter(|record| record.host.is_some())
-                    .map_or(0, |record| record.failures),
+                failures: goes_on.map_or(0, |record| record.failures),
+                born: goes_on.map_or(token + 1, |record| record.born),
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)

@@ -210,7 +210,7 @@ pub(super) async fn start(
     let token = record.token;
     if let Err(why) = run(inner, &name, &spec, &record) {
         let reason = ExitReason::Failed(why.clone());
-        lock(&inner.ends).note(&name, token, &reason);
+        inner.note_end(&name, (token, record.born), true, &reason);
         // A name without an actor would stay taken. What it has committed stays.
         release_at_last(inner, &name, token, true, deadline).await;
         return Err(NotStarted::Cannot(why));
@@ -297,6 +297,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     let address = spawned.map_err(|error| error.to_string())?;
     let hosted = Hosted {
         token: record.token,
+        born: record.born,
         address: address.clone(),
         left: Arc::clone(&inbox.left),
         durable: Some(Durable {
@@ -323,7 +324,8 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         });
     }
     let (host, name) = (Arc::clone(inner), name.to_owned());
-    let watching = release_at_end(host, name, record.token, address, left);
+    let claim = (record.token, record.born, true);
+    let watching = release_at_end(host, name, claim, address, left);
     inner.tasks.spawn(watching);
     Ok(())
 }
@@ -340,7 +342,7 @@ impl Inner {
             Err(error) => {
                 tracing::error!(actor = %name, %error, "cannot run what was left");
                 let reason = ExitReason::Failed(error);
-                lock(&self.ends).note(name, record.token, &reason);
+                self.note_end(name, (record.token, record.born), true, &reason);
             }
         }
     }
@@ -385,6 +387,8 @@ impl Inner {
             stays
         });
         drop(all);
+        lock(&self.ends).life_over();
+        self.ended.notify_waiters();
         tracing::warn!(%life, actors = lost.len(), "the lease of this node as a host ran out");
         for (inbox, address) in &lost {
             address.as_actor().kill();

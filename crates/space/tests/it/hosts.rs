@@ -319,6 +319,7 @@ fn what_a_host_counts_of_failures_goes_with_its_actor_until_the_name_is_given_up
         }
     };
     let counted = |home: &Home| home.shard.sm().actor("a").unwrap().failures;
+    let born = |home: &Home| home.shard.sm().actor("a").unwrap().born;
     claim(&mut home, 0, life(1), None);
     assert_eq!(note(&mut home, 1, 2), Outcome::Done);
     assert!(matches!(
@@ -329,8 +330,8 @@ fn what_a_host_counts_of_failures_goes_with_its_actor_until_the_name_is_given_up
     assert_eq!(counted(&home), 2, "it is not the former host's to say");
     assert_eq!(note(&mut home, 2, 3), Outcome::Done);
     claim(&mut home, 2, life(3), Some(life(2)));
-    assert_eq!(counted(&home), 3, "taken over");
+    assert_eq!((counted(&home), born(&home)), (3, 1), "taken over");
     release(&mut home, life(3), None, false);
     claim(&mut home, 3, life(1), None);
-    assert_eq!(counted(&home), 0, "somebody started it anew");
+    assert_eq!((counted(&home), born(&home)), (0, 4), "it is another one");
 }

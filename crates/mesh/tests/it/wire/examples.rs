@@ -33,6 +33,7 @@ fn record() -> ActorRecord {
         kept: None,
         from: Some(member(2)),
         failures: 4,
+        born: 2,
     }
 }
 
