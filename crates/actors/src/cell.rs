@@ -18,6 +18,7 @@ use crate::{
     envelope::{Back, Envelope},
     error::bounded,
     mailbox::{Local, Next, Notice, Shared},
+    supervision::MAX_RESTARTS,
     system::Factory,
 };
 use durable::Committed;
@@ -149,6 +150,11 @@ impl<A: Actor> Cell<A> {
         let shared = &*shared;
         if let Some(snapshot) = &shared.options.snapshot {
             self.ctx.rare().snapshot = Some(snapshot.clone());
+        }
+        let earlier = shared.options.failures.min(MAX_RESTARTS);
+        if earlier > 0 {
+            let failures = &mut self.ctx.rare().failures;
+            failures.extend(std::iter::repeat_n(Instant::now(), earlier as usize));
         }
         match Box::pin(self.begin(shared, true)).await {
             Ok(()) => {}

@@ -6,6 +6,7 @@
 //! instance does not know, and no effect exists whose cause was lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cpe_tuple::{Field, Template, Tuple, Value};
 use futures::future::BoxFuture;
@@ -148,6 +149,13 @@ pub trait Journal: Send + Sync + 'static {
     /// # Errors
     /// [`NotCommitted`].
     fn commit(&self, actor: ActorId, commit: Commit) -> BoxFuture<'_, Result<(), NotCommitted>>;
+
+    /// The actor failed and is about to go on: so many of its failures count, this one too, each
+    /// for `within` at most. Whoever keeps that has the next instance elsewhere go on from it, by
+    /// [`Options::failures`](crate::Options::failures). It must not block. Does nothing by default.
+    fn failed(&self, actor: ActorId, failures: u32, within: Duration) {
+        let _ = (actor, failures, within);
+    }
 }
 
 /// A journal, shared by the instances of one actor.

@@ -32,6 +32,7 @@ pub struct Options {
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) journal: Option<SharedJournal>,
     pub(crate) gated: bool,
+    pub(crate) failures: u32,
     pub(crate) sink: Option<SnapshotSink>,
 }
 
@@ -50,6 +51,7 @@ impl Default for Options {
             snapshot: None,
             journal: None,
             gated: false,
+            failures: 0,
             sink: None,
         }
     }
@@ -135,6 +137,15 @@ impl Options {
     #[must_use]
     pub fn durable(mut self, journal: Arc<dyn Journal>) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// Failures of earlier instances that count: as if they had been when this one begins. They
+    /// count towards the limit of its [`Supervision`], and lengthen the wait after the next one.
+    /// None by default.
+    #[must_use]
+    pub const fn failures(mut self, failures: u32) -> Self {
+        self.failures = failures;
         self
     }
 

@@ -14,6 +14,7 @@ mod durable;
 mod effects;
 mod envelope;
 mod error;
+mod failures;
 mod host;
 mod inbox;
 mod inspect;
@@ -33,9 +34,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpe_actors::{ActorRef, AnyAddress, AskError, KindRegistry, System};
+use cpe_actors::{ActorRef, AnyAddress, AskError, ExitReason, KindRegistry, System};
 use cpe_membership::{Member, NodeId};
-use cpe_mesh::{ActorInfo, Command, Reply};
+use cpe_mesh::{ActorEnds, ActorInfo, Command, Reply, Seen};
 use cpe_network::Network;
 use cpe_space::Session;
 use cpe_tuple::Value;
@@ -176,10 +177,12 @@ pub(crate) struct Inner {
     incoming: Arc<Semaphore>,
     /// Questions after the ends of actors, which may take long.
     watches: Arc<Semaphore>,
-    ends: Mutex<monitor::Ends>,
+    ends: Mutex<ActorEnds<ExitReason>>,
+    /// Told whenever something becomes known of the end of an actor of this node.
+    ended: Notify,
     /// Actors that have ended here, by name and token, whose effects are not all done.
     ending: Mutex<BTreeSet<(String, u64)>>,
-    monitors: Mutex<BTreeMap<String, (Place, ActorRef)>>,
+    monitors: Mutex<BTreeMap<String, (Seen, ActorRef)>>,
     numbers: Numbers,
 }
 
@@ -237,6 +240,7 @@ impl Inner {
             incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
             watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
             ends: Mutex::default(),
+            ended: Notify::new(),
             ending: Mutex::default(),
             monitors: Mutex::default(),
             numbers: Numbers::new(session),
@@ -440,6 +444,7 @@ impl Actors {
                     token,
                     host,
                     leased,
+                    born: token,
                 })
             }
             Err(NotStarted::Taken(by)) => Err(ActorsError::NameTaken { actor: name, by }),

@@ -248,6 +248,20 @@ pub enum Command {
         /// How long to wait for the home.
         deadline: Duration,
     },
+    /// Keeps how many failures of a named actor of this node it counts, for whoever has the actor
+    /// next: [`ActorRecord::failures`](cpe_space::ActorRecord::failures). Answered by
+    /// [`Reply::Done`], or [`Failure::Fenced`] when the name has been claimed since. The last note
+    /// that is decided counts: one is to be asked at a time.
+    NoteFailures {
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+        /// How long to wait for the home.
+        deadline: Duration,
+    },
     /// The node has done what [`Output::Effect`](crate::Output::Effect) asked for, or has found
     /// that it cannot be done: the next effect of that actor may follow.
     EffectDone {
@@ -557,6 +571,10 @@ pub struct ActorInfo {
     /// True when it is hosted under a lease: then `host` is the node in its life as a host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub leased: bool,
+    /// The token of the claim with which it began: with its name what tells it from others of that
+    /// name, wherever it goes on.
+    #[serde(skip)]
+    pub born: u64,
 }
 
 /// A summary of a node.

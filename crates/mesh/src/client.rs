@@ -472,7 +472,10 @@ impl Peer {
         };
         let tells = matches!(
             op.operation,
-            Operation::Commit { .. } | Operation::Migrate { .. } | Operation::Release { .. }
+            Operation::Commit { .. }
+                | Operation::Migrate { .. }
+                | Operation::Release { .. }
+                | Operation::NoteFailures { .. }
         );
         let fences = claims.is_some() || tells;
         let effects = matches!(

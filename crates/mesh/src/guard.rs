@@ -67,6 +67,12 @@ pub enum Guard {
     ClaimVoid,
     /// A8: a node runs what was handed to it in its present life, not in one that is over.
     MovedToThisLife,
+    /// Of watches: a name that is used anew is another actor.
+    WatchBorn,
+    /// Of watches: a durable actor has ended once its name is given up.
+    WatchStands,
+    /// Of watches: an answer counts for the question that is under way.
+    WatchQuestion,
     /// A5: an effect is sent on once those before it at the same place are done.
     EffectsInTurn,
     /// A5: effects are forgotten once they are done.
@@ -80,7 +86,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -107,6 +113,9 @@ impl Guard {
         Self::VoidForEver,
         Self::ClaimVoid,
         Self::MovedToThisLife,
+        Self::WatchBorn,
+        Self::WatchStands,
+        Self::WatchQuestion,
         Self::EffectsInTurn,
         Self::EffectsUntilDone,
         Self::EffectsOfOthers,

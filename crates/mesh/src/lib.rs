@@ -53,6 +53,8 @@
 //! # }
 //! ```
 
+mod actor_ends;
+mod actor_watch;
 mod api;
 mod body;
 mod boot;
@@ -90,6 +92,8 @@ mod volatile;
 mod vouch;
 mod wire;
 
+pub use actor_ends::ActorEnds;
+pub use actor_watch::{ActorWatch, Heard, Seen, WatchEnd, WatchStep, WatchView};
 pub use api::{
     Ack, ActorInfo, Command, Failure, PeerInfo, Recovered, Reply, RequestId, ShardInfo, Status,
     VariableInfo, WorkspaceInfo,

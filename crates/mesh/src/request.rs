@@ -153,6 +153,7 @@ impl Command {
             | Self::Host { deadline, .. }
             | Self::Commit { deadline, .. }
             | Self::Migrate { deadline, .. }
+            | Self::NoteFailures { deadline, .. }
             | Self::Gather { deadline, .. } => Some(*deadline),
             Self::Watch { .. }
             | Self::Staleness { .. }
@@ -468,6 +469,20 @@ impl Peer {
                     to,
                 };
                 self.operate(request, shard, migrate, deadline);
+            }
+            Command::NoteFailures {
+                name: actor,
+                token,
+                failures,
+                deadline,
+            } => {
+                let shard = self.actor_shard(&name(&actor)?);
+                let note = Operation::NoteFailures {
+                    name: actor,
+                    token,
+                    failures,
+                };
+                self.operate(request, shard, note, deadline);
             }
             Command::EffectDone { name, born, n } => {
                 self.effect_done(&name, born, n);

@@ -350,6 +350,16 @@ impl Peer {
                 takes,
                 ended,
             },
+            Operation::NoteFailures {
+                name,
+                token,
+                failures,
+            } => Command::NoteFailures {
+                op,
+                name,
+                token,
+                failures,
+            },
             Operation::Migrate {
                 name,
                 token,

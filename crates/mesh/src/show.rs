@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cpe_membership::MemberState;
+use cpe_membership::{Member, MemberState};
 use cpe_space::{Name, variable_of};
 use cpe_tuple::{Tuple, Value};
 
@@ -79,6 +79,24 @@ impl Peer {
             first || bytes <= BROWSED_BYTES
         });
         shown.take(limit).cloned().collect()
+    }
+
+    /// The registry's record of a name, as this replica shows it.
+    #[must_use]
+    pub fn actor(&self, name: &str) -> Option<ActorInfo> {
+        let slot = self.slot_ref(self.shard_of_actor(name)?)?;
+        let record = slot.shard.sm().actor(name)?;
+        Some(actor_info(name, record))
+    }
+
+    /// Nodes that are there, as far as this one knows, in their incarnations; itself too.
+    #[must_use]
+    pub fn alive(&self) -> Vec<Member> {
+        let there = |state| matches!(state, MemberState::Alive | MemberState::Suspect);
+        let others = self.membership.members();
+        let others = others.filter(|it| it.member.node != self.me.node && there(it.state));
+        let others = others.map(|it| it.member);
+        std::iter::once(self.me).chain(others).collect()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -172,5 +190,6 @@ pub(crate) fn actor_info(name: &str, record: &cpe_space::ActorRecord) -> ActorIn
         token: record.token,
         host: record.host,
         leased: record.leased,
+        born: record.born,
     }
 }

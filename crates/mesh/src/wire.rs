@@ -296,6 +296,15 @@ pub enum Operation {
         /// The token of the incarnation that ends without them; it has them if `None`.
         ended: Option<u64>,
     },
+    /// Keep how many failures of a named actor its host counts.
+    NoteFailures {
+        /// Its name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+    },
 }
 
 impl Operation {

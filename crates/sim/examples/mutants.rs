@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 66] = [
+const EXPECTED: [Expected; 69] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -213,6 +213,9 @@ const EXPECTED: [Expected; 66] = [
     space("A8", Space::MigrateToken, actors(38, 200)),
     space("A8", Space::MigrateLast, actors(2, 50)),
     mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
+    mesh("watches", Mesh::WatchBorn, actors(1, 50)),
+    mesh("watches", Mesh::WatchStands, actors(1, 50)),
+    mesh("watches", Mesh::WatchQuestion, actors(1, 50)),
 ];
 
 /// Seeds after the one that is known, when only those are run: what it shows may have moved.

@@ -123,6 +123,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Instance {
     life: Member,
+    pub(crate) born: u64,
     pub(crate) token: u64,
     pub(crate) seq: u64,
     state: Vec<i64>,
@@ -395,6 +396,7 @@ impl World {
         let kept = record.kept.as_ref();
         let instance = Instance {
             life,
+            born: record.born,
             token: record.token,
             seq: kept.map_or(0, |kept| kept.seq),
             state: kept.map_or_else(Vec::new, |kept| list_of(&kept.snapshot)),

@@ -75,6 +75,10 @@ pub struct Report {
     pub moved: u64,
     /// Names of actors given up.
     pub released: u64,
+    /// Watchers that were told of the end of their actor.
+    pub watchers_told: u64,
+    /// Of these, those that were told the reason.
+    pub told_why: u64,
     /// States that actors committed.
     pub commits: u64,
     /// Messages that actors told others, and that were handled.
@@ -290,6 +294,20 @@ pub enum Violation {
         "an actor was run by nobody, or a client of it not answered, for {0} s after all was healed"
     )]
     ActorsStopped(u64),
+    /// A watcher was told twice of one end.
+    #[error("a watcher of actor a{0} was told twice of its end")]
+    ToldTwice(usize),
+    /// A watcher was told of an end that was none, or with a reason that nobody gave.
+    #[error("a watcher of actor a{actor}, born with token {born}, was told of its end wrongly")]
+    ToldWrong {
+        /// Its number.
+        actor: usize,
+        /// The token with which it began.
+        born: u64,
+    },
+    /// A watcher was not told of an end in time.
+    #[error("a watcher of actor a{0} was not told of its end after all was healed")]
+    NotTold(usize),
     /// A request was never answered.
     #[error("{0} requests were never answered")]
     Unanswered(usize),

@@ -59,6 +59,7 @@ mod swarm;
 mod takes;
 mod trace;
 mod volatile;
+mod watches;
 mod work;
 mod world;
 

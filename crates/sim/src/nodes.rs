@@ -176,6 +176,7 @@ impl World {
     /// Takes a node away and plans its return, if it returns by itself.
     fn end(&mut self, n: usize, down: Option<Duration>) {
         self.count_catch_ups(n);
+        self.watches_gone(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };

@@ -54,7 +54,9 @@ impl World {
                 return;
             }
             // A host stops what it gives up before it says so.
+            let born = instance.born;
             self.actors.running.remove(&(n, actor));
+            self.actor_ended(n, actor, token, born);
         }
         self.release(n, actor, token);
     }
@@ -78,7 +80,15 @@ impl World {
     /// again, since nobody runs its actor.
     pub(crate) fn release_ended(&mut self, n: usize, actor: usize, token: u64, reply: &Reply) {
         match reply {
-            Reply::Done => self.report.released += 1,
+            Reply::Done => {
+                self.report.released += 1;
+                self.actor_end_stands(n, actor, token);
+            }
+            // An earlier question was decided.
+            Reply::Failed(Failure::Fenced {
+                host: None,
+                token: now,
+            }) if *now == token => self.actor_end_stands(n, actor, token),
             Reply::Failed(Failure::Fenced { .. } | Failure::Refused(_)) => {}
             _ => {
                 let again = Step::ReleaseAgain(n, actor, token);

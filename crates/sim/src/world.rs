@@ -27,6 +27,7 @@ use crate::scenario::Scenario;
 use crate::schedule::{Fault, Schedule, poisson};
 use crate::takes::Answers;
 use crate::trace::{Gone, Trace, between};
+use crate::watches::{self, Watches};
 
 /// Keep what is drawn for the network, for nodes and users, apart from each other and from the
 /// schedule, so that a fault left out changes as little else as possible.
@@ -107,6 +108,7 @@ pub(crate) enum Happening {
     /// Somebody asks something: the how-manieth.
     Ask(u64),
     Actor(Step),
+    Watch(watches::Step),
     Deletion(deletions::Step),
     /// A node wants to host actors.
     Enlist {
@@ -148,6 +150,7 @@ pub struct World {
     pub(crate) actors: ActorBooks,
     pub(crate) tells: Tells,
     pub(crate) answers: Answers,
+    pub(crate) watches: Watches,
     pub(crate) deletions: Deletions,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
@@ -201,6 +204,7 @@ impl World {
             actors: ActorBooks::default(),
             tells: Tells::default(),
             answers: Answers::default(),
+            watches: Watches::default(),
             deletions: Deletions::default(),
             actors_end: false,
             record: Record::default(),
@@ -261,6 +265,7 @@ impl World {
             self.start(node);
         }
         self.demand_steady_hosts()?;
+        self.demand_told()?;
         let limit = self.now + self.scenario.settle();
         let mut settled = false;
         while !settled && self.now < limit {
@@ -317,6 +322,7 @@ impl World {
             self.at(at, Happening::Ask(number as u64));
         }
         self.plan_actors();
+        self.plan_watches();
         self.plan_deletions();
     }
 
@@ -390,6 +396,7 @@ impl World {
             } => self.flap_up(a, b, until, period),
             Happening::Ask(number) => self.ask(number),
             Happening::Actor(step) => self.actor_step(step),
+            Happening::Watch(step) => self.watch_step(step),
             Happening::Deletion(step) => self.deletion_step(step),
             Happening::Enlist { node, boot } => {
                 if self.is_boot(node, boot) {

@@ -56,6 +56,14 @@ pub struct ActorRecord {
     /// Its host is giving it up: nothing more is committed under its token.
     #[serde(default)]
     pub ending: bool,
+    /// Failures of its incarnations that its host still counts: what a next host goes on from, so
+    /// that one that fails everywhere does not begin anew by moving.
+    #[serde(default)]
+    pub failures: u32,
+    /// The token of the claim with which the actor began: with its name what tells it from others
+    /// of that name, wherever it goes on.
+    #[serde(default)]
+    pub born: u64,
 }
 
 /// What lasts of an actor.
@@ -259,6 +267,8 @@ impl Sm {
             Some(_) => claim.lease.is_none(),
         });
         let outcome = if token == claim.expect && free {
+            // Under a lease it is the same actor, which its last host has left.
+            let goes_on = current.filter(|record| record.leased && record.host.is_some());
             let record = ActorRecord {
                 token: token + 1,
                 host: Some(claim.host),
@@ -268,6 +278,9 @@ impl Sm {
                 kept: current.and_then(|record| record.kept.clone()),
                 from: None,
                 ending: false,
+                // Whoever starts it anew may have mended it.
+                failures: goes_on.map_or(0, |record| record.failures),
+                born: goes_on.map_or(token + 1, |record| record.born),
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)
@@ -310,6 +323,24 @@ impl Sm {
             // Nobody else has had that token.
             Some(record) if record.from.is_some() && record.token == token + 1 => {
                 Outcome::Moved(record.outline())
+            }
+            other => Outcome::Fenced(other.map(|record| record.outline())),
+        };
+        self.conclude(op, outcome, None)
+    }
+
+    /// A host says how many failures of an actor it counts. What it says while another has the
+    /// actor is of no use.
+    pub(crate) fn note_failures(
+        &mut self,
+        op: OpId,
+        (name, token): (&str, u64),
+        failures: u32,
+    ) -> Applied {
+        let outcome = match self.actors.get_mut(name) {
+            Some(record) if record.token == token && record.host.is_some() => {
+                record.failures = failures;
+                Outcome::Done
             }
             other => Outcome::Fenced(other.map(|record| record.outline())),
         };

@@ -347,6 +347,17 @@ pub enum Command {
         /// if `None`.
         ended: Option<u64>,
     },
+    /// A host says how many failures of a named actor it counts, if `token` is current.
+    NoteFailures {
+        /// The operation.
+        op: OpId,
+        /// The actor's name.
+        name: String,
+        /// The token it was claimed with.
+        token: u64,
+        /// How many.
+        failures: u32,
+    },
 }
 
 impl Command {
@@ -373,7 +384,8 @@ impl Command {
             | Self::Sent { op, .. }
             | Self::TakeFor { op, .. }
             | Self::EndTake { op, .. }
-            | Self::TakesOver { op, .. } => Some(*op),
+            | Self::TakesOver { op, .. }
+            | Self::NoteFailures { op, .. } => Some(*op),
             Self::Noop
             | Self::Admit { .. }
             | Self::Ack { .. }

@@ -491,6 +491,12 @@ impl Sm {
                 takes,
                 ended,
             } => self.takes_over(*op, (name, *born), takes, *ended),
+            Command::NoteFailures {
+                op,
+                name,
+                token,
+                failures,
+            } => self.note_failures(*op, (name, *token), *failures),
             Command::Migrate {
                 op,
                 name,

@@ -173,6 +173,9 @@ impl<A: Actor> Cell<A> {
                 }
                 return Flow::Break(ExitReason::Failed(reason));
             };
+            if let Some(journal) = &shared.options.journal {
+                journal.failed(shared.id, attempt.saturating_add(1), policy.within);
+            }
             if policy.on_failure == OnFailure::Resume {
                 return Flow::Continue(());
             }

@@ -22,6 +22,8 @@ struct Book {
     fates: Mutex<Vec<NotCommitted>>,
     /// Each commit takes one.
     permits: Semaphore,
+    /// Failures as they were told of.
+    failures: Mutex<Vec<u32>>,
 }
 
 impl Book {
@@ -30,6 +32,7 @@ impl Book {
             commits: Mutex::default(),
             fates: Mutex::default(),
             permits: Semaphore::new(1_000),
+            failures: Mutex::default(),
         })
     }
 
@@ -62,6 +65,10 @@ impl Journal for Book {
             Ok(())
         }
         .boxed()
+    }
+
+    fn failed(&self, _: ActorId, failures: u32, _: Duration) {
+        self.failures.lock().unwrap().push(failures);
     }
 }
 
@@ -397,4 +404,20 @@ async fn a_commit_says_which_numbered_messages_it_has_and_the_rest_is_their_send
         assert!(matches!(answer, Err(AskError::Dead { .. })), "{answer:?}");
     }
     assert_eq!(system.dead_letter_count(), 0);
+}
+
+/// One that fails wherever it is would else begin anew for ever, by moving.
+#[tokio::test(start_paused = true)]
+async fn failures_of_earlier_instances_count_and_each_is_told_to_the_journal() {
+    let (system, book) = (System::default(), Book::new());
+    let actor = spawn(&system, &book, Options::default().failures(3));
+    // Each message that fails is tried once more, and fails again.
+    actor.ask(Do::AddAndFail(1)).await.unwrap_err();
+    assert_eq!(*book.failures.lock().unwrap(), [4, 5]);
+    assert_eq!(actor.ask(Do::Get).await, Ok(0));
+    actor.ask(Do::AddAndFail(1)).await.unwrap_err();
+    let ExitReason::Failed(reason) = actor.as_actor().ended().await.reason else {
+        panic!("it ended otherwise");
+    };
+    assert!(reason.contains("more than 5 failures"), "{reason}");
 }

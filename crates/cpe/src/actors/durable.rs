@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use cpe_actors::{ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot};
+use cpe_actors::{
+    ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot, Supervision,
+};
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
 use cpe_space::{ActorRecord, Effect, Kept, Marked, Name, Taking};
@@ -19,6 +21,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::envelope::NotStarted;
+use super::failures::Failures;
 use super::host::{Hosted, release_at_end, release_at_last};
 use super::inbox::Inbox;
 use super::place::KINDS;
@@ -51,6 +54,7 @@ pub(super) struct Durable {
     pub(super) needs: BTreeMap<String, String>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) last: Arc<LastCommit>,
+    pub(super) failures: Arc<Failures>,
 }
 
 /// The last commit, as far as it is known.
@@ -81,11 +85,16 @@ struct HomeJournal {
     token: u64,
     inbox: Arc<Inbox>,
     last: Arc<LastCommit>,
+    failures: Arc<Failures>,
 }
 
 impl Journal for HomeJournal {
     fn commit(&self, _: ActorId, commit: Commit) -> BoxFuture<'_, Result<(), NotCommitted>> {
         Box::pin(self.keep(commit))
+    }
+
+    fn failed(&self, _: ActorId, failures: u32, within: Duration) {
+        self.failures.count(failures, within);
     }
 }
 
@@ -215,7 +224,7 @@ pub(super) async fn start(
     let token = record.token;
     if let Err(why) = run(inner, &name, &spec, &record) {
         let reason = ExitReason::Failed(why.clone());
-        lock(&inner.ends).note(&name, token, &reason);
+        inner.note_end(&name, (token, record.born), true, &reason);
         // A name without an actor would stay taken. What it has committed stays.
         release_at_last(inner, &name, token, true, deadline).await;
         return Err(NotStarted::Cannot(why));
@@ -270,14 +279,18 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         ..LastCommit::default()
     };
     let last = Arc::new(last);
+    let options = Options::default().name(name).gated();
+    let within = Supervision::default().within;
+    let failures = Failures::new(inner, (name, record.token), record.failures, within);
     let journal = HomeJournal {
         inner: Arc::downgrade(inner),
         name: name.to_owned(),
         token: record.token,
         inbox: Arc::clone(&inbox),
         last: Arc::clone(&last),
+        failures: Arc::clone(&failures),
     };
-    let options = Options::default().name(name).gated();
+    let options = options.failures(record.failures);
     let mut options = options.durable(Arc::new(journal));
     if let Some(kept) = kept {
         let snapshot = to_snapshot(kept).ok_or("what it committed is not a state")?;
@@ -298,6 +311,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     let address = spawned.map_err(|error| error.to_string())?;
     let hosted = Hosted {
         token: record.token,
+        born: record.born,
         address: address.clone(),
         left: Arc::clone(&inbox.left),
         durable: Some(Durable {
@@ -306,6 +320,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
             needs: spec.needs(),
             inbox: Arc::clone(&inbox),
             last,
+            failures,
         }),
     };
     inbox.serve(address.clone());
@@ -323,7 +338,8 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         });
     }
     let (host, name) = (Arc::clone(inner), name.to_owned());
-    let watching = release_at_end(host, name, record.token, address, left);
+    let claim = (record.token, record.born, true);
+    let watching = release_at_end(host, name, claim, address, left);
     inner.tasks.spawn(watching);
     Ok(())
 }
@@ -340,7 +356,7 @@ impl Inner {
             Err(error) => {
                 tracing::error!(actor = %name, %error, "cannot run what was left");
                 let reason = ExitReason::Failed(error);
-                lock(&self.ends).note(name, record.token, &reason);
+                self.note_end(name, (record.token, record.born), true, &reason);
             }
         }
     }
@@ -385,6 +401,8 @@ impl Inner {
             stays
         });
         drop(all);
+        lock(&self.ends).life_over();
+        self.ended.notify_waiters();
         tracing::warn!(%life, actors = lost.len(), "the lease of this node as a host ran out");
         for (inbox, address) in &lost {
             address.as_actor().kill();

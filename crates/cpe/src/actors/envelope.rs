@@ -61,6 +61,9 @@ pub(crate) enum Envelope {
         name: String,
         token: u64,
         within_ms: u64,
+        /// The token of the claim with which it began.
+        #[serde(default)]
+        born: u64,
     },
     /// Give this to a durable actor, unless it has handled it.
     Deliver {
@@ -358,6 +361,7 @@ mod tests {
                 name: name(),
                 token,
                 within_ms,
+                born: 2,
             },
             Envelope::Deliver {
                 id,

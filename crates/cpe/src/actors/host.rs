@@ -25,6 +25,8 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Hosted {
     pub(super) token: u64,
+    /// The token of the claim with which it began.
+    pub(super) born: u64,
     pub(super) address: AnyAddress,
     /// What more there is of a durable one.
     pub(super) durable: Option<Durable>,
@@ -39,7 +41,7 @@ impl Inner {
         if !lock(&self.ending).contains(&(name.to_owned(), token)) {
             return self.elsewhere(name, token);
         }
-        let reason = lock(&self.ends).of(name, token);
+        let reason = lock(&self.ends).of(name, token).cloned();
         Answer::Asked(AskError::Dead {
             actor: name.to_owned(),
             reason: reason.unwrap_or(ExitReason::Stopped),
@@ -62,15 +64,29 @@ impl Inner {
             .map(|hosted| hosted.address.clone())
     }
 
-    /// The same, with what is true once its end here is not its end.
+    /// The actor of this name that began with this claim, if it lives here, and what is true once its
+    /// end here is not its end.
     pub(super) fn hosted_until(
         &self,
         name: &str,
-        token: u64,
+        born: u64,
     ) -> Option<(AnyAddress, Arc<AtomicBool>)> {
         let hosted = lock(&self.hosted);
-        let hosted = hosted.get(name).filter(|hosted| hosted.token == token)?;
+        let hosted = hosted.get(name).filter(|hosted| hosted.born == born)?;
         Some((hosted.address.clone(), Arc::clone(&hosted.left)))
+    }
+
+    /// Notes how an actor of this node ended. A durable one has ended for others once its name is
+    /// given up.
+    pub(super) fn note_end(
+        &self,
+        name: &str,
+        (token, born): (u64, u64),
+        durable: bool,
+        reason: &ExitReason,
+    ) {
+        lock(&self.ends).note(name, (token, born), reason.clone(), !durable);
+        self.ended.notify_waiters();
     }
 
     /// The names of the actors that live here, with their tokens.
@@ -176,13 +192,15 @@ pub(super) async fn start(
         Ok(address) => {
             let hosted = Hosted {
                 token,
+                born: token,
                 address: address.clone(),
                 durable: None,
                 left: Arc::default(),
             };
             let left = Arc::clone(&hosted.left);
             lock(&inner.hosted).insert(name.clone(), hosted);
-            let watching = release_at_end(Arc::clone(&inner), name, token, address, left);
+            let claim = (token, token, false);
+            let watching = release_at_end(Arc::clone(&inner), name, claim, address, left);
             inner.tasks.spawn(watching);
             Ok(token)
         }
@@ -271,7 +289,13 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
         let Ok(ended) = tokio::time::timeout_at(until, actor.ended()).await else {
             return Answer::NotStopped("it is still at its last message".to_owned());
         };
-        lock(&inner.ends).note(name, token, &ended.reason);
+        let hosted = lock(&inner.hosted);
+        let found = hosted.get(name).filter(|hosted| hosted.token == token);
+        let known = found.map(|hosted| (hosted.born, hosted.durable.is_some()));
+        drop(hosted);
+        if let Some((born, durable)) = known {
+            inner.note_end(name, (token, born), durable, &ended.reason);
+        }
     }
     loop {
         let within = until.saturating_duration_since(Instant::now());
@@ -336,7 +360,7 @@ pub(super) async fn release_at_last(
 pub(super) async fn release_at_end(
     inner: Arc<Inner>,
     name: String,
-    token: u64,
+    (token, born, durable): (u64, u64, bool),
     address: AnyAddress,
     left: Arc<AtomicBool>,
 ) {
@@ -347,7 +371,7 @@ pub(super) async fn release_at_end(
     }
     // One that failed for good is not what its state was kept for: the next one goes on from it.
     let keeps = matches!(ended.reason, ExitReason::Failed(_));
-    lock(&inner.ends).note(&name, token, &ended.reason);
+    inner.note_end(&name, (token, born), durable, &ended.reason);
     release_at_last(&inner, &name, token, keeps, RELEASE_DEADLINE).await;
 }
 
@@ -373,18 +397,23 @@ pub(super) async fn release(
             hosted.remove(name);
         }
     }
-    let name = name.to_owned();
     let released = inner.desk.ask(Command::Release {
-        name,
+        name: name.to_owned(),
         token,
         keeps,
         deadline,
     });
-    match released.await {
-        Ok(_) | Err(SpaceError::Failed(Failure::Fenced { host: None, .. })) => Ok(Released::Free),
+    let released = match released.await {
+        Ok(_) | Err(SpaceError::Failed(Failure::Fenced { host: None, .. })) => {
+            lock(&inner.ends).stands(name, token);
+            Ok(Released::Free)
+        }
         Err(SpaceError::Failed(Failure::Fenced { token: now, .. })) if now != token => {
+            lock(&inner.ends).goes_on(name, token);
             Ok(Released::Claimed)
         }
         Err(error) => Err(error),
-    }
+    };
+    inner.ended.notify_waiters();
+    released
 }

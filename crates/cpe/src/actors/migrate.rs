@@ -198,6 +198,8 @@ pub(super) async fn hand_on(
         address.as_actor().stop();
         address.as_actor().ended().await;
         durable.inbox.settled().await;
+        // The next host is to go on counting from there.
+        durable.failures.settled().await;
         let moved = settle(&office, &name, token, &durable, life).await;
         let answer = match moved {
             Some((host, _)) if host == life => Answer::Done,

@@ -199,6 +199,8 @@ async fn send_all(
                 tracing::warn!(actor = %name, %error, "messages that were told did not arrive");
                 // Told before the queue closes, so that whoever finds it closed finds why.
                 failed.get_or_init(|| error);
+                // Before whoever waits for a flush is told.
+                queue.close();
                 return;
             }
             if let Some(done) = flush {

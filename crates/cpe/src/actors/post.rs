@@ -298,13 +298,13 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         }
         Envelope::Watch {
             name,
-            token,
             within_ms,
+            born,
             ..
         } => {
             let host = Arc::clone(inner);
             answer_later(inner, from, id, permit, async move {
-                host.end_of(&name, token, within(within_ms)).await
+                host.end_of(&name, born, within(within_ms)).await
             });
         }
         Envelope::Answer { .. } => {}

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe::{Node, NodeId, SpawnOptions, Value};
+use cpe::local::ExitReason;
+use cpe::{ActorError, DynActor, DynContext, KindStart, Node, NodeId, SpawnOptions, Value};
+use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use crate::harness::{Ground, LONG, all_linked, join};
@@ -154,4 +156,63 @@ async fn a_node_that_shuts_down_hands_its_durable_actors_on_with_what_waits_for_
     assert!(host(&a, "n").await.is_some());
     let count = c.actors().ask("n", Value::from("get"), LONG).await;
     assert_eq!(count, Ok(Value::from(TOLD)));
+}
+
+/// Fails at every message but `Null`.
+struct Faulty;
+
+impl DynActor for Faulty {
+    fn handle<'a>(
+        &'a mut self,
+        message: Value,
+        _: &'a mut DynContext,
+    ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
+        Box::pin(async move {
+            match message {
+                Value::Null => Ok(Some(Value::Null)),
+                _ => Err(ActorError::failed("as always")),
+            }
+        })
+    }
+
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(Some(Value::Null))
+    }
+
+    fn restore(&mut self, _: Value) -> Result<(), ActorError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_fails_on_every_node_ends_after_as_many_failures_as_on_one() {
+    let ground = Ground::new();
+    let kind = |_: KindStart| Ok(Box::new(Faulty) as Box<dyn DynActor>);
+    let with = |name: &str| ground.ephemeral(name).kind("faulty", kind);
+    let a = with("a").start().await.unwrap();
+    let b = join(with("b"), &a).start().await.unwrap();
+    let c = join(with("c"), &a).start().await.unwrap();
+    let nodes = [a, b, c];
+    all_linked(&nodes).await;
+    let actors = nodes[0].actors();
+    let options = SpawnOptions {
+        node: Some("b".to_owned()),
+        durable: true,
+        ..SpawnOptions::default()
+    };
+    let spawned = actors.spawn("faulty", "f", Value::Null, options).await;
+    spawned.unwrap();
+    let monitor = actors.monitor("f").await.unwrap();
+    // Each message is tried twice: two failures, of which five may be.
+    for next in ["c", "b"] {
+        actors.ask("f", Value::from(1), LONG).await.unwrap_err();
+        actors.migrate("f", next, LONG).await.unwrap();
+    }
+    assert_eq!(actors.ask("f", Value::Null, LONG).await, Ok(Value::Null));
+    actors.ask("f", Value::from(1), LONG).await.unwrap_err();
+    let ended = timeout(LONG, monitor.ended()).await.unwrap();
+    let ExitReason::Failed(reason) = &ended.reason else {
+        panic!("it ended otherwise: {ended:?}");
+    };
+    assert!(reason.contains("more than 5 failures"), "{reason}");
 }

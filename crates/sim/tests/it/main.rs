@@ -139,6 +139,8 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.took += report.took;
         seen.emitted += report.emitted;
         seen.released += report.released;
+        seen.watchers_told += report.watchers_told;
+        seen.told_why += report.told_why;
     }
     assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
     assert!(seen.taken_over > 60, "only {} taken over", seen.taken_over);
@@ -149,6 +151,12 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
     assert!(seen.took > 1_000, "only {} taken", seen.took);
     assert!(seen.emitted > 1_000, "only {} tuples", seen.emitted);
     assert!(seen.released > 100, "only {} given up", seen.released);
+    assert!(
+        seen.watchers_told > 20,
+        "only {} watchers told",
+        seen.watchers_told
+    );
+    assert!(seen.told_why > 0, "only {} told why", seen.told_why);
 }
 
 #[test]

@@ -301,3 +301,37 @@ fn an_actor_is_handed_on_by_its_host_alone_with_its_last_commit_and_once() {
         Outcome::Fenced(Some(record)) if record.token == 3 && record.from.is_none()
     ));
 }
+
+#[test]
+fn what_a_host_counts_of_failures_goes_with_its_actor_until_the_name_is_given_up() {
+    let mut home = Home::new();
+    let note = |home: &mut Home, token, failures| {
+        let (op, name) = (home.op(), "a".to_owned());
+        let note = Command::NoteFailures {
+            op,
+            name,
+            token,
+            failures,
+        };
+        match home.decide(&note) {
+            Applied::Done(_, outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    let counted = |home: &Home| home.shard.sm().actor("a").unwrap().failures;
+    let born = |home: &Home| home.shard.sm().actor("a").unwrap().born;
+    claim(&mut home, 0, life(1), None);
+    assert_eq!(note(&mut home, 1, 2), Outcome::Done);
+    assert!(matches!(
+        migrate(&mut home, 1, 0, Some(life(2))),
+        Outcome::Moved(record) if record.failures == 2
+    ));
+    assert!(matches!(note(&mut home, 1, 9), Outcome::Fenced(_)));
+    assert_eq!(counted(&home), 2, "it is not the former host's to say");
+    assert_eq!(note(&mut home, 2, 3), Outcome::Done);
+    claim(&mut home, 2, life(3), Some(life(2)));
+    assert_eq!((counted(&home), born(&home)), (3, 1), "taken over");
+    release(&mut home, life(3), None, false);
+    claim(&mut home, 3, life(1), None);
+    assert_eq!((counted(&home), born(&home)), (0, 4), "it is another one");
+}

@@ -33,6 +33,8 @@ fn record() -> ActorRecord {
         kept: None,
         from: Some(member(2)),
         ending: true,
+        failures: 4,
+        born: 2,
     }
 }
 
@@ -231,8 +233,9 @@ pub(super) fn of_operation(operation: &Operation) -> (usize, usize) {
         Operation::TakeFor { .. } => 16,
         Operation::EndTake { .. } => 17,
         Operation::TakesOver { .. } => 18,
+        Operation::NoteFailures { .. } => 19,
     };
-    (place, 19)
+    (place, 20)
 }
 
 pub(super) fn of_outcome(outcome: &Outcome) -> (usize, usize) {
@@ -450,6 +453,11 @@ pub(super) fn all() -> Vec<Message> {
             born: 3,
             takes: vec![4, 9],
             ended: Some(5),
+        },
+        Operation::NoteFailures {
+            name: "a".to_owned(),
+            token: 5,
+            failures: 3,
         },
         Operation::Migrate {
             name: "a".to_owned(),

@@ -169,6 +169,12 @@ pub(crate) fn commands() -> Vec<Command> {
             name: "a".to_owned(),
             sent: sent(),
         },
+        Command::NoteFailures {
+            op,
+            name: "a".to_owned(),
+            token: 5,
+            failures: 3,
+        },
         Command::Migrate {
             op,
             name: "a".to_owned(),
@@ -278,6 +284,7 @@ pub(crate) fn of_command(command: &Command) -> (usize, usize) {
         Command::TakeFor { .. } => 29,
         Command::EndTake { .. } => 30,
         Command::TakesOver { .. } => 31,
+        Command::NoteFailures { .. } => 32,
     };
-    (place, 32)
+    (place, 33)
 }
