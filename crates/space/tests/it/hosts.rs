@@ -331,7 +331,8 @@ fn what_a_host_counts_of_failures_goes_with_its_actor_until_the_name_is_given_up
     assert_eq!(note(&mut home, 2, 3), Outcome::Done);
     claim(&mut home, 2, life(3), Some(life(2)));
     assert_eq!((counted(&home), born(&home)), (3, 1), "taken over");
-    release(&mut home, life(3), None, false);
+    let done = release(&mut home, member(7), None, false);
+    assert!(matches!(done, Applied::Done(_, Outcome::Done)));
     claim(&mut home, 3, life(1), None);
     assert_eq!((counted(&home), born(&home)), (0, 4), "it is another one");
 }
