@@ -1,4 +1,5 @@
-# Takes numbers from the workspace `squares` and stores their squares, until told to stop.
+# Takes numbers from the workspace `squares` and stores their squares, until told to stop. Whichever
+# of this and squares.py comes first makes the workspace.
 # Usage: Rscript squares.R [HOST [PORT]]
 #
 # Speaks the protocol itself, as the package `nws` does, so that R alone is enough. With the package:
@@ -59,8 +60,8 @@ use("squares")
 repeat {
   task <- fetch("squares", "task")
   if (task == "stop") {
-    # For the next one.
-    store("squares", "task", task)
+    # Who waits for it ends next, and the workspace with it.
+    store("squares", "bye", "")
     break
   }
   n <- as.numeric(task)

@@ -10,6 +10,7 @@ use cpe::{
 };
 use cpe_nws::{
     Answer, Gateway, Health, Inlet, Listed, Outlet, Receipt, Server, Spaces, Trouble, Who,
+    limits::CONNECTIONS_MAX,
 };
 
 use crate::config::NwsConfig;
@@ -21,6 +22,13 @@ pub(crate) const OFF: &str = "off";
 /// File descriptors this asks the system for, as far as it allows: each client needs one.
 const FILES_WANTED: u64 = 65_536;
 
+/// File descriptors that clients leave to the rest of the node: a quarter of what there is, within
+/// these bounds, and never more than half.
+const REST_LEAST: u64 = 256;
+
+/// See [`REST_LEAST`].
+const REST_MOST: u64 = 1_024;
+
 /// Takes the gateway's port, unless it is off. A port that nobody asked for and that is taken, as
 /// by another node on this machine, is done without.
 ///
@@ -31,7 +39,7 @@ pub(crate) async fn bind(config: &NwsConfig) -> Result<Option<Server>, Fault> {
     if address == OFF {
         return Ok(None);
     }
-    raise_file_limit();
+    let places = places(raise_file_limit());
     let bound = Server::bind(address).await;
     if let Err(error) = &bound
         && config.is_default
@@ -48,7 +56,14 @@ pub(crate) async fn bind(config: &NwsConfig) -> Result<Option<Server>, Fault> {
         ));
         fault.next("pass --nws with another address (port 0: any free one), or --nws off")
     })?;
-    Ok(Some(server))
+    if places < CONNECTIONS_MAX {
+        tracing::warn!(
+            places,
+            "the system lets this node have few open files, and so few NetWorkSpaces clients at a \
+             time; raise the limit (`ulimit -n`) for more"
+        );
+    }
+    Ok(Some(server.with_places(places)))
 }
 
 /// The gateway of this node.
@@ -59,8 +74,17 @@ pub(crate) fn gateway(space: Space, mesh: Mesh, me: Member) -> NodeGateway {
     Gateway::new(Door { space, mesh, me })
 }
 
-/// Systems give a process room for about a thousand connections unless it asks for more.
-fn raise_file_limit() {
+/// Clients that may be connected at a time when the process may have so many files open: the rest
+/// is for its disk, its peers and the HTTP API. Without it, clients that do nothing could stop the
+/// node.
+fn places(files: u64) -> usize {
+    let rest = (files / 4).clamp(REST_LEAST, REST_MOST).min(files / 2);
+    usize::try_from(files - rest).map_or(CONNECTIONS_MAX, |places| places.min(CONNECTIONS_MAX))
+}
+
+/// Systems give a process room for about a thousand connections unless it asks for more. Returns
+/// how many files it may have open.
+fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
@@ -73,6 +97,8 @@ fn raise_file_limit() {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
     }
+    let limit = getrlimit(Resource::Nofile);
+    limit.current.unwrap_or(FILES_WANTED)
 }
 
 /// The space, as the gateway sees it.
@@ -205,5 +231,20 @@ impl Spaces for Door {
             (who(member), health)
         });
         Ok(nodes.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_file_descriptors_to_the_rest_of_the_node() {
+        assert_eq!(places(0), 0);
+        assert_eq!(places(256), 128);
+        assert_eq!(places(1_024), 768);
+        assert_eq!(places(4_096), 3_072);
+        assert_eq!(places(16_384), 15_360);
+        assert_eq!(places(u64::MAX), CONNECTIONS_MAX);
     }
 }

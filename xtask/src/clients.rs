@@ -23,6 +23,10 @@ pub(crate) const VARIABLE: &str = "CPE_NWSCLIENT";
 /// Tells the tests which program is CPython 2.7. Set by a user, it is taken at its word.
 pub(crate) const PYTHON2: &str = "CPE_PYTHON2";
 
+/// Runs what takes minutes in Jython, and seconds in CPython.
+const BY_SSH: &str = "cargo nextest run -p cpe-node --run-ignored only -E 'test(by_ssh)' \
+    (with CPE_NWSCLIENT)";
+
 /// The client's last release for Python 2.
 const NAME: &str = "nwsclient-1.6.3";
 
@@ -30,22 +34,46 @@ const NAME: &str = "nwsclient-1.6.3";
 const REQUIREMENT: &str = "nwsclient==1.6.3 \
     --hash=sha256:2c54471830b048334f50156e8b825a158ba1790ba2961593fdbcaf4564234d30\n";
 
-/// The client's folder, if it can be run here.
-pub(crate) fn get(root: &Root) -> Option<PathBuf> {
-    match jython().and_then(|()| client(root.path())) {
-        Ok(client) => Some(client),
-        Err(why) => {
-            say(&format!(
-                "test: without the original NetWorkSpaces client: {why:#}"
-            ));
-            None
-        }
+/// The original client, and what runs it here. Either interpreter will do.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    /// The client's folder; none where it cannot be had, or nothing would run it.
+    pub(crate) client: Option<PathBuf>,
+    /// CPython 2.7.
+    pub(crate) python2: Option<PathBuf>,
+}
+
+/// Gets the client, and looks for each interpreter.
+pub(crate) fn get(root: &Root) -> Clients {
+    let python2 = python2();
+    let jython = jython();
+    if let Err(why) = &jython {
+        say(&format!("test: without Jython: {why:#}"));
+    }
+    if python2.is_none() && jython.is_err() {
+        say("test: without the original NetWorkSpaces client: nothing here runs it");
+        return Clients::default();
+    }
+    if python2.is_none() {
+        say(&format!(
+            "test: two of the client's tests run when asked for: {BY_SSH}"
+        ));
+    }
+    let client = client(root.path());
+    if let Err(why) = &client {
+        say(&format!(
+            "test: without the original NetWorkSpaces client: {why:#}"
+        ));
+    }
+    Clients {
+        client: client.ok(),
+        python2,
     }
 }
 
 /// CPython 2.7, if it is somewhere: named by the environment, or on the path, or one of those that
 /// pyenv keeps.
-pub(crate) fn python2() -> Option<PathBuf> {
+fn python2() -> Option<PathBuf> {
     let named = std::env::var_os(PYTHON2).map(PathBuf::from);
     let kept = || {
         let prefix = capture(Command::new("pyenv").args(["prefix", "2.7"])).ok()?;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use crate::clients::{self, Clients};
 use crate::run::{Stream, answers, cargo, colour, print, say, tee};
+use crate::setup;
 use crate::workspace::{Root, WITHOUT_PEERS};
-use crate::{clients, setup};
 
 /// Tests that cannot run on a machine (no network namespaces, for instance) append a line
 /// `name: reason` to the file this variable names, so that skipping is never silent.
@@ -29,23 +30,22 @@ pub(crate) fn test(root: &Root) -> Result<()> {
         fs::remove_file(&skipped)
             .with_context(|| format!("cannot remove {}", skipped.display()))?;
     }
-    let client = clients::get(root);
+    let clients = clients::get(root);
     let mut count = Count::default();
-    let result = run_all(root, &skipped, client.as_deref(), &mut count);
+    let result = run_all(root, &skipped, &clients, &mut count);
     report_skipped(&skipped);
     print(&format!("tests: {}\n", count.shown()));
     result
 }
 
-fn run_all(root: &Root, skipped: &Path, client: Option<&Path>, count: &mut Count) -> Result<()> {
-    let python2 = client.and_then(|_| clients::python2());
+fn run_all(root: &Root, skipped: &Path, clients: &Clients, count: &mut Count) -> Result<()> {
     let test = |args: &[&str]| {
         let mut command = cargo(root);
         command.args(args).env(SKIPPED_VARIABLE, skipped);
-        if let Some(client) = client {
+        if let Some(client) = &clients.client {
             command.env(clients::VARIABLE, client);
         }
-        if let Some(python2) = &python2 {
+        if let Some(python2) = &clients.python2 {
             command.env(clients::PYTHON2, python2);
         }
         colour(&mut command);

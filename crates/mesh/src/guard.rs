@@ -36,6 +36,8 @@ pub enum Guard {
     NextOfOrigin,
     /// R17: a waiting take that found nothing is parked again.
     ParkAgain,
+    /// R17: who waits at a node that is out of sight is passed over until it asks again.
+    StepAside,
     /// R18: a cancellation is logged even when the operation never came.
     LogCancel,
     /// R18: whoever cancels lets no late outcome count.
@@ -86,7 +88,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -99,6 +101,7 @@ impl Guard {
         Self::SendAgain,
         Self::NextOfOrigin,
         Self::ParkAgain,
+        Self::StepAside,
         Self::LogCancel,
         Self::LateOutcome,
         Self::GiveBack,

@@ -19,7 +19,7 @@ use crate::guard::{Guard, holds};
 
 mod parked;
 
-use parked::{Line, Parked, Place, Turn};
+use parked::{Line, Parked, Place, Turn, first_of};
 
 /// Takes parked at a time, per shard. More are refused: their clients ask again.
 pub(crate) const MAX_WAITERS: usize = 100_000;
@@ -33,6 +33,8 @@ pub(crate) struct Waiter {
     pub(crate) wanted: Wanted,
     /// When its client was last heard.
     pub(crate) seen: Duration,
+    /// Its node went out of sight since: it is passed over until it asks again.
+    pub(crate) away: bool,
 }
 
 /// What somebody waits for.
@@ -602,6 +604,22 @@ impl Home {
     /// Forgets a parked take; true if it was parked.
     pub(crate) fn unpark(&mut self, op: OpId) -> bool {
         self.parked.remove(op).is_some()
+    }
+
+    /// A node is out of sight: what anybody there waits for goes to others until it asks again,
+    /// at its old turn. What is proposed for it already may be decided, and is then lost with it
+    /// if it is dead.
+    pub(crate) fn step_aside(&mut self, node: NodeId) {
+        if !holds(Guard::StepAside) {
+            return;
+        }
+        self.parked.step_aside(node);
+        let theirs = self.asked.range_mut(first_of(node)..);
+        for (_, (_, waiting)) in theirs.take_while(|(op, _)| op.session.member.node == node) {
+            if let Some((_, waiter)) = waiting {
+                waiter.away = true;
+            }
+        }
     }
 
     /// Drops parked takes whose clients have been silent since `before`.

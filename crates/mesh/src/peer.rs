@@ -558,8 +558,14 @@ impl Peer {
             // Dialling goes on, with the network's own back-off. After a partition in which each
             // side gave up the other, nobody else would begin; and a member that said good-bye may
             // come back knowing nobody's address, as the founder does.
-            Said::Down(member) => self.event(Event::Down(member)),
-            Said::Left(member) => self.event(Event::Left(member)),
+            Said::Down(member) => {
+                self.pass_over(member.node);
+                self.event(Event::Down(member));
+            }
+            Said::Left(member) => {
+                self.pass_over(member.node);
+                self.event(Event::Left(member));
+            }
             Said::Defunct { .. } => self.event(Event::Defunct),
             _ => {}
         }
@@ -608,6 +614,7 @@ impl Peer {
             .retain(|node, _| membership.card(*node).is_some());
         self.links_lost.insert(node, self.now);
         self.body_link_down(node);
+        self.pass_over(node);
         for slot in &mut self.slots {
             slot.leader.take_if(|leader| *leader == node);
         }

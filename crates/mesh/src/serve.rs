@@ -10,6 +10,9 @@ use crate::io::Event;
 use crate::peer::{Peer, Slot, Timer};
 use crate::wire::{Message, Operation};
 
+/// How often a home looks within [`park_lease`](crate::PeerConfig::park_lease) whose is over.
+const LOOKS_PER_LEASE: u32 = 4;
+
 impl Peer {
     /// Answers a request meant for the shard's leading home when this node is not it; true if it
     /// is. `op` is what the request names, if it names an operation.
@@ -196,6 +199,7 @@ impl Peer {
                         lease: lease_ms,
                     },
                     seen: now,
+                    away: false,
                 };
                 return self.take_at_home(shard, waiter, acks, wait);
             }
@@ -237,6 +241,7 @@ impl Peer {
                         leave,
                     },
                     seen: now,
+                    away: false,
                 };
                 return self.take_at_home(shard, waiter, acks, wait);
             }
@@ -386,7 +391,7 @@ impl Peer {
             home.take(sm, waiter, acks, wait, log)
         });
         if asked == Some(Asked::Parked) {
-            let at = self.now + self.config.park_lease;
+            let at = self.now + self.config.park_lease / LOOKS_PER_LEASE;
             self.timers.set_if_none(Timer::Park(shard), at);
             self.send_if(from, Message::Parked { shard, op });
         }
@@ -567,9 +572,17 @@ impl Peer {
         }
     }
 
+    /// A node is out of sight: its link was lost, or it is believed dead or said good-bye. Whoever
+    /// waits there is passed over until it asks again: what it was given could reach nobody.
+    pub(crate) fn pass_over(&mut self, node: NodeId) {
+        for home in self.slots.iter_mut().filter_map(|slot| slot.home.as_mut()) {
+            home.step_aside(node);
+        }
+    }
+
     pub(crate) fn expire_parked(&mut self, shard: ShardId) {
         let before = self.now.saturating_sub(self.config.park_lease);
-        let again = self.now + self.config.park_lease;
+        let again = self.now + self.config.park_lease / LOOKS_PER_LEASE;
         if let Some(Slot {
             home: Some(home), ..
         }) = self.slot(shard)

@@ -18,7 +18,7 @@ use crate::shown::ClientInfo;
 use crate::spaces::{Spaces, Trouble};
 use crate::waits::Waits;
 use crate::wire::Reply;
-use crate::{Operation, Retrieve};
+use crate::{Operation, Repeats, Retrieve};
 
 /// The workspace that always exists.
 pub(crate) const DEFAULT: &[u8] = b"__default";
@@ -69,6 +69,8 @@ pub(crate) struct Session {
     pub(crate) open: BTreeMap<Vec<u8>, u64>,
     /// Those of them that it owns.
     pub(crate) owned: BTreeMap<Vec<u8>, u64>,
+    /// What the log says of it.
+    refusals: Repeats,
 }
 
 /// A variable as an operation names it: in an instance that the connection has opened.
@@ -132,6 +134,7 @@ impl<S: Spaces> Gateway<S> {
             peer,
             open: BTreeMap::new(),
             owned: BTreeMap::new(),
+            refusals: Repeats::default(),
         }
     }
 
@@ -166,39 +169,59 @@ impl<S: Spaces> Gateway<S> {
                 create,
             } => {
                 if let Err(trouble) = has_room(session, &name) {
-                    return Outcome::Reply(status(Err(trouble)));
+                    let about = session.about("open ws", &name);
+                    return Outcome::Reply(status(Err(trouble), about));
                 }
                 let shown = [session.peer.as_bytes(), b" (", &owner, b")"].concat();
                 let claim = Some((session.owner, shown));
                 let opened = self.open(&name, claim, persistent, create).await;
-                status(self.opened(session, &name, opened))
+                let opened = self.opened(session, &name, opened);
+                status(opened, session.about("open ws", &name))
             }
             Operation::UseWs { name, create } => {
                 if let Err(trouble) = has_room(session, &name) {
-                    return Outcome::Reply(status(Err(trouble)));
+                    let about = session.about("use ws", &name);
+                    return Outcome::Reply(status(Err(trouble), about));
                 }
                 let opened = self.open(&name, None, false, create).await;
-                status(self.opened(session, &name, opened))
+                let opened = self.opened(session, &name, opened);
+                status(opened, session.about("use ws", &name))
             }
-            Operation::DeleteWs { name } => status(self.delete_workspace(&name).await),
-            Operation::MktempWs { template } => value(self.make_temporary(&template).await),
-            Operation::ListWss { name } => value(self.list_workspaces(session, name).await),
+            Operation::DeleteWs { name } => {
+                let deleted = self.delete_workspace(&name).await;
+                status(deleted, session.about("delete ws", &name))
+            }
+            Operation::MktempWs { template } => {
+                let made = self.make_temporary(&template).await;
+                value(made, session.about("mktemp ws", &template))
+            }
+            Operation::ListWss { name } => {
+                let listed = self.list_workspaces(session, name).await;
+                value(listed, session.about("list wss", b""))
+            }
             Operation::ListVars { ws } => match session.target(&ws) {
-                Some(target) => value(self.list_variables(&target).await),
+                Some(target) => {
+                    let listed = self.list_variables(&target).await;
+                    value(listed, session.about("list vars", &ws))
+                }
                 None => Reply::Nothing,
             },
             Operation::DeclareVar { ws, variable, mode } => {
                 match (session.target(&ws), names::variable(&variable)) {
-                    (Some(target), Some(variable)) => {
-                        status(self.declare(&target, &variable, Some(mode)).await)
+                    (Some(target), Some(name)) => {
+                        let declared = self.declare(&target, &name, Some(mode)).await;
+                        let about = session.about("declare var", &ws);
+                        status(declared, about.of(&variable))
                     }
                     _ => Reply::Status(false),
                 }
             }
             Operation::DeleteVar { ws, variable } => {
                 match (session.target(&ws), names::variable(&variable)) {
-                    (Some(target), Some(variable)) => {
-                        status(self.delete_variable(&target, variable).await)
+                    (Some(target), Some(name)) => {
+                        let deleted = self.delete_variable(&target, name).await;
+                        let about = session.about("delete var", &ws);
+                        status(deleted, about.of(&variable))
                     }
                     _ => Reply::Status(false),
                 }
@@ -210,9 +233,10 @@ impl<S: Spaces> Gateway<S> {
                 payload,
                 life,
             } => match (session.target(&ws), names::variable(&variable)) {
-                (Some(target), Some(variable)) => {
-                    let stored = self.store(&target, variable, descriptor, payload, life);
-                    status(stored.await)
+                (Some(target), Some(name)) => {
+                    let stored = self.store(&target, name, descriptor, payload, life);
+                    let stored = stored.await;
+                    status(stored, session.about("store", &ws).of(&variable))
                 }
                 _ => Reply::Status(false),
             },
@@ -225,18 +249,19 @@ impl<S: Spaces> Gateway<S> {
 
     async fn retrieve(
         &self,
-        session: &Session,
+        session: &mut Session,
         ws: &[u8],
         variable: &[u8],
         how: Retrieve,
     ) -> Outcome<S> {
-        let (Some(target), Some(variable)) = (session.target(ws), names::variable(variable)) else {
+        let (Some(target), Some(name)) = (session.target(ws), names::variable(variable)) else {
             return Outcome::Reply(Reply::Nothing);
         };
-        match self.try_retrieve(target, variable, how).await {
+        match self.try_retrieve(target, name, how).await {
             Ok(outcome) => outcome,
             Err(trouble) => {
-                told(&trouble);
+                let operation = if how.leave { "find" } else { "fetch" };
+                session.about(operation, ws).of(variable).refused(&trouble);
                 Outcome::Reply(Reply::Nothing)
             }
         }
@@ -270,6 +295,17 @@ pub(crate) struct Opened {
 }
 
 impl Session {
+    /// An operation of this connection, for the log.
+    fn about<'a>(&'a mut self, operation: &'static str, workspace: &'a [u8]) -> About<'a> {
+        About {
+            peer: &self.peer,
+            operation,
+            workspace,
+            variable: b"",
+            refusals: &mut self.refusals,
+        }
+    }
+
     /// The instance of this name that the connection has opened.
     fn target(&self, name: &[u8]) -> Option<Target> {
         Some(Target {
@@ -290,27 +326,53 @@ fn has_room(session: &Session, name: &[u8]) -> Result<(), Trouble> {
     Err(Trouble::Refused(why))
 }
 
-/// Says why something could not be decided. What is refused for a reason in the request is the
-/// client's own affair.
-pub(crate) fn told(trouble: &Trouble) {
-    match trouble {
-        Trouble::Undecided(why) => tracing::warn!(%why, "refused: the space could not decide"),
-        Trouble::Absent | Trouble::Refused(_) => tracing::debug!(%trouble, "refused"),
+/// What was asked, for the log.
+pub(crate) struct About<'a> {
+    pub(crate) peer: &'a str,
+    pub(crate) operation: &'static str,
+    pub(crate) workspace: &'a [u8],
+    pub(crate) variable: &'a [u8],
+    pub(crate) refusals: &'a mut Repeats,
+}
+
+impl<'a> About<'a> {
+    fn of(self, variable: &'a [u8]) -> Self {
+        Self { variable, ..self }
+    }
+
+    /// Says why something could not be decided, and of whom and of what. What is refused for a
+    /// reason in the request is the client's own affair.
+    fn refused(self, trouble: &Trouble) {
+        let (workspace, variable) = (self.workspace.escape_ascii(), self.variable.escape_ascii());
+        let (peer, operation) = (self.peer, self.operation);
+        match trouble {
+            Trouble::Undecided(why) => {
+                if self.refusals.is_new(why) {
+                    tracing::warn!(
+                        peer, operation, %workspace, %variable, %why,
+                        "refused: the space could not decide; said once a minute for a client"
+                    );
+                }
+            }
+            Trouble::Absent | Trouble::Refused(_) => {
+                tracing::debug!(peer, operation, %workspace, %variable, %trouble, "refused");
+            }
+        }
     }
 }
 
-fn status(done: Result<(), Trouble>) -> Reply {
+fn status(done: Result<(), Trouble>, about: About<'_>) -> Reply {
     if let Err(trouble) = &done {
-        told(trouble);
+        about.refused(trouble);
     }
     Reply::Status(done.is_ok())
 }
 
-fn value(text: Result<Vec<u8>, Trouble>) -> Reply {
+fn value(text: Result<Vec<u8>, Trouble>, about: About<'_>) -> Reply {
     match text {
         Ok(text) => Reply::text(text),
         Err(trouble) => {
-            told(&trouble);
+            about.refused(&trouble);
             Reply::Nothing
         }
     }

@@ -28,6 +28,7 @@ mod pace;
 mod payload;
 mod record;
 mod registry;
+mod repeats;
 mod server;
 mod shown;
 mod spaces;
@@ -38,6 +39,8 @@ pub mod wire;
 
 pub use gateway::Gateway;
 pub use operation::{Operation, Payload, Retrieve, Senseless};
+pub use repeats::Repeats;
 pub use server::Server;
 pub use shown::{ClientInfo, WaitingInfo, WorkspaceInfo};
 pub use spaces::{Answer, Health, Inlet, Listed, Outlet, Receipt, Spaces, Trouble, Who};
+pub use sweep::purge;

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use cpe_space::Mode;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::gateway::{DEFAULT, DEFAULT_INSTANCE, Session, Target};
 use crate::limits::DECIDED_WITHIN;
 use crate::record::{RECORDS, Record};
 use crate::spaces::{Listed, Spaces, Trouble};
 use crate::{Gateway, names};
+
+/// Questions to the local replica that are under way at a time: one after the other, each would
+/// wait for its turn among all that the node does.
+const ASKED_AT_ONCE: usize = 64;
 
 impl<S: Spaces> Gateway<S> {
     /// A line for each variable of an instance, without a newline after the last.
@@ -62,16 +67,21 @@ impl<S: Spaces> Gateway<S> {
         for record in self.records().await? {
             records.insert(record.name.clone(), record);
         }
+        let wanted = records
+            .into_iter()
+            .filter(|(name, _)| only.as_ref().is_none_or(|only| only == name))
+            .filter_map(|(name, record)| Some((names::workspace(&name)?, name, record)));
+        let looked = stream::iter(wanted)
+            .map(|(workspace, name, record)| async move {
+                let instance = record.instance.unwrap_or_default();
+                let variables = self.variables(&workspace, instance).await?;
+                Ok::<_, Trouble>((name, record, variables))
+            })
+            .buffered(ASKED_AT_ONCE);
+        let looked: Vec<_> = looked.try_collect().await?;
         let mut listing = Vec::new();
-        for (name, record) in records {
-            if only.as_ref().is_some_and(|only| *only != name) {
-                continue;
-            }
-            let Some(workspace) = names::workspace(&name) else {
-                continue;
-            };
+        for (name, record, variables) in looked {
             let instance = record.instance.unwrap_or_default();
-            let variables = self.variables(&workspace, instance).await?;
             let own =
                 session.owned.get(&name) == Some(&instance) && record.owner == Some(session.owner);
             let persistent = if record.persistent { "True" } else { "False" };
@@ -90,16 +100,17 @@ impl<S: Spaces> Gateway<S> {
 
     /// The records in the local replica.
     pub(crate) async fn records(&self) -> Result<Vec<Record>, Trouble> {
-        let mut records = Vec::new();
-        for listed in self.spaces.list(RECORDS).await? {
-            let name = names::shown(&listed.name);
-            let Some(template) = Record::template(&name) else {
-                continue;
-            };
-            let held = self.spaces.read(RECORDS, template, None).await?;
-            records.extend(held.as_ref().and_then(Record::from_tuple));
-        }
-        Ok(records)
+        let listed = self.spaces.list(RECORDS).await?;
+        let templates = listed
+            .into_iter()
+            .filter_map(|listed| Record::template(&names::shown(&listed.name)));
+        let held: Vec<_> = stream::iter(templates)
+            .map(|template| self.spaces.read(RECORDS, template, None))
+            .buffered(ASKED_AT_ONCE)
+            .try_collect()
+            .await?;
+        let records = held.iter().flatten().filter_map(Record::from_tuple);
+        Ok(records.collect())
     }
 
     /// The variables of an instance in the local replica, by name as clients see it: those declared

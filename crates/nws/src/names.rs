@@ -8,10 +8,13 @@ use crate::limits::NAME_BYTES_MAX;
 /// that the mesh uses itself.
 const HEX: &str = "#nws:";
 
+/// So begin the names of workspaces that the mesh uses itself and keeps in memory.
+const KEPT_BY_THE_MESH: &str = "tmp:#";
+
 /// The workspace of the space that a name means; none for a name that is empty or too long.
 pub(crate) fn workspace(name: &[u8]) -> Option<String> {
     let plain = std::str::from_utf8(name).ok();
-    let plain = plain.filter(|text| !text.starts_with('#'));
+    let plain = plain.filter(|text| !text.starts_with('#') && !text.starts_with(KEPT_BY_THE_MESH));
     let text = match plain {
         Some(text) => text.to_owned(),
         None => {
@@ -25,7 +28,8 @@ pub(crate) fn workspace(name: &[u8]) -> Option<String> {
 /// The name that means a workspace of the space; none for those that no name means.
 pub(crate) fn of_workspace(workspace: &str) -> Option<Vec<u8>> {
     let Some(digits) = workspace.strip_prefix(HEX) else {
-        return (!workspace.starts_with('#')).then(|| workspace.as_bytes().to_vec());
+        let own = workspace.starts_with('#') || workspace.starts_with(KEPT_BY_THE_MESH);
+        return (!own).then(|| workspace.as_bytes().to_vec());
     };
     let pairs = digits.as_bytes().chunks(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
@@ -62,13 +66,29 @@ mod tests {
 
     #[test]
     fn every_name_of_a_workspace_has_its_own_place() {
-        let names: [&[u8]; 5] = [b"a b", b"#a", b"\xff", b"#nws:ff", b"ff"];
+        let names: [&[u8]; 7] = [
+            b"a b",
+            b"#a",
+            b"\xff",
+            b"#nws:ff",
+            b"ff",
+            b"tmp:a",
+            b"tmp:#map",
+        ];
         let mut places: Vec<_> = names.iter().map(|name| workspace(name).unwrap()).collect();
         assert_eq!(places[0], "a b");
         for (name, place) in names.iter().zip(&places) {
             assert_eq!(of_workspace(place).as_deref(), Some(*name));
         }
-        assert_eq!(of_workspace("#nws"), None);
+        assert_eq!(places[5], "tmp:a");
+        // Those of the mesh itself are no client's.
+        for own in ["#nws", "tmp:#map"] {
+            assert_eq!(of_workspace(own), None);
+            assert!(!places.iter().any(|place| place == own));
+        }
+        // In hexadecimal.
+        let long = |first: u8, length| workspace(&vec![first; length]).is_some();
+        assert!(long(b'x', 256) && long(b'#', 125) && !long(b'#', 126));
         places.sort();
         places.dedup();
         assert_eq!(places.len(), names.len());

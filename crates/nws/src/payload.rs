@@ -95,7 +95,8 @@ pub(crate) fn reply(tuple: Tuple) -> Reply {
     let (descriptor, cookie) = descriptor_of(&tuple);
     let value = Vec::from(tuple).into_iter().nth(1).unwrap_or_default();
     let payload = match (value, descriptor) {
-        (Value::String(text), _) => text.into_bytes(),
+        // A symbol, as a rule stores it, is text too.
+        (Value::String(text) | Value::Symbol(text), _) => text.into_bytes(),
         (Value::Bytes(bytes), Some(_)) => bytes,
         (other, _) => json::value_to_json(&other).to_string().into_bytes(),
     };
@@ -212,6 +213,7 @@ mod tests {
     fn what_others_stored_is_text() {
         for (stored, wanted) in [
             (Value::from("tea"), "tea"),
+            (Value::Symbol("red".to_owned()), "red"),
             (Value::from(17), "17"),
             (Value::List(vec![Value::from(1), Value::Null]), "[1,null]"),
         ] {

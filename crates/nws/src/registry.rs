@@ -19,7 +19,7 @@ use crate::gateway::{DEFAULT, DEFAULT_INSTANCE, Opened};
 use crate::limits::DECIDED_WITHIN;
 use crate::names;
 use crate::record::{Owner, RECORDS, Record};
-use crate::spaces::{Answer, Spaces, Trouble};
+use crate::spaces::{Answer, Listed, Spaces, Trouble};
 
 /// How long an `open ws` waits for the end of another connection that owns the workspace. A client
 /// that closes one connection and opens the next expects the end of the first to come first, and
@@ -42,7 +42,8 @@ const WIDTH_DIGITS_MAX: usize = 3;
 const NAMES_MAX: usize = 16;
 
 impl<S: Spaces> Gateway<S> {
-    /// Opens a workspace: as owner if nobody owns it and an owner is given.
+    /// Opens a workspace: as owner if nobody owns it and an owner is given. One that had values of
+    /// others before any client opened it is owned by nobody, and persistent.
     pub(crate) async fn open(
         &self,
         name: &[u8],
@@ -54,16 +55,24 @@ impl<S: Spaces> Gateway<S> {
             let (instance, owns) = (DEFAULT_INSTANCE, false);
             return Ok(Opened { instance, owns });
         }
-        names::workspace(name).ok_or_else(bad_name)?;
+        let workspace = names::workspace(name).ok_or_else(bad_name)?;
         let patience = Instant::now() + LEAVING_WITHIN;
         for _ in 0..TRIES_MAX {
-            let (held, mut record) = match self.current(name).await? {
-                Some((held, record)) => (Some(held), record),
-                None if create => (None, Record::new(name)),
+            let (held, mut record, claim) = match self.current(name).await? {
+                Some((held, record)) => (Some(held), record, claim.as_ref()),
+                None if create => {
+                    // Its end would delete what others have stored there.
+                    let free = claim.is_none() || !self.is_in_use(&workspace).await?;
+                    let record = Record {
+                        persistent: !free,
+                        ..Record::new(name)
+                    };
+                    (None, record, claim.as_ref().filter(|_| free))
+                }
                 None => return Err(Trouble::Absent),
             };
             let before = record.clone();
-            if let (Some((own, _)), Some(owner)) = (&claim, record.owner)
+            if let (Some((own, _)), Some(owner)) = (claim, record.owner)
                 && owner != *own
                 && !record.persistent
                 && Instant::now() < patience
@@ -71,16 +80,14 @@ impl<S: Spaces> Gateway<S> {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;
             }
-            if let Some((owner, shown)) = &claim {
+            if let Some((owner, shown)) = claim {
                 if record.owner.is_none() {
                     record.owner = Some(*owner);
                     record.shown.clone_from(shown);
                 }
                 record.persistent |= persistent;
             }
-            let owns = claim
-                .as_ref()
-                .is_some_and(|(owner, _)| record.owner == Some(*owner));
+            let owns = claim.is_some_and(|(owner, _)| record.owner == Some(*owner));
             if held.is_some() && record == before {
                 let instance = record.instance.unwrap_or_default();
                 return Ok(Opened { instance, owns });
@@ -92,6 +99,14 @@ impl<S: Spaces> Gateway<S> {
             }
         }
         Err(contended())
+    }
+
+    /// Whether others than clients have stored to a workspace that has no record.
+    async fn is_in_use(&self, workspace: &str) -> Result<bool, Trouble> {
+        self.spaces.sync(Some(workspace), DECIDED_WITHIN).await?;
+        let there = self.spaces.list(workspace).await?;
+        let plain = |listed: &Listed| listed.instance.is_none() && listed.values > 0;
+        Ok(there.iter().any(plain))
     }
 
     /// Makes a workspace with a new name, which nobody owns.
@@ -168,7 +183,7 @@ impl<S: Spaces> Gateway<S> {
                 return Ok(None);
             };
             let Some(record) = Record::from_tuple(&held) else {
-                return Err(Trouble::Refused("the record is of another form".to_owned()));
+                return Err(foreign(name));
             };
             if !record.deleting {
                 return Ok(Some((held, record)));
@@ -204,6 +219,9 @@ impl<S: Spaces> Gateway<S> {
             .act(RECORDS, Terms::default(), act, DECIDED_WITHIN);
         match decided.await?.0 {
             Answer::Exchanged(index) => Ok(Some(index)),
+            Answer::Differs(Some(there)) if Record::from_tuple(&there).is_none() => {
+                Err(foreign(name))
+            }
             _ => Ok(None),
         }
     }
@@ -287,7 +305,19 @@ fn ignore_absent<T>(done: Result<T, Trouble>) -> Result<(), Trouble> {
 }
 
 fn bad_name() -> Trouble {
-    Trouble::Refused("a workspace's name has 1 to 256 bytes".to_owned())
+    let why = "a workspace's name has 1 to 256 bytes, or 125 if it is no UTF-8 or begins with # \
+               or tmp:#";
+    Trouble::Refused(why.to_owned())
+}
+
+/// Somebody has stored to the workspace of the records.
+fn foreign(name: &[u8]) -> Trouble {
+    let name = name.escape_ascii();
+    let why = format!(
+        "the record of {name} is of another form: a tuple in `{RECORDS}` that no node has put \
+         there; fetch it away"
+    );
+    Trouble::Undecided(why)
 }
 
 pub(crate) fn contended() -> Trouble {
@@ -333,6 +363,7 @@ fn fill(template: &[u8], number: u32) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::tests::Late;
 
     #[test]
     fn a_template_has_exactly_one_number() {
@@ -349,5 +380,49 @@ mod tests {
         check("%d%d", None);
         check("%s", None);
         check("%d%", None);
+    }
+
+    fn claim(connection: u64) -> Option<(Owner, Vec<u8>)> {
+        let node = crate::Who { node: 1, life: 1 };
+        Some((Owner { node, connection }, b"a test".to_vec()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_owner_of_a_workspace_is_given_a_moment_to_leave_it() {
+        let record = Record {
+            instance: Some(7),
+            owner: claim(1).map(|(owner, _)| owner),
+            ..Record::new(b"w")
+        };
+        let spaces = Late::default();
+        let reads = std::iter::repeat_with(|| Ok(record.to_tuple())).take(TRIES_MAX);
+        spaces.reads.lock().unwrap().extend(reads);
+        let gateway = Gateway::new(spaces);
+        let begun = Instant::now();
+        let opened = gateway.open(b"w", claim(2), false, true).await.unwrap();
+        assert_eq!((opened.instance, opened.owns), (7, false));
+        let waited = begun.elapsed();
+        assert!(waited >= LEAVING_WITHIN && waited < LEAVING_WITHIN + 2 * LOOK_EVERY);
+    }
+
+    #[tokio::test]
+    async fn a_workspace_that_others_stored_to_first_is_made_for_nobody() {
+        let mut spaces = Late::default();
+        spaces.later.push(Listed {
+            name: Value::from("hello"),
+            mode: None,
+            instance: None,
+            values: 1,
+        });
+        let gateway = Gateway::new(spaces);
+        // The stand-in decides nothing: what was asked for is looked at.
+        let opened = gateway.open(b"w", claim(1), false, true).await;
+        assert_eq!(opened.err(), Some(contended()));
+        let asked = gateway.spaces.acts.lock().unwrap().first().cloned();
+        let Some(Bound::Exchange { put: Some(put), .. }) = asked else {
+            panic!("{asked:?}");
+        };
+        let record = Record::from_tuple(&put).unwrap();
+        assert_eq!((record.owner, record.persistent), (None, true));
     }
 }

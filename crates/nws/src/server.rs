@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits::{CONNECTIONS_MAX, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_PROBES};
 use crate::spaces::Spaces;
-use crate::{Gateway, connection, sweep};
+use crate::{Gateway, Repeats, connection};
 
 /// How long to rest after the system refused a connection, as for lack of file descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -27,6 +27,7 @@ const PURGE_WITHIN: Duration = Duration::from_secs(3);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    places: usize,
 }
 
 impl Server {
@@ -37,7 +38,19 @@ impl Server {
     pub async fn bind(address: &str) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            places: CONNECTIONS_MAX,
+        })
+    }
+
+    /// Serves no more than so many connections at a time, and no more than [`CONNECTIONS_MAX`]:
+    /// each needs a file descriptor, and the node needs some for its disk and its peers.
+    #[must_use]
+    pub fn with_places(self, places: usize) -> Self {
+        let places = places.min(CONNECTIONS_MAX);
+        Self { places, ..self }
     }
 
     /// Where it listens, with the port the system chose.
@@ -53,7 +66,6 @@ impl Server {
         stop: CancellationToken,
     ) -> JoinHandle<()> {
         tokio::spawn(async move {
-            let sweeping = tokio::spawn(sweep::run(Arc::clone(&gateway), stop.clone()));
             let clients = TaskTracker::new();
             self.accept(&gateway, &stop, &clients).await;
             clients.close();
@@ -63,7 +75,6 @@ impl Server {
             {
                 tracing::warn!("workspaces of clients of this node are left to other nodes");
             }
-            drop(sweeping.await);
         })
     }
 
@@ -73,7 +84,8 @@ impl Server {
         stop: &CancellationToken,
         clients: &TaskTracker,
     ) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(self.places));
+        let mut refusals = Repeats::default();
         loop {
             let next = async {
                 let place = Arc::clone(&places).acquire_owned().await;
@@ -85,7 +97,9 @@ impl Server {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a client was not accepted");
+                    if refusals.is_new(&error) {
+                        tracing::warn!(%error, "no client is accepted; said once a minute");
+                    }
                     tokio::time::sleep(REST).await;
                     continue;
                 }

@@ -57,8 +57,9 @@ impl Dead {
     }
 }
 
-/// Sweeps until the token is set.
-pub(crate) async fn run<S: Spaces>(gateway: Arc<Gateway<S>>, stop: CancellationToken) {
+/// Purges what owners that are gone have left, every two seconds, until the token is set. Every
+/// node does so, also one without a socket for clients: nobody else may be there to.
+pub async fn purge<S: Spaces>(gateway: Arc<Gateway<S>>, stop: CancellationToken) {
     let mut dead = Dead::default();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -74,6 +75,10 @@ impl<S: Spaces> Gateway<S> {
     async fn sweep(&self, dead: &mut Dead) -> Result<(), Trouble> {
         self.clear_leftovers().await;
         let records = self.records().await?;
+        if records.is_empty() {
+            *dead = Dead::default();
+            return Ok(());
+        }
         let owners = records.iter().filter_map(|record| record.owner);
         let owners: BTreeSet<Who> = owners.map(|owner| owner.node).collect();
         let nodes = self.spaces.nodes().await?;

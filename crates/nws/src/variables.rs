@@ -173,7 +173,10 @@ impl<S: Spaces> Gateway<S> {
         } = waiting;
         let taken = self.take(target, *terms, variable, *leave, true).await;
         taken.unwrap_or_else(|trouble| {
-            crate::gateway::told(&trouble);
+            let name = target.name.escape_ascii();
+            let variable = crate::names::shown(variable);
+            let variable = variable.escape_ascii();
+            tracing::debug!(workspace = %name, %variable, %trouble, "who waited is refused");
             None
         })
     }

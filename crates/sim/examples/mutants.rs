@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 69] = [
+const EXPECTED: [Expected; 70] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -161,6 +161,11 @@ const EXPECTED: [Expected; 69] = [
         mesh_unit_test(
             "home::tests::a_waiting_take_that_missed_is_parked_again_before_those_that_came_later",
         ),
+    ),
+    mesh(
+        "R17",
+        Mesh::StepAside,
+        mesh_test("facts::what_is_stored_after_a_node_has_died_is_not_for_those_who_waited_there"),
     ),
     mesh("R18", Mesh::LogCancel, mixed(8, 50)),
     mesh("R18", Mesh::LateOutcome, mixed(2, 200)),

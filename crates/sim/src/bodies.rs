@@ -296,7 +296,7 @@ impl World {
         }
         let request = self.fresh_request();
         let value = large.value;
-        self.books.stored.insert(value);
+        self.books.stored.insert(value, self.now);
         self.report.stores += 1;
         self.report.large_stores += 1;
         if let Some(node) = self.nodes.get_mut(n) {

@@ -150,9 +150,9 @@ pub enum Violation {
     /// Acknowledged stores are gone without a taker.
     #[error("{lost} acknowledged tuples are gone, of which {excused} may be with crashed takers")]
     Lost {
-        /// How many are gone.
+        /// How many are gone that were stored at some moment or later.
         lost: u64,
-        /// How many takes were open at nodes that crashed.
+        /// How many takes were open at nodes that crashed later than that.
         excused: u64,
     },
     /// A store was never admitted though its node and its home live.
@@ -347,7 +347,8 @@ impl Violation {
 /// Who has what, by the value that makes each tuple unique.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
-    pub(crate) stored: BTreeSet<i64>,
+    /// And when the user asked for it.
+    pub(crate) stored: BTreeMap<i64, Duration>,
     pub(crate) acknowledged: BTreeSet<i64>,
     /// Values of single variables: the next store may replace each.
     pub(crate) replaceable: BTreeSet<i64>,
@@ -357,14 +358,40 @@ pub(crate) struct Books {
     pub(crate) in_memory: BTreeMap<i64, (u16, u64)>,
     /// Of those, the ones whose generation is over.
     pub(crate) forgotten: BTreeSet<i64>,
-    /// Takes open at nodes that crashed: each may have cost a tuple (guarantee G7).
-    pub(crate) excused: u64,
+    /// Takes open at nodes that crashed.
+    pub(crate) excused: Vec<Excuse>,
     pub(crate) leases: LeaseBooks,
 }
 
+/// Takes that were open at a node when it crashed: each may have cost a tuple (guarantee G7), but
+/// none that was stored when the other nodes knew.
+#[derive(Clone, Debug)]
+pub(crate) struct Excuse {
+    pub(crate) node: usize,
+    /// Which of the starts of the node it was that ended.
+    pub(crate) boot: u32,
+    /// Later stores are not excused.
+    pub(crate) until: Duration,
+    pub(crate) takes: u64,
+}
+
+/// For how long a home keeps a take that came late from a start of a node that has ended: its
+/// [`park_lease`](cpe_mesh::PeerConfig::park_lease), and the time until it looks.
+const GHOST: Duration = Duration::from_secs(15);
+
 impl Books {
+    /// A message arrived that this start of a node had sent. It may be a take; if the start is
+    /// over and the node linked again, the home cannot tell.
+    pub(crate) fn heard_late(&mut self, node: usize, boot: u32, now: Duration) {
+        for excuse in &mut self.excused {
+            if (excuse.node, excuse.boot) == (node, boot) {
+                excuse.until = excuse.until.max(now + GHOST);
+            }
+        }
+    }
+
     pub(crate) fn take(&mut self, value: i64, node: usize) -> Result<(), Violation> {
-        if !self.stored.contains(&value) {
+        if !self.stored.contains_key(&value) {
             return Err(Violation::FromNowhere(value));
         }
         match self.taken.insert(value, node) {
@@ -385,13 +412,17 @@ impl Books {
                 || self.leases.may_be_gone(**value);
             !seen && !excused
         };
-        let lost = self.acknowledged.iter().filter(gone).count() as u64;
-        if lost > self.excused {
-            return Err(Violation::Lost {
-                lost,
-                excused: self.excused,
-            });
+        let stored = |value: &i64| self.stored.get(value).copied().unwrap_or_default();
+        let mut lost: Vec<Duration> = self.acknowledged.iter().filter(gone).map(stored).collect();
+        // The latest first: what excuses it excuses all before it as well.
+        lost.sort_unstable_by(|a, b| b.cmp(a));
+        for (at, lost) in lost.iter().zip(1..) {
+            let excuses = self.excused.iter().filter(|excuse| *at <= excuse.until);
+            let excused: u64 = excuses.map(|excuse| excuse.takes).sum();
+            if lost > excused {
+                return Err(Violation::Lost { lost, excused });
+            }
         }
-        Ok(lost)
+        Ok(lost.len() as u64)
     }
 }

@@ -134,7 +134,7 @@ impl World {
         ttl: Duration,
     ) {
         self.report.leased += 1;
-        if !self.books.stored.contains(&value) {
+        if !self.books.stored.contains_key(&value) {
             self.violation = Some(Violation::FromNowhere(value));
             return;
         }

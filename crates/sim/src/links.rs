@@ -309,6 +309,7 @@ impl World {
             return;
         }
         let boot = self.nodes.get(to).map_or(0, |node| node.boot);
+        let sent_by = self.nodes.get(from).map_or(0, |node| node.boot);
         if self.lucky(self.scenario.faults.duplicate) {
             let at = self.now + self.latency();
             let bytes = bytes.clone();
@@ -316,6 +317,7 @@ impl World {
                 at,
                 Happening::Deliver {
                     from,
+                    sent_by,
                     to,
                     boot,
                     bytes,
@@ -327,6 +329,7 @@ impl World {
             at,
             Happening::Deliver {
                 from,
+                sent_by,
                 to,
                 boot,
                 bytes,

@@ -10,7 +10,7 @@ use cpe_space::ShardId;
 use rand::RngExt;
 
 use crate::bodies::Shelf;
-use crate::check::Violation;
+use crate::check::{Excuse, Violation};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::schedule::up_to;
@@ -181,7 +181,12 @@ impl World {
             return;
         };
         let unsettled = node.peer.as_ref().map_or(0, Peer::unsettled_takes);
-        self.books.excused += unsettled as u64;
+        self.books.excused.push(Excuse {
+            node: n,
+            boot: node.boot,
+            until: self.now,
+            takes: unsettled as u64,
+        });
         node.peer = None;
         node.held = None;
         self.hosts.gone(n, self.now);

@@ -88,7 +88,7 @@ impl World {
             let Ok(tuple) = Tuple::new(vec![Value::from(variable), Value::Int(value)]) else {
                 return;
             };
-            self.books.stored.insert(value);
+            self.books.stored.insert(value, self.now);
             self.storing_in(&workspace, &format!("v{number}"), value);
             if mode == Mode::Single {
                 self.books.replaceable.insert(value);
@@ -359,7 +359,7 @@ impl World {
             (Open::Find { .. }, Reply::Tuple(Some(tuple))) => {
                 self.look(n);
                 let value = value_of(&tuple);
-                if !self.books.stored.contains(&value) {
+                if !self.books.stored.contains_key(&value) {
                     self.violation = Some(Violation::FromNowhere(value));
                 }
             }

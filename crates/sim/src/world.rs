@@ -45,6 +45,8 @@ const SETTLE_POLL: Duration = Duration::from_millis(500);
 pub(crate) enum Happening {
     Deliver {
         from: usize,
+        /// Which start of its sender sent it.
+        sent_by: u32,
         to: usize,
         boot: u32,
         bytes: Vec<u8>,
@@ -330,12 +332,16 @@ impl World {
         match happening {
             Happening::Deliver {
                 from,
+                sent_by,
                 to,
                 boot,
                 bytes,
             } => {
                 if self.is_boot(to, boot) && self.links.linked(from, to) {
                     self.report.messages += 1;
+                    if !self.is_boot(from, sent_by) {
+                        self.books.heard_late(from, sent_by, self.now);
+                    }
                     let from = NodeId(from as u64 + 1);
                     self.input(to, Input::Message { from, bytes });
                 }

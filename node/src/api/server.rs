@@ -75,6 +75,7 @@ impl Server {
 async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut refusals = cpe_nws::Repeats::default();
     loop {
         let slot = tokio::select! {
             () = stop.cancelled() => break,
@@ -96,7 +97,10 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the HTTP API");
+                if refusals.is_new(&error) {
+                    tracing::warn!(%error, "no connection to the HTTP API is accepted; \
+                        said once a minute");
+                }
                 tokio::time::sleep(REST).await;
             }
         }

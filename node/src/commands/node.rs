@@ -202,10 +202,11 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     };
 
     let stop = CancellationToken::new();
-    let door = gateway.as_ref().map(|server| {
-        let gateway = nws::gateway(node.space(), node.mesh(), node.member());
-        (server.address().to_string(), gateway)
-    });
+    // Also without clients of its own, it purges what those of other nodes have left.
+    let purges = nws::gateway(node.space(), node.mesh(), node.member());
+    let door = gateway
+        .as_ref()
+        .map(|server| (server.address().to_string(), Arc::clone(&purges)));
     let app = Arc::new(api::Shared {
         nws: door.clone(),
         token: api::token(),
@@ -235,6 +236,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     let gateway = gateway
         .zip(door)
         .map(|(server, (_, gateway))| server.serve(gateway, stop.clone()));
+    let purging = tokio::spawn(cpe_nws::purge(purges, stop.clone()));
 
     tokio::select! {
         () = signals.next() => {}
@@ -259,6 +261,7 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
         if let Some(gateway) = gateway {
             let _ = gateway.await;
         }
+        let _ = purging.await;
         drop(app);
         node.shutdown(config.node.stop_within).await
     };

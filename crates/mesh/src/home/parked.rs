@@ -1,12 +1,14 @@
 //! Who waits at a home: in lines, by what is waited for, and each found by its operation.
 //!
 //! Clients of parked takes ask again to show that they live, and may leave at any time. With many
-//! of them in one line, each must be found without a look at the others.
+//! of them in one line, each must be found without a look at the others. Those whose node is out
+//! of sight stand in no line: what they took could reach nobody. Who asks again has its old turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cpe_space::{Name, OpId};
+use cpe_membership::{Incarnation, Member, NodeId};
+use cpe_space::{Name, OpId, Session};
 use cpe_tuple::Value;
 
 use super::Waiter;
@@ -31,6 +33,8 @@ pub(super) struct Parked {
     ops: BTreeMap<OpId, (Line, Turn)>,
     /// None is empty.
     lines: BTreeMap<Line, BTreeMap<Turn, Waiter>>,
+    /// Those who are in no line because their node is out of sight.
+    away: BTreeMap<OpId, (Turn, Waiter)>,
     /// The last turn given.
     last: Turn,
     #[cfg(test)]
@@ -39,15 +43,15 @@ pub(super) struct Parked {
 
 impl Parked {
     pub(super) fn len(&self) -> usize {
-        self.ops.len()
+        self.ops.len() + self.away.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.ops.is_empty() && self.away.is_empty()
     }
 
     pub(super) fn contains(&self, op: OpId) -> bool {
-        self.ops.contains_key(&op)
+        self.ops.contains_key(&op) || self.away.contains_key(&op)
     }
 
     /// True for a line with somebody in it.
@@ -61,15 +65,22 @@ impl Parked {
         self.last
     }
 
-    /// Adds one to its line, at its turn.
+    /// Adds one to its line, at its turn; or to those away, if it is.
     pub(super) fn add(&mut self, turn: Turn, waiter: Waiter) {
         let (op, line) = (waiter.op, waiter.line());
         self.remove(op);
+        if waiter.away {
+            self.away.insert(op, (turn, waiter));
+            return;
+        }
         self.ops.insert(op, (line.clone(), turn));
         self.lines.entry(line).or_default().insert(turn, waiter);
     }
 
     pub(super) fn remove(&mut self, op: OpId) -> Option<Waiter> {
+        if let Some((_, waiter)) = self.away.remove(&op) {
+            return Some(waiter);
+        }
         let (line, turn) = self.ops.remove(&op)?;
         self.looked();
         let queue = self.lines.get_mut(&line)?;
@@ -80,9 +91,13 @@ impl Parked {
         waiter
     }
 
-    /// Its client was heard.
+    /// Its client was heard: from now on it is in its line.
     pub(super) fn refresh(&mut self, op: OpId, seen: Duration) {
         self.looked();
+        if let Some((turn, mut waiter)) = self.away.remove(&op) {
+            (waiter.seen, waiter.away) = (seen, false);
+            return self.add(turn, waiter);
+        }
         let spot = self.ops.get(&op);
         let queue = spot.and_then(|(line, turn)| self.lines.get_mut(line)?.get_mut(turn));
         if let Some(waiter) = queue {
@@ -111,8 +126,25 @@ impl Parked {
             .collect()
     }
 
+    /// A node is out of sight: who asked from there is in no line until it is heard again.
+    pub(super) fn step_aside(&mut self, node: NodeId) {
+        let theirs: Vec<(OpId, Turn)> = self
+            .ops
+            .range(first_of(node)..)
+            .take_while(|(op, _)| op.session.member.node == node)
+            .map(|(op, (_, turn))| (*op, *turn))
+            .collect();
+        for (op, turn) in theirs {
+            if let Some(mut waiter) = self.remove(op) {
+                waiter.away = true;
+                self.add(turn, waiter);
+            }
+        }
+    }
+
     /// Drops those not heard since `before`.
     pub(super) fn expire(&mut self, before: Duration) {
+        self.away.retain(|_, (_, waiter)| waiter.seen >= before);
         let waiters = self.lines.values().flat_map(BTreeMap::values);
         let silent = waiters.filter(|waiter| waiter.seen < before);
         for op in silent.map(|waiter| waiter.op).collect::<Vec<_>>() {
@@ -126,4 +158,12 @@ impl Parked {
         #[cfg(test)]
         self.looks.set(self.looks.get() + 1);
     }
+}
+
+/// Before any operation that a node can have asked for.
+pub(super) fn first_of(node: NodeId) -> OpId {
+    let inc = Incarnation(0);
+    let member = Member { node, inc };
+    let session = Session { member, boot: 0 };
+    OpId { session, seq: 0 }
 }

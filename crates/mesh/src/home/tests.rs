@@ -61,6 +61,7 @@ impl Leader {
                 lease: None,
             },
             seen: Duration::ZERO,
+            away: false,
         };
         let mut log = Proposer::new(&mut self.group, &mut self.out, self.shard.sm(), false);
         self.home
@@ -267,4 +268,20 @@ fn the_work_for_waiters_grows_with_their_number_and_not_its_square() {
         looks <= 8 * usize::try_from(WAITERS).unwrap(),
         "{looks} looks"
     );
+}
+
+/// Its take was on its way when its node went out of sight.
+#[test]
+fn a_take_that_missed_after_its_node_was_gone_waits_for_nothing() {
+    let mut leader = Leader::new();
+    let store = leader.store();
+    leader.decide(&store);
+    assert_eq!(leader.take(1), Asked::Proposed);
+    leader.home.step_aside(NodeId(2));
+    leader.decide(&take(3));
+    assert_eq!(leader.decide(&take(1)), Applied::Missed(op(1)));
+    let store = leader.store();
+    leader.decide(&store);
+    assert!(!leader.home.is_asked(op(1)));
+    assert_eq!(leader.take(1), Asked::Proposed, "it asks again");
 }

@@ -69,6 +69,72 @@ fn a_take_nobody_waits_for_any_more_takes_nothing() {
     assert_eq!(tuple(&net, taken), Some(1));
 }
 
+/// A take that waits longer than any of these tests takes. In their first seconds node 1 is the home
+/// of everything, alone.
+fn wait_long(net: &mut Net, n: u64) -> RequestId {
+    let command = Command::Take {
+        workspace: "w".to_owned(),
+        template: Template::named("v").unwrap(),
+        wait: true,
+        deadline: 600 * SECOND,
+    };
+    net.ask(n, command)
+}
+
+#[test]
+fn what_is_stored_after_a_node_has_died_is_not_for_those_who_waited_there() {
+    let mut net = Net::of(3, true);
+    for _ in 0..3 {
+        wait_long(&mut net, 3);
+    }
+    net.pass(SECOND);
+    net.kill(3);
+    net.out(1, "v", 1);
+    let taken = net.take(2, "v", false);
+    assert_eq!(tuple(&net, taken), Some(1));
+    // Nor in the place of one that was there, and took nothing.
+    let waits = wait_long(&mut net, 2);
+    net.out(1, "v", 2);
+    assert_eq!(tuple(&net, waits), Some(2));
+}
+
+/// The connection hangs, as of a host without power: the others find the node dead first.
+#[test]
+fn who_waits_at_a_node_that_is_found_dead_is_passed_over_though_its_link_is_there() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    wait_long(&mut net, 3);
+    net.peers.remove(&NodeId(3));
+    net.pass(7 * SECOND);
+    net.out(1, "v", 1);
+    let taken = net.take(2, "v", false);
+    assert_eq!(tuple(&net, taken), Some(1));
+}
+
+#[test]
+fn who_waits_at_a_node_whose_link_was_lost_for_a_while_keeps_its_turn() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    let (first, second) = (wait_long(&mut net, 3), wait_long(&mut net, 2));
+    for (n, other) in [(1, 3), (3, 1)] {
+        net.input(NodeId(n), Input::LinkDown(NodeId(other)));
+    }
+    net.out(1, "v", 1);
+    assert_eq!(
+        tuple(&net, second),
+        Some(1),
+        "it goes to who can be reached"
+    );
+    let third = wait_long(&mut net, 2);
+    for (n, other) in [(1, 3), (3, 1)] {
+        net.input(NodeId(n), Input::LinkUp(NodeId(other)));
+    }
+    net.pass(2 * SECOND);
+    net.out(1, "v", 2);
+    assert_eq!(tuple(&net, first), Some(2));
+    assert!(net.reply(third).is_none());
+}
+
 #[test]
 fn a_tuple_nobody_received_goes_back_to_its_place() {
     let mut net = Net::of(2, true);

@@ -19,9 +19,6 @@ pub struct Request {
 /// The argument of a `store` that may be large.
 const PAYLOAD: usize = 4;
 
-/// Bytes reserved for an argument before any of them has come.
-const RESERVE_MAX: usize = 64 * 1024;
-
 /// What is done with an argument that begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kept {
@@ -51,11 +48,8 @@ impl Collector {
             Item::Argument { length } => {
                 self.kept = self.keeps(length);
                 self.request.is_too_large |= self.kept == Kept::Not;
-                let reserved = match self.kept {
-                    Kept::Whole => usize::try_from(length).unwrap_or(0).min(RESERVE_MAX),
-                    Kept::Apart | Kept::Not => 0,
-                };
-                self.request.arguments.push(Vec::with_capacity(reserved));
+                // It grows as it comes: whoever reads decides how much may come.
+                self.request.arguments.push(Vec::new());
             }
             Item::Bytes(piece) => {
                 if let Some(last) = self.request.arguments.last_mut()

@@ -225,3 +225,31 @@ fn a_cancelled_put_happens_wholly_or_never() {
     assert_eq!(told, Applied::Done(done, Outcome::Done));
     assert_eq!(seen(home.next(1, true, None)).0, 1);
 }
+
+#[test]
+fn a_put_that_names_a_life_of_its_variable_is_done_in_that_life_alone() {
+    let mut home = Home::new();
+    home.declare(1, None);
+    home.put(1, 1);
+    let (_, mark) = seen(home.next(1, true, None));
+    let mut put_in = |variable: Option<u64>| {
+        let after = Some(After {
+            variable,
+            ordinal: 0,
+        });
+        let tuple = Tuple::named("v", 2).unwrap();
+        let terms = Terms { instance: 1, after };
+        match home.bound(terms, Bound::Put { tuple }) {
+            Applied::Added { .. } => Outcome::Done,
+            Applied::Done(_, outcome) => outcome,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(put_in(Some(mark.variable)), Outcome::Done);
+    assert_eq!(put_in(Some(mark.variable + 1)), Outcome::NoIteration);
+    assert_eq!(put_in(None), Outcome::Done);
+    for _ in 0..3 {
+        seen(home.next(1, false, None));
+    }
+    assert_eq!(home.next(1, false, None), Outcome::Empty);
+}

@@ -15,7 +15,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::door;
+use super::{Client, STRING, door};
 use crate::harness::Node;
 
 mod jython;
@@ -203,6 +203,24 @@ impl Python {
         all_passed(&self.run_text(SLEIGH_TEST, tests, address), tests.len());
     }
 
+    /// The example, with workers that do what `squares.R` does.
+    fn runs_the_example(&self, nodes: &[&Node]) {
+        const WORKERS: usize = 2;
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/squares.py");
+        let (host, port) = door(nodes[0]).rsplit_once(':').unwrap();
+        let program = [example, host, port, &WORKERS.to_string()];
+        let said = thread::scope(|scope| {
+            for node in nodes.iter().cycle().take(WORKERS) {
+                scope.spawn(move || squares(node));
+            }
+            self.run(&program, door(nodes[0]))
+        });
+        for n in 0..10 {
+            let line = format!("{n} squared is {}\n", n * n);
+            assert!(said.contains(&line), "{said}");
+        }
+    }
+
     /// `test_barrier.py`.
     fn runs_a_thousand_rounds_in_step(&self, address: &str) {
         let said = self.run(&["test_barrier.py"], address);
@@ -280,6 +298,21 @@ impl Programs {
         let out = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{what:?}: {said}\n{out}");
         format!("{out}{said}")
+    }
+}
+
+/// What `squares.R` does, to the end: it is refused nothing.
+fn squares(node: &Node) {
+    let mut worker = Client::at(node);
+    worker.status(&["use ws", "squares", "", "no"], "0000");
+    loop {
+        let task = worker.get(&["fetch", "squares", "task"]).unwrap();
+        if task == "stop" {
+            return worker.status(&["store", "squares", "bye", STRING, ""], "0000");
+        }
+        let n: u64 = task.parse().unwrap();
+        let result = format!("{n} {}", n * n);
+        worker.status(&["store", "squares", "result", STRING, &result], "0000");
     }
 }
 

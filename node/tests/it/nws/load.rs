@@ -1,6 +1,11 @@
 //! Many connections, and slow ones: each costs little and disturbs nobody.
 
-use super::{Client, STRING, alone, until};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use super::{Client, PATIENCE, STRING, alone, door, until};
+use crate::harness::{Node, cpe};
 
 /// Connections that do nothing.
 const IDLE: usize = 2_000;
@@ -20,6 +25,52 @@ fn thousands_of_idle_connections_disturb_nobody() {
     for client in idle.iter_mut().step_by(100) {
         client.status(&["use ws", "w", "", "no"], "0000");
     }
+}
+
+/// A node that may have 128 files open, and more clients than that; not so many that the system's
+/// backlog of those who wait to be accepted, which may be as short as 128, is full.
+#[test]
+fn clients_that_use_up_their_places_leave_the_node_its_files() {
+    let node = cpe();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 128; exec \"$@\"", "sh"]);
+    command.arg(node.get_program());
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0", "--nws", "127.0.0.1:0"]);
+    for (name, value) in node.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let node = Node::run(command);
+    node.logs("few open files");
+    let mut owner = Client::at(&node);
+    owner.status(&["open ws", "w", "1", "no"], "0000");
+    let mut idle: Vec<TcpStream> = (0..160)
+        .map(|_| TcpStream::connect(door(&node)).unwrap())
+        .collect();
+    for client in &mut idle {
+        client.write_all(b"1112").unwrap();
+    }
+    // As many as there are places for, with the owner; the others wait to be accepted.
+    for client in &mut idle[..63] {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+    }
+    node.cpe(&["mesh", "status"]).code(0);
+    // The log goes on in a next file, and a large value into one of its own.
+    let whole = vec![b'x'; 60_000];
+    for _ in 0..200 {
+        owner.ask(&[b"store", b"w", b"v", STRING.as_bytes(), &whole]);
+        owner.says(b"0000");
+    }
+    let large = vec![b'x'; 1 << 20];
+    owner.ask(&[b"store", b"w", b"large", STRING.as_bytes(), &large]);
+    owner.says(b"0000");
+    // Places are for whoever waits.
+    drop(idle);
+    Client::at(&node).status(&["use ws", "w", "", "no", "no"], "0000");
 }
 
 #[test]

@@ -43,7 +43,9 @@ const ABS_FOR_SQRT: [&str; 2] = ["from math import sqrt", "sqrt = abs"];
 
 /// Jython with the client, or a line for the list of tests that were skipped.
 fn jython(test: &str) -> Option<Python> {
-    let Some(client) = std::env::var_os(CLIENT) else {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|folder| folder.join("jython").is_file());
+    let Some(client) = std::env::var_os(CLIENT).filter(|_| there) else {
         skip(test, "no jython or no nwsclient here");
         return None;
     };
@@ -228,4 +230,13 @@ print 'over'
     let wanted = (0..6).map(|n| format!("round {n}"));
     let wanted: Vec<String> = wanted.chain(["over".to_owned()]).collect();
     assert_eq!(said, wanted);
+}
+
+#[test]
+fn the_example_ends_well_and_so_do_its_workers() {
+    let name = "jython::the_example_ends_well_and_so_do_its_workers";
+    if let Some(python) = jython(name) {
+        let [a, b] = two();
+        python.runs_the_example(&[&a, &b]);
+    }
 }

@@ -50,3 +50,12 @@ fn all_of_its_programs_pass_when_each_connection_is_to_another_node() {
         python.runs_with_a_server_of_its_own(&[], two().into());
     }
 }
+
+#[test]
+fn the_example_ends_well_and_so_do_its_workers() {
+    let name = "python2::the_example_ends_well_and_so_do_its_workers";
+    if let Some(python) = python2(name) {
+        let [a, b] = two();
+        python.runs_the_example(&[&a, &b]);
+    }
+}
