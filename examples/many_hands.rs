@@ -1,8 +1,8 @@
 //! Three nodes count primes together, and one of them leaves in the midst of it:
 //! `cargo run -p cpe --example many_hands`.
 //!
-//! Sleigh puts the ranges into the space as tasks; workers on any node take them under a lease. What
-//! a node had in hand when it left is done by another, and every range is counted once.
+//! Sleigh puts the ranges into the space as tasks; workers on any node take them under a lease.
+//! What a node had in hand when it left is done by another, and every range is counted once.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::time::Duration;

@@ -21,8 +21,8 @@ const CHUNK_AIM: Duration = Duration::from_millis(60);
 /// Elements of one task when that is up to the master.
 const CHUNK_AUTO_MAX: usize = 256;
 
-/// Bytes of the elements of one task, about, unless one alone has more: so that many long ones fit in
-/// a tuple, and none keeps others waiting while it travels.
+/// Bytes of the elements of one task, about, unless one alone has more: so that many long ones fit
+/// in a tuple, and none keeps others waiting while it travels.
 const TASK_BYTES: usize = 256 << 10;
 
 /// Workers told apart.
@@ -246,8 +246,8 @@ impl Ledger {
         first
     }
 
-    /// A task fits in no tuple: its elements are put there each alone, and one that is alone already
-    /// has failed.
+    /// A task fits in no tuple: its elements are put there each alone, and one that is alone
+    /// already has failed.
     pub(crate) fn refuse(&mut self, id: u64, why: &LimitError) -> Vec<Settled> {
         let Some(open) = self.open.remove(&id) else {
             return Vec::new();

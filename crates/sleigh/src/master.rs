@@ -224,8 +224,8 @@ pub struct Imap<'a, S: TaskSpace, I> {
     cancelled: usize,
     withdrawn: bool,
     variable: Option<String>,
-    /// The take of a result that is under way: dropped in the midst of it, it could lose one. Behind
-    /// a lock only to be shared; nothing is awaited under it.
+    /// The take of a result that is under way: dropped in the midst of it, it could lose one.
+    /// Behind a lock only to be shared; nothing is awaited under it.
     taking: Mutex<Option<Taking<'a, S::Error>>>,
 }
 

@@ -281,8 +281,8 @@ impl<S: TaskSpace> Worker<S> {
         ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
     }
 
-    /// Whether what this worker offered to give back of a task is its own again: no master has taken
-    /// it.
+    /// Whether what this worker offered to give back of a task is its own again: no master has
+    /// taken it.
     async fn have_back(&self, job: &str, id: u64) -> bool {
         let Ok(spare) = Report::spare(job, id, &self.info.name) else {
             return true;

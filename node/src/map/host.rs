@@ -248,8 +248,8 @@ impl Host {
         Ok(Ran::to_value(&ran))
     }
 
-    /// Ends when the job's offer is gone, or nobody has been at it for long, here or elsewhere: then
-    /// whoever asked has left, and what remains of the job is removed.
+    /// Ends when the job's offer is gone, or nobody has been at it for long, here or elsewhere:
+    /// then whoever asked has left, and what remains of the job is removed.
     async fn until_over(&self, offer: &Offer, at_work: &AtWork) {
         let job = &offer.job;
         let (Ok(offers), Ok(signs)) = (Offer::template(Some(job)), Sign::template(job)) else {

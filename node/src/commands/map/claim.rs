@@ -143,8 +143,8 @@ impl<'a> Claim<'a> {
         Ok(())
     }
 
-    /// Gives signs of life until the job is over, and says what nodes have to say of it. Ends before
-    /// that when another has the name now.
+    /// Gives signs of life until the job is over, and says what nodes have to say of it. Ends
+    /// before that when another has the name now.
     pub(super) async fn hold(&self, say: impl Fn(&str)) -> Option<Fault> {
         let mut sign = Sign::of_asker(&self.who);
         for turn in 1_u32.. {

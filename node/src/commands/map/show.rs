@@ -146,7 +146,8 @@ impl Show {
         Ok(failed || long)
     }
 
-    /// Tells of lines below this number that are too long: they have failed. True if there were any.
+    /// Tells of lines below this number that are too long: they have failed. True if there were
+    /// any.
     fn long_lines(&mut self, below: u64) -> Result<bool, Fault> {
         let numbers = self.read.long(self.long, below);
         for number in &numbers {
@@ -180,7 +181,7 @@ impl Show {
         }
         if let Some(fault) = self.read.fault() {
             return Err(Fault::failed(format!(
-                "standard input cannot be read further: {fault}; {ran} lines ran, {} of them failed",
+                "standard input cannot be read further: {fault}; {ran} lines ran, {} failed",
                 self.failed
             )));
         }
