@@ -153,7 +153,7 @@ pub(crate) struct CommandsConfig {
     pub(crate) memory: u64,
     /// Bytes one may write to standard output, and as many to standard error.
     pub(crate) output: usize,
-    /// How long a job may have nothing to do here before it counts as left by whoever asked.
+    /// How long nobody may be at a job before it counts as left by whoever asked.
     #[serde(deserialize_with = "span")]
     pub(crate) orphaned: Duration,
     /// Whether functions of rules are called for whoever asks.

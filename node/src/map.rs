@@ -4,7 +4,10 @@
 //! - `["map", JOB, offer]`: what is to be run, as long as the job lasts; nodes that may, work for
 //!   it (see `host`);
 //! - `["file JOB HASH", bytes]`: files that go with the job;
-//! - tasks and results of `cpe_sleigh`, of the kind JOB: an element is a line with its number, a
+//! - `["alive JOB", ...]`: that somebody is at it (see `sign`);
+//! - `["note JOB", node, why]`: why a node does not work for it;
+//! - tasks and results of `cpe_sleigh`, of the kind JOB.HASH, with a hash of the offer, so that
+//!   nothing is taken for the result of another command: an element is a line with its number, a
 //!   result what became of the program (see `program`).
 
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ use function::{CAPABILITY, Function};
 pub(crate) mod function;
 pub(crate) mod host;
 pub(crate) mod program;
+pub(crate) mod sign;
 
 /// Where jobs live in the space: in memory, since whoever asks can ask again.
 pub(crate) const WORKSPACE: &str = "tmp:#map";
@@ -31,6 +35,9 @@ const OFFER_BYTES_MAX: usize = 2 << 20;
 
 /// Files that go with a job at most.
 pub(crate) const FILES_MAX: usize = 256;
+
+/// Letters of a command, or of what a node has to say, that are shown.
+const SHOWN_MAX: usize = 1000;
 
 /// What stands for the line in an argument, and for its number.
 const LINE: &[u8] = b"{}";
@@ -113,6 +120,45 @@ impl Offer {
         ])
     }
 
+    /// The kind of its tasks, which no other command has.
+    pub(crate) fn tasks(&self) -> String {
+        format!("{}.{}", self.job, self.hash())
+    }
+
+    /// Tells it from other offers, of the same name too.
+    pub(crate) fn hash(&self) -> String {
+        let bytes = codec::encode(self).unwrap_or_default();
+        let hash = blake3::hash(&bytes).to_hex();
+        hash.chars().take(16).collect()
+    }
+
+    /// The variables in which all of the job stands but the offer itself, and the signs of life.
+    pub(crate) fn variables(&self) -> Vec<String> {
+        let tasks = self.tasks();
+        let mut variables: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| file.variable(&self.job))
+            .collect();
+        variables.extend([
+            format!("task:{tasks}"),
+            format!("result:{tasks}"),
+            note(&self.job),
+        ]);
+        variables
+    }
+
+    /// The command as one would write it.
+    pub(crate) fn shown(&self) -> String {
+        if let Some(function) = &self.function {
+            return format!("--function {}", function.name);
+        }
+        let args = self.args.iter().map(|arg| String::from_utf8_lossy(arg));
+        let words = std::iter::once(self.program.as_str().into()).chain(args);
+        let words: Vec<_> = words.collect();
+        words.join(" ").chars().take(SHOWN_MAX).collect()
+    }
+
     /// The arguments for a line. It stands where `{}` does, as it is: no shell looks at it.
     pub(crate) fn args_for(&self, line: &[u8], number: u64) -> Vec<Vec<u8>> {
         let number = number.to_string();
@@ -133,6 +179,25 @@ impl Offer {
         let lacking = self.require.iter().find(lacks);
         lacking.map(|(key, value)| format!("{key}={value}"))
     }
+}
+
+fn note(job: &str) -> String {
+    format!("note {job}")
+}
+
+/// Why a node does not work for a job.
+pub(crate) fn to_note(job: &str, node: &str, why: &str) -> Result<Tuple, LimitError> {
+    let why: String = why.chars().take(SHOWN_MAX).collect();
+    Tuple::new(vec![note(job).into(), node.into(), why.into()])
+}
+
+/// Matches what nodes say of why they do not work for a job.
+pub(crate) fn notes(job: &str) -> Result<Template, LimitError> {
+    Template::new(vec![
+        Field::Actual(Value::from(note(job))),
+        Field::Typed(Kind::String),
+        Field::Typed(Kind::String),
+    ])
 }
 
 /// Whether a text can name a folder and nothing else.
@@ -227,6 +292,17 @@ mod tests {
             other.job = wrong.to_owned();
             assert_eq!(read(&other), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn another_command_of_the_same_name_has_other_tasks() {
+        let (one, other) = (offer(&["{}"]), offer(&["-x", "{}"]));
+        assert_eq!(one.tasks(), offer(&["{}"]).tasks());
+        assert_ne!(one.tasks(), other.tasks());
+        assert!(is_name(&one.hash()), "{}", one.hash());
+        assert_eq!(other.shown(), "wc -x {}");
+        let task = format!("task:{}", one.tasks());
+        assert!(one.variables().contains(&task));
     }
 
     #[test]

@@ -55,6 +55,18 @@ const STEP: Duration = Duration::from_secs(30);
 pub(crate) struct Remote(pub(crate) Client);
 
 impl Remote {
+    /// A matching tuple that its home has now, if there is one.
+    ///
+    /// # Errors
+    /// When the home does not answer in time.
+    pub(crate) async fn look(
+        &self,
+        workspace: &str,
+        template: &Template,
+    ) -> Result<Option<Tuple>, Fault> {
+        self.find("rdp", workspace, template, STEP).await
+    }
+
     async fn find(
         &self,
         how: &str,

@@ -218,6 +218,7 @@ impl Peer {
                     workspace,
                     wanted: Wanted::For { taker, template },
                     seen: now,
+                    away: false,
                 };
                 return self.take_at_home(shard, waiter, acks, wait);
             }

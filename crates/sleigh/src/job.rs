@@ -14,7 +14,7 @@ pub const OPEN_MAX: usize = 1 << 16;
 /// Elements of one task at most.
 pub const CHUNK_MAX: usize = 4096;
 
-/// How many elements make a task.
+/// How many elements make a task, as long as they have no more than 256 kB together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Chunk {
     /// One at first, and then so many that a task takes some 60 ms, up to 256; at the end few
@@ -148,14 +148,10 @@ pub enum JobError {
         /// Its largest value.
         max: usize,
     },
-    /// A task does not fit in a tuple.
-    #[error(
-        "a task of {elements} elements does not fit in a tuple ({source}); use a smaller chunk"
-    )]
-    TooLarge {
-        /// Elements of the task.
-        elements: usize,
-        /// Which limit it breaks.
+    /// The job's kind or id is too long for a tuple.
+    #[error("the kind and id of the job fit in no tuple ({source}); choose shorter ones")]
+    Names {
+        /// Which limit they break.
         source: LimitError,
     },
     /// An element used up its tries, and the job was to stop then.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use cpe_tuple::Value;
+use cpe_tuple::{LimitError, Value};
 
 use crate::job::{CHUNK_MAX, Chunk, Job};
 use crate::wire::{Answer, Element, News, Outcome, Report, Task};
@@ -20,6 +20,10 @@ const CHUNK_AIM: Duration = Duration::from_millis(60);
 
 /// Elements of one task when that is up to the master.
 const CHUNK_AUTO_MAX: usize = 256;
+
+/// Bytes of the elements of one task, about, unless one alone has more: so that many long ones fit
+/// in a tuple, and none keeps others waiting while it travels.
+const TASK_BYTES: usize = 256 << 10;
 
 /// Workers told apart.
 const WORKERS_MAX: usize = 1 << 12;
@@ -42,6 +46,8 @@ struct Known {
     failed: u32,
     /// Workers that were lost with it.
     lost: u32,
+    /// Bytes it takes in a task, about.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,8 @@ pub(crate) struct Ledger {
     is_failure: Option<fn(&Value) -> bool>,
     /// Elements that were not yet put into the space.
     fresh: VecDeque<Known>,
+    /// Bytes they have, about.
+    fresh_bytes: usize,
     /// Elements to try once more, each in a task of its own.
     again: VecDeque<Known>,
     open: BTreeMap<u64, Open>,
@@ -95,6 +103,7 @@ impl Ledger {
             patience: job.patience,
             is_failure: job.is_failure,
             fresh: VecDeque::new(),
+            fresh_bytes: 0,
             again: VecDeque::new(),
             open: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -132,7 +141,7 @@ impl Ledger {
     pub(crate) fn room(&self) -> bool {
         let chunk = self.chunk_now();
         let under_way = self.fresh.len() + self.again.len();
-        self.may_open() && under_way < 2 * chunk
+        self.may_open() && under_way < 2 * chunk && self.fresh_bytes < 2 * TASK_BYTES
     }
 
     /// Whether another task may be put into the space.
@@ -156,10 +165,13 @@ impl Ledger {
             }
             _ => {}
         }
+        let bytes = value.size();
+        self.fresh_bytes += bytes;
         self.fresh.push_back(Known {
             element: Element { index, value },
             failed: 0,
             lost: 0,
+            bytes,
         });
         None
     }
@@ -191,12 +203,15 @@ impl Ledger {
                 if last && self.chunk == Chunk::Auto {
                     let workers = self.workers.len().max(1);
                     chunk = chunk.min(self.fresh.len().div_ceil(2 * workers)).max(1);
-                } else if !last && self.fresh.len() < chunk && self.open.len() > self.workers.len()
+                } else if !last
+                    && self.fresh.len() < chunk
+                    && self.fresh_bytes < TASK_BYTES
+                    && self.open.len() > self.workers.len()
                 {
                     // More may come soon, and nobody is idle.
                     return None;
                 }
-                self.fresh.drain(..chunk.min(self.fresh.len())).collect()
+                self.first(chunk)
             }
         };
         if elements.is_empty() {
@@ -215,6 +230,41 @@ impl Ledger {
             },
         );
         self.task(id)
+    }
+
+    /// The first elements that wait: at most so many, and no more than fit in a task.
+    fn first(&mut self, chunk: usize) -> Vec<Known> {
+        let mut bytes = 0;
+        let fit = self.fresh.iter().take(chunk).take_while(|known| {
+            let first = bytes == 0;
+            bytes += known.bytes;
+            first || bytes <= TASK_BYTES
+        });
+        let fit = fit.count();
+        let first: Vec<Known> = self.fresh.drain(..fit).collect();
+        self.fresh_bytes -= first.iter().map(|known| known.bytes).sum::<usize>();
+        first
+    }
+
+    /// A task fits in no tuple: its elements are put there each alone, and one that is alone
+    /// already has failed.
+    pub(crate) fn refuse(&mut self, id: u64, why: &LimitError) -> Vec<Settled> {
+        let Some(open) = self.open.remove(&id) else {
+            return Vec::new();
+        };
+        if open.elements.len() > 1 {
+            self.again.extend(open.elements);
+            return Vec::new();
+        }
+        self.settled += open.elements.len();
+        let settled = |known: Known| Settled {
+            index: known.element.index,
+            outcome: Err(format!("the element fits in no tuple: {why}")),
+            node: String::new(),
+            took: Duration::ZERO,
+            tries: 0,
+        };
+        open.elements.into_iter().map(settled).collect()
     }
 
     /// An open task as it is put into the space.
@@ -248,6 +298,10 @@ impl Ledger {
                 return Vec::new();
             }
             News::Alive => return Vec::new(),
+            News::Spare { indexes } => {
+                self.take_back(id, &indexes);
+                return Vec::new();
+            }
             News::Answers { took, answers } => (took, answers),
         };
         let share = took / u32::try_from(answers.len().max(1)).unwrap_or(u32::MAX);
@@ -283,6 +337,25 @@ impl Ledger {
             self.open.remove(&id);
         }
         settled
+    }
+
+    /// Has elements back that a worker will not come to soon: they are the next ones to be put into
+    /// the space.
+    fn take_back(&mut self, id: u64, indexes: &[usize]) {
+        let Some(open) = self.open.get_mut(&id) else {
+            return;
+        };
+        let (back, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut open.elements)
+            .into_iter()
+            .partition(|known| indexes.contains(&known.element.index));
+        open.elements = kept;
+        if open.elements.is_empty() {
+            self.open.remove(&id);
+        }
+        for known in back.into_iter().rev() {
+            self.fresh_bytes += known.bytes;
+            self.fresh.push_front(known);
+        }
     }
 
     /// Tasks of which nothing was heard for long.
@@ -368,10 +441,18 @@ impl Ledger {
         self.open.remove(&id).map_or(0, |open| open.elements.len())
     }
 
-    /// Drops what was not put into the space, and says how many elements they are.
+    /// Drops what no worker has begun, of what is not in the space, and says how many elements they
+    /// are.
     pub(crate) fn cancel_fresh(&mut self) -> usize {
-        let dropped = self.fresh.len() + self.again.len();
+        let dropped = self.fresh.len();
         self.fresh.clear();
+        self.fresh_bytes = 0;
+        dropped
+    }
+
+    /// Drops what was to be tried again, and says how many elements they are.
+    pub(crate) fn cancel_again(&mut self) -> usize {
+        let dropped = self.again.len();
         self.again.clear();
         dropped
     }

@@ -1,11 +1,12 @@
 //! The side that has elements and wants results.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cpe_tuple::{Template, Value};
+use cpe_tuple::{Template, Tuple, Value};
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::Instant;
 
@@ -95,7 +96,8 @@ pub struct Standing {
 pub struct Stopper(Arc<AtomicBool>);
 
 impl Stopper {
-    /// Lets nothing more be begun: what no worker has is withdrawn, what runs comes to its end.
+    /// Lets nothing more be begun: what no worker has is withdrawn, what runs comes to its end. A
+    /// worker gives back what it has not begun of its task within a second.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -183,6 +185,7 @@ pub fn imap<S: TaskSpace, I: Stream<Item = Value> + Unpin>(
         cancelled: 0,
         withdrawn: false,
         variable: None,
+        taking: Mutex::new(None),
     }
 }
 
@@ -194,7 +197,7 @@ fn rand_start() -> u64 {
 }
 
 /// A map over a stream that is under way; see [`imap`].
-pub struct Imap<'a, S, I> {
+pub struct Imap<'a, S: TaskSpace, I> {
     space: &'a S,
     job: Job,
     ledger: Ledger,
@@ -221,9 +224,21 @@ pub struct Imap<'a, S, I> {
     cancelled: usize,
     withdrawn: bool,
     variable: Option<String>,
+    /// The take of a result that is under way: dropped in the midst of it, it could lose one.
+    /// Behind a lock only to be shared; nothing is awaited under it.
+    taking: Mutex<Option<Taking<'a, S::Error>>>,
 }
 
-impl<S: std::fmt::Debug, I> std::fmt::Debug for Imap<'_, S, I> {
+/// A take that is under way.
+type Taking<'a, E> = BoxFuture<'a, Result<Option<Tuple>, E>>;
+
+/// What a master waits for.
+enum Heard<E> {
+    Element(Option<Value>),
+    Taken(Result<Option<Tuple>, E>),
+}
+
+impl<S: TaskSpace + std::fmt::Debug, I> std::fmt::Debug for Imap<'_, S, I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Imap")
             .field("job", &self.job)
@@ -326,10 +341,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     }
 
     fn results(&self) -> Result<Template, JobError> {
-        Report::any(&self.job.id).map_err(|source| JobError::TooLarge {
-            elements: 0,
-            source,
-        })
+        Report::any(&self.job.id).map_err(|source| JobError::Names { source })
     }
 
     /// Takes up what an earlier life of this job left: results are kept for their elements, tasks
@@ -337,10 +349,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     async fn take_up(&mut self) -> Result<(), JobError> {
         let results = self.results()?;
         let waiting = Task::waiting(&self.tasks(), &self.job.id, None);
-        let waiting = waiting.map_err(|source| JobError::TooLarge {
-            elements: 0,
-            source,
-        })?;
+        let waiting = waiting.map_err(|source| JobError::Names { source })?;
         for (template, is_result) in [(waiting, false), (results, true)] {
             for _ in 0..LEFT_MAX {
                 let taken = self.space.try_take(&self.job.workspace, template.clone());
@@ -418,34 +427,47 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         let results = self.results()?;
         let within = LOOK_EVERY.min(self.left()?);
         let wants = self.wants();
-        let (space, workspace) = (self.space, &self.job.workspace);
+        let (space, workspace) = (self.space, self.job.workspace.clone());
+        let under_way = self.taking.get_mut();
+        let under_way = under_way.unwrap_or_else(PoisonError::into_inner);
+        let taking = under_way.get_or_insert_with(|| {
+            async move { space.take(&workspace, results, within).await }.boxed()
+        });
+        let source = &mut self.source;
         let arriving = async {
-            match &mut self.source {
+            match source {
                 Some(source) if wants => source.next().await,
                 _ => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let heard = tokio::select! {
             biased;
-            element = arriving => match element {
-                Some(value) => {
-                    // Whoever waits for elements is not waited for in vain.
+            element = arriving => Heard::Element(element),
+            taken = taking => Heard::Taken(taken),
+        };
+        if matches!(heard, Heard::Taken(_)) {
+            *under_way = None;
+        }
+        match heard {
+            Heard::Element(Some(value)) => {
+                // Whoever waits for elements is not waited for in vain.
+                self.heard = Instant::now();
+                self.offer(value);
+            }
+            Heard::Element(None) => self.source = None,
+            Heard::Taken(Ok(Some(tuple))) => {
+                if let Some(report) = Report::of(&tuple) {
                     self.heard = Instant::now();
-                    self.offer(value);
-                }
-                None => self.source = None,
-            },
-            taken = space.take(workspace, results, within) => match taken {
-                Ok(Some(tuple)) => {
-                    if let Some(report) = Report::of(&tuple) {
-                        self.heard = Instant::now();
-                        let settled = self.ledger.accept(report, self.now());
-                        self.settle(settled);
+                    let settled = self.ledger.accept(report, self.now());
+                    self.settle(settled);
+                    if self.withdrawn {
+                        // What a worker gave back is not begun again.
+                        self.cancelled += self.ledger.cancel_fresh();
                     }
                 }
-                Ok(None) => {}
-                Err(error) => self.trouble(error).await,
-            },
+            }
+            Heard::Taken(Ok(None)) => {}
+            Heard::Taken(Err(error)) => self.trouble(error).await,
         }
         if self.ledger.is_idle() {
             // Nobody has anything to say while there is nothing to do.
@@ -459,9 +481,14 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
 
     /// Puts a task into the space, however long that takes.
     async fn put(&mut self, task: &Task) -> Result<(), JobError> {
-        let elements = task.elements.len();
-        let tuple = task.to_tuple(&self.tasks());
-        let tuple = tuple.map_err(|source| JobError::TooLarge { elements, source })?;
+        let tuple = match task.to_tuple(&self.tasks()) {
+            Ok(tuple) => tuple,
+            Err(why) => {
+                let settled = self.ledger.refuse(task.id, &why);
+                self.settle(settled);
+                return Ok(());
+            }
+        };
         loop {
             let put = self.space.out(&self.job.workspace, tuple.clone());
             match tokio::time::timeout(self.left()?, put).await {
@@ -530,7 +557,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     async fn withdraw_all(&mut self) {
         self.withdrawn = true;
         self.source = None;
-        self.cancelled += self.ledger.cancel_fresh();
+        self.cancelled += self.ledger.cancel_fresh() + self.ledger.cancel_again();
         for id in self.ledger.open() {
             match self.withdraw(id).await {
                 Ok(true) => self.cancelled += self.ledger.cancel(id),
@@ -574,6 +601,10 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     /// Leaves nothing of the job in the space, as far as it can be reached. What a worker still
     /// runs is stopped within seconds.
     pub async fn clean(&mut self) {
+        *self
+            .taking
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         for id in self.ledger.open() {
             if self.remove(id).await.is_err() {
                 // The others would fail as slowly.

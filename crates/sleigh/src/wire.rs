@@ -4,8 +4,8 @@
 //!   `task:KIND@WORKER`;
 //! - `["result:JOB", id, worker, microseconds, [[index, mark, true, value], ...]]`, of an element
 //!   that failed `[index, mark, false, reason]`. A task may have several, each with some elements.
-//!   `microseconds` below zero tells that a worker has begun the task, and under which lease, or
-//!   is at it still.
+//!   `microseconds` below zero tells that a worker has begun the task, and under which lease, that
+//!   it is at it still, or that a master who takes this may have elements of it back.
 //!
 //! The mark is a hash of the element: a master that comes back to a job knows by it whether a
 //! result is of the element it has.
@@ -19,6 +19,7 @@ const REASON_BYTES_MAX: usize = 4096;
 
 const BEGUN: i64 = -1;
 const ALIVE: i64 = -2;
+const SPARE: i64 = -3;
 
 /// What came of one element.
 pub type Outcome = Result<Value, String>;
@@ -131,6 +132,9 @@ pub(crate) enum News {
     Begun { lease: String },
     /// It is at it still.
     Alive,
+    /// It is long at it, and has not begun these elements: whoever takes this has them, the worker
+    /// again if no master did meanwhile.
+    Spare { indexes: Vec<usize> },
     /// What came of some elements, which took so long.
     Answers {
         took: Duration,
@@ -161,6 +165,17 @@ impl Report {
         ])
     }
 
+    /// Matches what a worker offered to give back of a task.
+    pub(crate) fn spare(job: &str, id: u64, node: &str) -> Result<Template, LimitError> {
+        Template::new(vec![
+            Field::Actual(Value::from(Self::variable(job))),
+            Field::Actual(number(id)),
+            Field::Actual(Value::from(node)),
+            Field::Actual(Value::Int(SPARE)),
+            Field::Typed(Kind::List),
+        ])
+    }
+
     pub(crate) fn to_tuple(&self, job: &str) -> Result<Tuple, LimitError> {
         let answer = |answer: &Answer| {
             let (right, value) = match &answer.outcome {
@@ -178,6 +193,10 @@ impl Report {
         let (took, answers) = match &self.news {
             News::Begun { lease } => (BEGUN, vec![Value::from(lease.as_str())]),
             News::Alive => (ALIVE, Vec::new()),
+            News::Spare { indexes } => {
+                let indexes = indexes.iter().map(|index| number(*index as u64));
+                (SPARE, indexes.collect())
+            }
             News::Answers { took, answers } => (
                 i64::try_from(took.as_micros()).unwrap_or(i64::MAX),
                 answers.iter().map(answer).collect(),
@@ -217,6 +236,13 @@ impl Report {
                 lease: answers.as_list()?.first()?.as_str()?.to_owned(),
             },
             ALIVE => News::Alive,
+            SPARE => {
+                let index = |value: &Value| usize::try_from(value.as_int()?).ok();
+                let indexes = answers.as_list()?.iter().map(index);
+                News::Spare {
+                    indexes: indexes.collect::<Option<_>>()?,
+                }
+            }
             took => News::Answers {
                 took: Duration::from_micros(u64::try_from(took).ok()?),
                 answers: answers
@@ -237,21 +263,8 @@ impl Report {
 /// About the bytes of an outcome.
 pub(crate) fn size(outcome: &Outcome) -> usize {
     match outcome {
-        Ok(value) => value_size(value),
+        Ok(value) => value.size(),
         Err(reason) => reason.len().min(REASON_BYTES_MAX),
-    }
-}
-
-fn value_size(value: &Value) -> usize {
-    match value {
-        Value::String(text) | Value::Symbol(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        Value::List(items) => items.iter().map(value_size).sum(),
-        Value::Map(map) => map
-            .iter()
-            .map(|(key, value)| key.len() + value_size(value))
-            .sum(),
-        _ => 16,
     }
 }
 
@@ -289,7 +302,9 @@ mod tests {
             let answers = answers.into_iter().map(answer).collect();
             let took = Duration::from_micros(micros);
             let lease = "l".to_owned();
-            for news in [News::Begun { lease }, News::Alive, News::Answers { took, answers }] {
+            let spare = News::Spare { indexes: vec![3, 4] };
+            let answers = News::Answers { took, answers };
+            for news in [News::Begun { lease }, News::Alive, spare, answers] {
                 let report = Report { id, node: "a".to_owned(), news };
                 prop_assert_eq!(Report::of(&report.to_tuple("j").unwrap()), Some(report));
             }

@@ -1,10 +1,14 @@
 //! The side that does the work.
 
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cpe_tuple::{Tuple, Value};
 use futures::FutureExt;
+use futures::future::Either;
 use tokio::time::Instant;
 
 use crate::port::TaskSpace;
@@ -24,10 +28,12 @@ const REPORTS_MAX: u32 = 20;
 /// How long a task stays with a worker that says nothing more; it is renewed three times as often.
 const LEASE: Duration = Duration::from_secs(6);
 
-/// Bytes of results, about, and time after which they are told before a task's other elements
-/// are done.
+/// Bytes of results, about, after which they are told before a task's other elements are done.
 const REPORT_BYTES: usize = 256 << 10;
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a worker is at a task before it tells what is done, and offers to give back what it has
+/// not begun: others may be idle, or the job be stopped.
+const SPARE_AFTER: Duration = Duration::from_secs(1);
 
 /// Who works: what a function may want to know, as in `NetWorkSpaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,31 +205,55 @@ impl<S: TaskSpace> Worker<S> {
         }
         let mut began = Instant::now();
         let (mut answers, mut bytes) = (Vec::new(), 0);
-        let mut left = task.elements.len();
-        for Element { index, value } in task.elements {
+        let mut rest = VecDeque::from(task.elements);
+        while let Some(Element { index, value }) = rest.pop_front() {
             let mark = Element::mark(&value);
-            let working = AssertUnwindSafe(async { work(value).await }).catch_unwind();
-            let ended = match self.within {
-                None => Ok(working.await),
-                Some(within) => {
-                    let ended = tokio::time::timeout(within, working).await;
-                    ended.map_err(|_| within)
+            let (offered, told) = (AtomicBool::new(false), AtomicBool::new(true));
+            let outcome = {
+                let working = pin!(self.outcome(value, work));
+                let offering = pin!(async {
+                    tokio::time::sleep_until(began + SPARE_AFTER).await;
+                    offered.store(true, Ordering::Relaxed);
+                    let took = began.elapsed();
+                    let answers = std::mem::take(&mut answers);
+                    if !answers.is_empty() {
+                        let answers = News::Answers { took, answers };
+                        told.store(self.tell(&job, id, answers).await, Ordering::Relaxed);
+                    }
+                    let indexes = rest.iter().map(|element| element.index).collect();
+                    self.tell_once(&job, id, News::Spare { indexes }).await;
+                });
+                if rest.is_empty() {
+                    working.await
+                } else {
+                    match futures::future::select(working, offering).await {
+                        Either::Left((outcome, offering)) => {
+                            if offered.load(Ordering::Relaxed) {
+                                offering.await;
+                            }
+                            outcome
+                        }
+                        Either::Right(((), working)) => working.await,
+                    }
                 }
             };
-            let outcome = match ended {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(panic)) => Err(panicked(panic.as_ref())),
-                Err(within) => Err(format!("it did not end within {within:?}")),
-            };
+            if !told.into_inner() {
+                return false;
+            }
+            if offered.into_inner() {
+                if !self.have_back(&job, id).await {
+                    rest.clear();
+                }
+                (bytes, began) = (0, Instant::now());
+            }
             bytes += size(&outcome);
-            left -= 1;
             answers.push(Answer {
                 index,
                 mark,
                 outcome,
             });
-            let took = began.elapsed();
-            if left == 0 || bytes > REPORT_BYTES || took > REPORT_EVERY {
+            if rest.is_empty() || bytes > REPORT_BYTES {
+                let took = began.elapsed();
                 let answers = std::mem::take(&mut answers);
                 if !self.tell(&job, id, News::Answers { took, answers }).await {
                     return false;
@@ -231,6 +261,40 @@ impl<S: TaskSpace> Worker<S> {
                 (bytes, began) = (0, Instant::now());
             }
         }
+        true
+    }
+
+    /// Applies the function to an element.
+    async fn outcome<F, W>(&self, value: Value, work: &F) -> Outcome
+    where
+        F: Fn(Value) -> W + Sync,
+        W: Future<Output = Outcome> + Send,
+    {
+        let working = AssertUnwindSafe(async { work(value).await }).catch_unwind();
+        let ended = match self.within {
+            None => working.await,
+            Some(within) => match tokio::time::timeout(within, working).await {
+                Ok(ended) => ended,
+                Err(_) => return Err(format!("it did not end within {within:?}")),
+            },
+        };
+        ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    }
+
+    /// Whether what this worker offered to give back of a task is its own again: no master has
+    /// taken it.
+    async fn have_back(&self, job: &str, id: u64) -> bool {
+        let Ok(spare) = Report::spare(job, id, &self.info.name) else {
+            return true;
+        };
+        for _ in 0..REPORTS_MAX {
+            match self.space.try_take(&self.workspace, spare.clone()).await {
+                Ok(found) => return found.is_some(),
+                Err(error) => tracing::debug!(job, %error, "it is not known who has a task"),
+            }
+            tokio::time::sleep(REST).await;
+        }
+        // Done twice, perhaps, rather than not at all.
         true
     }
 
@@ -274,12 +338,12 @@ impl<S: TaskSpace> Worker<S> {
 }
 
 /// Makes a function of several arguments one of a list of them: elements are lists then.
-pub fn star<F, W>(work: F) -> impl Fn(Value) -> futures::future::Either<W, Refused> + Sync
+pub fn star<F, W>(work: F) -> impl Fn(Value) -> Either<W, Refused> + Sync
 where
     F: Fn(Vec<Value>) -> W + Sync,
     W: Future<Output = Outcome> + Send,
 {
-    use futures::future::{Either, ready};
+    use futures::future::ready;
     move |value| match value {
         Value::List(arguments) => Either::Left(work(arguments)),
         other => Either::Right(ready(Err(format!(

@@ -3,20 +3,18 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use cpe::Value;
-use cpe_sleigh::{Chunk, Done, Imap, Job, JobError, OnError, Standing, TaskSpace as _, imap};
+use cpe_sleigh::{Chunk, Imap, Job, JobError, OnError, Standing, imap};
 use futures::Stream;
-use indicatif::{ProgressBar, ProgressStyle};
+use futures::future::Either;
 use serde_bytes::ByteBuf;
 use serde_json::{Value as Json, json};
-use tokio::sync::mpsc;
 
 use crate::cli::Common;
 use crate::client::{Client, segment};
@@ -24,30 +22,47 @@ use crate::config::{parse_pair, parse_span};
 use crate::exit::{About, Fault, Status};
 use crate::map::function::{self, Function};
 use crate::map::program::Ran;
-use crate::map::{FILES_MAX, Offer, Sent, WORKSPACE, element, is_name};
+use crate::map::sign::Sign;
+use crate::map::{FILES_MAX, Offer, Sent, WORKSPACE, is_name};
 use crate::output;
 use crate::remote::Remote;
 
-/// Lines read before they are asked for.
-const LINES_AHEAD: usize = 1024;
+use self::claim::{Claim, cancel};
+use self::lines::lines;
+use self::show::Show;
 
-/// Bytes of one line at most: more does not fit into the arguments of a program on most systems.
-const LINE_BYTES_MAX: usize = 1 << 20;
-
-/// How often it is seen to that the nodes still know of the job.
-const OFFER_EVERY: Duration = Duration::from_secs(5);
+mod claim;
+mod lines;
+mod show;
 
 /// How long a file may take to get to the node.
 const SEND_WITHIN: Duration = Duration::from_secs(600);
 
+/// What is done about jobs there are.
+#[derive(Debug, Subcommand)]
+enum JobsCommand {
+    /// List the jobs of the mesh
+    Jobs,
+    /// End a job, whoever asked for it, and what runs for it
+    Cancel {
+        /// Its name
+        #[arg(value_parser = job_name)]
+        name: String,
+    },
+}
+
 /// Arguments of `map`.
 #[derive(Debug, Args)]
 #[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "In the arguments, {} stands for the line and {#} for its number, from 1; \
                         without {} the line becomes the last argument. No shell looks at it. A \
                         line's output is written as it was, in the order of the lines."
 )]
 pub(crate) struct MapArgs {
+    #[command(subcommand)]
+    jobs_command: Option<JobsCommand>,
     /// Run so many at once in the whole mesh [default: as many as nodes have room for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
@@ -114,20 +129,72 @@ fn job_name(text: &str) -> Result<String, String> {
 /// When no node may run it, or the mesh cannot be reached.
 pub(crate) async fn run(args: MapArgs, common: Common) -> Result<Status, Fault> {
     let client = Client::of(&common);
+    match &args.jobs_command {
+        None => {}
+        Some(JobsCommand::Jobs) => return list(client, &common).await,
+        Some(JobsCommand::Cancel { name }) => {
+            cancel(&Remote(client), name).await?;
+            return Ok(Status::Done);
+        }
+    }
     let offer = offer(&args)?;
     let nodes = willing(&client, &offer, common.timeout()).await?;
     let space = Remote(client.clone());
-    for (file, path) in offer.files.iter().zip(&args.send) {
-        send(&client, &offer.job, file, path).await?;
-    }
-    announce(&space, &offer).await?;
+    let claim = Claim::new(&space, &offer, args.name.is_some()).await?;
     let mut show = Show::new(&common, nodes);
-    let ended = work(&space, &args, &common, &offer, &mut show).await;
-    // Only now do nodes stop, and end what may still run.
-    withdraw(&space, &offer).await;
-    show.bar.finish_and_clear();
-    let standing = ended?;
-    show.end(standing)
+    let bar = show.bar();
+    let say = |text: &str| bar.suspend(|| output::warn(format_args!("{text}")));
+    let working = async {
+        for (file, path) in offer.files.iter().zip(&args.send) {
+            send(&client, &offer.job, file, path).await?;
+        }
+        claim.announce().await?;
+        work(&space, &args, &common, &offer, &mut show).await
+    };
+    let ended = {
+        let (working, holding) = (std::pin::pin!(working), std::pin::pin!(claim.hold(say)));
+        match futures::future::select(working, holding).await {
+            Either::Left((ended, holding)) => {
+                // Only now do nodes stop, and end what may still run.
+                claim.end(holding).await;
+                ended
+            }
+            Either::Right((lost, _)) => Err(lost.unwrap_or_else(|| Fault::failed("it was ended"))),
+        }
+    };
+    bar.finish_and_clear();
+    show.end(ended?)
+}
+
+/// Lists the jobs of the mesh.
+async fn list(client: Client, common: &Common) -> Result<Status, Fault> {
+    let path = format!("/v1/spaces/{}", segment(WORKSPACE));
+    let variables = client.get(&path, common.timeout()).await?;
+    let names = variables.as_array().into_iter().flatten();
+    let names = names.filter_map(|variable| Some(variable.get("name")?.as_str()?.to_owned()));
+    let names: Vec<_> = names.collect();
+    let space = Remote(client);
+    let mut jobs = Vec::new();
+    for job in names.iter().filter_map(|name| Sign::job(name)) {
+        let template = Offer::template(Some(job)).about("cannot look for jobs")?;
+        let found = space.look(WORKSPACE, &template).await?;
+        if let Some(offer) = found.as_ref().and_then(Offer::of) {
+            let tasks = format!("task:{}", offer.tasks());
+            let of_it = |variable: &&Json| variable.get("name") == Some(&json!(tasks));
+            let mut all = variables.as_array().into_iter().flatten();
+            let waiting = all.find(of_it).and_then(|tasks| tasks.get("tuples"));
+            jobs.push(json!({
+                "name": job, "command": offer.shown(), "waiting": waiting.unwrap_or(&json!(0)),
+            }));
+        }
+    }
+    if common.json {
+        output::json(&json!(jobs))?;
+        return Ok(Status::Done);
+    }
+    let rows = output::rows(&json!(jobs), &["name", "waiting", "command"]);
+    output::table(&["NAME", "TASKS WAITING", "COMMAND"], rows, "no jobs")?;
+    Ok(Status::Done)
 }
 
 /// The function that is asked for, if one is; its program is looked through first.
@@ -267,36 +334,6 @@ async fn send(client: &Client, job: &str, file: &Sent, path: &Path) -> Result<()
     Ok(())
 }
 
-/// Lets the nodes know of the job, unless they do.
-async fn announce(space: &Remote, offer: &Offer) -> Result<(), Fault> {
-    use crate::remote::Space as _;
-    let template = Offer::template(Some(&offer.job)).about("cannot offer the job")?;
-    if space
-        .rd(WORKSPACE, template, Duration::ZERO)
-        .await?
-        .is_some()
-    {
-        return Ok(());
-    }
-    let tuple = offer.to_tuple().map_err(Fault::usage)?;
-    crate::remote::Space::out(space, WORKSPACE, tuple).await
-}
-
-/// Removes all that is left of the job. What cannot be removed now, nodes remove after a while.
-async fn withdraw(space: &Remote, offer: &Offer) {
-    while let Ok(template) = Offer::template(Some(&offer.job)) {
-        match space.try_take(WORKSPACE, template).await {
-            Ok(Some(_)) => {}
-            _ => break,
-        }
-    }
-    let tasks = format!("task:{}", offer.job);
-    let files = offer.files.iter().map(|file| file.variable(&offer.job));
-    for variable in files.chain([tasks]) {
-        let _ = crate::remote::Space::delete(space, WORKSPACE, &variable).await;
-    }
-}
-
 async fn work(
     space: &Remote,
     args: &MapArgs,
@@ -304,7 +341,7 @@ async fn work(
     offer: &Offer,
     show: &mut Show,
 ) -> Result<Standing, Fault> {
-    let mut job = Job::new(WORKSPACE, &offer.job, &offer.job);
+    let mut job = Job::new(WORKSPACE, offer.tasks(), offer.tasks());
     job.tries = args.retries.saturating_add(1);
     job.is_failure = Some(Ran::is_failure);
     job.on_error = OnError::SetAside;
@@ -316,26 +353,26 @@ async fn work(
     if let Some(jobs) = args.jobs {
         (job.open_max, job.chunk) = (usize::from(jobs), Chunk::Of(1));
     }
-    let mut map = imap(space, job, lines(args.null));
+    let (lines, read) = lines(args.null);
+    show.reads(read);
+    let mut map = imap(space, job, lines);
     if args.as_completed {
         map = map.unordered();
     }
-    let worked = drive(space, args, offer, &mut map, show).await;
+    let worked = drive(args, &mut map, show).await;
     map.clean().await;
     worked?;
     Ok(map.standing())
 }
 
 async fn drive<I: Stream<Item = Value> + Unpin>(
-    space: &Remote,
     args: &MapArgs,
-    offer: &Offer,
     map: &mut Imap<'_, Remote, I>,
     show: &mut Show,
 ) -> Result<(), Fault> {
     let stopper = map.stopper();
     let stopping = stopper.clone();
-    let bar = show.bar.clone();
+    let bar = show.bar();
     let interrupted = Cell::new(false);
     let listening = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -346,13 +383,6 @@ async fn drive<I: Stream<Item = Value> + Unpin>(
         let text = "stopping: what runs comes to its end; Ctrl-C again ends it";
         bar.suspend(|| output::warn(format_args!("{text}")));
         let _ = tokio::signal::ctrl_c().await;
-    };
-    let offering = async {
-        loop {
-            tokio::time::sleep(OFFER_EVERY).await;
-            // A fault shows in the map itself, if it lasts.
-            let _ = announce(space, offer).await;
-        }
     };
     let working = async {
         while let Some(done) = map.next().await.map_err(fault)? {
@@ -367,9 +397,8 @@ async fn drive<I: Stream<Item = Value> + Unpin>(
     let worked = tokio::select! {
         worked = working => worked,
         () = listening => Ok(()),
-        () = offering => Ok(()),
     };
-    show.interrupted = interrupted.get();
+    show.interrupted(interrupted.get());
     worked
 }
 
@@ -379,206 +408,4 @@ fn fault(error: JobError) -> Fault {
             .next("`cpe mesh peers` shows who is there; --timeout says how long to wait"),
         other => Fault::failed(other.to_string()),
     }
-}
-
-/// The lines of standard input, as elements, read by a thread of their own.
-fn lines(null: bool) -> impl Stream<Item = Value> + Unpin {
-    let (sender, mut receiver) = mpsc::channel(LINES_AHEAD);
-    std::thread::spawn(move || {
-        let end = if null { 0 } else { b'\n' };
-        let mut input = BufReader::new(std::io::stdin().lock());
-        for number in 1.. {
-            let mut line = Vec::new();
-            match input.read_until(end, &mut line) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) => {
-                    output::warn(format_args!("warning: standard input: {error}"));
-                    return;
-                }
-            }
-            if line.last() == Some(&end) {
-                line.pop();
-            }
-            if line.len() > LINE_BYTES_MAX {
-                output::warn(format_args!(
-                    "warning: line {number} has more than {LINE_BYTES_MAX} bytes and is left out"
-                ));
-                continue;
-            }
-            if sender.blocking_send(element(number, line)).is_err() {
-                return;
-            }
-        }
-    });
-    futures::stream::poll_fn(move |context| receiver.poll_recv(context))
-}
-
-/// What a person sees of it.
-struct Show {
-    json: bool,
-    bar: ProgressBar,
-    nodes: usize,
-    began: Instant,
-    good: usize,
-    failed: usize,
-    interrupted: bool,
-}
-
-impl Show {
-    #[expect(clippy::disallowed_methods, reason = "how long it took is real time")]
-    fn new(common: &Common, nodes: usize) -> Self {
-        let quiet = common.json || !std::io::stderr().is_terminal();
-        let bar = if quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}{msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        if !quiet {
-            bar.set_message(" lines");
-            bar.enable_steady_tick(Duration::from_millis(200));
-        }
-        Self {
-            json: common.json,
-            bar,
-            nodes,
-            began: Instant::now(),
-            good: 0,
-            failed: 0,
-            interrupted: false,
-        }
-    }
-
-    fn say(&self, text: &str) {
-        self.bar.suspend(|| output::warn(format_args!("{text}")));
-    }
-
-    fn standing(&self, standing: Standing) {
-        self.bar.set_length(standing.offered as u64);
-        self.bar.set_position((self.good + self.failed) as u64);
-        let more = if standing.complete { "" } else { "+" };
-        let failed = match self.failed {
-            0 => String::new(),
-            failed => format!(", {failed} failed"),
-        };
-        let done = (self.good + self.failed) as f64;
-        let rate = done / self.began.elapsed().as_secs_f64().max(1e-3);
-        let left = (standing.offered as f64 - done) / rate.max(1e-3);
-        let left = humantime::format_duration(Duration::from_secs(left.ceil() as u64));
-        let running = standing.running;
-        self.bar.set_message(format!(
-            "{more} lines, {running} running{failed}, {rate:.1}/s, {left} left"
-        ));
-    }
-
-    /// Writes what came of a line; true if it failed.
-    fn done(&mut self, done: &Done) -> Result<bool, Fault> {
-        let ran = match &done.outcome {
-            Ok(value) => Ran::of(value).unwrap_or_else(|| Ran {
-                why: Some("what came of it cannot be read".to_owned()),
-                ..Ran::default()
-            }),
-            Err(why) => Ran {
-                why: Some(why.clone()),
-                ..Ran::default()
-            },
-        };
-        let failed = ran.code != Some(0);
-        if failed {
-            self.failed += 1;
-        } else {
-            self.good += 1;
-        }
-        let node = done.node.rsplit_once('.').map_or("", |(node, _)| node);
-        if self.json {
-            output::json(&record(done, &ran, node))?;
-            return Ok(failed);
-        }
-        self.bar.suspend(|| {
-            output::raw(&ran.out)?;
-            // Nothing can be done about a failure here.
-            let _ = std::io::stderr().lock().write_all(&ran.err);
-            Ok::<(), Fault>(())
-        })?;
-        if failed {
-            let what = match (&ran.why, ran.code) {
-                (Some(why), _) => why.clone(),
-                (None, Some(code)) => format!("exit status {code}"),
-                (None, None) => "it has no exit status".to_owned(),
-            };
-            let on = match node {
-                "" => String::new(),
-                node => format!(" on {node}"),
-            };
-            let again = match done.tries {
-                0 | 1 => String::new(),
-                tries => format!(", the last of {tries} tries"),
-            };
-            self.say(&format!(
-                "line {} failed{on}: {what}{again}",
-                done.index + 1
-            ));
-        }
-        Ok(failed)
-    }
-
-    fn end(&self, standing: Standing) -> Result<Status, Fault> {
-        let ran = self.good + self.failed;
-        let left = standing.offered.saturating_sub(ran);
-        if self.json && (self.failed > 0 || self.interrupted) {
-            output::json(&json!({
-                "ran": ran, "failed": self.failed, "not_begun": standing.cancelled,
-                "ended": left.saturating_sub(standing.cancelled),
-                "interrupted": self.interrupted,
-            }))?;
-        }
-        if self.interrupted || left > 0 {
-            let ended = left.saturating_sub(standing.cancelled);
-            let ended = match ended {
-                0 => String::new(),
-                many => format!(", {many} were ended while they ran"),
-            };
-            return Err(Fault::failed(format!(
-                "{ran} lines ran, {} of them failed; {} that were read were not begun{ended}",
-                self.failed, standing.cancelled
-            )));
-        }
-        if self.failed > 0 {
-            let took = self.began.elapsed();
-            return Err(Fault::failed(format!(
-                "{} of {ran} lines failed, in {:.1} s on {} nodes",
-                self.failed,
-                took.as_secs_f64(),
-                self.nodes
-            )));
-        }
-        Ok(Status::Done)
-    }
-}
-
-/// What came of a line, as data.
-fn record(done: &Done, ran: &Ran, node: &str) -> Json {
-    let bytes = |bytes: &[u8]| match std::str::from_utf8(bytes) {
-        Ok(text) => json!(text),
-        Err(_) => {
-            use base64::Engine as _;
-            json!({"bytes": base64::engine::general_purpose::STANDARD.encode(bytes)})
-        }
-    };
-    let mut record = json!({
-        "line": done.index + 1,
-        "exit": ran.code,
-        "out": bytes(&ran.out),
-        "err": bytes(&ran.err),
-        "error": ran.why,
-        "node": node,
-        "seconds": ran.took.as_secs_f64(),
-        "tries": done.tries,
-    });
-    if let (Some(value), Some(record)) = (&ran.value, record.as_object_mut()) {
-        record.insert("value".to_owned(), cpe_tuple::json::value_to_json(value));
-    }
-    record
 }

@@ -253,7 +253,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "commands.orphaned",
         env: "CPE_COMMANDS_ORPHANED",
         shape: Shape::Span {
-            low: Duration::from_secs(1),
+            low: Duration::from_secs(3),
             high: Duration::from_secs(30 * 24 * 3600),
         },
         default: || json!("15m"),

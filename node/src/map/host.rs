@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cpe::{Field, Kind, Template, Value};
+use cpe::{Field, Kind, Mode, Template, Value};
 use cpe_sleigh::Worker;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::function::Functions;
 use super::program::{self, Limits, Ran};
-use super::{Offer, Sent, WORKSPACE, line_of};
+use super::sign::{self, Sign, Silence};
+use super::{Offer, Sent, WORKSPACE, line_of, to_note};
 
 /// Jobs a node works for at once.
 const JOBS_MAX: usize = 64;
@@ -30,6 +31,13 @@ const FILE_WITHIN: Duration = Duration::from_secs(300);
 /// How long to rest after a fault of the space.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long one operation on the space may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long until a node that could not make ready for a job tries again, at first and at most.
+const PREPARE_AGAIN: Duration = Duration::from_secs(5);
+const PREPARE_AGAIN_MAX: Duration = Duration::from_secs(300);
+
 /// Bytes of files kept for other jobs that send the same.
 const KEPT_BYTES_MAX: u64 = 4 << 30;
 
@@ -38,7 +46,7 @@ const KEPT_BYTES_MAX: u64 = 4 << 30;
 pub(crate) struct Terms {
     /// Programs, or calls of functions, at once.
     pub(crate) slots: usize,
-    /// How long a job may have no task for this node before it counts as left by whoever asked.
+    /// How long nobody may be at a job before it counts as left by whoever asked.
     pub(crate) orphaned: Duration,
     /// Limits of each; the folder is the one below which each job has its own.
     pub(crate) limits: Limits,
@@ -53,8 +61,17 @@ struct Host {
     terms: Terms,
     /// As many permits as programs at once.
     room: Semaphore,
-    /// Jobs that are worked for.
-    serving: Mutex<BTreeSet<String>>,
+    serving: Mutex<Serving>,
+    /// Told when there is room for a job that was turned away.
+    freed: Notify,
+}
+
+/// Jobs that are worked for, by the kinds of their tasks.
+#[derive(Debug, Default)]
+struct Serving {
+    jobs: BTreeSet<String>,
+    /// Whether one was not, since they were too many.
+    turned_away: bool,
 }
 
 /// Works for jobs until `stop`. `capabilities` are the node's own, its programs among them.
@@ -72,7 +89,9 @@ pub(crate) fn start(
         room: Semaphore::new(terms.slots),
         terms,
         serving: Mutex::default(),
+        freed: Notify::new(),
     });
+    host.tidy();
     let stop = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
@@ -100,10 +119,18 @@ impl Host {
         loop {
             match self.space.watch(WORKSPACE, any.clone()).await {
                 Ok(mut watch) => {
-                    while let Some(tuple) = watch.next().await {
-                        match Offer::of(&tuple) {
-                            Some(offer) => self.consider(offer, stop).await,
-                            None => tracing::warn!("an offer of a job that is none is left alone"),
+                    loop {
+                        let tuple = tokio::select! {
+                            tuple = watch.next() => tuple,
+                            // There is room for those that were turned away: from the beginning.
+                            () = self.freed.notified() => break,
+                        };
+                        match tuple.as_ref().map(Offer::of) {
+                            Some(Some(offer)) => self.consider(offer, stop).await,
+                            Some(None) => {
+                                tracing::warn!("an offer of a job that is none is left alone");
+                            }
+                            None => break,
                         }
                     }
                 }
@@ -119,77 +146,97 @@ impl Host {
             tracing::debug!(job, lacking, "a job is left to other nodes");
             return;
         }
+        let tasks = offer.tasks();
         let mut serving = self.serving.lock().await;
-        if serving.len() >= JOBS_MAX || !serving.insert(job.clone()) {
+        if serving.jobs.contains(&tasks) {
+            // Perhaps it is just ending, and this is the next of the same.
+            serving.turned_away = true;
             return;
         }
+        if serving.jobs.len() >= JOBS_MAX {
+            serving.turned_away = true;
+            drop(serving);
+            let why = format!("it works for {JOBS_MAX} jobs already, and comes when one ends");
+            return self.note(&offer, &why).await;
+        }
+        serving.jobs.insert(tasks.clone());
         let (host, stop) = (Arc::clone(self), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = host.serve(offer) => {}
+                () = host.serve(&offer) => {}
             }
-            host.serving.lock().await.remove(&job);
+            let mut serving = host.serving.lock().await;
+            serving.jobs.remove(&tasks);
+            if std::mem::take(&mut serving.turned_away) {
+                host.freed.notify_one();
+            }
         });
     }
 
     /// Works for a job until it is over.
-    async fn serve(&self, offer: Offer) {
-        let job = offer.job.clone();
-        let folder = self.terms.limits.folder.join("jobs").join(&job);
-        let prepared = match &offer.function {
-            None => self.prepare(&offer, &folder).await,
-            Some(_) => Ok(()),
-        };
-        if let Err(why) = prepared {
-            tracing::warn!(job, why, "a job cannot be worked for");
-            return;
-        }
-        tracing::info!(job, program = offer.program, "works for a job");
-        let mut limits = self.terms.limits.clone();
-        limits.folder.clone_from(&folder);
-        let asked = offer.within_ms.map(Duration::from_millis);
-        limits.within = asked.map_or(limits.within, |asked| asked.min(limits.within));
+    async fn serve(&self, offer: &Offer) {
+        let job = &offer.job;
         let at_work = AtWork::default();
-        let functions = offer
-            .function
-            .as_ref()
-            .map(|function| Functions::new(function, limits.within, limits.memory));
-        let way = functions.as_ref().map_or(
-            Way::Program {
-                offer: &offer,
-                limits: &limits,
-            },
-            Way::Function,
-        );
-        let work = |value: Value| self.run(way, &at_work, value);
-        let workers = (0..self.terms.slots).map(|slot| {
-            let name = format!("{}.{slot}", self.node);
-            Worker::new(self.space.clone(), WORKSPACE, &job, name).ranked(slot, self.terms.slots)
-        });
-        let workers: Vec<_> = workers.collect();
-        let working = futures::future::join_all(workers.iter().map(|worker| worker.run(&work)));
+        let above = self.jobs().join(offer.hash());
+        let folder = above.join(job);
         tokio::select! {
             // Dropping the workers ends the programs they run.
-            _ = working => {}
-            () = self.until_over(&job, &at_work) => {}
+            () = self.work(offer, &folder, &at_work) => {}
+            () = self.until_over(offer, &at_work) => {}
         }
         if offer.function.is_none()
-            && let Err(error) = fs::remove_dir_all(&folder)
+            && let Err(error) = fs::remove_dir_all(&above)
         {
             tracing::debug!(job, %error, "the folder of a job cannot be removed");
         }
     }
 
+    /// Has no end.
+    async fn work(&self, offer: &Offer, folder: &Path, at_work: &AtWork) {
+        let job = &offer.job;
+        let mut rest = PREPARE_AGAIN;
+        while offer.function.is_none()
+            && let Err(why) = self.prepare(offer, folder).await
+        {
+            tracing::warn!(job, why, "a job cannot be worked for");
+            self.note(offer, &why).await;
+            tokio::time::sleep(rest).await;
+            rest = rest.saturating_mul(2).min(PREPARE_AGAIN_MAX);
+        }
+        tracing::info!(job, program = offer.program, "works for a job");
+        let mut limits = self.terms.limits.clone();
+        folder.clone_into(&mut limits.folder);
+        let asked = offer.within_ms.map(Duration::from_millis);
+        limits.within = asked.map_or(limits.within, |asked| asked.min(limits.within));
+        let functions = offer
+            .function
+            .as_ref()
+            .map(|function| Functions::new(function, limits.within, limits.memory));
+        let limits = &limits;
+        let way = functions
+            .as_ref()
+            .map_or(Way::Program { offer, limits }, Way::Function);
+        let work = |value: Value| self.run(way, at_work, value);
+        let workers = (0..self.terms.slots).map(|slot| {
+            let name = format!("{}.{slot}", self.node);
+            Worker::new(self.space.clone(), WORKSPACE, offer.tasks(), name)
+                .ranked(slot, self.terms.slots)
+        });
+        let workers: Vec<_> = workers.collect();
+        futures::future::join_all(workers.iter().map(|worker| worker.run(&work))).await;
+    }
+
     async fn run(&self, way: Way<'_>, at_work: &AtWork, value: Value) -> Result<Value, String> {
         let (number, line) = line_of(&value).ok_or("this is no line to run a command for")?;
+        // A task that waits for room, behind those of other jobs, is one that somebody has.
+        let _busy = at_work.busy();
         // Closed never: it lives as long as the node works.
         let _room = self
             .room
             .acquire()
             .await
             .map_err(|error| error.to_string())?;
-        let _busy = at_work.busy();
         let ran = match way {
             Way::Function(functions) => functions.call(line).await,
             Way::Program { offer, limits } => {
@@ -201,34 +248,102 @@ impl Host {
         Ok(Ran::to_value(&ran))
     }
 
-    /// Ends when the job's offer is gone, or nobody has had anything to do for long: then whoever
-    /// asked has left, and what remains of the job is removed.
-    async fn until_over(&self, job: &str, at_work: &AtWork) {
-        let Ok(offer) = Offer::template(Some(job)) else {
+    /// Ends when the job's offer is gone, or nobody has been at it for long, here or elsewhere:
+    /// then whoever asked has left, and what remains of the job is removed.
+    async fn until_over(&self, offer: &Offer, at_work: &AtWork) {
+        let job = &offer.job;
+        let (Ok(offers), Ok(signs)) = (Offer::template(Some(job)), Sign::template(job)) else {
             return;
         };
+        let began = Instant::now();
+        let mut own = Sign::of_node(&self.node);
+        let mut silence = Silence::new(Duration::ZERO);
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.space.rdp(WORKSPACE, offer.clone(), None).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return,
+            match self.space.rdp(WORKSPACE, offers.clone(), None).await {
+                Ok(Some(tuple)) if Offer::of(&tuple).as_ref() == Some(offer) => {}
+                Ok(_) => return,
                 Err(error) => tracing::debug!(job, %error, "cannot look whether a job is over"),
             }
-            if at_work.idle() > self.terms.orphaned {
-                tracing::info!(
-                    job,
-                    "nobody has asked anything for long; the job is removed"
-                );
-                let _ = self.space.try_take(WORKSPACE, offer, REST * 10).await;
-                for variable in [format!("result:{job}"), format!("task:{job}")] {
-                    let _ = self
-                        .space
-                        .delete(WORKSPACE, Some(variable.into()), REST * 10)
-                        .await;
+            let silent = match self.space.rdp(WORKSPACE, signs.clone(), None).await {
+                Ok(seen) => silence.look(seen.as_ref().and_then(Sign::of), began.elapsed()),
+                Err(_) => {
+                    silence.blind(began.elapsed());
+                    continue;
                 }
-                return;
+            };
+            if at_work.is_busy() {
+                if silent > sign::GONE_AFTER.min(self.terms.orphaned / 2) {
+                    self.sign(job, &mut own).await;
+                }
+            } else if silent > self.terms.orphaned {
+                // What this node's replica shows may be old.
+                let fresh = self.space.rdp(WORKSPACE, signs.clone(), Some(PATIENCE));
+                let Ok(seen) = fresh.await else {
+                    silence.blind(began.elapsed());
+                    continue;
+                };
+                let seen = seen.as_ref().and_then(Sign::of);
+                if silence.look(seen, began.elapsed()) > self.terms.orphaned {
+                    return self.remove(offer, offers).await;
+                }
             }
         }
+    }
+
+    /// Says that somebody is at a job.
+    async fn sign(&self, job: &str, own: &mut Sign) {
+        own.next();
+        let variable = Value::from(Sign::variable(job));
+        let single = self
+            .space
+            .declare(WORKSPACE, variable, Mode::Single, PATIENCE);
+        if let (Ok(()), Ok(tuple)) = (single.await, own.to_tuple(job)) {
+            let _ = self.space.out(WORKSPACE, tuple).await;
+        }
+    }
+
+    /// Removes all that is left of a job.
+    async fn remove(&self, offer: &Offer, template: Template) {
+        let job = &offer.job;
+        tracing::info!(job, "nobody is at a job any more; it is removed");
+        let _ = self.space.try_take(WORKSPACE, template, PATIENCE).await;
+        for variable in offer.variables().into_iter().chain([Sign::variable(job)]) {
+            let deleting = self
+                .space
+                .delete(WORKSPACE, Some(variable.into()), PATIENCE);
+            if let Err(error) = deleting.await {
+                tracing::debug!(job, %error, "a part of a job cannot be removed");
+            }
+        }
+    }
+
+    /// Lets whoever asked know why this node does not work for a job.
+    async fn note(&self, offer: &Offer, why: &str) {
+        if let Ok(tuple) = to_note(&offer.job, &self.node, why) {
+            let _ = self.space.out(WORKSPACE, tuple).await;
+        }
+    }
+
+    fn jobs(&self) -> PathBuf {
+        self.terms.limits.folder.join("jobs")
+    }
+
+    /// Removes what an earlier life of the node left when it was killed.
+    fn tidy(&self) {
+        let _ = fs::remove_dir_all(self.jobs());
+        let kept = fs::read_dir(self.kept()).into_iter().flatten().flatten();
+        for file in kept {
+            // A hash has no dot.
+            if file.path().extension().is_some() {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+
+    /// Where files lie that jobs have sent, by their hashes.
+    fn kept(&self) -> PathBuf {
+        self.terms.limits.folder.join("files")
     }
 
     /// Makes the folder of a job, with the files that go with it.
@@ -239,7 +354,7 @@ impl Host {
         };
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).map_err(said("its folder cannot be made"))?;
-        let kept = self.terms.limits.folder.join("files");
+        let kept = self.kept();
         fs::create_dir_all(&kept).map_err(said("the folder of files cannot be made"))?;
         for file in &offer.files {
             let from = kept.join(&file.hash);
@@ -316,40 +431,18 @@ fn make_room(folder: &Path, bytes: u64) {
     }
 }
 
-/// Whether anything runs, and since when not.
-#[derive(Debug)]
-struct AtWork {
-    began: Instant,
-    running: AtomicU64,
-    /// Milliseconds from `began` to when something ran last.
-    last: AtomicU64,
-}
-
-impl Default for AtWork {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            running: AtomicU64::new(0),
-            last: AtomicU64::new(0),
-        }
-    }
-}
+/// How much runs, or waits for room.
+#[derive(Debug, Default)]
+struct AtWork(AtomicU64);
 
 impl AtWork {
     fn busy(&self) -> Busy<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
         Busy(self)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn idle(&self) -> Duration {
-        if self.running.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
+    fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -358,7 +451,6 @@ struct Busy<'a>(&'a AtWork);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.last.store(self.0.now(), Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -9,12 +9,27 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use cpe::Value;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit status of what could not be started, as shells have it.
 const NOT_STARTED: i32 = 127;
+
+/// Variables of the environment that programs get.
+const PASSED_ON: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+];
 
 /// What a node allows a program, and how it runs it.
 #[derive(Clone, Debug)]
@@ -118,9 +133,11 @@ pub(crate) async fn run(
     limits: &Limits,
 ) -> Ran {
     let began = Instant::now();
-    let mut command = Command::new(program);
+    let mut command = limited(program, limits.memory);
     command
         .args(args.iter().map(|arg| OsStr::from_bytes(arg)))
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
         .current_dir(&limits.folder)
         .stdin(if input.is_some() {
             Stdio::piped()
@@ -146,22 +163,56 @@ pub(crate) async fn run(
         }
     };
     let mut running = Running { child };
-    if let Err(why) = running.limit(limits.memory) {
-        return Ran::failed(None, why);
-    }
-    let ended = tokio::time::timeout(limits.within, running.converse(input, limits.output)).await;
-    let mut ran = match ended {
-        Ok(ran) => ran,
-        Err(_) => Ran::failed(
-            None,
-            format!(
-                "it did not end within {}",
-                humantime::format_duration(limits.within)
-            ),
-        ),
+    let mut written = Written::default();
+    let conversing = running.converse(input, limits.output, &mut written);
+    let ended = tokio::time::timeout(limits.within, conversing).await;
+    let (code, why) = match ended {
+        Ok(Ok(status)) => (status.code(), killed(status)),
+        Ok(Err(why)) => (None, Some(why)),
+        Err(_) => {
+            let within = humantime::format_duration(limits.within);
+            (None, Some(format!("it did not end within {within}")))
+        }
     };
-    ran.took = began.elapsed();
-    ran
+    let Written { mut out, mut err } = written;
+    // What is too much was read to know that it is.
+    out.truncate(limits.output);
+    err.truncate(limits.output);
+    Ran {
+        code,
+        out,
+        err,
+        took: began.elapsed(),
+        why,
+        value: None,
+    }
+}
+
+/// A program that cannot map more memory than that from its beginning: a shell bounds itself, and
+/// becomes the program.
+fn limited(program: &str, memory: Option<u64>) -> Command {
+    let Some(memory) = memory else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("/bin/sh");
+    let script = "ulimit -v \"$0\" && exec \"$@\"";
+    let kibibytes = (memory / 1024).max(1).to_string();
+    command.args(["-c", script, &kibibytes, program]);
+    command
+}
+
+/// Whether a variable of the node's environment is passed on: what programs need to find their way,
+/// and nothing that is meant for the node.
+fn is_passed_on(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("LC_"))
+}
+
+/// What a program has written so far.
+#[derive(Debug, Default)]
+struct Written {
+    out: Vec<u8>,
+    err: Vec<u8>,
 }
 
 /// A program and what it started; they are killed if it is dropped before its end.
@@ -176,23 +227,13 @@ impl Running {
         id.and_then(Pid::from_raw)
     }
 
-    /// Bounds the memory that it and what it starts may map.
-    fn limit(&self, memory: Option<u64>) -> Result<(), String> {
-        let (Some(memory), Some(pid)) = (memory, self.group()) else {
-            return Ok(());
-        };
-        let limit = Rlimit {
-            current: Some(memory),
-            maximum: Some(memory),
-        };
-        match prlimit(Some(pid), Resource::As, limit) {
-            // It was quicker than we.
-            Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(format!("its memory cannot be limited: {error}")),
-        }
-    }
-
-    async fn converse(&mut self, input: Option<&[u8]>, output_max: usize) -> Ran {
+    /// Feeds it and reads what it writes, until it and whoever else writes there has ended.
+    async fn converse(
+        &mut self,
+        input: Option<&[u8]>,
+        output_max: usize,
+        written: &mut Written,
+    ) -> Result<ExitStatus, String> {
         let (stdin, stdout, stderr) = (
             self.child.stdin.take(),
             self.child.stdout.take(),
@@ -207,34 +248,49 @@ impl Running {
         };
         let reading = async {
             tokio::try_join!(
-                first(stdout, output_max, "standard output"),
-                first(stderr, output_max, "standard error")
+                first(stdout, output_max, "standard output", &mut written.out),
+                first(stderr, output_max, "standard error", &mut written.err)
             )
         };
         let (read, ()) = tokio::join!(reading, feeding);
-        let (out, err) = match read {
-            Ok(read) => read,
-            Err(why) => return Ran::failed(None, why),
+        read?;
+        // Before it is waited for: until then its number is that of no other group.
+        if self.has_ended().await {
+            self.kill();
+        }
+        let status = self.child.wait().await;
+        status.map_err(|error| format!("it cannot be waited for: {error}"))
+    }
+
+    /// Waits for its end and leaves it to be waited for; false when that cannot be done here.
+    async fn has_ended(&self) -> bool {
+        let (Some(pid), Ok(mut ends)) = (self.group(), signal(SignalKind::child())) else {
+            return false;
         };
-        match self.child.wait().await {
-            Ok(status) => Ran {
-                code: status.code(),
-                why: killed(status),
-                out,
-                err,
-                took: Duration::ZERO,
-                value: None,
-            },
-            Err(error) => Ran::failed(None, format!("it cannot be waited for: {error}")),
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        loop {
+            match waitid(WaitId::Pid(pid), how) {
+                Ok(Some(_)) => return true,
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+            // Of some child; one that ended since the look above is told too.
+            if ends.recv().await.is_none() {
+                return false;
+            }
+        }
+    }
+
+    fn kill(&self) {
+        if let Some(group) = self.group() {
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(group) = self.group() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        self.kill();
     }
 }
 
@@ -244,25 +300,25 @@ fn killed(status: ExitStatus) -> Option<String> {
     Some(format!("it was ended by signal {signal}"))
 }
 
-/// All that comes, if it is not more than so much.
+/// Reads all that comes, if it is not more than so much.
 async fn first(
     from: Option<impl AsyncRead + Unpin>,
     bytes_max: usize,
     what: &str,
-) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let Some(from) = from else { return Ok(bytes) };
+    bytes: &mut Vec<u8>,
+) -> Result<(), String> {
+    let Some(from) = from else { return Ok(()) };
     let most = u64::try_from(bytes_max)
         .unwrap_or(u64::MAX)
         .saturating_add(1);
-    let read = from.take(most).read_to_end(&mut bytes).await;
+    let read = from.take(most).read_to_end(bytes).await;
     read.map_err(|error| format!("its {what} cannot be read: {error}"))?;
     if bytes.len() > bytes_max {
         return Err(format!(
             "it wrote more than {bytes_max} bytes to {what} and was ended: let it write to a file"
         ));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -362,12 +418,65 @@ mod tests {
     async fn memory_is_limited() {
         let mut small = limits();
         small.memory = Some(64 << 20);
-        // Waits until the limit is there, then wants twice as much.
-        let script = "read go; head -c 134217728 /dev/zero | tail -c 134217728 | wc -c";
-        let ran = sh(script, Some(b"go\n"), &small).await;
+        // Wants twice as much.
+        let script = "head -c 134217728 /dev/zero | tail -c 134217728 | wc -c";
+        let ran = sh(script, None, &small).await;
         assert!(
             !String::from_utf8_lossy(&ran.out).contains("134217728"),
             "{ran:?}"
+        );
+        // From the beginning on, for it and all that it starts.
+        let ran = sh("ulimit -v; ulimit -H -v", None, &small).await;
+        assert_eq!(ran.out, b"65536\n65536\n", "{ran:?}");
+        let none = run("/no/such/program", &[], None, &small).await;
+        assert_eq!(none.code, Some(NOT_STARTED));
+    }
+
+    /// What it leaves behind, with nothing open that anybody reads.
+    #[tokio::test]
+    async fn what_a_program_started_ends_with_it() {
+        let script = "sleep 1000 >/dev/null 2>&1 & echo $!";
+        let ran = sh(script, None, &limits()).await;
+        assert_eq!((ran.code, ran.why.as_deref()), (Some(0), None));
+        let pid: u32 = String::from_utf8_lossy(&ran.out).trim().parse().unwrap();
+        // Killed, and perhaps not yet waited for by whoever has it now.
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{:?}", state());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_a_limit_is_kept() {
+        let mut short = limits();
+        short.within = Duration::from_secs(2);
+        let ran = sh("echo begun; echo why >&2; sleep 1000", None, &short).await;
+        assert_eq!(
+            (&ran.out[..], &ran.err[..]),
+            (&b"begun\n"[..], &b"why\n"[..])
+        );
+        let ran = sh("echo why >&2; yes", None, &limits()).await;
+        assert!(ran.out.starts_with(b"y\ny\n"));
+        assert_eq!((ran.out.len(), &ran.err[..]), (1 << 16, &b"why\n"[..]));
+    }
+
+    #[tokio::test]
+    async fn the_environment_of_the_node_is_its_own() {
+        let ran = sh("env", None, &limits()).await;
+        let names = String::from_utf8_lossy(&ran.out).into_owned();
+        let names = names.lines().filter_map(|line| line.split_once('='));
+        let names: Vec<_> = names.map(|(name, _)| name.to_owned()).collect();
+        assert!(names.iter().any(|name| name == "PATH"));
+        // The shell sets some itself. Tests run with those of cargo.
+        let own = ["PWD", "OLDPWD", "SHLVL", "_"];
+        let passed = |name: &String| own.contains(&name.as_str()) || is_passed_on(name.as_ref());
+        assert!(names.iter().all(passed), "{names:?}");
+        let mut own = std::env::vars_os();
+        assert!(
+            own.any(|(name, _)| !is_passed_on(&name)),
+            "nothing to keep back"
         );
     }
 }

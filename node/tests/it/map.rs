@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::harness::{Node, Ran, until};
+use super::harness::{Node, Ran, cpe, until};
 
 /// Begins `cpe map` with these lines for standard input.
 fn begin(node: &Node, args: &[&str], input: &str) -> Child {
@@ -27,6 +27,31 @@ fn begin(node: &Node, args: &[&str], input: &str) -> Child {
 
 fn map(node: &Node, args: &[&str], input: &str) -> Ran {
     Ran::of(begin(node, args, input).wait_with_output().unwrap())
+}
+
+/// A node with settings from the environment; the first of a mesh, or another of one.
+fn node_with(mesh: Option<&Node>, args: &[&str], settings: &[(&str, &str)]) -> Node {
+    let mut command = cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0"]).args(args);
+    if let Some(first) = mesh {
+        command.arg("--mesh-key").arg(first.data().join("mesh.key"));
+        command.args(["--bootstrap", first.address()]);
+    }
+    command.envs(settings.iter().copied());
+    Node::run(command)
+}
+
+/// How many tuples of jobs there are in variables of this beginning.
+fn tuples(node: &Node, beginning: &str) -> u64 {
+    let variables = node.cpe(&["space", "list", "tmp:#map", "--json"]).json();
+    let variables = variables.as_array().unwrap().iter();
+    let of_it = |variable: &&Value| {
+        let name = variable["name"].as_str();
+        name.is_some_and(|name| name.starts_with(beginning))
+    };
+    let tuples = variables.filter(of_it).map(|variable| &variable["tuples"]);
+    tuples.map(|tuples| tuples.as_u64().unwrap_or(0)).sum()
 }
 
 /// Lines of a file, counted no faster than a node answers.
@@ -105,10 +130,7 @@ fn lines_are_run_by_the_nodes_that_allow_it_and_their_output_is_in_order() {
             .all(|record| record["node"] == "b")
     );
     // Nothing is left of the jobs.
-    let left = a.cpe(&["space", "list", "tmp:#map", "--json"]).json();
-    let left = left.as_array().unwrap().iter();
-    let left: Vec<_> = left.filter(|variable| variable["tuples"] != 0).collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(tuples(&a, ""), 0);
 }
 
 #[test]
@@ -223,14 +245,7 @@ fn a_master_that_was_killed_finds_what_was_done() {
         "--name", "again", "--jobs", "20", "--", "sh", "-c", &script, "sh", "{}",
     ];
     let count = || fs::read_to_string(&log).map_or(0, |log| log.lines().count());
-    let waiting = || {
-        let variables = a.cpe(&["space", "list", "tmp:#map", "--json"]).json();
-        let mut variables = variables.as_array().unwrap().iter();
-        let tasks = variables.find(|variable| variable["name"] == "task:again");
-        tasks
-            .and_then(|tasks| tasks["tuples"].as_u64())
-            .unwrap_or(0)
-    };
+    let waiting = || tuples(&a, "task:again.");
     let mut child = begin(&a, &args, &numbers(40));
     until("lines are run and others wait", || {
         count() >= 2 && waiting() >= 10
@@ -254,7 +269,7 @@ fn a_master_that_was_killed_finds_what_was_done() {
 #[test]
 fn a_command_without_end_and_one_with_endless_output_are_ended() {
     let a = Node::start(&["--allow-command", "sh"]);
-    let script = "case $1 in 1) sleep 1000;; 2) yes;; *) echo good;; esac";
+    let script = "case $1 in 1) echo begun; sleep 1000;; 2) yes;; *) echo good;; esac";
     let args = [
         "--json",
         "--task-timeout",
@@ -268,6 +283,8 @@ fn a_command_without_end_and_one_with_endless_output_are_ended() {
     ];
     let records = records(&map(&a, &args, &numbers(3)).code(1));
     assert_eq!(records[0]["error"], "it did not end within 2s");
+    // What it had written is there.
+    assert_eq!(records[0]["out"], "begun\n");
     let said = records[1]["error"].as_str().unwrap();
     assert!(
         said.starts_with("it wrote more than 1048576 bytes to standard output"),
@@ -339,6 +356,8 @@ fn when_the_node_that_was_asked_dies_another_can_be_asked() {
         "{}",
     ];
     let child = begin(&a, &args, &numbers(60));
+    // Before that it has not yet begun, and says what it could not do.
+    until("lines are run", || lines_of(&b, &log) >= 1);
     // Until then the first node alone is home of all.
     a.has_homes();
     a.end_by(Signal::KILL);
@@ -425,12 +444,7 @@ fn a_clips_function_is_called_for_each_line_by_all_nodes() {
 
 #[test]
 fn a_node_may_refuse_to_call_functions() {
-    let mut command = super::harness::cpe();
-    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-    command
-        .args(["--api", "127.0.0.1:0"])
-        .env("CPE_COMMANDS_FUNCTIONS", "false");
-    let a = Node::run(command);
+    let a = node_with(None, &[], &[("CPE_COMMANDS_FUNCTIONS", "false")]);
     let file = a.folder().join("f.clp");
     fs::write(&file, RULES).unwrap();
     let args = ["--rules", file.to_str().unwrap(), "--function", "area"];
@@ -440,30 +454,178 @@ fn a_node_may_refuse_to_call_functions() {
 
 #[test]
 fn a_job_that_nobody_comes_back_for_is_dropped_and_can_be_had_again() {
-    let mut command = super::harness::cpe();
-    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-    command.args(["--api", "127.0.0.1:0", "--allow-command", "sh"]);
-    let a = Node::run({
-        command.env("CPE_COMMANDS_ORPHANED", "3s");
-        command
-    });
+    let orphaned = [("CPE_COMMANDS_ORPHANED", "4s")];
+    let a = node_with(None, &["--allow-command", "sh"], &orphaned);
     let log = a.folder().join("log");
+    let sent = a.folder().join("sent");
+    fs::write(&sent, "sent along\n").unwrap();
     let script = format!("echo $1 >> {}; echo $1", log.display());
-    let args = ["--name", "orphan", "--", "sh", "-c", &script, "sh", "{}"];
+    let args = ["--name", "orphan", "--send", sent.to_str().unwrap()];
+    let args = [&args[..], &["--", "sh", "-c", &script, "sh", "{}"]].concat();
     let mut child = begin(&a, &args, &numbers(500));
     until("lines are run", || lines_of(&a, &log) >= 5);
     child.kill().unwrap();
     child.wait().unwrap();
     // What was put there is done; then nobody asks for anything, and nothing of it stays.
-    until("nothing of the job is left", || {
-        let left = a.cpe(&["space", "list", "tmp:#map", "--json"]).json();
-        let left = left.as_array().unwrap().iter();
-        left.filter(|variable| variable["tuples"] != 0).count() == 0
-    });
+    until("nothing of the job is left", || tuples(&a, "") == 0);
     until("its folder is gone", || {
         let jobs = fs::read_dir(a.data().join("commands/jobs"));
         jobs.is_ok_and(|mut jobs| jobs.next().is_none())
     });
     let ran = map(&a, &args, &numbers(500)).code(0);
     assert_eq!(ran.out, numbers(500));
+}
+
+/// The second node has nothing to do for longer than a job may be left alone.
+#[test]
+fn a_node_without_work_leaves_a_job_alone_that_others_are_at() {
+    let settings = [("CPE_COMMANDS_ORPHANED", "8s"), ("CPE_COMMANDS_SLOTS", "1")];
+    let a = node_with(None, &["--allow-command", "sh"], &settings);
+    let b = node_with(Some(&a), &["--allow-command", "sh"], &settings);
+    a.sees(2);
+    let log = a.folder().join("log");
+    let file = log.display();
+    let script = format!("echo begun >> {file}; sleep 15; echo ended >> {file}; echo done $1");
+    let args = ["--name", "long", "--", "sh", "-c", &script, "sh", "{}"];
+    let ran = map(&a, &args, "1\n").code(0);
+    assert_eq!(ran.out, "done 1\n");
+    assert_eq!(lines_of(&a, &log), 2);
+
+    // Nobody asks any more, and a node is at it: what came of it can be had.
+    let mut child = begin(&a, &args, "2\n");
+    until("the second is begun", || lines_of(&a, &log) == 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the second has ended", || lines_of(&a, &log) == 4);
+    let ran = map(&b, &args, "2\n").code(0);
+    assert_eq!(ran.out, "done 2\n");
+    assert_eq!(lines_of(&a, &log), 4, "it was begun again");
+}
+
+#[test]
+fn a_name_is_of_one_command_and_of_one_who_asks_at_a_time() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; echo OLD $1", log.display());
+    let old = ["--name", "x", "--", "sh", "-c", &script, "sh", "{}"];
+    let new = ["--name", "x", "--", "sh", "-c", "echo NEW $1", "sh", "{}"];
+    // It reads on: its input has no end.
+    let mut first = a
+        .command(&[&["map"], &old[..]].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = first.stdin.take().unwrap();
+    stdin.write_all(numbers(10).as_bytes()).unwrap();
+    until("lines are run", || lines_of(&a, &log) == 10);
+    map(&a, &new, &numbers(3))
+        .code(2)
+        .says("a job `x` runs another command")
+        .says("echo OLD $1");
+    map(&a, &old, &numbers(3))
+        .code(2)
+        .says("another `cpe map` has the job `x` under way");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // Its name is that of its command all the same, until it is ended.
+    map(&a, &new, &numbers(3)).code(2).says("cpe map cancel x");
+    let jobs = a.cpe(&["map", "jobs", "--json"]).json();
+    assert_eq!(jobs[0]["name"], "x");
+    assert!(jobs[0]["command"].as_str().unwrap().contains("echo OLD"));
+    a.cpe(&["map", "cancel", "x"]).code(0);
+    a.cpe(&["map", "cancel", "x"]).code(1).says("no job `x`");
+    let ran = map(&a, &new, &numbers(3)).code(0);
+    assert_eq!(ran.out, "NEW 1\nNEW 2\nNEW 3\n");
+    assert_eq!(tuples(&a, ""), 0);
+}
+
+#[test]
+fn a_job_can_be_ended_by_anybody_and_whoever_asked_is_told() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let log = a.folder().join("log");
+    let script = format!("echo $1 >> {}; sleep 1000", log.display());
+    let args = ["--name", "endless", "--", "sh", "-c", &script, "sh", "{}"];
+    let child = begin(&a, &args, &numbers(4));
+    until("a line is run", || lines_of(&a, &log) >= 1);
+    a.cpe(&["map", "cancel", "endless"]).code(0);
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(1);
+    ran.says("the job was ended by `cpe map cancel`");
+    until("nothing of the job is left", || tuples(&a, "") == 0);
+    let ran = a.cpe(&["map", "jobs"]).code(0);
+    assert_eq!(ran.out, "no jobs\n");
+}
+
+#[test]
+fn a_line_that_is_left_out_has_failed_and_the_others_keep_their_numbers() {
+    let a = Node::start(&["--allow-command", "wc"]);
+    let long = "x".repeat((1 << 20) + 1);
+    let input = format!("a\n{long}\nabc\n{long}\n");
+    let args = ["--json", "--stdin", "--", "wc", "-c"];
+    let records = records(&map(&a, &args, &input).code(1));
+    let lines: Vec<_> = records[..4].iter().map(|record| &record["line"]).collect();
+    assert_eq!(lines, [1, 2, 3, 4]);
+    let outs: Vec<_> = records[..4].iter().map(|record| &record["out"]).collect();
+    assert_eq!(outs, ["1\n", "", "3\n", ""]);
+    let why = "it has more than 1048576 bytes";
+    assert_eq!(
+        (&records[1]["error"], &records[1]["exit"]),
+        (&why.into(), &Value::Null)
+    );
+    assert_eq!(
+        (&records[4]["ran"], &records[4]["failed"]),
+        (&4.into(), &2.into())
+    );
+    let ran = map(&a, &args[1..], &input).code(1);
+    let ran = ran.says(&format!("line 2 failed: {why}"));
+    ran.says("2 of 4 lines failed");
+}
+
+#[test]
+fn input_that_cannot_be_read_is_a_failure() {
+    let a = Node::start(&["--allow-command", "echo"]);
+    let mut command = a.command(&["map", "--", "echo"]);
+    command.stdin(fs::File::open("/").unwrap());
+    let ran = Ran::of(command.output().unwrap()).code(1);
+    ran.says("standard input cannot be read further");
+}
+
+#[test]
+fn a_node_that_cannot_work_for_a_job_says_why_and_comes_when_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("commands");
+    fs::write(&blocked, "a file where a folder should be").unwrap();
+    let setting = [("CPE_COMMANDS_FOLDER", blocked.to_str().unwrap())];
+    let a = node_with(None, &["--name", "a", "--allow-command", "echo"], &setting);
+    let child = begin(&a, &["--timeout", "120s", "--", "echo"], "1\n");
+    a.logs("cannot be worked for");
+    fs::remove_file(&blocked).unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap()).code(0);
+    assert_eq!(ran.out, "1\n");
+    ran.says("node a does not work for this: its folder cannot be made");
+}
+
+#[test]
+fn what_a_killed_node_left_of_jobs_is_gone_when_it_starts_again() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let log = a.folder().join("log");
+    let script = format!("pwd >> {}; sleep 1000", log.display());
+    let mut child = begin(
+        &a,
+        &["--name", "lost", "--", "sh", "-c", &script, "sh", "{}"],
+        "1\n",
+    );
+    until("a line is run", || lines_of(&a, &log) == 1);
+    let folder = fs::read_to_string(&log).unwrap();
+    let folder = std::path::Path::new(folder.trim());
+    let (kept, data) = (a.keep_folder(), a.data());
+    a.end_by(Signal::KILL);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(folder.starts_with(&data) && folder.ends_with("lost") && folder.exists());
+    let mut command = cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0", "--allow-command", "sh"]);
+    let _a = Node::run_in(command, kept);
+    until("its folder is gone", || !folder.exists());
 }

@@ -26,6 +26,9 @@ mod chat;
 #[path = "../../../../examples/follower.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod follower;
+#[path = "../../../../examples/many_hands.rs"]
+#[expect(dead_code, reason = "its `main`")]
+mod many_hands;
 #[path = "../../../../examples/own_kinds.rs"]
 #[expect(dead_code, reason = "its `main`")]
 mod own_kinds;
@@ -48,6 +51,12 @@ async fn a_chat_reaches_the_listeners_of_its_room_on_every_node() {
             "bob in tea, bob: on my way",
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_map_a_list_and_one_that_leaves_costs_nothing() {
+    // Primes below 200,000.
+    assert_eq!(many_hands::run().await.unwrap(), 17_984);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -240,6 +240,25 @@ fn tasks_grow_until_they_take_long_enough_and_shrink_at_the_end() {
 }
 
 #[test]
+fn what_a_worker_gives_back_is_put_there_again_first() {
+    let mut ledger = offered(6, |job| job.chunk = Chunk::Of(4));
+    let task = issue(&mut ledger).unwrap();
+    ledger.accept(news(&task, begun()), NOW);
+    let indexes = vec![1, 2, 3];
+    ledger.accept(news(&task, News::Spare { indexes }), NOW);
+    assert_eq!(ledger.running(), 1);
+    let next = issue(&mut ledger).unwrap();
+    assert_eq!(values(&next), [1, 2, 3, 4].map(Value::Int));
+    // What is told of them by the first worker comes too late; of the one it kept, it counts.
+    let settled = ledger.accept(echo(&task), NOW);
+    assert_eq!(settled.len(), 1);
+    assert_eq!(settled[0].index, 0);
+    assert_eq!(ledger.accept(echo(&next), NOW).len(), 4);
+    assert_eq!((ledger.cancel_fresh(), ledger.fresh_bytes), (1, 0));
+    assert!(ledger.is_idle());
+}
+
+#[test]
 fn what_is_cancelled_is_counted() {
     let mut ledger = offered(5, |job| (job.chunk, job.open_max) = (Chunk::Of(2), 1));
     let task = issue(&mut ledger).unwrap();
@@ -247,6 +266,43 @@ fn what_is_cancelled_is_counted() {
     assert_eq!(ledger.cancel(task.id), 2);
     assert!(ledger.is_idle());
     assert_eq!(ledger.accept(echo(&task), NOW), []);
+}
+
+#[test]
+fn long_elements_make_tasks_of_few_and_short_ones_of_many() {
+    for chunk in [Chunk::Auto, Chunk::Of(200)] {
+        let mut ledger = ledger(|job| job.chunk = chunk);
+        ledger.pace = Some(Duration::from_micros(1));
+        for bytes in [300_000, 100_000, 100_000, 100_000, 1, 1, 1] {
+            ledger.offer(Value::Bytes(vec![0; bytes]));
+        }
+        // There is enough for two tasks, whatever comes.
+        assert!(!ledger.room());
+        let tasks = std::iter::from_fn(|| ledger.issue(NOW, false));
+        let sizes: Vec<_> = tasks.map(|task| task.elements.len()).collect();
+        assert_eq!(sizes, [1, 2, 4], "{chunk:?}");
+        assert!(ledger.room() && ledger.fresh_bytes == 0);
+    }
+}
+
+#[test]
+fn what_fits_in_no_tuple_is_tried_alone_and_has_failed_then() {
+    let mut ledger = offered(2, |job| job.chunk = Chunk::Of(2));
+    let why = cpe_tuple::LimitError::Depth { depth: 9, limit: 8 };
+    let task = issue(&mut ledger).unwrap();
+    assert_eq!(ledger.refuse(task.id, &why), []);
+    let (first, second) = (issue(&mut ledger).unwrap(), issue(&mut ledger).unwrap());
+    let settled = ledger.refuse(second.id, &why);
+    assert_eq!(settled[0].index, 1);
+    assert!(
+        settled[0]
+            .outcome
+            .as_ref()
+            .unwrap_err()
+            .contains("fits in no tuple: a value is nested 9 deep")
+    );
+    assert_eq!(ledger.accept(echo(&first), NOW).len(), 1);
+    assert!(ledger.is_idle());
 }
 
 proptest! {
@@ -258,7 +314,7 @@ proptest! {
         chunk in prop_oneof![Just(Chunk::Auto), (1..7_usize).prop_map(Chunk::Of)],
         open_max in 1..5_usize,
         tries in 1..4_u32,
-        fates in prop::collection::vec(0..5_u8, 1..50),
+        fates in prop::collection::vec(0..6_u8, 1..50),
     ) {
         let mut ledger = ledger(|job| {
             (job.chunk, job.open_max, job.tries) = (chunk, open_max, tries);
@@ -301,6 +357,15 @@ proptest! {
                         half.elements.drain(..middle);
                     }
                     told.extend(ledger.accept(echo(&half), NOW));
+                    if ledger.task(task.id).is_some() {
+                        open.push(task);
+                    }
+                }
+                Some(4) if task.elements.len() > 1 && halved.insert(task.id) => {
+                    // It gives all but one back.
+                    let indexes = task.elements.iter().skip(1).map(|element| element.index);
+                    let indexes = indexes.collect();
+                    ledger.accept(news(&task, News::Spare { indexes }), NOW);
                     if ledger.task(task.id).is_some() {
                         open.push(task);
                     }

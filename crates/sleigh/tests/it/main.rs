@@ -12,7 +12,8 @@ use cpe_sleigh::{
 };
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use futures::StreamExt as _;
-use harness::Local;
+use harness::{Local, Lossy};
+use tokio::time::Instant;
 
 fn job() -> Job {
     Job::new("w", "double", "j1")
@@ -617,6 +618,162 @@ async fn a_result_that_fits_in_no_tuple_is_an_error() {
         "{outcomes:?}"
     );
     assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+/// Elements come one by one, while results are waited for.
+#[tokio::test(start_paused = true)]
+async fn no_result_is_lost_when_elements_come_while_one_is_taken() {
+    let space = Local::start();
+    let worker = work(&space, "a");
+    let began = Instant::now();
+    let elements = futures::stream::unfold(20, |n| async move {
+        tokio::time::sleep(Duration::from_millis(7)).await;
+        (n < 220).then(|| (Value::Int(n), n + 1))
+    });
+    let lossy = Lossy(space);
+    let mut map = imap(&lossy, job(), Box::pin(elements));
+    for index in 0..200 {
+        assert_eq!(map.next().await.unwrap().unwrap().index, index);
+    }
+    assert_eq!(map.next().await.unwrap(), None);
+    // Long before anybody has lost patience with a task.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    worker.abort();
+}
+
+/// What waits in a task behind an element that takes long.
+#[tokio::test(start_paused = true)]
+async fn what_stands_behind_a_slow_element_is_done_by_others() {
+    let space = Local::start();
+    let began = Instant::now();
+    let millis = |value: Value| async move {
+        tokio::time::sleep(Duration::from_millis(
+            value.as_int().unwrap().unsigned_abs(),
+        ))
+        .await;
+        Ok(value)
+    };
+    let workers = futures::future::join_all((0..4).map(|n| {
+        let worker = Worker::new(space.clone(), "w", "double", format!("w{n}"));
+        async move { worker.run(millis).await }
+    }));
+    // Hundreds in a task by then; eight that take 100 s each are 200 s for four workers.
+    let quick = || std::iter::repeat_n(Value::Int(0), 2_000);
+    let slow = std::iter::repeat_n(Value::Int(100_000), 8);
+    let elements: Vec<_> = quick().chain(slow).chain(quick()).collect();
+    let job = job();
+    let outcomes = tokio::select! {
+        outcomes = each_elem(&space, &job, elements, |_| ()) => outcomes.unwrap(),
+        _ = workers => unreachable!(),
+    };
+    assert!(outcomes.len() == 4_008 && outcomes.iter().all(Outcome::is_ok));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(220), "{took:?}");
+    assert_eq!(space.tuples("w").await, 0);
+}
+
+/// As when the quick elements that sized the tasks are followed by slow ones.
+#[tokio::test(start_paused = true)]
+async fn after_a_stop_a_worker_gives_back_within_a_second_what_it_has_not_begun() {
+    let space = Local::start();
+    let begun = AtomicUsize::new(0);
+    let worker = Worker::new(&space, "w", "double", "a");
+    let work = |value: Value| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let slow = value.as_int().unwrap() > 1_000;
+            tokio::time::sleep(Duration::from_millis(if slow { 300 } else { 0 })).await;
+            Ok(value)
+        }
+    };
+    let mut map = imap(
+        &space,
+        job(),
+        futures::stream::iter((0..5_000).map(Value::Int)),
+    );
+    let mapped = async {
+        while map.next().await.unwrap().unwrap().index < 1_000 {}
+        // In the midst of a task of hundreds.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = begun.load(Ordering::Relaxed);
+        map.stopper().stop();
+        let mut done = 1_001;
+        while map.next().await.unwrap().is_some() {
+            done += 1;
+        }
+        (before, done)
+    };
+    let (before, done) = tokio::select! {
+        told = mapped => told,
+        () = worker.run(work) => unreachable!(),
+    };
+    let after = begun.load(Ordering::Relaxed);
+    // A second of them, and what was run came to its end and was told.
+    assert!(after - before <= 5, "{before} were begun, and then {after}");
+    assert_eq!(done, after);
+    let standing = map.standing();
+    assert_eq!(done + standing.cancelled, standing.offered);
+    map.clean().await;
+    assert_eq!(space.tuples("w").await, 0);
+}
+
+/// Nobody asks any more, and what is in the space is done all the same.
+#[tokio::test(start_paused = true)]
+async fn a_worker_has_back_what_no_master_takes() {
+    let space = Local::start();
+    let mut job = job();
+    job.chunk = Chunk::Of(50);
+    let elements = futures::stream::iter((0..50).map(Value::Int));
+    {
+        let mut map = imap(&space, job.clone(), elements.clone());
+        let second = Duration::from_secs(1);
+        tokio::time::timeout(second, map.next()).await.unwrap_err();
+    }
+    let begun = AtomicUsize::new(0);
+    let worker = Worker::new(&space, "w", "double", "a");
+    let work = |value: Value| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Ok(value)
+        }
+    };
+    tokio::select! {
+        () = worker.run(work) => unreachable!(),
+        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+    }
+    assert_eq!(begun.load(Ordering::Relaxed), 50);
+    let mut map = imap(&space, job, elements);
+    for index in 0..50 {
+        let done = map.next().await.unwrap().unwrap();
+        assert_eq!(
+            (done.index, done.outcome),
+            (index, Ok(Value::from(index as i64)))
+        );
+    }
+}
+
+/// Tasks are sized by quick short elements when the long ones come; one is too long for any tuple.
+#[tokio::test(start_paused = true)]
+async fn long_elements_after_many_short_ones_are_done_and_one_that_fits_nowhere_has_failed() {
+    let space = Local::start();
+    let worker = Worker::new(&space, "w", "double", "a");
+    let short = (0..2_000).map(Value::Int);
+    let long = (0..60).map(|_| Value::Bytes(vec![7; 300_000]));
+    let nowhere = Value::Bytes(vec![0; cpe_tuple::limits::MAX_TUPLE_BYTES]);
+    let elements = short.chain(long).chain([nowhere]).collect();
+    let size = |value: Value| async move { Ok(Value::from(value.size() as i64)) };
+    let job = job();
+    let outcomes = tokio::select! {
+        outcomes = each_elem(&space, &job, elements, |_| ()) => outcomes.unwrap(),
+        () = worker.run(size) => unreachable!(),
+    };
+    let (last, others) = outcomes.split_last().unwrap();
+    assert_eq!(others.len(), 2_060);
+    assert!(others.iter().all(Outcome::is_ok));
+    let said = last.as_ref().unwrap_err();
+    assert!(said.starts_with("the element fits in no tuple"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]
