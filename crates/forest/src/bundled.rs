@@ -55,6 +55,7 @@ fn from_rows(names: &[String], data: &[f32], target_name: &str, target: Target) 
         target_name: target_name.to_owned(),
         target,
         weights: None,
+        weights_name: None,
         ranks: OnceLock::new(),
         hash: OnceLock::new(),
     }

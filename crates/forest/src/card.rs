@@ -21,7 +21,7 @@ pub struct ModelCard {
     pub engine: String,
     /// The training data's hash, in hexadecimal.
     pub data: String,
-    /// Rows it learnt from.
+    /// Rows it learnt from; 0 of a forest that was taken over from elsewhere.
     pub rows: usize,
     /// What it tells.
     pub target: String,
@@ -149,8 +149,13 @@ impl fmt::Display for ModelCard {
         )?;
         writeln!(f, "  engine      {}", self.engine)?;
         let data = self.data.get(..16).unwrap_or(&self.data);
-        writeln!(f, "  data        {} rows, hash {data}", self.rows)?;
-        writeln!(f, "  grown       by nodes that each had all rows")?;
+        if self.rows > 0 {
+            writeln!(f, "  data        {} rows, hash {data}", self.rows)?;
+            writeln!(f, "  grown       by nodes that each had all rows")?;
+        } else {
+            writeln!(f, "  data        not known")?;
+            writeln!(f, "  grown       elsewhere, and taken over from there")?;
+        }
         let bytes: usize = self.groves.iter().map(|grove| grove.bytes).sum();
         let nodes: usize = self.groves.iter().map(|grove| grove.nodes).sum();
         let depth = self

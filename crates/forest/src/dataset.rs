@@ -92,6 +92,8 @@ pub struct Dataset {
     pub(crate) target: Target,
     /// How much each row counts; none if all alike.
     pub(crate) weights: Option<Vec<f64>>,
+    /// The column that the weights stood in, if they came from a table. No part of the content.
+    pub(crate) weights_name: Option<String>,
     /// The columns as ranks, once somebody has asked: whoever grows one grove grows more.
     pub(crate) ranks: OnceLock<Arc<Ranks>>,
     /// The content's hash, once somebody has asked.
@@ -122,6 +124,7 @@ impl Dataset {
             target_name: target_name.into(),
             target,
             weights: None,
+            weights_name: None,
             ranks: OnceLock::new(),
             hash: OnceLock::new(),
         };
@@ -146,6 +149,12 @@ impl Dataset {
     #[must_use]
     pub fn weights(&self) -> Option<&[f64]> {
         self.weights.as_deref()
+    }
+
+    /// The column that the weights stood in, if they came from a table.
+    #[must_use]
+    pub fn weights_name(&self) -> Option<&str> {
+        self.weights_name.as_deref()
     }
 
     /// The rows.
@@ -234,6 +243,7 @@ impl Dataset {
                 Target::Numbers(values) => Target::Numbers(pick(values, rows)),
             },
             weights: self.weights.as_ref().map(|weights| pick(weights, rows)),
+            weights_name: self.weights_name.clone(),
             ranks: OnceLock::new(),
             hash: OnceLock::new(),
         }

@@ -18,6 +18,15 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "-_.,/:@%+=".contains(sign);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Why a table or data set could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,7 +82,8 @@ pub enum DataError {
     /// Numbers and texts in one column.
     #[error(
         "{place}, column \"{column}\": \"{cell}\" is {kind}, but {other_place} has \
-         {other}; correct the cell, or take the column as text (`--types {column}=text`)"
+         {other}; correct the cell, or take the column as text (`--types {}=text`)",
+        word(.column)
     )]
     Mixed {
         /// Where the offending cell stands.
@@ -249,6 +259,19 @@ pub enum GrowError {
         /// Its bytes.
         found: usize,
         /// Bytes allowed.
+        limit: usize,
+    },
+    /// More rows times classes than their votes may take.
+    #[error(
+        "{rows} rows times {classes} classes are beyond the limit of {limit}: leave rows out, or \
+         put classes together"
+    )]
+    TooManyVotes {
+        /// Rows there are.
+        rows: usize,
+        /// Classes there are.
+        classes: usize,
+        /// What their product may be.
         limit: usize,
     },
     /// The engine does not behave as this crate knows it.

@@ -7,7 +7,7 @@ use crate::dataset::{Dataset, Target};
 use crate::engine::{Exact, Failure, GrowJob, Grower, draw_bags, is_sound};
 use crate::error::GrowError;
 use crate::grove::Grove;
-use crate::limits::{MAX_GROVE_BYTES, MIN_ROWS};
+use crate::limits::{MAX_GROVE_BYTES, MAX_GROVE_DRAWS, MAX_VOTES, MIN_ROWS};
 use crate::ranks::Ranks;
 use crate::seed::{Stream, splitmix64};
 use crate::spec::{ClassWeights, ForestSpec, Task};
@@ -143,6 +143,25 @@ pub fn check(data: &Dataset, spec: &ForestSpec) -> Result<(), GrowError> {
     if varying(data).is_empty() {
         return Err(GrowError::ConstantFeatures);
     }
+    if let Target::Classes { names, .. } = &data.target
+        && data.len().saturating_mul(names.len()) > MAX_VOTES
+    {
+        return Err(GrowError::TooManyVotes {
+            rows: data.len(),
+            classes: names.len(),
+            limit: MAX_VOTES,
+        });
+    }
+    let drawn = rows_seen(data.len(), spec.sample)
+        .saturating_mul(spec.grove_trees.min(spec.trees) as usize);
+    if drawn > MAX_GROVE_DRAWS {
+        let most = MAX_GROVE_DRAWS / rows_seen(data.len(), spec.sample).max(1);
+        return Err(GrowError::Setting {
+            setting: "grove_trees",
+            value: spec.grove_trees.to_string(),
+            bounds: format!("1 to {most}, what so many rows allow"),
+        });
+    }
     if let (ClassWeights::Given(given), Target::Classes { names, .. }) =
         (&spec.class_weights, &data.target)
         && let Some(class) = given.keys().find(|class| !names.contains(class))
@@ -178,9 +197,8 @@ impl Plan {
         let seed = splitmix64(spec.seed, u64::from(index));
         let mut rows: Vec<usize> = (0..data.len()).collect();
         if spec.sample < 1.0 {
-            let seen = (data.len() as f64 * spec.sample).ceil() as usize;
             Stream::new(splitmix64(seed, 0)).shuffle(&mut rows);
-            rows.truncate(seen.max(MIN_ROWS));
+            rows.truncate(rows_seen(data.len(), spec.sample));
             rows.sort_unstable();
         }
         let weights = row_weights(data, spec);
@@ -201,6 +219,15 @@ impl Plan {
     pub(crate) fn bags(&self, trees: usize) -> Result<Vec<Vec<u32>>, Failure> {
         draw_bags(self.seed, trees, self.rows.len(), self.weights.as_deref())
     }
+}
+
+/// How many of so many rows a grove sees.
+fn rows_seen(rows: usize, sample: f64) -> usize {
+    if sample < 1.0 {
+        let seen = (rows as f64 * sample).ceil() as usize;
+        return seen.clamp(MIN_ROWS.min(rows), rows);
+    }
+    rows
 }
 
 /// The weight of each row: its own times its class's. None if nobody gave any.

@@ -61,7 +61,7 @@ pub use forest::{Forest, Judged};
 pub use grove::Grove;
 pub use grow::{check, grow_grove, grow_grove_by};
 pub use manifest::{Manifest, Range};
-pub use oob::{OutOfBag, out_of_bag, out_of_bag_by};
+pub use oob::{OutOfBag, OutOfBagSum, out_of_bag, out_of_bag_by};
 pub use plot::bars;
 pub use quantiles::Quantiles;
 pub use rows::Rows;

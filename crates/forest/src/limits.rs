@@ -40,14 +40,24 @@ pub const MAX_TARGET: f64 = 1e100;
 /// makes that one vanish.
 pub const MAX_WEIGHT: f64 = 1e9;
 
-/// Leaf entries kept to tell quantiles: trees times training rows. 2^28 take a GiB.
-pub const MAX_QUANTILE_ENTRIES: usize = 1 << 28;
+/// Leaf entries kept to tell quantiles: trees times training rows. 2^27 take half a GiB, and as
+/// much again or twice that for where each leaf's begin.
+pub const MAX_QUANTILE_ENTRIES: usize = 1 << 27;
 
 /// Trees of one forest. 100,000: a hundred times what improves any forest we measured.
 pub const MAX_TREES: u32 = 100_000;
 
 /// Trees of one grove. A grove is one task of a worker, and should take seconds.
 pub const MAX_GROVE_TREES: u32 = 1_000;
+
+/// Trees of one grove times the rows that it sees. How often each tree draws each row, and where
+/// the row ends, is kept while a grove grows: 2^27 take a GiB. Two million rows leave 67 trees.
+pub const MAX_GROVE_DRAWS: usize = 1 << 27;
+
+/// Rows times classes. A grove's votes on the rows that it has not seen are as many numbers of
+/// eight bytes, and the rows of each class in each node of a tree about as many of four: 2^27 take
+/// a GiB.
+pub const MAX_VOTES: usize = 1 << 27;
 
 /// Cuts between a tree's root and a leaf. Twice the logarithm of [`MAX_ROWS`], plus 8, is 50.
 pub const MAX_DEPTH: u16 = 64;

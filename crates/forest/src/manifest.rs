@@ -22,6 +22,9 @@ pub struct Manifest {
     ranges: Vec<Range>,
     target: String,
     classes: Vec<String>,
+    /// None of a manifest that was made before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<String>,
 }
 
 /// What a feature's values were at training.
@@ -66,6 +69,7 @@ impl Manifest {
                 Target::Classes { names, .. } => names.clone(),
                 Target::Numbers(_) => Vec::new(),
             },
+            weights: data.weights_name.clone(),
         })
     }
 
@@ -92,6 +96,7 @@ impl Manifest {
             features,
             target: target.to_owned(),
             classes,
+            weights: None,
         }
     }
 
@@ -144,6 +149,13 @@ impl Manifest {
         &self.classes
     }
 
+    /// The column that said how much each row counts, if there was one and the forest is not of a
+    /// build that did not keep it.
+    #[must_use]
+    pub fn weights(&self) -> Option<&str> {
+        self.weights.as_deref()
+    }
+
     /// What all its groves carry.
     #[must_use]
     pub fn recipe(&self) -> [u8; 32] {
@@ -175,6 +187,7 @@ impl Manifest {
                 "the task is to {task}, and there are {found} classes"
             )));
         }
+        check_names("column", &self.weights).map_err(|error| wrong(error.to_string()))?;
         if self.engine.len() > MAX_NAME_BYTES {
             return Err(wrong("its engine has too long a name".to_owned()));
         }

@@ -1,7 +1,5 @@
 //! Out-of-bag votes: what trees say of the training rows that they have not seen.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
@@ -117,68 +115,131 @@ pub fn out_of_bag_by(
     })
 }
 
+/// The out-of-bag votes of a forest, added grove by grove: whoever has many groves need not keep
+/// the votes of each.
+///
+/// Numbers are added up in the order of the groves, so that no sum depends on who added.
+#[derive(Clone, Debug)]
+pub struct OutOfBagSum {
+    recipe: [u8; 32],
+    groves: u32,
+    classes: usize,
+    /// The grove that is to be added next.
+    next: u32,
+    trees: Vec<u32>,
+    sums: Sums,
+}
+
+impl OutOfBagSum {
+    /// Of a forest of which no grove has been added yet: 4 bytes for each row of its data, and 8
+    /// for each class or number.
+    #[must_use]
+    pub fn new(manifest: &Manifest) -> Self {
+        let (rows, classes) = (manifest.rows(), manifest.classes().len());
+        Self {
+            recipe: manifest.recipe(),
+            groves: manifest.spec().groves(),
+            classes,
+            next: 0,
+            trees: vec![0; rows],
+            sums: if classes == 0 {
+                Sums::Numbers(vec![0.0; rows])
+            } else {
+                Sums::Shares(vec![0; rows * classes])
+            },
+        }
+    }
+
+    /// Adds the votes of the next grove.
+    ///
+    /// # Errors
+    /// [`PredictError::Unlike`] if they are of another grove than the next, or of another forest;
+    /// nothing is added then.
+    pub fn add(&mut self, part: &OutOfBag) -> Result<(), PredictError> {
+        let grove = part.grove;
+        let unlike = |what: &str| {
+            let reason = format!("those of grove {grove} are {what}");
+            Err(PredictError::Unlike(reason))
+        };
+        if part.recipe != self.recipe || part.trees.len() != self.trees.len() {
+            return unlike("not of this forest");
+        }
+        if grove < self.next {
+            return unlike("there twice");
+        }
+        if grove > self.next || grove >= self.groves {
+            let next = self.next;
+            return Err(PredictError::Unlike(format!(
+                "those of grove {next} are missing before {grove}"
+            )));
+        }
+        match (&mut self.sums, &part.sums) {
+            (Sums::Shares(sums), Sums::Shares(own)) if sums.len() == own.len() => {
+                for (sum, share) in sums.iter_mut().zip(own) {
+                    *sum = sum.saturating_add(*share);
+                }
+            }
+            (Sums::Numbers(sums), Sums::Numbers(own)) if sums.len() == own.len() => {
+                for (sum, number) in sums.iter_mut().zip(own) {
+                    *sum += number;
+                }
+            }
+            _ => return unlike("not of this forest"),
+        }
+        for (sum, trees) in self.trees.iter_mut().zip(&part.trees) {
+            *sum = sum.saturating_add(*trees);
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// How good the forest is on its own training data, each row judged only by the trees that
+    /// have not seen it.
+    ///
+    /// # Errors
+    /// [`PredictError::Unlike`] if groves are missing, [`PredictError::WrongData`] if it was not
+    /// grown from this data.
+    pub fn score(&self, manifest: &Manifest, data: &Dataset) -> Result<Score, PredictError> {
+        if data.hash() != *manifest.data() || data.len() != self.trees.len() {
+            return Err(PredictError::WrongData(
+                "the forest was not grown from it".to_owned(),
+            ));
+        }
+        if self.recipe != manifest.recipe() || self.next != manifest.spec().groves() {
+            let reason = "those of some grove are missing".to_owned();
+            return Err(PredictError::Unlike(reason));
+        }
+        let told = (0..data.len()).map(|row| self.tell(row));
+        Score::of(told, data.target(), manifest.classes())
+    }
+
+    fn tell(&self, row: usize) -> Option<Told> {
+        let trees = self.trees.get(row).copied().unwrap_or(0);
+        if trees == 0 {
+            return None;
+        }
+        Some(match &self.sums {
+            Sums::Numbers(numbers) => {
+                Told::Number(numbers.get(row).copied().unwrap_or(0.0) / f64::from(trees))
+            }
+            Sums::Shares(shares) => {
+                let from = row * self.classes;
+                Told::Class(weigh(shares.get(from..from + self.classes).unwrap_or_default()).0)
+            }
+        })
+    }
+}
+
 pub(crate) fn score(
     manifest: &Manifest,
     data: &Dataset,
     parts: &[OutOfBag],
 ) -> Result<Score, PredictError> {
-    if data.hash() != *manifest.data() {
-        return Err(PredictError::WrongData(
-            "the forest was not grown from it".to_owned(),
-        ));
-    }
-    let unlike = |reason: String| Err(PredictError::Unlike(reason));
-    let classes = manifest.classes().len();
-    let mut by_grove = BTreeMap::new();
+    let mut parts: Vec<&OutOfBag> = parts.iter().collect();
+    parts.sort_by_key(|part| part.grove);
+    let mut sum = OutOfBagSum::new(manifest);
     for part in parts {
-        let cells = match &part.sums {
-            Sums::Shares(shares) if classes > 0 => shares.len() / classes,
-            Sums::Numbers(numbers) if classes == 0 => numbers.len(),
-            _ => 0,
-        };
-        if part.recipe != manifest.recipe() || part.trees.len() != data.len() || cells != data.len()
-        {
-            return unlike(format!(
-                "those of grove {} are not of this forest",
-                part.grove
-            ));
-        }
-        if by_grove.insert(part.grove, part).is_some() {
-            return unlike(format!("those of grove {} are there twice", part.grove));
-        }
+        sum.add(part)?;
     }
-    if !by_grove.keys().copied().eq(0..manifest.spec().groves()) {
-        return unlike("those of some grove are missing".to_owned());
-    }
-    let told = (0..data.len()).map(|row| tell(by_grove.values(), row, classes));
-    Score::of(told, data.target(), manifest.classes())
-}
-
-fn tell<'a>(
-    parts: impl Iterator<Item = &'a &'a OutOfBag>,
-    row: usize,
-    classes: usize,
-) -> Option<Told> {
-    let mut trees = 0_u64;
-    let mut shares = vec![0_u64; classes];
-    let mut number = 0.0;
-    for part in parts {
-        trees += u64::from(part.trees.get(row).copied().unwrap_or(0));
-        match &part.sums {
-            Sums::Numbers(numbers) => number += numbers.get(row).copied().unwrap_or(0.0),
-            Sums::Shares(own) => {
-                for (sum, share) in shares.iter_mut().zip(own.iter().skip(row * classes)) {
-                    *sum = sum.saturating_add(*share);
-                }
-            }
-        }
-    }
-    if trees == 0 {
-        return None;
-    }
-    Some(if classes == 0 {
-        Told::Number(number / trees as f64)
-    } else {
-        Told::Class(weigh(&shares).0)
-    })
+    sum.score(manifest, data)
 }

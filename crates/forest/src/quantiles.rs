@@ -32,8 +32,47 @@ pub struct Quantiles<'a> {
     forest: &'a Forest,
     /// The training targets in ascending order.
     sorted: Vec<f64>,
-    /// For each tree, by leaf, the places of its rows' targets in `sorted`.
-    leaves: Vec<BTreeMap<usize, Vec<u32>>>,
+    /// The rows of each tree's leaves.
+    trees: Vec<Leaves>,
+}
+
+/// The training rows of a tree, by leaf.
+#[derive(Debug)]
+struct Leaves {
+    /// For each leaf that has rows: its place in the tree, and where its rows begin in `ranks`.
+    begin: Vec<(u32, u32)>,
+    /// Leaf after leaf, the places of its rows' targets among the sorted ones.
+    ranks: Vec<u32>,
+}
+
+impl Leaves {
+    /// `ends` has for each rank the leaf that its row ends in.
+    fn new(mut ends: Vec<(u32, u32)>) -> Self {
+        ends.sort_unstable();
+        let mut begin: Vec<(u32, u32)> = Vec::new();
+        for (at, (leaf, _)) in (0_u32..).zip(&ends) {
+            if begin.last().is_none_or(|(last, _)| last != leaf) {
+                begin.push((*leaf, at));
+            }
+        }
+        begin.shrink_to_fit();
+        Self {
+            begin,
+            ranks: ends.into_iter().map(|(_, rank)| rank).collect(),
+        }
+    }
+
+    /// A leaf without a training row does not occur: each was made of one.
+    fn of(&self, leaf: usize) -> &[u32] {
+        let found = self
+            .begin
+            .binary_search_by_key(&leaf, |(leaf, _)| *leaf as usize);
+        let Ok(place) = found else { return &[] };
+        let begins = |place: usize| self.begin.get(place).map(|(_, from)| *from as usize);
+        let from = begins(place).unwrap_or(0);
+        let to = begins(place + 1).unwrap_or(self.ranks.len());
+        self.ranks.get(from..to).unwrap_or_default()
+    }
 }
 
 impl<'a> Quantiles<'a> {
@@ -59,17 +98,16 @@ impl<'a> Quantiles<'a> {
         order.sort_by(|&a, &b| target(a).total_cmp(&target(b)));
         let rows = data.rows();
         let fill = |tree: &Tree| {
-            let mut leaves: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
-            for (rank, &row) in order.iter().enumerate() {
+            let end = |(rank, &row): (u32, &usize)| {
                 let leaf = tree.walk(rows.row(row).unwrap_or_default()).0;
-                leaves.entry(leaf).or_default().push(rank as u32);
-            }
-            leaves
+                (leaf as u32, rank)
+            };
+            Leaves::new((0..).zip(&order).map(end).collect())
         };
         let trees = forest.groves().iter().flat_map(|grove| &grove.trees);
         Ok(Self {
             forest,
-            leaves: trees.map(fill).collect(),
+            trees: trees.map(fill).collect(),
             sorted: order.into_iter().map(target).collect(),
         })
     }
@@ -82,7 +120,8 @@ impl<'a> Quantiles<'a> {
     pub fn tell(&self, rows: &Rows, shares: &[f64]) -> Result<Vec<Vec<f64>>, PredictError> {
         let manifest = self.forest.manifest();
         check_width(rows, manifest.features().len(), || names_of(manifest))?;
-        if let Some(share) = shares.iter().find(|share| !(0.0..1.0).contains(*share)) {
+        let inside = |share: &&f64| **share > 0.0 && **share < 1.0;
+        if let Some(share) = shares.iter().find(|share| !inside(share)) {
             return Err(PredictError::WrongData(format!(
                 "a quantile is {share}; it is above 0 and below 1"
             )));
@@ -94,11 +133,8 @@ impl<'a> Quantiles<'a> {
     fn row(&self, values: &[f64], shares: &[f64]) -> Vec<f64> {
         let trees = self.forest.groves().iter().flat_map(|grove| &grove.trees);
         let mut weights: BTreeMap<u32, f64> = BTreeMap::new();
-        for (tree, leaves) in trees.zip(&self.leaves) {
-            // A leaf without a training row does not occur: each was made of one.
-            let Some(ranks) = leaves.get(&tree.walk(values).0) else {
-                continue;
-            };
+        for (tree, leaves) in trees.zip(&self.trees) {
+            let ranks = leaves.of(tree.walk(values).0);
             for rank in ranks {
                 *weights.entry(*rank).or_default() += 1.0 / ranks.len() as f64;
             }

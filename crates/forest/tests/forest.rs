@@ -5,8 +5,9 @@ use proptest::strategy::Strategy as _;
 
 use cpe_forest::{
     ClassWeights, Dataset, Exact, Failure, Feature, Forest, ForestSpec, Grove, GrowError, GrowJob,
-    Grower, GrownNode, GrownTree, Manifest, ModelCard, ModelError, PredictError, Prediction,
-    Quantiles, Rows, Score, Smartcore, Tally, Target, grow_grove, grow_grove_by, out_of_bag,
+    Grower, GrownNode, GrownTree, Manifest, ModelCard, ModelError, OutOfBagSum, PredictError,
+    Prediction, Quantiles, Rows, Score, Smartcore, Tally, Target, grow_grove, grow_grove_by,
+    out_of_bag,
 };
 
 fn numbers(name: &str) -> Feature {
@@ -303,6 +304,71 @@ fn out_of_bag_votes_add_up_wherever_they_were_counted() {
 }
 
 #[test]
+fn out_of_bag_votes_are_added_one_grove_after_the_other() {
+    let data = Dataset::diabetes();
+    let spec = ForestSpec::regress().with_trees(40);
+    let forest = Forest::grow(&data, &spec).unwrap();
+    let groves = forest.groves().iter();
+    let parts: Vec<_> = groves
+        .map(|grove| out_of_bag(&data, &spec, grove).unwrap())
+        .collect();
+    let mut sum = OutOfBagSum::new(forest.manifest());
+    assert!(sum.add(&parts[1]).is_err(), "before the first");
+    for (done, part) in parts.iter().enumerate() {
+        assert!(
+            sum.score(forest.manifest(), &data).is_err(),
+            "{done} of four"
+        );
+        sum.add(part).unwrap();
+        assert!(sum.add(part).is_err(), "twice");
+    }
+    assert_eq!(
+        sum.score(forest.manifest(), &data).unwrap(),
+        forest.out_of_bag_score(&data, &parts).unwrap()
+    );
+    let other = Forest::grow(&data, &spec.clone().with_seed(1)).unwrap();
+    let mut other = OutOfBagSum::new(other.manifest());
+    assert!(other.add(&parts[0]).is_err(), "of another forest");
+}
+
+#[test]
+fn a_grove_of_many_rows_has_few_trees() {
+    let rows = 200_000_u32;
+    let x: Vec<f64> = (0..rows).map(f64::from).collect();
+    let data = Dataset::new(vec![numbers("x")], vec![x.clone()], "y", Target::Numbers(x));
+    let data = data.unwrap();
+    let mut spec = ForestSpec::regress().with_trees(1_000);
+    spec.grove_trees = 1_000;
+    let refused = Manifest::new(&data, &spec).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "grove_trees = 1000 is outside 1 to 671, what so many rows allow"
+    );
+    spec.grove_trees = 671;
+    Manifest::new(&data, &spec).unwrap();
+    // Fewer rows a grove leave room for more trees.
+    (spec.grove_trees, spec.sample) = (1_000, 0.5);
+    Manifest::new(&data, &spec).unwrap();
+}
+
+#[test]
+fn many_rows_have_few_classes() {
+    let rows = 600_000_u32;
+    let x: Vec<f64> = (0..rows).map(f64::from).collect();
+    let target = Target::Classes {
+        names: (0..256).map(|class| format!("c{class}")).collect(),
+        of: (0..rows).map(|row| row % 256).collect(),
+    };
+    let data = Dataset::new(vec![numbers("x")], vec![x], "y", target).unwrap();
+    let refused = Manifest::new(&data, &ForestSpec::classify()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "600000 rows times 256 classes are beyond the limit of 134217728: leave rows out, or put \
+         classes together"
+    );
+}
+
+#[test]
 fn an_out_of_bag_score_of_noise_shows_that_nothing_was_learnt() {
     let data = quarters();
     let noise = data.column(2).unwrap().to_vec();
@@ -539,7 +605,9 @@ fn quantiles_hold_the_share_of_rows_that_they_say() {
         told[0][1] - told[0][0]
     };
     assert!(width(0.9) > 3.0 * width(0.1));
-    assert!(quantiles.tell(&test.rows(), &[1.5]).is_err());
+    for share in [0.0, 1.0, 1.5, -0.1, f64::NAN] {
+        assert!(quantiles.tell(&test.rows(), &[share]).is_err(), "{share}");
+    }
     assert!(Quantiles::new(&forest, &test).is_err());
 }
 

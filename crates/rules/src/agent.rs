@@ -443,7 +443,7 @@ impl RuleAgent {
     ///
     /// What a value means depends on the request: for `find` and `fetch` the list of the tuple's
     /// fields, or null when a trying form found none; for `ask` the reply; for `forest-predict`
-    /// the prediction.
+    /// the prediction, for `forest-proba` a map from classes to their probabilities.
     ///
     /// # Errors
     /// [`AgentError`]; there are no effects then. A request is closed by any answer to it.

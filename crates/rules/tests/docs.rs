@@ -78,7 +78,10 @@ fn the_judge_waits_for_its_prediction() {
     let Effect::ForestPredict { request, .. } = &effects[0] else {
         panic!("{effects:?}")
     };
-    let prediction = json::parse_value(r#"{"class":"b","probability":0.25}"#).unwrap();
+    // As nodes answer: `cpe-node` asks one with these very rules.
+    let prediction = r#"{"class":"benign","probabilities":{"benign":0.75,"malignant":0.25},
+        "trees":4,"votes":{"benign":3,"malignant":1}}"#;
+    let prediction = json::parse_value(prediction).unwrap();
     let effects = agent.answer(*request, Ok(prediction), 0).unwrap();
     assert_eq!(
         effects,

@@ -10,6 +10,7 @@
 //! is the one that has the name when the message comes: training it anew needs no restart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cpe::{ActorError, DynActor, DynContext, KindStart, Value};
 use cpe_forest::{Feature, Forest, Manifest, Prediction, Predictions, Rows};
@@ -58,8 +59,8 @@ impl DynActor for ForestActor {
             let answer = if message.as_str() == Some("model") {
                 Ok(describe(&self.model, &forest))
             } else {
-                match message.as_map().and_then(|map| map.get("predict")) {
-                    Some(cases) => predict(&forest, cases),
+                match cases_of(message) {
+                    Some(cases) => predict_apart(forest, cases).await,
                     None => Err("it knows {\"predict\": [feature, ...]} and \"model\"".to_owned()),
                 }
             };
@@ -73,11 +74,36 @@ impl DynActor for ForestActor {
     }
 }
 
-/// What a forest says of one case, or of a list of cases.
+fn cases_of(message: Value) -> Option<Value> {
+    match message {
+        Value::Map(mut map) => map.remove("predict"),
+        _ => None,
+    }
+}
+
+/// What a forest says of one case, or of a list of cases: perhaps seconds of arithmetic, so off the
+/// threads that move messages.
 ///
 /// # Errors
 /// What is wrong with the case.
-pub(crate) fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
+pub(crate) async fn predict_apart(forest: Arc<Forest>, cases: Value) -> Result<Value, String> {
+    let predicting = tokio::task::spawn_blocking(move || predict(&forest, &cases));
+    predicting.await.map_err(|error| error.to_string())?
+}
+
+/// Of what was told of one case, how probable each class is.
+///
+/// # Errors
+/// When the model tells numbers.
+pub(crate) fn probabilities(told: Value) -> Result<Value, String> {
+    let found = match told {
+        Value::Map(mut map) => map.remove("probabilities"),
+        _ => None,
+    };
+    found.ok_or_else(|| "the model tells numbers, which have no probabilities".to_owned())
+}
+
+fn predict(forest: &Forest, cases: &Value) -> Result<Value, String> {
     let manifest = forest.manifest();
     let (rows, several) = rows(manifest, cases)?;
     let told = forest.predict(&rows).map_err(|error| error.to_string())?;

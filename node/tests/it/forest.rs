@@ -7,6 +7,7 @@ use super::harness::{Node, run};
 
 mod crowd;
 mod parquet;
+mod rules;
 mod votes;
 
 /// Two classes that one column nearly tells apart.

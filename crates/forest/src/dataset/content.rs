@@ -80,6 +80,7 @@ impl Dataset {
             classes,
             target,
             weights: self.weights.as_deref().map(pack),
+            weights_name: self.weights_name.clone(),
         };
         let bytes =
             codec::encode(&stored).map_err(|error| DataError::Inconsistent(error.to_string()))?;
@@ -120,7 +121,12 @@ impl Dataset {
         };
         let data = Self::new(stored.features, columns, stored.target_name, target)?;
         match stored.weights {
-            Some(weights) => data.with_weights(unpack(&weights, rows)?),
+            Some(weights) => {
+                let mut data = data.with_weights(unpack(&weights, rows)?)?;
+                data.weights_name = stored.weights_name;
+                check_names("column", &data.weights_name)?;
+                Ok(data)
+            }
             None => Ok(data),
         }
     }
@@ -246,6 +252,8 @@ struct Stored {
     target: ByteBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weights: Option<ByteBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights_name: Option<String>,
 }
 
 /// Numbers as bytes, each in the fewest that hold every one of them exactly.

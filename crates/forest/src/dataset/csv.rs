@@ -28,7 +28,8 @@ impl Dataset {
     /// As [`from_table`](Self::from_table), with the column that says how much each row counts.
     ///
     /// # Errors
-    /// As [`from_table`](Self::from_table), and as [`with_weights`](Self::with_weights).
+    /// As [`from_table`](Self::from_table), and as [`with_weights`](Self::with_weights);
+    /// [`DataError::Inconsistent`] if one column is to be both.
     pub fn of_table(
         mut table: Table,
         target: &str,
@@ -38,8 +39,15 @@ impl Dataset {
         let Some(name) = weights else {
             return Self::from_table(table, target, kind);
         };
+        if name == target {
+            return Err(DataError::Inconsistent(format!(
+                "column \"{name}\" is to be told, so it cannot say how much each row counts"
+            )));
+        }
         let weights = weights_of(table.take(name)?, &table)?;
-        Self::from_table(table, target, kind)?.with_weights(weights)
+        let mut data = Self::from_table(table, target, kind)?.with_weights(weights)?;
+        data.weights_name = Some(name.to_owned());
+        Ok(data)
     }
 
     /// Makes a data set of a table; `target` names the column to be told.
@@ -122,25 +130,68 @@ impl Manifest {
     pub fn read_labelled(&self, input: impl Read, delimiter: u8) -> Result<Dataset, DataError> {
         let options = CsvOptions {
             delimiter,
-            ..self.options()
+            ..self.labelled_options()
         };
         self.labelled(Table::read_csv(input, &options)?)
     }
 
     /// As [`read_labelled`](Self::read_labelled), from a table that was read with
-    /// [`options`](Self::options).
+    /// [`labelled_options`](Self::labelled_options).
     ///
     /// # Errors
     /// As [`Rows::of_table`], and as [`Dataset::from_table`] for the target.
     pub fn labelled(&self, mut table: Table) -> Result<Dataset, DataError> {
         let columns = columns_of(&table, self.features())?;
-        let kind = match self.spec().task {
+        let target = table.take(self.target())?;
+        let target = target_of(target, self.target_kind(), &table)?;
+        Dataset::new(self.features().to_vec(), columns, self.target(), target)
+    }
+
+    /// The data this model was trained with, from a table that was read with
+    /// [`training_options`](Self::training_options).
+    ///
+    /// # Errors
+    /// As [`Dataset::of_table`].
+    pub fn training(&self, table: Table) -> Result<Dataset, DataError> {
+        Dataset::of_table(table, self.target(), self.target_kind(), self.weights())
+    }
+
+    const fn target_kind(&self) -> TargetKind {
+        match self.spec().task {
             Task::Classify => TargetKind::Classes,
             Task::Regress => TargetKind::Numbers,
+        }
+    }
+
+    /// Whether its classes are texts that numbers are not written as: `01`, or `red`. Read as
+    /// numbers they would be others.
+    fn tells_texts(&self) -> bool {
+        let number = |class: &String| {
+            let number: Result<f64, _> = class.parse();
+            number.is_ok_and(|number| number.to_string() == *class)
         };
-        let target = table.take(self.target())?;
-        let target = target_of(target, kind, &table)?;
-        Dataset::new(self.features().to_vec(), columns, self.target(), target)
+        !self.classes().iter().all(number)
+    }
+
+    /// As [`options`](Self::options), to read rows of which is known what is true of them.
+    #[must_use]
+    pub fn labelled_options(&self) -> CsvOptions {
+        let mut options = self.options();
+        if self.tells_texts() {
+            options.text.push(self.target().to_owned());
+        }
+        options
+    }
+
+    /// As [`labelled_options`](Self::labelled_options), to read what the model was trained with.
+    #[must_use]
+    pub fn training_options(&self) -> CsvOptions {
+        let mut options = self.labelled_options();
+        options.weights = self.weights().map(str::to_owned);
+        if let Some(only) = &mut options.only {
+            only.extend(options.weights.clone());
+        }
+        options
     }
 
     /// How to read what this model is to be asked of: its columns and its target only, and as texts

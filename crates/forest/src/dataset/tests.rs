@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::forest::Forest;
+use crate::manifest::Manifest;
+use crate::spec::ForestSpec;
 use crate::table::{CsvOptions, Table};
 
 fn from_csv(csv: &str, target: &str, kind: TargetKind) -> Result<Dataset, DataError> {
@@ -165,6 +168,57 @@ fn parts_that_do_not_fit_make_no_data_set() {
         of: vec![0, 1],
     };
     assert!(said(&["a"], vec![vec![1.0, 2.0]], strange).contains("without a name"));
+}
+
+#[test]
+fn a_model_reads_its_training_data_again_with_their_weights() {
+    let mut csv = String::from("x,trust,y,comment\n");
+    for n in 0..40 {
+        csv.push_str(&format!("{n},{},{}.5,none\n", n % 3 + 1, n * 2));
+    }
+    let options = CsvOptions {
+        weights: Some("trust".to_owned()),
+        ignore: vec!["comment".to_owned()],
+        ..CsvOptions::default()
+    };
+    let data = Dataset::from_csv(csv.as_bytes(), "y", TargetKind::Auto, &options).unwrap();
+    assert_eq!(data.weights_name(), Some("trust"));
+    // Sent to another node it is as it was.
+    let data = Dataset::decode(&data.encode().unwrap()).unwrap();
+    let manifest = Manifest::new(&data, &ForestSpec::regress()).unwrap();
+    let table = Table::read_csv(csv.as_bytes(), &manifest.training_options()).unwrap();
+    let again = manifest.training(table).unwrap();
+    assert_eq!(again.hash(), *manifest.data());
+    // Rows to tell need no weights.
+    let rows = manifest.read_rows("x\n1\n".as_bytes(), b',').unwrap();
+    assert_eq!(rows.len(), 1);
+
+    let both = CsvOptions {
+        weights: Some("y".to_owned()),
+        ..options
+    };
+    let both = Dataset::from_csv(csv.as_bytes(), "y", TargetKind::Auto, &both).unwrap_err();
+    assert!(both.to_string().contains("cannot say how much"), "{both}");
+}
+
+#[test]
+fn classes_that_look_like_numbers_are_found_again_as_they_were_taken() {
+    let csv = "x,kind\n1,01\n2,02\n3,01\n4,02\n5,01\n";
+    let told = |text: &[&str]| {
+        let options = CsvOptions {
+            text: text.iter().map(|name| (*name).to_owned()).collect(),
+            ..CsvOptions::default()
+        };
+        let data = Dataset::from_csv(csv.as_bytes(), "kind", TargetKind::Classes, &options);
+        let forest = Forest::grow(&data.unwrap(), &ForestSpec::classify().with_trees(10)).unwrap();
+        let held_out = forest.manifest().read_labelled(csv.as_bytes(), b',');
+        (
+            forest.manifest().classes().to_vec(),
+            forest.evaluate(&held_out.unwrap()).unwrap().rows(),
+        )
+    };
+    assert_eq!(told(&["kind"]), (vec!["01".into(), "02".into()], 5));
+    assert_eq!(told(&[]), (vec!["1".into(), "2".into()], 5));
 }
 
 #[test]

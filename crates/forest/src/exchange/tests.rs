@@ -81,6 +81,10 @@ fn models_that_smartcore_fitted_are_taken_over() {
     assert_eq!(told, theirs.predict(&matrix(&data)).unwrap());
     let stored = Forest::decode(&ours.encode().unwrap()).unwrap();
     assert_eq!(stored.hash(), ours.hash());
+    // Nobody knows what it learnt from, and the card does not say that we do.
+    let card = crate::ModelCard::new(&stored).to_string();
+    assert!(card.contains("taken over from there"), "{card}");
+    assert!(!card.contains("all rows"), "{card}");
 
     let data = Dataset::diabetes();
     let Target::Numbers(numbers) = data.target() else {

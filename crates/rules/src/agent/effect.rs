@@ -90,7 +90,7 @@ pub enum Effect {
         /// The fact.
         fact: LaterFact,
     },
-    /// `(forest-predict model feature...)`.
+    /// `(forest-predict model feature...)` or `(forest-proba model feature...)`.
     ForestPredict {
         /// Answer to this number.
         request: u64,
@@ -98,6 +98,9 @@ pub enum Effect {
         model: String,
         /// The case: its features in the model's order.
         features: Vec<Datum>,
+        /// Whether the answer is how probable each class is, and nothing else.
+        #[serde(default)]
+        probabilities: bool,
     },
     /// `(log level text...)`.
     Log {

@@ -151,7 +151,12 @@ const FUNCTIONS: &[(&str, u16, Option<u16>, Function)] = &[
     ("reply", 0, Some(1), reply),
     ("reply-to", 1, Some(2), reply_to),
     ("after", 2, None, after),
-    ("forest-predict", 2, None, forest_predict),
+    ("forest-predict", 2, None, |outbox, call| {
+        forest(outbox, call, false)
+    }),
+    ("forest-proba", 2, None, |outbox, call| {
+        forest(outbox, call, true)
+    }),
     ("log", 1, None, log),
     ("spawn", 2, Some(3), spawn),
     ("stop-self", 0, Some(0), stop_self),
@@ -357,7 +362,7 @@ fn after(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
     Ok(Value::bool(true))
 }
 
-fn forest_predict(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
+fn forest(outbox: &mut Outbox, call: &mut Call<'_>, probabilities: bool) -> Result<Value, String> {
     let model = call.text(0)?.to_owned();
     let mut features = Vec::new();
     for value in rest(call, 1) {
@@ -378,6 +383,7 @@ fn forest_predict(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, Str
             request,
             model,
             features,
+            probabilities,
         },
         bytes,
     )?;

@@ -246,7 +246,7 @@ fn answers_find_the_rule_that_remembers_the_request() {
          (defrule answered
            ?w <- (waiting (request ?r) (ask ?ask))
            (answer (request ?r) (status ok) (value $?v)) =>
-           (retract ?w) (reply-to ?ask (map-get $?v probability)))
+           (retract ?w) (reply-to ?ask (map-get $?v probabilities \"b c\")))
          (defrule failed
            ?w <- (waiting (request ?r) (ask ?ask))
            (answer (request ?r) (status failed) (value ?why)) =>
@@ -255,13 +255,20 @@ fn answers_find_the_rule_that_remembers_the_request() {
     let message = AgentMessage::ask("ada", "judge", datum("[1.5,2]"), 40);
     let effects = agent.handle(message.clone(), 0).unwrap();
     let Effect::ForestPredict {
-        request, features, ..
+        request,
+        features,
+        probabilities,
+        ..
     } = &effects[0]
     else {
         panic!()
     };
     assert_eq!(features, &[1.5.into(), 2.into()]);
-    let answer = Ok(datum(r#"{"class":"b","probability":0.25}"#));
+    assert!(!probabilities);
+    // As nodes answer.
+    let answer = Ok(datum(
+        r#"{"class":"a","probabilities":{"a":0.75,"b c":0.25},"trees":4,"votes":{"a":3,"b c":1}}"#,
+    ));
     let replied = agent.answer(*request, answer.clone(), 0).unwrap();
     assert_eq!(
         replied,
@@ -290,6 +297,25 @@ fn answers_find_the_rule_that_remembers_the_request() {
         }]
     );
     assert_eq!(facts(&mut agent), [""; 0]);
+}
+
+#[test]
+fn probabilities_alone_are_asked_for_by_a_function_of_their_own() {
+    let mut agent = agent("(defrule r (message) => (forest-proba tumours 1.5 (create$ 2 3)))");
+    let effects = agent.handle(tell("q", "null"), 0).unwrap();
+    let [
+        Effect::ForestPredict {
+            model,
+            features,
+            probabilities: true,
+            ..
+        },
+    ] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(model, "tumours");
+    assert_eq!(features, &[1.5.into(), 2.into(), 3.into()]);
 }
 
 #[test]

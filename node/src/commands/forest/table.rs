@@ -2,10 +2,12 @@
 //!
 //! A Parquet file says what its columns hold, and by that it is read: texts stay texts whatever
 //! they look like. It is read by rows, since columns become numbers anyway. The reader is not made
-//! for files that mean harm, so it reads here, whatever file the user names, and never in a node.
+//! for files that mean harm, and panics at some that are damaged: so it reads here, whatever file
+//! the user names, and never in a node.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +36,8 @@ pub(super) fn read(path: &Path, options: &CsvOptions) -> Result<Table, Fault> {
         .is_some_and(|it| it.eq_ignore_ascii_case("parquet"));
     if begun || named {
         file.rewind().about(format!("cannot read {shown}"))?;
-        return parquet(file, options).map_err(|error| Fault::failed(format!("{shown}: {error}")));
+        let read = caught(|| parquet(file, options));
+        return read.map_err(|error| Fault::failed(format!("{shown}: {error}")));
     }
     Table::read_csv(super::open(path)?, options).about(shown)
 }
@@ -44,6 +47,8 @@ pub(super) fn read(path: &Path, options: &CsvOptions) -> Result<Table, Fault> {
 enum ParquetError {
     #[error("it cannot be read as Parquet: {0}")]
     Read(parquet::errors::ParquetError),
+    #[error("it cannot be read as Parquet: it is damaged, or the reader does not know it ({0})")]
+    Panicked(String),
     #[error("row {row} cannot be read: {error}")]
     Row {
         row: usize,
@@ -64,6 +69,24 @@ enum ParquetError {
     NoRows,
     #[error(transparent)]
     Data(#[from] cpe_forest::DataError),
+}
+
+/// Reads with a reader that may panic, and makes an error of that. A command reads one table at a
+/// time, so it is its own panic that goes unsaid.
+fn caught(read: impl FnOnce() -> Result<Table, ParquetError>) -> Result<Table, ParquetError> {
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let read = catch_unwind(AssertUnwindSafe(read));
+    set_hook(hook);
+    read.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_else(|| "no reason given".to_owned());
+        // A line is enough: the rest would be of the reader's inside.
+        Err(ParquetError::Panicked(
+            text.lines().next().unwrap_or_default().to_owned(),
+        ))
+    })
 }
 
 fn parquet(file: File, options: &CsvOptions) -> Result<Table, ParquetError> {
@@ -141,4 +164,48 @@ fn cell(field: &Field) -> Result<Cell<'_>, &'static str> {
         Field::ListInternal(_) => return Err("a list"),
         Field::MapInternal(_) => return Err("a map"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a file of these bytes; what is wrong with it, if something is.
+    fn wrong_with(bytes: &[u8], path: &Path) -> Option<String> {
+        std::fs::write(path, bytes).unwrap();
+        let read = read(path, &CsvOptions::default());
+        read.err().map(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn a_damaged_parquet_file_is_refused_whatever_is_damaged() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/penguins.parquet");
+        let whole = std::fs::read(example).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        assert_eq!(wrong_with(&whole, &path), None);
+        let mut refused = 0;
+        // Of the pages of values some bytes, of what says where they are and what they hold each,
+        // in one of three ways. Of two of these bytes the reader panics.
+        let about = whole.len() - 1_000;
+        for place in (0..about).step_by(10).chain(about..whole.len()) {
+            let mut bytes = whole.clone();
+            bytes[place] ^= [0x01, 0x80, 0xff][place % 3];
+            refused += u32::from(wrong_with(&bytes, &path).is_some());
+        }
+        assert!(refused > 100, "{refused} of {}", whole.len());
+        for length in (0..whole.len()).step_by(97) {
+            assert!(wrong_with(&whole[..length], &path).is_some(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_reader_is_an_error() {
+        let read = caught(|| panic!("index out of bounds\nat the inside"));
+        assert_eq!(
+            read.unwrap_err().to_string(),
+            "it cannot be read as Parquet: it is damaged, or the reader does not know it \
+             (index out of bounds)"
+        );
+    }
 }

@@ -474,12 +474,17 @@ impl Driver {
                 request,
                 model,
                 features,
+                probabilities,
             } => {
                 let (space, models) = (self.node.space().clone(), self.models.clone());
                 self.request(request, true, async move {
                     let forest = models.get(&space, &model).await;
                     let forest = forest.map_err(|fault| fault.to_string())?;
-                    forest::predict(&forest, &Value::List(features))
+                    let told = forest::predict_apart(forest, Value::List(features)).await?;
+                    if probabilities {
+                        return forest::probabilities(told);
+                    }
+                    Ok(told)
                 });
             }
             Effect::Log { level, text } => match level {
