@@ -441,11 +441,13 @@ mod tests {
         let pid: u32 = String::from_utf8_lossy(&ran.out).trim().parse().unwrap();
         // Killed, and perhaps not yet waited for by whoever has it now.
         let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while state().is_ok_and(|stat| !stat.contains(") Z ")) {
-            assert!(Instant::now() < deadline, "{:?}", state());
-            tokio::task::yield_now().await;
-        }
+        let ends = async {
+            while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ends).await;
+        assert!(ended.is_ok(), "{:?}", state());
     }
 
     #[tokio::test]
