@@ -162,11 +162,7 @@ const EXPECTED: [Expected; 70] = [
             "home::tests::a_waiting_take_that_missed_is_parked_again_before_those_that_came_later",
         ),
     ),
-    mesh(
-        "R17",
-        Mesh::StepAside,
-        mesh_test("facts::what_is_stored_after_a_node_has_died_is_not_for_those_who_waited_there"),
-    ),
+    mesh("R17", Mesh::StepAside, mixed(12, 100)),
     mesh("R18", Mesh::LogCancel, mixed(8, 50)),
     mesh("R18", Mesh::LateOutcome, mixed(2, 200)),
     mesh("R18", Mesh::GiveBack, mixed(4, 50)),
