@@ -9,8 +9,8 @@ use crate::guard::{Guard, holds};
 use crate::peer::{Peer, Timer};
 use crate::wire::Message;
 
-/// Nodes that a member remembers as having asked it in vain, of each shard. More wait for their next
-/// try.
+/// Nodes that a member remembers as having asked it in vain, of each shard. More wait for their
+/// next try.
 const ASKERS_MAX: usize = 1_024;
 
 impl Peer {

@@ -64,8 +64,8 @@ impl Inner {
             .map(|hosted| hosted.address.clone())
     }
 
-    /// The actor of this name that began with this claim, if it lives here, and what is true once its
-    /// end here is not its end.
+    /// The actor of this name that began with this claim, if it lives here, and what is true once
+    /// its end here is not its end.
     pub(super) fn hosted_until(
         &self,
         name: &str,

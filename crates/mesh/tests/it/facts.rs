@@ -69,8 +69,8 @@ fn a_take_nobody_waits_for_any_more_takes_nothing() {
     assert_eq!(tuple(&net, taken), Some(1));
 }
 
-/// A take that waits longer than any of these tests takes. In their first seconds node 1 is the home
-/// of everything, alone.
+/// A take that waits longer than any of these tests takes. In their first seconds node 1 is the
+/// home of everything, alone.
 fn wait_long(net: &mut Net, n: u64) -> RequestId {
     let command = Command::Take {
         workspace: "w".to_owned(),

@@ -77,7 +77,8 @@ fn a_shard_outlives_its_leader_and_keeps_what_was_acknowledged() {
     }
 }
 
-/// Tries come the later the longer there is no leader: the last one may be a moment before there is.
+/// Tries come the later the longer there is no leader: the last one may be a moment before there
+/// is.
 #[test]
 fn who_asked_while_nobody_led_is_served_as_soon_as_somebody_does() {
     // With a node that is in no group of three, and members of each.
