@@ -166,7 +166,7 @@ fn a_known_grove_has_its_known_hash() {
     };
     assert_eq!(
         hashes(&Smartcore),
-        ["4a1e0dc78f6ca748", "0b07e08e95b21ce5", "7e2983ee7f488cc0"]
+        ["c79b5898cc1964d7", "4e42fe8b6ef6366e", "77cc3e7175cf6fc4"]
     );
     assert_eq!(
         hashes(&Exact),

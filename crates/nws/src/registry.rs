@@ -21,6 +21,9 @@ use crate::names;
 use crate::record::{Owner, RECORDS, Record};
 use crate::spaces::{Answer, Listed, Spaces, Trouble};
 
+/// How long the homes of a workspace may take to say how far they are, before one is made.
+const SYNCED_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long an `open ws` waits for the end of another connection that owns the workspace. A client
 /// that closes one connection and opens the next expects the end of the first to come first, and
 /// with several nodes nobody else can see to that.
@@ -101,9 +104,13 @@ impl<S: Spaces> Gateway<S> {
         Err(contended())
     }
 
-    /// Whether others than clients have stored to a workspace that has no record.
+    /// Whether others than clients have stored to a workspace that has no record. A home that is
+    /// without a leader for now must not keep workspaces from being made: what the replica of this
+    /// node shows has to do then.
     async fn is_in_use(&self, workspace: &str) -> Result<bool, Trouble> {
-        self.spaces.sync(Some(workspace), DECIDED_WITHIN).await?;
+        if let Err(trouble) = self.spaces.sync(Some(workspace), SYNCED_WITHIN).await {
+            tracing::debug!(workspace, %trouble, "looks into the replica as it is");
+        }
         let there = self.spaces.list(workspace).await?;
         let plain = |listed: &Listed| listed.instance.is_none() && listed.values > 0;
         Ok(there.iter().any(plain))

@@ -182,7 +182,9 @@ async fn list(client: Client, common: &Common) -> Result<Status, Fault> {
             let tasks = format!("task:{}", offer.tasks());
             let of_it = |variable: &&Json| variable.get("name") == Some(&json!(tasks));
             let mut all = variables.as_array().into_iter().flatten();
-            let waiting = all.find(of_it).and_then(|tasks| tasks.get("tuples")?.as_u64());
+            let waiting = all
+                .find(of_it)
+                .and_then(|tasks| tasks.get("tuples")?.as_u64());
             jobs.push(json!({
                 "name": job, "command": offer.shown(), "waiting": waiting.unwrap_or(0),
             }));
