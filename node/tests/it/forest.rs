@@ -8,6 +8,7 @@ use super::harness::{Node, run};
 mod crowd;
 mod ends;
 mod liars;
+mod options;
 mod parquet;
 mod rules;
 mod votes;
