@@ -435,7 +435,7 @@ async fn grow(
 
 /// A path as a shell takes it, whatever is in it.
 fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+    job::quoted(&path.display().to_string())
 }
 
 /// Says what can be done with the mesh that is left running.

@@ -45,6 +45,10 @@ pub(crate) trait Space: Sync {
         workspace: &str,
         variable: &str,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// The names of a workspace's variables, of those whose name is a text.
+    fn variables(&self, workspace: &str)
+    -> impl Future<Output = Result<Vec<String>, Fault>> + Send;
 }
 
 /// How long one step of a job may take.
@@ -136,6 +140,14 @@ impl Space for Remote {
         let path = format!("/v1/spaces/{}/variables/{name}", segment(workspace));
         self.0.delete(&path, STEP).await?;
         Ok(())
+    }
+
+    async fn variables(&self, workspace: &str) -> Result<Vec<String>, Fault> {
+        let path = format!("/v1/spaces/{}", segment(workspace));
+        let variables = self.0.get(&path, STEP).await?;
+        let names = variables.as_array().into_iter().flatten();
+        let names = names.filter_map(|variable| variable.get("name")?.as_str());
+        Ok(names.map(str::to_owned).collect())
     }
 }
 
@@ -257,6 +269,13 @@ impl Space for cpe::Space {
     async fn delete(&self, workspace: &str, variable: &str) -> Result<(), Fault> {
         let deleted = Self::delete(self, workspace, Some(variable.into()), STEP).await;
         deleted.map_err(|error| Fault::unavailable(error.to_string()))
+    }
+
+    async fn variables(&self, workspace: &str) -> Result<Vec<String>, Fault> {
+        let known = Self::variables(self, workspace).await;
+        let known = known.map_err(|error| Fault::unavailable(error.to_string()))?;
+        let names = known.iter().filter_map(|variable| variable.name.as_str());
+        Ok(names.map(str::to_owned).collect())
     }
 }
 

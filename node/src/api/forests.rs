@@ -38,11 +38,13 @@ pub(crate) async fn predict(
     for case in &body.cases {
         cases.push(value(case)?);
     }
-    if cases.is_empty() {
-        return Ok(Json(json!({"answers": []})));
-    }
+    let none = cases.is_empty();
     let cases = cpe::Value::List(cases);
     let predicting = async {
+        if none {
+            model::is_there(&app.space, &name).await?;
+            return Ok(None);
+        }
         if !body.spread {
             let forest = app.models.get(&app.space, &name).await?;
             let rows = of_cases(forest.manifest(), &cases)?;
@@ -53,16 +55,21 @@ pub(crate) async fn predict(
             // Perhaps seconds of arithmetic: off the threads that move messages.
             let told = tokio::task::spawn_blocking(work).await;
             let told = told.map_err(|error| Fault::failed(error.to_string()))?;
-            return told.map_err(|error| ApiError::invalid(error).into());
+            return told
+                .map(Some)
+                .map_err(|error| ApiError::invalid(error).into());
         }
         let placed = model::placed(&app.space, &name).await?;
         let rows = of_cases(&placed.manifest, &cases)?;
         let told = vote::predict(&app.space, &placed, &rows, within, |_, _| ()).await?;
-        Ok::<_, Why>((placed.manifest, told))
+        Ok::<_, Why>(Some((placed.manifest, told)))
     };
-    let (manifest, told) = match tokio::time::timeout(within, predicting).await {
+    let told = match tokio::time::timeout(within, predicting).await {
         Ok(told) => told.map_err(|Why(error)| error)?,
         Err(_) => return Err(cpe::Failure::TimedOut(within).into()),
+    };
+    let Some((manifest, told)) = told else {
+        return Ok(Json(json!({"answers": []})));
     };
     let answers = forest::answers(&manifest, &told);
     let answers: Vec<_> = answers.iter().map(value_to_json).collect();

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cpe_forest::{
-    Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Rows, Target,
-    TargetKind, Task, plot,
+    CsvOptions, Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Rows,
+    Target, plot,
 };
 use serde_json::json;
 
 use crate::cli::Common;
-use crate::client::{Client, segment};
+use crate::client::Client;
 use crate::exit::{About, Fault, Status};
 use crate::forest::model::{self, Place};
 use crate::forest::{WORKSPACE, job, vote};
 use crate::output;
-use crate::remote::Remote;
+use crate::remote::{Remote, Space as _};
 
 use self::train::TrainArgs;
 
@@ -37,6 +37,13 @@ pub(crate) enum ForestCommand {
         /// Name of the job, which its model would have had
         name: String,
     },
+    /// List the models of the mesh
+    Models,
+    /// Delete a model of the mesh
+    Delete {
+        /// Name of the model
+        name: String,
+    },
     /// Say what a forest makes of the rows of a CSV or Parquet file
     Predict(PredictArgs),
     /// Say how good a forest is on the rows of a CSV or Parquet file that has the answers
@@ -45,6 +52,9 @@ pub(crate) enum ForestCommand {
         model: String,
         /// Rows with the answers
         csv: PathBuf,
+        /// What stands between cells of the CSV: one sign, or `tab`
+        #[arg(long, value_name = "SIGN", default_value = ",", value_parser = table::delimiter)]
+        delimiter: u8,
     },
     /// Print a forest's model card
     Inspect(InspectArgs),
@@ -65,9 +75,12 @@ pub(crate) struct PredictArgs {
         requires = "training"
     )]
     quantiles: Vec<f64>,
-    /// The rows the model was trained with, and nothing else
-    #[arg(long, value_name = "CSV")]
+    /// The rows the model was trained with, and nothing else; for --quantiles
+    #[arg(long, value_name = "CSV", requires = "quantiles")]
     training: Option<PathBuf>,
+    /// What stands between cells of the CSV: one sign, or `tab`
+    #[arg(long, value_name = "SIGN", default_value = ",", value_parser = table::delimiter)]
+    delimiter: u8,
     /// Tell for each tree the leaf that a row ends in, and nothing else
     #[arg(long, conflicts_with = "quantiles")]
     leaves: bool,
@@ -92,6 +105,9 @@ pub(crate) struct InspectArgs {
     /// Shuffle each column of --data so often and say how much the score falls
     #[arg(long, value_name = "TIMES", requires = "data")]
     shuffle: Option<u32>,
+    /// What stands between cells of the CSV: one sign, or `tab`
+    #[arg(long, value_name = "SIGN", default_value = ",", value_parser = table::delimiter)]
+    delimiter: u8,
 }
 
 /// Runs a command of forests.
@@ -106,14 +122,26 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
             Ok(Status::Done)
         }
         ForestCommand::Jobs => jobs(&common).await,
+        ForestCommand::Models => models(&common).await,
+        ForestCommand::Delete { name } => {
+            if model::delete(&Remote(Client::of(&common)), &name).await? {
+                return Ok(Status::Done);
+            }
+            let none = format!("no model is called `{name}` in the mesh");
+            Err(Fault::failed(none).next("`cpe forest models` lists those there are"))
+        }
         ForestCommand::Predict(args) if args.spread => spread(&args, &common).await,
         ForestCommand::Predict(args) => {
             let (forest, _) = load(&args.model, &common).await?;
             predict(&forest, &args, &common)
         }
-        ForestCommand::Evaluate { model, csv } => {
+        ForestCommand::Evaluate {
+            model,
+            csv,
+            delimiter,
+        } => {
             let (forest, _) = load(&model, &common).await?;
-            evaluate(&forest, &csv, &common)
+            evaluate(&forest, &csv, delimiter, &common)
         }
         ForestCommand::Inspect(args) => {
             let (forest, card) = load(&args.model, &common).await?;
@@ -124,22 +152,18 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
 
 /// Lists jobs, with what their stewards last said.
 async fn jobs(common: &Common) -> Result<Status, Fault> {
-    let client = Client::of(common);
-    let path = format!("/v1/spaces/{}", segment(WORKSPACE));
-    let variables = client.get(&path, common.timeout()).await?;
-    let names = variables.as_array().into_iter().flatten();
-    let names = names.filter_map(|variable| variable.get("name")?.as_str());
-    let names: Vec<_> = names
-        .filter_map(job::State::job)
-        .map(str::to_owned)
-        .collect();
-    let space = Remote(client);
+    let space = Remote(Client::of(common));
+    let variables = space.variables(WORKSPACE).await?;
     let mut jobs = Vec::new();
-    for name in names {
-        if let Some(state) = job::State::get(&space, &name, Duration::ZERO).await? {
+    for name in variables.iter().filter_map(|name| job::State::job(name)) {
+        if let Some(state) = job::State::get(&space, name, Duration::ZERO).await? {
+            let waits = state.waits();
             let mut about = serde_json::to_value(state).about("cannot write the jobs")?;
             if let Some(about) = about.as_object_mut() {
                 about.insert("name".to_owned(), json!(name));
+                if waits {
+                    about.insert("phase".to_owned(), json!("waiting"));
+                }
             }
             jobs.push(about);
         }
@@ -163,6 +187,27 @@ async fn jobs(common: &Common) -> Result<Status, Fault> {
     Ok(Status::Done)
 }
 
+/// Lists models, with what is on their cards.
+async fn models(common: &Common) -> Result<Status, Fault> {
+    let models = model::list(&Remote(Client::of(common))).await?;
+    let models = serde_json::to_value(models).about("cannot write the models")?;
+    if common.json {
+        output::json(&models)?;
+        return Ok(Status::Done);
+    }
+    let columns = ["name", "target", "trees", "rows", "bytes", "forest"];
+    let rows = output::rows(&models, &columns);
+    output::table(
+        &columns
+            .map(str::to_uppercase)
+            .each_ref()
+            .map(String::as_str),
+        rows,
+        "no models",
+    )?;
+    Ok(Status::Done)
+}
+
 async fn load(model: &str, common: &Common) -> Result<(Forest, ModelCard), Fault> {
     match Place::of(model) {
         Place::File(path) => {
@@ -182,7 +227,7 @@ fn open(path: &Path) -> Result<BufReader<File>, Fault> {
 
 fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
     let shown = args.csv.display();
-    let rows = rows(forest.manifest(), &args.csv)?;
+    let rows = rows(forest.manifest(), &args.csv, args.delimiter)?;
     if args.leaves {
         let leaves = forest.leaves(&rows).about(&shown)?;
         for row in leaves {
@@ -193,7 +238,7 @@ fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Statu
     let told = forest.predict(&rows).about(&shown)?;
     let quantiles = match &args.training {
         Some(training) if !args.quantiles.is_empty() => {
-            let data = read_training(forest, training)?;
+            let data = read_training(forest, training, args.delimiter)?;
             let quantiles = Quantiles::new(forest, &data).about(training.display())?;
             quantiles.tell(&rows, &args.quantiles).about(&shown)?
         }
@@ -211,7 +256,7 @@ async fn spread(args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
     };
     let space = Remote(Client::of(common));
     let placed = model::placed(&space, &name).await?;
-    let rows = rows(&placed.manifest, &args.csv)?;
+    let rows = rows(&placed.manifest, &args.csv, args.delimiter)?;
     let told = vote::predict(&space, &placed, &rows, common.timeout(), |_, _| ()).await?;
     if told.trees < told.of {
         let (trees, of) = (told.trees, told.of);
@@ -260,24 +305,25 @@ fn write_told(
 }
 
 /// The rows a model was trained with, read as they were then.
-fn read_training(forest: &Forest, path: &Path) -> Result<Dataset, Fault> {
+fn read_training(forest: &Forest, path: &Path, delimiter: u8) -> Result<Dataset, Fault> {
     let manifest = forest.manifest();
-    let kind = match manifest.spec().task {
-        Task::Classify => TargetKind::Classes,
-        Task::Regress => TargetKind::Numbers,
-    };
-    let table = table::read(path, &manifest.options())?;
-    Dataset::from_table(table, manifest.target(), kind).about(path.display())
+    let table = table::read(path, &by(delimiter, manifest.training_options()))?;
+    manifest.training(table).about(path.display())
 }
 
 /// Rows to tell.
-fn rows(manifest: &Manifest, path: &Path) -> Result<Rows, Fault> {
-    let table = table::read(path, &manifest.options())?;
+fn rows(manifest: &Manifest, path: &Path, delimiter: u8) -> Result<Rows, Fault> {
+    let table = table::read(path, &by(delimiter, manifest.options()))?;
     Rows::of_table(&table, manifest.features()).about(path.display())
 }
 
-fn evaluate(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fault> {
-    let data = labelled(forest, path)?;
+const fn by(delimiter: u8, mut options: CsvOptions) -> CsvOptions {
+    options.delimiter = delimiter;
+    options
+}
+
+fn evaluate(forest: &Forest, path: &Path, delimiter: u8, common: &Common) -> Result<Status, Fault> {
+    let data = labelled(forest, path, delimiter)?;
     let score = forest.evaluate(&data).about(path.display())?;
     if common.json {
         output::json(&serde_json::to_value(&score).about("cannot write the score")?)?;
@@ -287,9 +333,10 @@ fn evaluate(forest: &Forest, path: &Path, common: &Common) -> Result<Status, Fau
     Ok(Status::Done)
 }
 
-fn labelled(forest: &Forest, path: &Path) -> Result<Dataset, Fault> {
+fn labelled(forest: &Forest, path: &Path, delimiter: u8) -> Result<Dataset, Fault> {
     let manifest = forest.manifest();
-    let data = manifest.labelled(table::read(path, &manifest.options())?);
+    let table = table::read(path, &by(delimiter, manifest.labelled_options()))?;
+    let data = manifest.labelled(table);
     data.about(path.display())
 }
 
@@ -300,7 +347,7 @@ fn inspect(
     common: &Common,
 ) -> Result<Status, Fault> {
     let data = match &args.data {
-        Some(path) => Some((path.display(), labelled(forest, path)?)),
+        Some(path) => Some((path.display(), labelled(forest, path, args.delimiter)?)),
         None => None,
     };
     let mut falls = Vec::new();

@@ -105,4 +105,9 @@ impl Space for Door<'_> {
         self.ask(|client| async move { Space::delete(&Remote(client), workspace, variable).await })
             .await
     }
+
+    async fn variables(&self, workspace: &str) -> Result<Vec<String>, Fault> {
+        self.ask(|client| async move { Remote(client).variables(workspace).await })
+            .await
+    }
 }

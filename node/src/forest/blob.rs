@@ -37,27 +37,6 @@ pub(crate) async fn put(space: &impl Space, name: &str, bytes: &[u8]) -> Result<
     Ok(())
 }
 
-/// As [`put`], unless they are there already: the last part is put last.
-///
-/// # Errors
-/// As [`put`].
-pub(crate) async fn put_once(space: &impl Space, name: &str, bytes: &[u8]) -> Result<(), Fault> {
-    let last = i64::try_from(parts(bytes.len()).saturating_sub(1)).unwrap_or(i64::MAX);
-    let template = template(vec![
-        Field::Actual(Value::from(name)),
-        Field::Actual(Value::Int(last)),
-        Field::Typed(Kind::Bytes),
-    ])?;
-    if space
-        .rd(WORKSPACE, template, Duration::ZERO)
-        .await?
-        .is_some()
-    {
-        return Ok(());
-    }
-    put(space, name, bytes).await
-}
-
 /// Reads bytes of a length that is known.
 ///
 /// # Errors

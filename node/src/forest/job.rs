@@ -10,16 +10,16 @@
 //!   ended;
 //! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
 //! - `["grove", NAME, id, index, GROWER, task]`: a grove to grow, taken by a worker under a lease;
-//! - `["NAME RUN begun", id, index, node]`: a worker began it, to see what kills every worker;
+//! - `["NAME RUN begun INDEX", id, index, node]`: a worker began it, to see what kills all workers;
 //! - `["NAME RUN grown", id, index, node, outcome]`: what came of it.
 //!
 //! GROWER is what is to grow the trees, [`ENGINE`] of who asked. Nodes take what they can grow, and
 //! nothing else: in a mesh of two versions each job is grown by one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cpe::{Field, Kind, Value};
+use cpe::{Field, Kind, Template, Tuple, Value};
 use cpe_forest::{Dataset, ENGINE, Forest, ForestSpec, Manifest, ModelCard, Score};
 use cpe_tuple::codec;
 use rand::RngExt;
@@ -44,6 +44,15 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a steward may take to say that it has begun before the job counts as waiting.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a home may take to say how a job stands.
+const HOME_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many of a job's stewards its state names.
+pub(crate) const STEWARDS_MAX: usize = 16;
+
+/// Groves that are taken back at once.
+const DRAINED_AT_ONCE: usize = 32;
 
 /// Bytes of an encoded request or task at most: its specification may name 256 classes.
 const ASKED_BYTES_MAX: usize = 1 << 18;
@@ -127,9 +136,9 @@ impl Request {
         format!("{} {} votes {index} {node}", self.name, self.run)
     }
 
-    /// Variable of what workers began.
-    pub(crate) fn begun(&self) -> String {
-        format!("{} {} begun", self.name, self.run)
+    /// Variable of who began a grove.
+    pub(crate) fn begun(&self, index: u32) -> String {
+        format!("{} {} begun {index}", self.name, self.run)
     }
 
     /// Variable of what came of groves.
@@ -140,11 +149,6 @@ impl Request {
     /// Variable of a wish that it end.
     pub(crate) fn cancel(&self) -> String {
         cancel_of(&self.name, &self.run)
-    }
-
-    /// What all variables begin with that are of this time of asking alone.
-    pub(crate) fn own(&self) -> String {
-        format!("{} {} ", self.name, self.run)
     }
 }
 
@@ -163,6 +167,39 @@ pub(crate) struct Outcome {
     pub(crate) votes: usize,
     /// Why it cannot be grown, if so: the same everywhere.
     pub(crate) error: Option<String>,
+    /// Hash of the bytes of its out-of-bag votes, in hexadecimal; empty of a node that did not say.
+    #[serde(default)]
+    pub(crate) votes_hash: String,
+    /// By this the process that grew it knows its own; see [`Outcome::seal`].
+    #[serde(default)]
+    pub(crate) seal: String,
+}
+
+impl Outcome {
+    /// That a grove cannot be grown.
+    pub(crate) fn failed(error: String) -> Self {
+        Self {
+            hash: String::new(),
+            bytes: 0,
+            votes: 0,
+            error: Some(error),
+            votes_hash: String::new(),
+            seal: String::new(),
+        }
+    }
+
+    /// What only who knows `key` can write under this outcome: names of nodes are no proof, anyone
+    /// may write one.
+    pub(crate) fn seal(&self, key: &[u8; 32], request: &Request, index: u32) -> String {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        // Lengths first: no two outcomes are one text.
+        for part in [&request.run, &request.id, &self.hash, &self.votes_hash] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        hasher.update(&index.to_le_bytes());
+        hasher.finalize().to_hex().to_string()
+    }
 }
 
 /// How far a job is.
@@ -202,12 +239,15 @@ pub(crate) struct State {
     pub(crate) audited: u32,
     /// Nodes whose groves were not; theirs were grown again.
     pub(crate) liars: Vec<String>,
-    /// Nodes that have seen to it, one after the other.
+    /// Nodes that have seen to it, one after the other: the last [`STEWARDS_MAX`].
     pub(crate) stewards: Vec<String>,
     /// Whether all groves were put into the space.
     pub(crate) issued: bool,
-    /// Why it failed, or the forest's hash.
+    /// Why it failed, or the forest's hash; while it is grown, why the last steward left it.
     pub(crate) said: String,
+    /// How often a steward has begun with it.
+    #[serde(default)]
+    pub(crate) attempts: u32,
 }
 
 impl State {
@@ -220,6 +260,11 @@ impl State {
             trees: request.spec.trees,
             ..Self::default()
         }
+    }
+
+    /// Whether no steward has taken it up yet.
+    pub(crate) fn waits(&self) -> bool {
+        self.phase == Phase::Growing && self.stewards.is_empty()
     }
 
     fn variable(name: &str) -> String {
@@ -244,15 +289,29 @@ impl State {
         name: &str,
         within: Duration,
     ) -> Result<Option<Self>, Fault> {
-        let template = template(vec![
+        let found = space.rd(WORKSPACE, Self::template(name)?, within).await?;
+        Ok(found.as_ref().and_then(Self::of))
+    }
+
+    /// What the home of the job of this name knows: who takes it up goes on from there, and its
+    /// own replica may lag.
+    pub(crate) async fn at_home(space: &cpe::Space, name: &str) -> Result<Option<Self>, Fault> {
+        let template = Self::template(name)?;
+        let found = space.rdp(WORKSPACE, template, Some(HOME_WITHIN)).await;
+        let found = found.map_err(|error| Fault::unavailable(error.to_string()))?;
+        Ok(found.as_ref().and_then(Self::of))
+    }
+
+    fn template(name: &str) -> Result<Template, Fault> {
+        template(vec![
             Field::Actual(Value::from(Self::variable(name))),
             Field::Typed(Kind::Bytes),
-        ])?;
-        let found = space.rd(WORKSPACE, template, within).await?;
-        Ok(found.and_then(|tuple| {
-            let bytes = tuple.fields().get(1)?.as_bytes()?;
-            codec::decode(bytes, ASKED_BYTES_MAX).ok()
-        }))
+        ])
+    }
+
+    fn of(tuple: &Tuple) -> Option<Self> {
+        let bytes = tuple.fields().get(1)?.as_bytes()?;
+        codec::decode(bytes, ASKED_BYTES_MAX).ok()
     }
 }
 
@@ -342,10 +401,11 @@ pub(crate) async fn ask(
             return Ok(state.run.clone());
         }
         return Err(
-            Fault::failed(format!("a job `{name}` is growing another forest")).next(
-                "follow it with `cpe forest train --attach NAME`, end it with `cpe forest cancel \
-             NAME`, or choose another name",
-            ),
+            Fault::failed(format!("a job `{name}` is growing another forest")).next(format!(
+                "follow it with {}, end it with {}, or choose another name",
+                hint("train --attach", name),
+                hint("cancel", name)
+            )),
         );
     }
     if found.is_none() {
@@ -353,19 +413,30 @@ pub(crate) async fn ask(
             .declare_single(WORKSPACE, &State::variable(name))
             .await?;
     }
-    blob::put_once(space, &request.data_name(), &encoded).await?;
-    // One tuple, so that there is a whole job or none if we die here.
-    let fields = vec![
-        Value::from(JOBS),
-        Value::from(name),
-        Value::from(request.grower.as_str()),
-        request.to_value()?,
-    ];
-    space.out(WORKSPACE, tuple(fields)?).await?;
+    // First: if we die before the job is there as a whole, what there is of it has a name by which
+    // it can be ended.
+    let mut state = State::begun(&request);
+    state.put(space, name).await?;
+    let putting = async {
+        blob::put(space, &request.data_name(), &encoded).await?;
+        let fields = vec![
+            Value::from(JOBS),
+            Value::from(name),
+            Value::from(request.grower.as_str()),
+            request.to_value()?,
+        ];
+        space.out(WORKSPACE, tuple(fields)?).await
+    };
+    if let Err(fault) = putting.await {
+        (state.phase, state.said) = (Phase::Failed, fault.to_string());
+        let _ = state.put(space, name).await;
+        clear(space, name, &state).await;
+        return Err(fault);
+    }
     let asked = tokio::time::Instant::now();
     while asked.elapsed() < BEGUN_WITHIN {
         let state = State::get(space, name, Duration::ZERO).await?;
-        if state.is_some_and(|state| state.run == request.run) {
+        if state.is_some_and(|state| state.run == request.run && !state.waits()) {
             break;
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -410,15 +481,26 @@ pub(crate) async fn follow(
             Phase::Cancelled => return Err(Fault::failed(format!("job `{name}` was cancelled"))),
         }
         if heard.elapsed() > stall {
+            if state.waits() {
+                return Err(Fault::unavailable(format!(
+                    "no node has taken up job `{name}` for {stall:?}"
+                ))
+                .next(format!(
+                    "a node does when forest.workers > 0 and it is of the version that asked \
+                     (`cpe --version`); if whoever asked was stopped before all data was there, \
+                     {} ends it",
+                    hint("cancel", name)
+                )));
+            }
             let (done, of) = (state.done, state.groves);
             return Err(Fault::unavailable(format!(
                 "nothing came of job `{name}` for {stall:?}; {done} of {of} groves are grown"
             ))
-            .next(
-                "it goes on: `cpe forest train --attach NAME` follows it; `cpe mesh peers` shows \
-                 who is there; a node grows when forest.workers > 0 and it is of the version that \
-                 asked (`cpe --version`)",
-            ));
+            .next(format!(
+                "it goes on: {} follows it; `cpe mesh peers` shows who is there; a node grows when \
+                 forest.workers > 0 and it is of the version that asked (`cpe --version`)",
+                hint("train --attach", name)
+            )));
         }
         last = state;
         tokio::time::sleep(LOOK_EVERY).await;
@@ -447,10 +529,22 @@ pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> 
         Field::Typed(Kind::String),
         Field::Typed(Kind::Bytes),
     ])?;
-    // Nobody has begun it: then there is nobody who would have to know.
     let waiting = space.take(WORKSPACE, waiting, Duration::ZERO).await?;
-    if waiting.is_some() {
-        return Ok(());
+    if let Some(request) = waiting.as_ref().and_then(|it| it.fields().get(3)) {
+        // Nobody is at it, so nobody would hear the wish: it is ended here.
+        let state = State::get(space, name, Duration::ZERO).await?;
+        if state.is_none() {
+            space
+                .declare_single(WORKSPACE, &State::variable(name))
+                .await?;
+        }
+        let state = match Request::of(request) {
+            Some(request) => state
+                .filter(|state| state.run == request.run)
+                .unwrap_or_else(|| State::begun(&request)),
+            None => state.unwrap_or_default(),
+        };
+        return end(space, name, state).await;
     }
     let state = State::get(space, name, SEEN_WITHIN).await?;
     let Some(state) = state.filter(|state| state.phase == Phase::Growing) else {
@@ -462,7 +556,77 @@ pub(crate) async fn cancel(space: &impl Space, name: &str) -> Result<(), Fault> 
         Value::from(cancel_of(name, &state.run)),
         Value::from(state.id.as_str()),
     ];
-    space.out(WORKSPACE, tuple(fields)?).await
+    space.out(WORKSPACE, tuple(fields)?).await?;
+    if !state.waits() {
+        return Ok(());
+    }
+    // A steward has just taken it, or whoever asked never came to the request itself.
+    let wished = tokio::time::Instant::now();
+    while wished.elapsed() < BEGUN_WITHIN {
+        let now = State::get(space, name, Duration::ZERO).await?;
+        if now.is_some_and(|now| now.run != state.run || !now.waits()) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    end(space, name, state).await
+}
+
+async fn end(space: &impl Space, name: &str, mut state: State) -> Result<(), Fault> {
+    state.phase = Phase::Cancelled;
+    state.put(space, name).await?;
+    clear(space, name, &state).await;
+    Ok(())
+}
+
+/// Leaves nothing of a run of a job that has ended but its last state, and the model if it made
+/// one. What cannot be deleted only takes room.
+pub(crate) async fn clear(space: &impl Space, name: &str, state: &State) {
+    if state.phase != Phase::Done {
+        drain(space, name, state).await;
+    }
+    // What nodes put there that died before they could say so, too. The replica that is asked may
+    // lag, so what every run has is not looked for.
+    let own = format!("{name} {} ", state.run);
+    let known = space.variables(WORKSPACE).await.unwrap_or_default();
+    let known = known.into_iter().filter(|known| known.starts_with(&own));
+    let always = ["data", "grown", "cancel"].map(|what| format!("{own}{what}"));
+    let all: BTreeSet<String> = known.chain(always).collect();
+    for variable in &all {
+        let _ = space.delete(WORKSPACE, variable).await;
+    }
+}
+
+/// Takes back the groves that nobody has begun, lest the next job wait behind them.
+async fn drain(space: &impl Space, name: &str, state: &State) {
+    let waiting = template(vec![
+        Field::Actual(Value::from(GROVES)),
+        Field::Actual(Value::from(name)),
+        Field::Actual(Value::from(state.id.as_str())),
+        Field::Typed(Kind::Int),
+        Field::Typed(Kind::String),
+        Field::Typed(Kind::Bytes),
+    ]);
+    let Ok(waiting) = waiting else { return };
+    let taking = (0..DRAINED_AT_ONCE).map(|_| async {
+        let take = || space.take(WORKSPACE, waiting.clone(), Duration::ZERO);
+        while let Ok(Some(_)) = take().await {}
+    });
+    futures::future::join_all(taking).await;
+}
+
+/// A command about a job as a shell takes it, whatever the job is called.
+pub(crate) fn hint(command: &str, name: &str) -> String {
+    format!("`cpe forest {command} {}`", quoted(name))
+}
+
+/// A text as one word of a shell.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "-_.,/:@%+=".contains(sign);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Removes a model and a job's last state. What cannot be deleted now only takes room.
@@ -479,6 +643,45 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seal_is_of_one_outcome_and_one_process() {
+        let data = Dataset::breast_cancer();
+        let request = Request::new("j", &data, 17, &ForestSpec::classify());
+        let outcome = Outcome {
+            hash: "ab".to_owned(),
+            votes_hash: "cd".to_owned(),
+            ..Outcome::failed(String::new())
+        };
+        let key = [7; 32];
+        let seal = outcome.seal(&key, &request, 3);
+        assert_eq!(seal, outcome.seal(&key, &request, 3));
+        let other_hash = Outcome {
+            hash: "abc".to_owned(),
+            votes_hash: "d".to_owned(),
+            ..outcome.clone()
+        };
+        let other_run = Request::new("j", &data, 17, &ForestSpec::classify());
+        for other in [
+            outcome.seal(&[8; 32], &request, 3),
+            outcome.seal(&key, &request, 4),
+            outcome.seal(&key, &other_run, 3),
+            other_hash.seal(&key, &request, 3),
+        ] {
+            assert_ne!(other, seal);
+        }
+        // As an older node wrote it, without the hash of its votes: nobody's.
+        let old = Outcome::failed(String::new());
+        assert_ne!(old.seal(&key, &request, 3), old.seal);
+    }
+
+    #[test]
+    fn a_hint_is_one_word_to_a_shell() {
+        assert_eq!(hint("cancel", "kinds"), "`cpe forest cancel kinds`");
+        assert_eq!(hint("cancel", "my kinds"), "`cpe forest cancel 'my kinds'`");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn a_request_is_read_as_it_was_written_and_named_by_what_it_asks() {

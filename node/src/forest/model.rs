@@ -1,6 +1,6 @@
 //! Models with names, in the space or in files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use cpe::{Field, Kind, Value};
 use cpe_forest::limits::MAX_FOREST_BYTES;
 use cpe_forest::{Forest, Manifest, ModelCard};
 use cpe_tuple::codec;
+use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::WORKSPACE;
@@ -80,13 +81,55 @@ pub(crate) struct GrovePlace {
 /// Models a node keeps for the next question.
 const KEPT_MAX: usize = 16;
 
-/// By name: the hash of what was read, and what that was.
-type Kept = BTreeMap<String, (String, Arc<Forest>)>;
+/// Encoded bytes of the models a node keeps, unless it is one alone that has more. In memory a
+/// model takes up to 14 times as many.
+const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A model that was read.
+#[derive(Debug)]
+struct Held<T> {
+    name: String,
+    /// The model's hash, in hexadecimal.
+    hash: String,
+    bytes: usize,
+    what: Arc<T>,
+}
+
+/// What was read, the last one asked for first.
+#[derive(Debug)]
+struct Kept<T>(VecDeque<Held<T>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Kept<T> {
+    /// The model of this name, if it is still this one.
+    fn get(&mut self, name: &str, hash: &str) -> Option<Arc<T>> {
+        let place = self.0.iter().position(|held| held.name == name)?;
+        let held = self.0.remove(place).filter(|held| held.hash == hash)?;
+        let what = Arc::clone(&held.what);
+        self.0.push_front(held);
+        Some(what)
+    }
+
+    /// Keeps it, in place of those that were not asked for longest.
+    fn put(&mut self, held: Held<T>) {
+        self.0.retain(|other| other.name != held.name);
+        self.0.push_front(held);
+        let bytes = |kept: &VecDeque<Held<T>>| kept.iter().map(|held| held.bytes).sum::<usize>();
+        while self.0.len() > 1 && (self.0.len() > KEPT_MAX || bytes(&self.0) > KEPT_BYTES_MAX) {
+            self.0.pop_back();
+        }
+    }
+}
 
 /// The models a node has read, for its actors. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Models {
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<Kept<Forest>>>,
 }
 
 impl Models {
@@ -96,59 +139,142 @@ impl Models {
     /// As [`get`].
     pub(crate) async fn get(&self, space: &impl Space, name: &str) -> Result<Arc<Forest>, Fault> {
         let record = known(space, name).await?;
-        if let Some((hash, forest)) = self.kept.lock().await.get(name)
-            && *hash == record.hash
-        {
-            return Ok(Arc::clone(forest));
+        if let Some(forest) = self.kept.lock().await.get(name, &record.hash) {
+            return Ok(forest);
         }
         let forest = Arc::new(fetch(space, name, &record).await?);
-        let mut kept = self.kept.lock().await;
-        if kept.len() >= KEPT_MAX && !kept.contains_key(name) {
-            // Any one may go: it is only read again.
-            kept.pop_first();
-        }
-        kept.insert(name.to_owned(), (record.hash, Arc::clone(&forest)));
+        self.kept.lock().await.put(Held {
+            name: name.to_owned(),
+            hash: record.hash,
+            bytes: record.bytes,
+            what: Arc::clone(&forest),
+        });
         Ok(forest)
     }
 }
 
+/// Whether there is a model of this name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn is_there(space: &impl Space, name: &str) -> Result<(), Fault> {
+    known(space, name).await.map(drop)
+}
+
+/// What a list of models says of one.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listed {
+    name: String,
+    target: String,
+    trees: u32,
+    rows: usize,
+    bytes: usize,
+    forest: String,
+}
+
+/// The models of the mesh, by name.
+///
+/// # Errors
+/// When the space cannot be reached.
+pub(crate) async fn list(space: &impl Space) -> Result<Vec<Listed>, Fault> {
+    let variables = space.variables(WORKSPACE).await?;
+    let mut listed = Vec::new();
+    // The bytes of a model have names that begin so too, but hold no record.
+    for name in variables.iter().filter_map(|it| it.strip_prefix(NAMED)) {
+        let Some(record) = record(space, name, Duration::ZERO).await? else {
+            continue;
+        };
+        let Ok(card) = serde_json::from_str::<ModelCard>(&record.card) else {
+            continue;
+        };
+        listed.push(Listed {
+            name: name.to_owned(),
+            target: card.target,
+            trees: card.spec.trees,
+            rows: card.rows,
+            bytes: record.bytes,
+            forest: record.hash,
+        });
+    }
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listed)
+}
+
+/// What the variable of a model begins with.
+const NAMED: &str = "model ";
+
 fn variable(name: &str) -> String {
-    format!("model {name}")
+    format!("{NAMED}{name}")
 }
 
 fn blob_name(name: &str, hash: &str) -> String {
     format!("model {name} {hash}")
 }
 
+/// A model as it is put into the space.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// The forest's hash, in hexadecimal.
+    pub(crate) hash: String,
+    bytes: Vec<u8>,
+    places: Vec<Value>,
+    manifest: Vec<u8>,
+    card: String,
+}
+
+/// Packs a model: as long as encoding it three times.
+///
+/// # Errors
+/// When it is too large.
+pub(crate) fn pack(forest: &Forest, card: &ModelCard) -> Result<Packed, Fault> {
+    let bytes = forest.encode().about("cannot encode the forest")?;
+    let places = forest.places(&bytes).unwrap_or_default();
+    let places = places
+        .iter()
+        .map(|(at, _)| Value::Int(i64::try_from(*at).unwrap_or(i64::MAX)));
+    Ok(Packed {
+        hash: hex(&forest.hash()),
+        places: places.collect(),
+        bytes,
+        manifest: codec::encode(forest.manifest()).about("cannot encode the manifest")?,
+        card: serde_json::to_string(card).about("cannot write the model card")?,
+    })
+}
+
 /// Puts a model into the space, in place of the one of that name.
 ///
 /// # Errors
-/// When its home cannot be reached.
+/// When it is too large, or its home cannot be reached.
 pub(crate) async fn put(
     space: &impl Space,
     name: &str,
     forest: &Forest,
     card: &ModelCard,
 ) -> Result<(), Fault> {
-    let bytes = forest.encode().about("cannot encode the forest")?;
-    let hash = hex(&forest.hash());
+    put_packed(space, name, &pack(forest, card)?).await
+}
+
+/// As [`put`], of a model that is packed already.
+///
+/// # Errors
+/// When its home cannot be reached.
+pub(crate) async fn put_packed(
+    space: &impl Space,
+    name: &str,
+    packed: &Packed,
+) -> Result<(), Fault> {
+    let hash = &packed.hash;
     let old = record(space, name, Duration::ZERO).await?;
-    if old.as_ref().is_none_or(|old| old.hash != hash) {
-        blob::put(space, &blob_name(name, &hash), &bytes).await?;
+    if old.as_ref().is_none_or(|old| old.hash != *hash) {
+        blob::put(space, &blob_name(name, hash), &packed.bytes).await?;
     }
-    let places = forest.places(&bytes).unwrap_or_default();
-    let places = places
-        .iter()
-        .map(|(at, _)| Value::Int(i64::try_from(*at).unwrap_or(i64::MAX)));
-    let manifest = codec::encode(forest.manifest()).about("cannot encode the manifest")?;
-    let card = serde_json::to_string(card).about("cannot write the model card")?;
-    let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let length = i64::try_from(packed.bytes.len()).unwrap_or(i64::MAX);
     let entries = [
         ("hash", Value::from(hash.as_str())),
         ("bytes", Value::Int(length)),
-        ("card", Value::from(card)),
-        ("manifest", Value::Bytes(manifest)),
-        ("groves", Value::List(places.collect())),
+        ("card", Value::from(packed.card.as_str())),
+        ("manifest", Value::Bytes(packed.manifest.clone())),
+        ("groves", Value::List(packed.places.clone())),
     ];
     let map: BTreeMap<String, Value> = entries
         .into_iter()
@@ -163,7 +289,7 @@ pub(crate) async fn put(
             tuple(vec![Value::from(variable(name)), Value::Map(map)])?,
         )
         .await?;
-    if let Some(old) = old.filter(|old| old.hash != hash) {
+    if let Some(old) = old.filter(|old| old.hash != *hash) {
         // Best effort: old bytes only take room.
         let _ = space.delete(WORKSPACE, &blob_name(name, &old.hash)).await;
     }
@@ -213,26 +339,33 @@ pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fau
     })
 }
 
-/// Removes a model.
+/// Removes a model, and says whether there was one.
 ///
 /// # Errors
 /// When its home cannot be reached.
-pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<(), Fault> {
-    if let Some(old) = record(space, name, Duration::ZERO).await? {
-        space.delete(WORKSPACE, &variable(name)).await?;
-        space.delete(WORKSPACE, &blob_name(name, &old.hash)).await?;
-    }
-    Ok(())
+pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<bool, Fault> {
+    let Some(old) = record(space, name, Duration::ZERO).await? else {
+        return Ok(false);
+    };
+    space.delete(WORKSPACE, &variable(name)).await?;
+    space.delete(WORKSPACE, &blob_name(name, &old.hash)).await?;
+    Ok(true)
 }
 
-/// A model, if there is one of this name.
+/// A model, if there is one of this name that can be read.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the space cannot be reached.
 pub(crate) async fn find(space: &impl Space, name: &str) -> Result<Option<Forest>, Fault> {
-    match record(space, name, Duration::ZERO).await? {
-        Some(record) => fetch(space, name, &record).await.map(Some),
-        None => Ok(None),
+    let Some(record) = record(space, name, Duration::ZERO).await? else {
+        return Ok(None);
+    };
+    match fetch(space, name, &record).await {
+        Ok(forest) => Ok(Some(forest)),
+        Err(fault) => {
+            tracing::warn!(name, %fault, "the model of this name is taken for none");
+            Ok(None)
+        }
     }
 }
 
@@ -247,7 +380,10 @@ async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
 async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest, Fault> {
     let blob = blob_name(name, &record.hash);
     let bytes = blob::read(space, &blob, record.bytes, MAX_FOREST_BYTES).await?;
-    Forest::decode(&bytes).about(format!("model `{name}` cannot be read"))
+    // Perhaps seconds of arithmetic: off the threads that move messages.
+    let decoding = tokio::task::spawn_blocking(move || Forest::decode(&bytes));
+    let decoded = decoding.await.about("reading a model failed")?;
+    decoded.about(format!("model `{name}` cannot be read"))
 }
 
 async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Option<Record>, Fault> {
@@ -301,4 +437,52 @@ pub(crate) fn write_file(path: &Path, forest: &Forest) -> Result<(), Fault> {
     partial.push(".partial");
     std::fs::write(&partial, bytes).about(&about)?;
     std::fs::rename(&partial, path).about(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(name: &str, hash: &str, bytes: usize) -> Held<()> {
+        Held {
+            name: name.to_owned(),
+            hash: hash.to_owned(),
+            bytes,
+            what: Arc::new(()),
+        }
+    }
+
+    fn names(kept: &Kept<()>) -> Vec<&str> {
+        kept.0.iter().map(|held| held.name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_models_kept_are_the_last_ones_asked_for() {
+        let mut kept = Kept::default();
+        for n in 0..KEPT_MAX {
+            kept.put(held(&format!("m{n}"), "a", 1));
+        }
+        assert!(kept.get("m0", "a").is_some());
+        kept.put(held("new", "a", 1));
+        assert!(kept.get("m0", "a").is_some() && kept.get("m1", "a").is_none());
+        assert_eq!(kept.0.len(), KEPT_MAX);
+        // Another model of the same name is another one.
+        assert!(kept.get("m0", "b").is_none());
+        assert!(kept.get("m0", "a").is_none());
+    }
+
+    #[test]
+    fn large_models_are_kept_one_at_a_time() {
+        let mut kept = Kept::default();
+        kept.put(held("a", "1", KEPT_BYTES_MAX / 2));
+        kept.put(held("b", "1", KEPT_BYTES_MAX / 2));
+        assert_eq!(names(&kept), ["b", "a"]);
+        kept.put(held("c", "1", 1));
+        assert_eq!(names(&kept), ["c", "b"]);
+        kept.put(held("huge", "1", 3 * KEPT_BYTES_MAX));
+        assert_eq!(names(&kept), ["huge"]);
+        kept.put(held("huge", "2", 2));
+        assert_eq!(names(&kept), ["huge"]);
+        assert!(kept.get("huge", "2").is_some());
+    }
 }

@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpe::{Failure, Field, Kind, Leased, SpaceError, Template, Tuple, Value};
-use cpe_forest::limits::{MAX_DATASET_BYTES, MAX_GROVE_BYTES};
-use cpe_forest::{ENGINE, Forest, Grove, Manifest, ModelCard, OutOfBag, out_of_bag};
+use cpe_forest::limits::{MAX_DATASET_BYTES, MAX_FOREST_BYTES, MAX_GROVE_BYTES};
+use cpe_forest::{
+    Dataset, ENGINE, Forest, Grove, Manifest, ModelCard, OutOfBag, OutOfBagSum, out_of_bag,
+};
 use cpe_tuple::codec;
 use futures::future::OptionFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::blob::{self, template};
-use super::job::{GROVES, JOBS, Outcome, Phase, Request, State, hex};
+use super::job::{self, JOBS, Outcome, Phase, Request, STEWARDS_MAX, State, hex};
 use super::worker::{IDLE, LEASE, REST, STEP, Workers, task, while_held};
 use super::{WORKSPACE, model};
 use crate::exit::{About, Fault};
@@ -27,10 +30,16 @@ use crate::exit::{About, Fault};
 /// Jobs a node sees to at once; further ones wait for another node or for one of these.
 const STEWARDS: usize = 4;
 
-/// One of so many groves of other nodes is grown again; at least one.
+/// One of so many groves of other nodes is grown again; at least one of each node.
 const AUDIT_ONE_OF: u32 = 10;
 
-/// Groves put into the space, or taken back, at once.
+/// How often stewards begin with a job: after that it counts as one that none can bring to its end.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// After so many attempts the rest before the next one grows no more: 32 times [`REST`].
+const RESTS_DOUBLED: u32 = 5;
+
+/// Groves put into the space at once.
 const AT_ONCE: usize = 32;
 
 /// How often somebody may wish that a job end, at most, before it is noticed.
@@ -104,10 +113,13 @@ async fn see_to(workers: &Arc<Workers>, lease: &Leased) {
 struct Brought {
     node: String,
     outcome: Outcome,
+    /// Whether this process grew it, which the name of the node alone does not say.
+    own: bool,
 }
 
-/// A grove that was grown again: which, and the hash it should have or why it cannot be grown.
-type Audited = (u32, Result<String, String>);
+/// A grove that was grown again: which, and the hashes that it and its votes should have or why it
+/// cannot be grown.
+type Audited = (u32, Result<(String, String), String>);
 
 /// A job that is seen to.
 struct Job<'a> {
@@ -120,6 +132,10 @@ struct Job<'a> {
     /// Groves that are grown again, and what they should be.
     audits: JoinSet<Result<Audited, Fault>>,
     chosen: BTreeSet<u32>,
+    /// As many groves are grown again at once as half of the cores.
+    auditors: Arc<Semaphore>,
+    /// Whether at least one grove of each node has been chosen.
+    sampled: bool,
 }
 
 /// How the gathering ended.
@@ -132,7 +148,7 @@ enum Gathered {
 impl<'a> Job<'a> {
     /// Sees to a job from wherever it is to its end. An error is this node's: another may go on.
     async fn conduct(workers: &'a Arc<Workers>, request: &'a Request) -> Result<(), Fault> {
-        let known = State::get(&workers.space, &request.name, Duration::ZERO).await?;
+        let known = State::at_home(&workers.space, &request.name).await?;
         let known = known.filter(|state| state.run == request.run);
         let mut state = known.unwrap_or_else(|| State::begun(request));
         (state.done, state.audited) = (0, 0);
@@ -145,23 +161,50 @@ impl<'a> Job<'a> {
             brought: BTreeMap::new(),
             audits: JoinSet::new(),
             chosen: BTreeSet::new(),
+            auditors: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+            )),
+            sampled: false,
         };
         if job.state.phase != Phase::Growing {
             // Its steward died between the last word and the end.
-            job.clean().await;
+            job::clear(&workers.space, &request.name, &job.state).await;
             return Ok(());
         }
-        let ended = match request.check_grower() {
-            Ok(()) => job.grow().await?,
-            Err(why) => (Phase::Failed, why),
+        job.begin().await?;
+        let ended = if job.state.attempts > ATTEMPTS_MAX {
+            let why = format!("{ATTEMPTS_MAX} times a steward has begun with it and left it");
+            Ok((Phase::Failed, format!("{why}: {}", job.state.said)))
+        } else {
+            match request.check_grower() {
+                Ok(()) => job.grow().await,
+                Err(why) => Ok((Phase::Failed, why)),
+            }
         };
-        (job.state.phase, job.state.said) = ended;
-        job.tell().await?;
-        if job.state.phase != Phase::Done {
-            job.drain().await;
+        match ended {
+            Ok(ended) => (job.state.phase, job.state.said) = ended,
+            Err(fault) => {
+                job.state.said = fault.to_string();
+                job.audits.abort_all();
+                let told = job.tell().await;
+                // The lease is held meanwhile: whoever is next shall not hurry either.
+                let doubled = job.state.attempts.min(RESTS_DOUBLED);
+                tokio::time::sleep(REST * 2_u32.pow(doubled)).await;
+                return told.and(Err(fault));
+            }
         }
-        job.clean().await;
+        job.tell().await?;
+        job::clear(&workers.space, &request.name, &job.state).await;
         Ok(())
+    }
+
+    /// Says that this node sees to it.
+    async fn begin(&mut self) -> Result<(), Fault> {
+        self.state.attempts = self.state.attempts.saturating_add(1);
+        let stewards = &mut self.state.stewards;
+        stewards.push(self.workers.node.clone());
+        stewards.drain(..stewards.len().saturating_sub(STEWARDS_MAX));
+        self.tell().await
     }
 
     async fn grow(&mut self) -> Result<(Phase, String), Fault> {
@@ -174,28 +217,6 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Takes back the groves that nobody has begun, lest the next job wait behind them.
-    async fn drain(&self) {
-        let waiting = template(vec![
-            Field::Actual(Value::from(GROVES)),
-            Field::Actual(Value::from(self.request.name.as_str())),
-            Field::Actual(Value::from(self.request.id.as_str())),
-            Field::Typed(Kind::Int),
-            Field::Actual(Value::from(self.request.grower.as_str())),
-            Field::Typed(Kind::Bytes),
-        ]);
-        let Ok(waiting) = waiting else { return };
-        let taking = (0..AT_ONCE).map(|_| async {
-            let take = || {
-                self.workers
-                    .space
-                    .try_take(WORKSPACE, waiting.clone(), STEP)
-            };
-            while let Ok(Some(_)) = take().await {}
-        });
-        futures::future::join_all(taking).await;
-    }
-
     async fn tell(&self) -> Result<(), Fault> {
         self.state
             .put(&self.workers.space, &self.request.name)
@@ -205,27 +226,28 @@ impl<'a> Job<'a> {
     /// Warm start: what the model of this name has of this forest need not be grown.
     async fn keep(&mut self) -> Result<(), Fault> {
         let request = self.request;
-        let Some(forest) = model::find(&self.workers.space, &request.name).await? else {
-            return Ok(());
-        };
-        let manifest = forest.manifest();
-        let spec = manifest.spec().clone().with_trees(request.spec.trees);
-        let same = spec == request.spec && manifest.engine() == ENGINE;
-        if same && hex(manifest.data()) == request.data_hash {
-            let kept = forest
-                .keep(&spec)
-                .map(|grove| (grove.index(), grove.clone()));
-            self.kept = kept.collect();
+        if let Some(forest) = model::find(&self.workers.space, &request.name).await? {
+            let manifest = forest.manifest();
+            let spec = manifest.spec().clone().with_trees(request.spec.trees);
+            let same = spec == request.spec && manifest.engine() == ENGINE;
+            if same && hex(manifest.data()) == request.data_hash {
+                let kept = forest
+                    .keep(&spec)
+                    .map(|grove| (grove.index(), grove.clone()));
+                self.kept = kept.collect();
+            }
         }
         self.state.done = u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
+        if self.state.done < self.state.kept {
+            // A steward before had groves that are no longer there: nobody was asked to grow them.
+            self.state.issued = false;
+        }
         self.state.kept = self.state.done;
         Ok(())
     }
 
     /// Puts the groves into the space, unless a steward before has.
     async fn issue(&mut self) -> Result<(), Fault> {
-        self.state.stewards.push(self.workers.node.clone());
-        self.tell().await?;
         if !self.state.issued {
             let all = 0..self.request.spec.groves();
             let missing = all.filter(|index| !self.kept.contains_key(index));
@@ -274,14 +296,17 @@ impl<'a> Job<'a> {
                 },
                 Some(Some(audited)) = auditing => {
                     let (index, truth) = audited.about("growing a grove again failed")??;
-                    self.judge(index, truth).await?;
+                    if let Some(why) = self.judge(index, truth).await? {
+                        return Ok(Gathered::Impossible(why));
+                    }
                 }
                 _ = look.tick() => if self.is_cancelled().await? {
                     return Ok(Gathered::Cancelled);
                 },
             }
-            if self.brought.len() == groves && self.chosen.is_empty() {
-                self.audit_one();
+            if self.brought.len() == groves && !self.sampled {
+                self.sampled = true;
+                self.audit_each();
             }
         }
         Ok(Gathered::All)
@@ -305,7 +330,7 @@ impl<'a> Job<'a> {
             return Ok(None);
         };
         let index = index.as_int().and_then(|index| u32::try_from(index).ok());
-        let outcome = outcome
+        let outcome: Option<Outcome> = outcome
             .as_bytes()
             .and_then(|bytes| codec::decode(bytes, 1 << 16).ok());
         let (Some(index), Some(node), Some(outcome)) = (index, node.as_str(), outcome) else {
@@ -315,41 +340,43 @@ impl<'a> Job<'a> {
         if index >= self.request.spec.groves() || !unknown {
             return Ok(None);
         }
+        let own = outcome.seal(&self.workers.key, self.request, index) == outcome.seal;
         let brought = Brought {
             node: node.to_owned(),
+            own: own && node == self.workers.node,
             outcome,
         };
-        if let Some(why) = brought.outcome.error {
-            return Ok(Some(format!(
-                "node {node} cannot grow grove {index}: {why}"
-            )));
+        let failed = brought.outcome.error.is_some();
+        if failed && let Some(why) = self.workers.is_poison(self.request, index).await? {
+            return Ok(Some(why));
         }
-        let foreign = brought.node != self.workers.node;
+        let foreign = !brought.own;
         self.brought.insert(index, brought);
         self.state.done += 1;
         *self.state.nodes.entry(node.to_owned()).or_insert(0) += 1;
-        if foreign && rand::rng().random_range(0..AUDIT_ONE_OF) == 0 {
+        // That a grove cannot be grown is believed only if it cannot be grown here.
+        if failed || foreign && rand::rng().random_range(0..AUDIT_ONE_OF) == 0 {
             self.audit(index);
         }
         self.tell().await?;
         Ok(None)
     }
 
-    /// Has one grove of another node grown again, if there is one.
-    fn audit_one(&mut self) {
-        let foreign = |(_, brought): &(&u32, &Brought)| brought.node != self.workers.node;
-        let others: Vec<u32> = self
-            .brought
-            .iter()
-            .filter(foreign)
-            .map(|(i, _)| *i)
-            .collect();
-        if others.is_empty() {
-            return;
+    /// Has a grove grown again of each node of which none is yet. Which one, nobody could know
+    /// while groves were brought.
+    fn audit_each(&mut self) {
+        let mut of_node: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (index, brought) in self.brought.iter().filter(|(_, brought)| !brought.own) {
+            of_node.entry(&brought.node).or_default().push(*index);
         }
-        let place = rand::rng().random_range(0..others.len());
-        if let Some(index) = others.get(place) {
-            self.audit(*index);
+        let unseen = |groves: &&Vec<u32>| groves.iter().all(|index| !self.chosen.contains(index));
+        let one = |groves: &Vec<u32>| {
+            let place = rand::rng().random_range(0..groves.len());
+            groves.get(place).copied()
+        };
+        let chosen: Vec<u32> = of_node.values().filter(unseen).filter_map(one).collect();
+        for index in chosen {
+            self.audit(index);
         }
     }
 
@@ -358,21 +385,34 @@ impl<'a> Job<'a> {
             return;
         }
         let (workers, request) = (Arc::clone(self.workers), self.request.clone());
+        let auditors = Arc::clone(&self.auditors);
         self.audits.spawn(async move {
+            let turn = auditors.acquire().await;
+            let _turn = turn.about("nothing is grown again any more")?;
             let grown = workers.grove(&request, index).await?;
-            let hash = |(grove, _): (Grove, OutOfBag)| hex(&grove.hash());
-            Ok((index, grown.map(hash)))
+            let hashes = grown.map(|grown| (hex(&grown.grove.hash()), grown.votes_hash()));
+            Ok((index, hashes))
         });
     }
 
-    /// Compares what a grove should be with what was brought. Whoever brought another is believed
-    /// in nothing.
-    async fn judge(&mut self, index: u32, truth: Result<String, String>) -> Result<(), Fault> {
+    /// Compares what a grove should be with what was brought. Whoever brought another, or other
+    /// votes, is believed in nothing. A reason why it can be grown nowhere ends the job.
+    async fn judge(
+        &mut self,
+        index: u32,
+        truth: Result<(String, String), String>,
+    ) -> Result<Option<String>, Fault> {
         self.state.audited += 1;
-        let Some(brought) = self.brought.get(&index) else {
-            return Ok(());
+        let (hash, votes_hash) = match truth {
+            Ok(hashes) => hashes,
+            Err(why) => return Ok(Some(format!("grove {index} cannot be grown: {why}"))),
         };
-        if truth.as_ref() != Ok(&brought.outcome.hash) {
+        let Some(brought) = self.brought.get(&index) else {
+            return Ok(None);
+        };
+        let outcome = &brought.outcome;
+        let same_votes = outcome.votes_hash.is_empty() || outcome.votes_hash == votes_hash;
+        if outcome.error.is_some() || outcome.hash != hash || !same_votes {
             let (job, node) = (&self.request.name, brought.node.clone());
             tracing::error!(
                 job,
@@ -384,92 +424,147 @@ impl<'a> Job<'a> {
                 self.state.liars.push(node);
             }
         }
-        self.tell().await
+        self.tell().await?;
+        Ok(None)
+    }
+
+    /// Whether what somebody brought may go into the forest, if it is what he says.
+    fn believes(&self, brought: &Brought) -> bool {
+        brought.own || !self.state.liars.contains(&brought.node)
     }
 
     /// Puts the forest together; what cannot be believed or read is grown here.
     async fn assemble(&mut self) -> Result<(Phase, String), Fault> {
         let data = self.workers.data(self.request).await?;
         let manifest = Manifest::new(&data, &self.request.spec).about("cannot grow this forest")?;
-        let (kept, spec) = (std::mem::take(&mut self.kept), self.request.spec.clone());
-        let rows = Arc::clone(&data);
-        let judging = tokio::task::spawn_blocking(move || {
-            let votes = kept
-                .values()
-                .filter_map(|grove| out_of_bag(&rows, &spec, grove).ok());
-            (votes.collect::<Vec<_>>(), kept)
-        });
-        let (mut votes, kept) = judging.await.about("judging kept groves failed")?;
-        let mut groves: Vec<Grove> = kept.into_values().collect();
-        for (index, brought) in &self.brought {
-            let believed = !self.state.liars.contains(&brought.node);
-            let read = if believed {
-                self.read(*index, brought, &manifest).await
-            } else {
-                None
+        let mut groves = Groves {
+            data: Arc::clone(&data),
+            votes: Some(OutOfBagSum::new(&manifest)),
+            groves: Vec::new(),
+            bytes: 0,
+        };
+        // In their order, in which numbers are added up.
+        for index in 0..self.request.spec.groves() {
+            if groves.bytes > MAX_FOREST_BYTES {
+                let why = format!(
+                    "its first {index} groves have {} bytes, a forest may have {MAX_FOREST_BYTES}: \
+                     ask for fewer trees, or raise min_leaf",
+                    groves.bytes
+                );
+                return Ok((Phase::Failed, why));
+            }
+            if let Some(grove) = self.kept.remove(&index) {
+                groves.push(self.request, grove, None).await?;
+                continue;
+            }
+            let read = match self.brought.get(&index) {
+                Some(brought) if self.believes(brought) => {
+                    self.read(index, brought, &manifest).await
+                }
+                _ => None,
             };
-            let (grove, vote) = match read {
+            let (grove, votes) = match read {
                 Some(read) => read,
-                None => match self.workers.grove(self.request, *index).await? {
-                    Ok((grove, votes)) => (grove, Some(votes)),
+                None => match self.workers.grove(self.request, index).await? {
+                    Ok(grown) => (grown.grove, Some(grown.votes)),
                     Err(why) => return Ok((Phase::Failed, why)),
                 },
             };
-            groves.push(grove);
-            votes.extend(vote);
+            groves.push(self.request, grove, votes).await?;
         }
-        let forest = match Forest::assemble(manifest, groves) {
-            Ok(forest) => forest,
-            Err(error) => return Ok((Phase::Failed, error.to_string())),
-        };
-        let score = forest.out_of_bag_score(&data, &votes).ok();
-        let forest = forest.with_out_of_bag(score);
-        let card = ModelCard::new(&forest);
-        model::put(&self.workers.space, &self.request.name, &forest, &card).await?;
-        Ok((Phase::Done, card.forest))
+        let packing = tokio::task::spawn_blocking(move || groves.pack(manifest));
+        match packing.await.about("putting the forest together failed")? {
+            Ok(packed) => {
+                model::put_packed(&self.workers.space, &self.request.name, &packed).await?;
+                Ok((Phase::Done, packed.hash))
+            }
+            // It is the same for whoever tries.
+            Err(fault) => Ok((Phase::Failed, fault.to_string())),
+        }
     }
 
-    /// A grove as a node put it there, if it is what that node said.
+    /// A grove as a node put it there, if it is what that node said, and its votes, if they are.
     async fn read(
         &self,
         index: u32,
         brought: &Brought,
         manifest: &Manifest,
     ) -> Option<(Grove, Option<OutOfBag>)> {
-        let (space, Brought { node, outcome }) = (&self.workers.space, brought);
+        let (space, Brought { node, outcome, .. }) = (&self.workers.space, brought);
         let name = self.request.grove_name(index, node);
-        let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES)
-            .await
-            .ok()?;
-        if hex(blake3::hash(&bytes).as_bytes()) != outcome.hash {
-            return None;
-        }
-        let grove = Grove::decode(&bytes).ok()?;
-        manifest.accept(&grove).ok()?;
-        if grove.index() != index {
-            return None;
-        }
+        let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES).await;
+        let bytes = bytes.ok()?;
         let name = self.request.votes_name(index, node);
-        let votes = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
-        let votes = votes
-            .ok()
-            .and_then(|bytes| codec::decode(&bytes, MAX_DATASET_BYTES).ok());
-        Some((grove, votes))
+        let votes = if outcome.votes_hash.is_empty() {
+            None
+        } else {
+            let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
+            read.ok()
+        };
+        let (hash, votes_hash) = (outcome.hash.clone(), outcome.votes_hash.clone());
+        let decoding = tokio::task::spawn_blocking(move || {
+            let same = |bytes: &[u8], hash: &str| hex(blake3::hash(bytes).as_bytes()) == hash;
+            let grove = same(&bytes, &hash).then(|| Grove::decode(&bytes).ok());
+            let votes = votes.filter(|votes| same(votes, &votes_hash));
+            let votes = votes.and_then(|bytes| codec::decode(&bytes, MAX_DATASET_BYTES).ok());
+            Some((grove??, votes))
+        });
+        let (grove, votes) = decoding.await.ok()??;
+        manifest.accept(&grove).ok()?;
+        (grove.index() == index).then_some((grove, votes))
+    }
+}
+
+/// The groves of a forest that is put together, and the sum of their votes: the votes of a single
+/// one are as large as the data.
+struct Groves {
+    data: Arc<Dataset>,
+    /// None once those of some grove could not be had.
+    votes: Option<OutOfBagSum>,
+    groves: Vec<Grove>,
+    /// How many bytes they are when they are encoded.
+    bytes: usize,
+}
+
+impl Groves {
+    /// Adds the next grove. Votes that nobody brought, or that are not its, are counted here.
+    async fn push(
+        &mut self,
+        request: &Request,
+        grove: Grove,
+        brought: Option<OutOfBag>,
+    ) -> Result<(), Fault> {
+        let (data, spec) = (Arc::clone(&self.data), request.spec.clone());
+        let sum = self.votes.take();
+        let counting = tokio::task::spawn_blocking(move || {
+            let sum = sum.and_then(|mut sum| {
+                let added = brought.is_some_and(|votes| sum.add(&votes).is_ok());
+                let counted = || out_of_bag(&data, &spec, &grove).ok();
+                let added = added || counted().is_some_and(|votes| sum.add(&votes).is_ok());
+                added.then_some(sum)
+            });
+            (grove.encode().len(), grove, sum)
+        });
+        let counted = counting.await.about("counting a grove's votes failed")?;
+        let (bytes, grove, sum) = counted;
+        self.bytes += bytes;
+        self.votes = sum;
+        self.groves.push(grove);
+        Ok(())
     }
 
-    /// Leaves nothing but the model and the last state. What cannot be deleted only takes room.
-    async fn clean(&self) {
-        let request = self.request;
-        let space = &self.workers.space;
-        // Those of nodes that died before they could say so, too.
-        let ours = request.own();
-        let known = space.variables(WORKSPACE).await.unwrap_or_default();
-        let known = known.iter().filter_map(|variable| variable.name.as_str());
-        let known = known
-            .filter(|name| name.starts_with(&ours))
-            .map(str::to_owned);
-        for name in known {
-            let _ = crate::remote::Space::delete(space, WORKSPACE, &name).await;
-        }
+    /// The forest as it is put into the space.
+    fn pack(self, manifest: Manifest) -> Result<model::Packed, Fault> {
+        let Self {
+            data,
+            votes,
+            groves,
+            ..
+        } = self;
+        let score = votes.and_then(|votes| votes.score(&manifest, &data).ok());
+        let forest = Forest::assemble(manifest, groves);
+        let forest = forest.about("the groves do not make a forest")?;
+        let forest = forest.with_out_of_bag(score);
+        model::pack(&forest, &ModelCard::new(&forest))
     }
 }

@@ -8,7 +8,8 @@ use cpe::{Failure, Field, Kind, Leased, SpaceError, Template, Tuple, Value};
 use cpe_forest::limits::MAX_DATASET_BYTES;
 use cpe_forest::{Dataset, ENGINE, Grove, OutOfBag, grow_grove, out_of_bag};
 use cpe_tuple::codec;
-use tokio::sync::Mutex;
+use rand::RngExt;
+use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::blob::{self, template, tuple};
@@ -34,13 +35,33 @@ pub(super) const STEP: Duration = Duration::from_secs(10);
 /// How often a grove is begun: after that it counts as one that ends whoever grows it.
 const BEGUN_MAX: usize = 8;
 
+/// Data sets by hash, the last one asked for first; each is read once, by whoever asks first.
+type Kept = VecDeque<(String, Arc<OnceCell<Arc<Dataset>>>)>;
+
 /// What the workers and stewards of a node share.
 #[derive(Debug)]
 pub(crate) struct Workers {
     pub(super) space: cpe::Space,
     pub(super) node: String,
-    kept: Mutex<VecDeque<(String, Arc<Dataset>)>>,
+    /// Known to this process alone: what it wrote itself it need not check.
+    pub(super) key: [u8; 32],
+    kept: Mutex<Kept>,
     groves: super::vote::Kept,
+}
+
+/// A grove that was grown here, with its votes as bytes, in which form all nodes hold them.
+pub(super) struct Grown {
+    pub(super) grove: Grove,
+    pub(super) votes: OutOfBag,
+    /// The encoded votes.
+    pub(super) votes_bytes: Vec<u8>,
+}
+
+impl Grown {
+    /// Hash of the encoded votes, in hexadecimal.
+    pub(super) fn votes_hash(&self) -> String {
+        hex(blake3::hash(&self.votes_bytes).as_bytes())
+    }
 }
 
 /// A task as it stands in the space.
@@ -90,6 +111,7 @@ impl Workers {
         let shared = Arc::new(Self {
             space,
             node,
+            key: rand::rng().random(),
             kept: Mutex::default(),
             groves: super::vote::Kept::default(),
         });
@@ -158,11 +180,7 @@ impl Workers {
     /// Grows a grove and says what came of it. An error is this node's, not the grove's.
     async fn attempt(&self, task: &Task) -> Result<(), Fault> {
         let Task { request, index } = task;
-        let state = State::get(&self.space, &request.name, Duration::ZERO).await?;
-        // Another run's state says nothing: it may be an earlier one, of which this replica has not
-        // heard the end.
-        let over = |state: State| state.run == request.run && state.phase != Phase::Growing;
-        if state.is_some_and(over) || self.is_grown(task).await? {
+        if self.is_over(request).await? || self.is_grown(task).await? {
             return Ok(());
         }
         let node = Value::from(self.node.as_str());
@@ -170,23 +188,19 @@ impl Workers {
             let id = Value::from(request.id.as_str());
             vec![Value::from(variable), id, Value::Int((*index).into())]
         };
-        let outcome = if self.begun(task).await? >= BEGUN_MAX {
-            Outcome {
-                hash: String::new(),
-                bytes: 0,
-                votes: 0,
-                error: Some(format!(
-                    "grove {index} was begun {BEGUN_MAX} times, and nothing came of it"
-                )),
-            }
+        let outcome = if let Some(why) = self.is_poison(request, *index).await? {
+            Outcome::failed(why)
         } else {
-            let mut fields = head(request.begun());
+            let mut fields = head(request.begun(*index));
             fields.push(node.clone());
             self.space
                 .out(WORKSPACE, tuple(fields)?)
                 .await
                 .about("cannot say that it is begun")?;
-            self.grow(task).await?
+            let Some(outcome) = self.grow(task).await? else {
+                return Ok(());
+            };
+            outcome
         };
         let outcome = codec::encode(&outcome).about("cannot encode an outcome")?;
         let mut fields = head(request.grown());
@@ -206,43 +220,50 @@ impl Workers {
         Ok(found.about("cannot look for the grove")?.is_some())
     }
 
-    async fn begun(&self, task: &Task) -> Result<usize, Fault> {
-        let limit = task.request.spec.groves() as usize * BEGUN_MAX;
-        let variable = Value::from(task.request.begun());
-        let all = self.space.browse(WORKSPACE, variable, limit).await;
-        let all = all.about("cannot look for who began the grove")?;
-        let index = Value::Int(task.index.into());
-        let same = |tuple: &&Tuple| {
-            let fields = tuple.fields();
-            fields.get(1).and_then(Value::as_str) == Some(&task.request.id)
-                && fields.get(2) == Some(&index)
-        };
-        Ok(all.iter().filter(same).count())
+    /// Whether the job has ended. Another run's state says nothing: it may be an earlier one, of
+    /// which this replica has not heard the end.
+    async fn is_over(&self, request: &Request) -> Result<bool, Fault> {
+        let state = State::get(&self.space, &request.name, Duration::ZERO).await?;
+        Ok(state.is_some_and(|state| state.run == request.run && state.phase != Phase::Growing))
     }
 
-    async fn grow(&self, task: &Task) -> Result<Outcome, Fault> {
+    /// Why a grove should be begun by nobody any more, if it has been begun too often.
+    pub(super) async fn is_poison(
+        &self,
+        request: &Request,
+        index: u32,
+    ) -> Result<Option<String>, Fault> {
+        let variable = Value::from(request.begun(index));
+        let begun = self.space.browse(WORKSPACE, variable, BEGUN_MAX).await;
+        let begun = begun.about("cannot look for who began the grove")?;
+        Ok((begun.len() >= BEGUN_MAX)
+            .then(|| format!("grove {index} was begun {BEGUN_MAX} times, and nothing came of it")))
+    }
+
+    /// Grows a grove and puts it there; nothing if the job ended meanwhile.
+    async fn grow(&self, task: &Task) -> Result<Option<Outcome>, Fault> {
         let (request, index) = (&task.request, task.index);
-        let (grove, votes) = match self.grove(request, index).await? {
+        let grown = match self.grove(request, index).await? {
             Ok(grown) => grown,
-            Err(error) => {
-                return Ok(Outcome {
-                    hash: String::new(),
-                    bytes: 0,
-                    votes: 0,
-                    error: Some(error),
-                });
-            }
+            Err(error) => return Ok(Some(Outcome::failed(error))),
         };
-        let bytes = grove.encode();
-        let votes = codec::encode(&votes).about("cannot encode its votes")?;
+        if self.is_over(request).await? {
+            // Its end was cleaned up after: what is put there now would stay.
+            return Ok(None);
+        }
+        let (bytes, votes) = (grown.grove.encode(), &grown.votes_bytes);
         blob::put(&self.space, &request.grove_name(index, &self.node), &bytes).await?;
-        blob::put(&self.space, &request.votes_name(index, &self.node), &votes).await?;
-        Ok(Outcome {
+        blob::put(&self.space, &request.votes_name(index, &self.node), votes).await?;
+        let mut outcome = Outcome {
             hash: hex(blake3::hash(&bytes).as_bytes()),
             bytes: bytes.len(),
             votes: votes.len(),
             error: None,
-        })
+            votes_hash: grown.votes_hash(),
+            seal: String::new(),
+        };
+        outcome.seal = outcome.seal(&self.key, request, index);
+        Ok(Some(outcome))
     }
 
     /// Grows a grove here. The inner error is the grove's: the same everywhere.
@@ -250,7 +271,7 @@ impl Workers {
         &self,
         request: &Request,
         index: u32,
-    ) -> Result<Result<(Grove, OutOfBag), String>, Fault> {
+    ) -> Result<Result<Grown, String>, Fault> {
         if let Err(why) = request.check_grower() {
             return Ok(Err(why));
         }
@@ -260,28 +281,47 @@ impl Workers {
         let growing = tokio::task::spawn_blocking(move || {
             let grove = grow_grove(&data, &spec, index).map_err(|error| error.to_string())?;
             let votes = out_of_bag(&data, &spec, &grove).map_err(|error| error.to_string())?;
-            Ok((grove, votes))
+            let votes_bytes = codec::encode(&votes).map_err(|error| error.to_string())?;
+            Ok(Grown {
+                grove,
+                votes,
+                votes_bytes,
+            })
         });
         growing.await.about("growing it failed")
     }
 
     /// The data of a job: read once by a node, and kept for its next grove.
     pub(super) async fn data(&self, request: &Request) -> Result<Arc<Dataset>, Fault> {
-        // Held while reading: workers of one node that begin a job together read its data once.
-        let mut kept = self.kept.lock().await;
-        if let Some((_, data)) = kept.iter().find(|(hash, _)| *hash == request.data_hash) {
-            return Ok(Arc::clone(data));
-        }
+        let hash = &request.data_hash;
+        let cell = {
+            let mut kept = self.kept.lock().await;
+            let place = kept.iter().position(|(known, _)| known == hash);
+            let found = place.and_then(|place| kept.remove(place));
+            let (_, cell) = found.unwrap_or_else(|| (hash.clone(), Arc::default()));
+            kept.truncate(DATA_KEPT - 1);
+            kept.push_front((hash.clone(), Arc::clone(&cell)));
+            cell
+        };
+        // Workers of one node that begin a job together read its data once, and hold up those of
+        // no other job.
+        let data = cell.get_or_try_init(|| self.read_data(request)).await?;
+        Ok(Arc::clone(data))
+    }
+
+    async fn read_data(&self, request: &Request) -> Result<Arc<Dataset>, Fault> {
         let name = request.data_name();
         let bytes = blob::read(&self.space, &name, request.data_bytes, MAX_DATASET_BYTES).await?;
-        let data = Dataset::decode(&bytes).about("the job's data cannot be read")?;
-        if hex(&data.hash()) != request.data_hash {
+        let decoding = tokio::task::spawn_blocking(move || {
+            let data = Dataset::decode(&bytes)?;
+            Ok::<_, cpe_forest::DataError>((hex(&data.hash()), data))
+        });
+        let decoded = decoding.await.about("reading the job's data failed")?;
+        let (hash, data) = decoded.about("the job's data cannot be read")?;
+        if hash != request.data_hash {
             return Err(Fault::failed("the job's data is not what the task says"));
         }
-        let data = Arc::new(data);
-        kept.truncate(DATA_KEPT - 1);
-        kept.push_front((request.data_hash.clone(), Arc::clone(&data)));
-        Ok(data)
+        Ok(Arc::new(data))
     }
 }
 

@@ -123,7 +123,7 @@ fn parts(text: &str) -> Vec<String> {
 #[test]
 fn the_commands_of_the_page_on_forests_run_as_printed() {
     // `a_second_model_is_trained_while_the_first_one_serves` runs the example.
-    assert_eq!(run_page("forests.md", "examples/second_model.py"), 14);
+    assert_eq!(run_page("forests.md", "examples/second_model.py"), 15);
 }
 
 #[test]

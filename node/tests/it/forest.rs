@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use super::harness::{Node, run};
 
 mod crowd;
+mod ends;
+mod liars;
+mod options;
 mod parquet;
 mod rules;
 mod votes;
@@ -333,61 +336,6 @@ fn a_job_can_be_ended_and_its_name_be_used_again() {
     a.cpe(&["forest", "train", "--attach", "nobody"])
         .code(1)
         .says("no job is called `nobody`");
-}
-
-/// Takes groves as a worker does, and brings others.
-fn lie(node: &Node, job: &str) -> u32 {
-    let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
-    let Some(run) = jobs[0]["run"].as_str() else {
-        return 0;
-    };
-    use base64::Engine as _;
-    let base64 = base64::engine::general_purpose::STANDARD;
-    let mut lies = 0;
-    loop {
-        let template = serde_json::json!([
-            "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"},
-            {"?": "bytes"},
-        ]);
-        let template = template.to_string();
-        let taken = node.cpe(&["space", "inp", "#forest", &template, "--json"]);
-        if taken.code != Some(0) {
-            return lies;
-        }
-        let tuple: serde_json::Value = serde_json::from_str(&taken.out).unwrap();
-        let tuple = tuple.get("tuple").unwrap_or(&tuple);
-        let (id, index) = (tuple[2].as_str().unwrap(), tuple[3].as_u64().unwrap());
-        // A grove of the right form, which another seed grew.
-        let false_one = "ab".repeat(32);
-        let outcome = serde_json::json!({
-            "hash": false_one, "bytes": 10, "votes": 0, "error": null,
-        });
-        let outcome = base64.encode(cpe_tuple::codec::encode(&outcome).unwrap());
-        let brought = serde_json::json!([
-            format!("{job} {run} grown"), id, index, "liar", {"bytes": outcome},
-        ]);
-        node.cpe(&["space", "out", "#forest", &brought.to_string()])
-            .code(0);
-        lies += 1;
-    }
-}
-
-#[test]
-fn a_node_that_lies_about_groves_is_found_out_and_the_forest_is_right() {
-    let a = Node::start(&["--name", "a"]);
-    let csv = long(a.folder());
-    let csv = csv.to_str().unwrap();
-    let wanted = hash_here(a.folder(), csv, &SETTINGS);
-    begin(&a, csv, "crowd");
-    let mut lies = 0;
-    super::harness::until("the liar has some groves", || {
-        lies += lie(&a, "crowd");
-        lies > 0
-    });
-    let trained = attach(&a, "crowd");
-    assert_eq!(trained["card"]["forest"], wanted.as_str());
-    assert_eq!(trained["liars"], serde_json::json!(["liar"]));
-    assert_eq!(trained["groves_by_node"]["liar"], lies);
 }
 
 #[test]

@@ -278,6 +278,9 @@ fn long_elements_make_tasks_of_few_and_short_ones_of_many() {
         }
         // There is enough for two tasks, whatever comes.
         assert!(!ledger.room());
+        // With somebody for each: nothing is held back until more comes.
+        let workers = ["a", "b", "c"].map(str::to_owned);
+        ledger.workers.extend(workers);
         let tasks = std::iter::from_fn(|| ledger.issue(NOW, false));
         let sizes: Vec<_> = tasks.map(|task| task.elements.len()).collect();
         assert_eq!(sizes, [1, 2, 4], "{chunk:?}");

@@ -18,9 +18,19 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
 use crate::exit::{About, Fault};
+use crate::forest::job::quoted;
 
 /// What a Parquet file begins with.
 const MAGIC: &[u8; 4] = b"PAR1";
+
+/// What stands between cells, as it is written on a command line.
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [sign] if !sign.is_ascii_alphanumeric() && !b"\"\r\n.".contains(sign) => Ok(*sign),
+        _ => Err("it is one sign that no cell and no number has, as `;`, or `tab`".to_owned()),
+    }
+}
 
 /// Reads a table: Parquet if the file begins as such or is called so, else CSV.
 ///
@@ -35,6 +45,12 @@ pub(super) fn read(path: &Path, options: &CsvOptions) -> Result<Table, Fault> {
         .extension()
         .is_some_and(|it| it.eq_ignore_ascii_case("parquet"));
     if begun || named {
+        if options.delimiter != CsvOptions::default().delimiter {
+            return Err(Fault::usage(format!(
+                "{shown} is a Parquet file, in which nothing stands between cells: leave out \
+                 --delimiter"
+            )));
+        }
         file.rewind().about(format!("cannot read {shown}"))?;
         let read = caught(|| parquet(file, options));
         return read.map_err(|error| Fault::failed(format!("{shown}: {error}")));
@@ -56,7 +72,8 @@ enum ParquetError {
     },
     #[error(
         "row {row}, column \"{column}\": {what} is neither a number nor a text; make one of it, or \
-         leave the column out (`--ignore {column}`)"
+         leave the column out (`--ignore {}`)",
+        quoted(.column)
     )]
     Kind {
         row: usize,

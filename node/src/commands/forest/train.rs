@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use clap::{Args, ValueEnum};
 use cpe_forest::{
     ClassWeights, CsvOptions, Dataset, Forest, ForestSpec, Grove, GrowError, Manifest, ModelCard,
-    OutOfBag, PredictError, Target, TargetKind, grow_grove, out_of_bag,
+    OutOfBag, OutOfBagSum, PredictError, Target, TargetKind, grow_grove, out_of_bag,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -35,8 +35,9 @@ pub(crate) struct TrainArgs {
     /// Where to put the model: a name in the mesh, or a file
     #[arg(long, value_name = "NAME|FILE", required_unless_present = "attach")]
     out: Option<String>,
-    /// Follow the job of this name, which nodes of the mesh are at already
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["csv", "local", "detach"])]
+    /// Follow the job of this name, which nodes of the mesh are at already; with --out FILE, write
+    /// its model there
+    #[arg(long, value_name = "NAME", conflicts_with_all = SETTLED)]
     attach: Option<String>,
     /// Have the mesh begin, and do not wait
     #[arg(long, conflicts_with = "local")]
@@ -68,6 +69,9 @@ pub(crate) struct TrainArgs {
     /// Number that decides all random choices
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
+    /// What stands between cells of the CSV: one sign, or `tab`
+    #[arg(long, value_name = "SIGN", default_value = ",", value_parser = table::delimiter)]
+    delimiter: u8,
     /// Column to leave out (again for more)
     #[arg(long, value_name = "COLUMN")]
     ignore: Vec<String>,
@@ -87,6 +91,29 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "CLASS=WEIGHT", value_parser = class_weight)]
     class_weight: Vec<(String, f64)>,
 }
+
+/// What is settled for a job that is there already, so that it cannot be said again.
+const SETTLED: [&str; 19] = [
+    "csv",
+    "target",
+    "detach",
+    "local",
+    "task",
+    "trees",
+    "grove_trees",
+    "max_depth",
+    "min_leaf",
+    "mtry",
+    "sample",
+    "seed",
+    "ignore",
+    "types",
+    "text",
+    "weights",
+    "balanced",
+    "class_weight",
+    "delimiter",
+];
 
 /// What a target column holds.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -130,15 +157,38 @@ fn class_weight(text: &str) -> Result<(String, f64), String> {
 /// What is wrong with the data, or that the mesh cannot be reached.
 pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Fault> {
     let space = Remote(Client::of(common));
-    if let Some(name) = &args.attach {
-        return follow(&space, name, None, None, common).await;
+    if args.out.as_deref().is_some_and(str::is_empty) {
+        let empty = "--out says where the model goes, and is empty";
+        return Err(Fault::usage(empty).next("give a name in the mesh, or a file"));
     }
-    let data = read(&args)?;
-    let spec = spec(&args, &data);
+    if let Some(name) = &args.attach {
+        let file = match args.out.as_deref().map(Place::of) {
+            Some(Place::File(path)) => Some(path),
+            Some(Place::Mesh(other)) if other != *name => {
+                return Err(Fault::usage(format!(
+                    "the model of job `{name}` is kept in the mesh as `{name}`, not as `{other}`"
+                ))
+                .next("--out FILE, a name with a dot or a slash, writes it into a file as well"));
+            }
+            _ => None,
+        };
+        return follow(&space, name, None, file.as_ref(), common).await;
+    }
     let Some(out) = &args.out else {
         return Err(Fault::usage("--out says where the model goes"));
     };
     let place = Place::of(out);
+    if args.detach && matches!(place, Place::File(_)) {
+        return Err(Fault::usage(format!(
+            "with --detach nobody waits for the model, so it cannot be written to {out}"
+        ))
+        .next(
+            "give --out a NAME in the mesh; `cpe forest train --attach NAME --out FILE` writes the \
+             file later",
+        ));
+    }
+    let data = read(&args)?;
+    let spec = spec(&args, &data);
     if args.local {
         let known = match &place {
             Place::File(path) if path.exists() => model::read_file(path).ok(),
@@ -148,7 +198,7 @@ pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Faul
         bar.set_length(u64::from(spec.groves()));
         let (forest, votes) = grow_here(&data, &spec, known.as_ref(), &bar)?;
         bar.finish_and_clear();
-        let score = forest.out_of_bag_score(&data, &votes).ok();
+        let score = votes.score(forest.manifest(), &data).ok();
         let forest = forest.with_out_of_bag(score);
         let card = ModelCard::new(&forest);
         match &place {
@@ -168,9 +218,6 @@ pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Faul
         Place::File(path) => {
             let name = job::nameless();
             let run = job::ask(&space, &name, &data, &spec).await?;
-            if args.detach {
-                return detached(&name, common);
-            }
             let done = follow(&space, &name, Some(&run), Some(&path), common).await;
             if done.is_ok() {
                 job::forget(&space, &name).await;
@@ -185,7 +232,8 @@ fn detached(name: &str, common: &Common) -> Result<Status, Fault> {
         output::json(&json!({"job": name}))?;
     } else {
         output::line(format_args!(
-            "the mesh grows it; follow with `cpe forest train --attach {name}`"
+            "the mesh grows it; follow with {}",
+            job::hint("train --attach", name)
         ))?;
     }
     Ok(Status::Done)
@@ -218,8 +266,9 @@ async fn follow(
             bar.finish_and_clear();
             return Err(Fault::failed(format!("no longer follows job `{name}`; it goes on")).next(
                 format!(
-                    "`cpe forest train --attach {name}` follows it again, `cpe forest cancel \
-                     {name}` ends it"
+                    "{} follows it again, {} ends it",
+                    job::hint("train --attach", name),
+                    job::hint("cancel", name)
                 ),
             ));
         }
@@ -282,15 +331,29 @@ fn read(args: &TrainArgs) -> Result<Dataset, Fault> {
         Task::Classify => TargetKind::Classes,
         Task::Regress => TargetKind::Numbers,
     };
+    let mut kinds: BTreeMap<&str, Kind> = BTreeMap::new();
+    let text = args.text.iter().map(|column| (column, Kind::Text));
+    let named = args.types.iter().map(|(column, kind)| (column, *kind));
+    for (column, kind) in named.chain(text) {
+        if kinds
+            .insert(column, kind)
+            .is_some_and(|other| other != kind)
+        {
+            return Err(Fault::usage(format!(
+                "column \"{column}\" is said to hold texts, and to hold numbers"
+            )));
+        }
+    }
     let of_kind = |wanted| {
-        let named = args.types.iter().filter(move |(_, kind)| *kind == wanted);
-        named.map(|(column, _)| column.clone())
+        let named = kinds.iter().filter(|(_, kind)| **kind == wanted);
+        named.map(|(column, _)| (*column).to_owned()).collect()
     };
     let options = CsvOptions {
         ignore: args.ignore.clone(),
-        text: of_kind(Kind::Text).chain(args.text.clone()).collect(),
-        number: of_kind(Kind::Number).collect(),
+        text: of_kind(Kind::Text),
+        number: of_kind(Kind::Number),
         weights: args.weights.clone(),
+        delimiter: args.delimiter,
         ..CsvOptions::default()
     };
     let table = table::read(csv, &options)?;
@@ -341,6 +404,27 @@ enum HereError {
     Judge(#[from] PredictError),
 }
 
+/// What threads have grown.
+struct GrownHere {
+    groves: Vec<Grove>,
+    votes: OutOfBagSum,
+    /// Votes of groves before which others are missing: they are added in order.
+    early: BTreeMap<u32, OutOfBag>,
+    next: u32,
+}
+
+impl GrownHere {
+    fn push(&mut self, grove: Grove, votes: OutOfBag) -> Result<(), PredictError> {
+        self.groves.push(grove);
+        self.early.insert(votes.grove(), votes);
+        while let Some(votes) = self.early.remove(&self.next) {
+            self.votes.add(&votes)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
 /// Grows a forest with all cores of this machine. Groves that `known` has already, being the same
 /// forest of another number of trees, are kept.
 fn grow_here(
@@ -348,7 +432,7 @@ fn grow_here(
     spec: &ForestSpec,
     known: Option<&Forest>,
     bar: &ProgressBar,
-) -> Result<(Forest, Vec<OutOfBag>), Fault> {
+) -> Result<(Forest, OutOfBagSum), Fault> {
     let manifest = Manifest::new(data, spec).about("cannot grow this forest")?;
     let known = known.filter(|known| known.manifest().recipe() == manifest.recipe());
     let kept: BTreeMap<u32, &Grove> = known
@@ -357,7 +441,12 @@ fn grow_here(
         .map(|grove| (grove.index(), grove))
         .collect();
     let next = AtomicU32::new(0);
-    let grown = Mutex::new(Vec::new());
+    let grown = Mutex::new(GrownHere {
+        groves: Vec::new(),
+        votes: OutOfBagSum::new(&manifest),
+        early: BTreeMap::new(),
+        next: 0,
+    });
     let work = || -> Result<(), HereError> {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -372,7 +461,7 @@ fn grow_here(
             grown
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .push((grove, votes));
+                .push(grove, votes)?;
             bar.inc(1);
         }
     };
@@ -389,7 +478,7 @@ fn grow_here(
     let grown = grown
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (groves, votes): (Vec<Grove>, Vec<OutOfBag>) = grown.into_iter().unzip();
-    let forest = Forest::assemble(manifest, groves).about("the groves do not make a forest")?;
-    Ok((forest, votes))
+    let forest = Forest::assemble(manifest, grown.groves);
+    let forest = forest.about("the groves do not make a forest")?;
+    Ok((forest, grown.votes))
 }

@@ -108,7 +108,7 @@ fn die_of(node: &Node, name: &str, run: &str) -> i64 {
     let (id, index) = (task[2].as_str().unwrap(), task[3].as_i64().unwrap());
     for n in 0..WORKERS {
         let begun = json!([
-            format!("{name} {run} begun"),
+            format!("{name} {run} begun {index}"),
             id,
             index,
             format!("dead-{n}")

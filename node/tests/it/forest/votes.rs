@@ -50,6 +50,11 @@ fn all_nodes_vote_and_the_answer_is_the_local_one() {
         "{\"cases\":[[1]]}",
     );
     assert_eq!(nobody.0, 404, "{}", nobody.1);
+    let path = "/v1/forests/nobody/predict";
+    let nobody = send(&c, "POST", path, OWN, "{\"cases\":[]}");
+    assert_eq!(nobody.0, 404, "{}", nobody.1);
+    let (status, nothing) = predict(&c, &json!({"cases": []}));
+    assert_eq!((status, &nothing["answers"]), (200, &json!([])));
 
     // Who dies with votes on his hands costs nothing but time.
     a.has_homes();

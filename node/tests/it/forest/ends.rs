@@ -1,0 +1,150 @@
+//! Jobs that nobody takes up, that cannot come to their end, or that stand on what is broken.
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::super::harness::{Node, cpe, until};
+use super::{attach, csv};
+
+/// A node that grows nothing.
+fn idle() -> Node {
+    let mut command = cpe();
+    command.args(["node", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.args(["--api", "127.0.0.1:0", "--name", "idle"]);
+    command.env("CPE_FOREST_WORKERS", "0");
+    Node::run(command)
+}
+
+fn begin(node: &Node) {
+    let csv = csv(node.folder());
+    let args = [
+        "forest",
+        "train",
+        csv.to_str().unwrap(),
+        "--detach",
+        "--target",
+        "kind",
+        "--trees",
+        "20",
+        "--out",
+        "my model",
+    ];
+    node.cpe(&args).code(0);
+}
+
+fn job(node: &Node) -> Value {
+    node.cpe(&["forest", "jobs", "--json"]).json()[0].clone()
+}
+
+/// The variables of forests that hold something.
+fn variables(node: &Node) -> Vec<String> {
+    let all = node.cpe(&["space", "list", "#forest", "--json"]).json();
+    let all = all.as_array().unwrap().iter();
+    let held = all.filter(|variable| variable["tuples"].as_u64() > Some(0));
+    held.map(|variable| variable["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_job_that_nobody_takes_up_is_seen_and_can_be_ended() {
+    let node = idle();
+    begin(&node);
+    assert_eq!(job(&node)["phase"], "waiting");
+    node.cpe(&["forest", "train", "--attach", "my model", "--timeout", "1s"])
+        .code(4)
+        .says("no node has taken up job `my model`");
+    node.cpe(&["forest", "cancel", "my model"]).code(0);
+    assert_eq!(job(&node)["phase"], "cancelled");
+    // Of the request and the data nothing is left.
+    assert_eq!(variables(&node), ["state my model"]);
+    // The name is free.
+    begin(&node);
+    assert_eq!(job(&node)["phase"], "waiting");
+}
+
+#[test]
+fn what_is_left_of_an_asker_that_died_can_be_ended() {
+    let node = idle();
+    begin(&node);
+    let run = job(&node)["run"].as_str().unwrap().to_owned();
+    // As if it had died before it put the request there.
+    node.cpe(&["space", "delete", "#forest", "job"]).code(0);
+    node.cpe(&["forest", "cancel", "my model"]).code(0);
+    assert_eq!(job(&node)["phase"], "cancelled");
+    let left = variables(&node);
+    assert!(left.iter().all(|name| !name.contains(&run)), "{left:?}");
+}
+
+#[test]
+fn a_job_that_no_steward_brings_to_its_end_fails() {
+    let node = idle();
+    begin(&node);
+    let mut state = job(&node);
+    state.as_object_mut().unwrap().remove("name");
+    // Growing, by its place: words of variants are for JSON alone.
+    state["phase"] = json!(0);
+    state["attempts"] = json!(20);
+    state["said"] = json!("the moon is full");
+    let bytes = cpe_tuple::codec::encode(&state).unwrap();
+    let bytes = base64::engine::general_purpose::STANDARD.encode(bytes);
+    let tuple = json!(["state my model", {"bytes": bytes}]).to_string();
+    node.cpe(&["space", "out", "#forest", &tuple]).code(0);
+    let _worker = node.join(&["--name", "worker"]);
+    node.cpe(&["forest", "train", "--attach", "my model", "--timeout", "2m"])
+        .code(1)
+        .says("20 times a steward has begun with it and left it: the moon is full");
+    until("nothing of the job is left but its state", || {
+        let left = variables(&node);
+        println!("{left:?}");
+        left == ["state my model"]
+    });
+}
+
+#[test]
+fn a_model_that_cannot_be_read_is_trained_anew() {
+    let node = Node::start(&["--name", "a"]);
+    let hash = "ab".repeat(32);
+    let broken = [
+        json!([format!("model my model {hash}"), 0, {"bytes": "AAAA"}]),
+        json!(["model my model", {"hash": hash, "bytes": 3, "card": "{}"}]),
+    ];
+    let declare = ["space", "declare", "#forest", "model my model", "single"];
+    node.cpe(&declare).code(0);
+    for tuple in broken {
+        node.cpe(&["space", "out", "#forest", &tuple.to_string()])
+            .code(0);
+    }
+    node.cpe(&["forest", "inspect", "my model"])
+        .code(1)
+        .says("model `my model` cannot be read");
+    begin(&node);
+    assert_eq!(attach(&node, "my model")["groves_by_node"]["a"], 2);
+    node.cpe(&["forest", "inspect", "my model"]).code(0);
+}
+
+#[test]
+fn models_are_listed_and_deleted() {
+    let node = Node::start(&["--name", "a"]);
+    begin(&node);
+    attach(&node, "my model");
+    let models = node.cpe(&["forest", "models", "--json"]).json();
+    assert_eq!(models.as_array().unwrap().len(), 1);
+    let model = &models[0];
+    assert_eq!(
+        (
+            &model["name"],
+            &model["target"],
+            &model["trees"],
+            &model["rows"]
+        ),
+        (&json!("my model"), &json!("kind"), &json!(20), &json!(120))
+    );
+    node.cpe(&["forest", "delete", "my model"]).code(0);
+    assert_eq!(node.cpe(&["forest", "models", "--json"]).json(), json!([]));
+    node.cpe(&["forest", "delete", "my model"])
+        .code(1)
+        .says("no model is called `my model`");
+    until("nothing of the model is left", || {
+        variables(&node) == ["state my model"]
+    });
+}
