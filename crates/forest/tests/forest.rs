@@ -170,7 +170,7 @@ fn a_known_grove_has_its_known_hash() {
     );
     assert_eq!(
         hashes(&Exact),
-        ["52303b766e325270", "55a08374ff24f027", "aa8f971059052705"]
+        ["172758bb4bcaf3d1", "44f0c2f037e302b2", "8d9512ee4db551ac"]
     );
 }
 
