@@ -89,6 +89,10 @@ impl World {
                 host: None,
                 token: now,
             }) if *now == token => self.actor_end_stands(n, actor, token),
+            // Another node has it, or has had it, and saw to its end.
+            Reply::Failed(Failure::Fenced { token: now, .. }) if *now != token => {
+                self.actor_goes_on(n, actor, token);
+            }
             Reply::Failed(Failure::Fenced { .. } | Failure::Refused(_)) => {}
             _ => {
                 let again = Step::ReleaseAgain(n, actor, token);

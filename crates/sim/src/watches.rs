@@ -342,6 +342,13 @@ impl World {
         }
     }
 
+    /// A node hears that a name was not its to give up any more.
+    pub(crate) fn actor_goes_on(&mut self, n: usize, actor: usize, token: u64) {
+        if let Some(ends) = self.watches.ends.get_mut(&n) {
+            ends.goes_on(&name(actor), token);
+        }
+    }
+
     /// A node has lost its life as a host.
     pub(crate) fn ends_life_over(&mut self, n: usize) {
         if let Some(ends) = self.watches.ends.get_mut(&n) {
