@@ -470,9 +470,12 @@ proptest! {
     }
 }
 
-/// Which rules fired on which facts and made or removed which. Facts are told apart by their text
-/// alone: an agent has some of its own, and so other indices.
-fn firings(trace: Trace) -> Vec<(String, [Vec<String>; 3])> {
+/// A rule, and the facts that it fired on, made and removed.
+type Fired = (String, [Vec<String>; 3]);
+
+/// What fired. Facts are told apart by their text alone: an agent has some of its own, and so
+/// other indices.
+fn firings(trace: Trace) -> Vec<Fired> {
     let texts = |facts: Vec<TracedFact>| facts.into_iter().map(|fact| fact.text).collect();
     let firings = trace.firings.into_iter();
     let each = firings.map(|it| (it.rule, [it.facts, it.asserted, it.retracted].map(texts)));
@@ -481,7 +484,7 @@ fn firings(trace: Trace) -> Vec<(String, [Vec<String>; 3])> {
 
 /// The same of an engine that goes through bytes into a new one after each firing, and what it
 /// printed.
-fn moved_after_every_firing(text: &str) -> (Vec<(String, [Vec<String>; 3])>, String) {
+fn moved_after_every_firing(text: &str) -> (Vec<Fired>, String) {
     let loaded = || {
         let mut engine = Engine::sandboxed(Limits::AGENT, 0);
         engine.load(text).unwrap();
