@@ -145,9 +145,9 @@ fn a_host_that_is_frozen_past_its_lease_does_not_act_when_it_wakes() {
     counts(&a, 7);
     assert_eq!(ask(&c, "pen", &json!("from c"), 60_000).0, 200);
     assert_ne!(host(&a, "pen"), before);
-    // A program that it had begun has ended by now.
+    // A program that it had begun has ended by now, unless it still waits for its input.
     let frozen = pen.by(&b);
-    assert!(frozen < 201, "it got to all before it was frozen");
+    assert!(frozen < 200, "it got to all before it was frozen");
 
     b.signal(Signal::CONT);
     b.logs("the lease of this node as a host ran out");
@@ -165,7 +165,8 @@ fn a_host_that_is_frozen_past_its_lease_does_not_act_when_it_wakes() {
         counts(node, total);
         assert_eq!(ask(node, "pen", &json!("again"), 60_000).0, 200);
     }
-    assert_eq!(pen.by(&b), frozen, "it acted after its lease");
+    // What it was in the midst of goes on to its end, and nothing else begins.
+    assert!(pen.by(&b) <= frozen + 1, "it acted after its lease");
 }
 
 #[test]
