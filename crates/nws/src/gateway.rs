@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::leftovers::Leftovers;
-use crate::limits::{OPEN_MAX, UNDER_WAY_KIB_MAX};
+use crate::limits::{OPEN_ALL_MAX, OPEN_MAX, UNDER_WAY_KIB_MAX};
 use crate::names;
 use crate::payload::Handed;
 use crate::record::Owner;
@@ -168,7 +168,7 @@ impl<S: Spaces> Gateway<S> {
                 persistent,
                 create,
             } => {
-                if let Err(trouble) = has_room(session, &name) {
+                if let Err(trouble) = self.has_room(session, &name) {
                     let about = session.about("open ws", &name);
                     return Outcome::Reply(status(Err(trouble), about));
                 }
@@ -179,7 +179,7 @@ impl<S: Spaces> Gateway<S> {
                 status(opened, session.about("open ws", &name))
             }
             Operation::UseWs { name, create } => {
-                if let Err(trouble) = has_room(session, &name) {
+                if let Err(trouble) = self.has_room(session, &name) {
                     let about = session.about("use ws", &name);
                     return Outcome::Reply(status(Err(trouble), about));
                 }
@@ -267,6 +267,22 @@ impl<S: Spaces> Gateway<S> {
         }
     }
 
+    /// Whether a connection may open one more workspace: asked before anything is done, as what it
+    /// would make or own it could not use.
+    fn has_room(&self, session: &Session, name: &[u8]) -> Result<(), Trouble> {
+        if session.open.contains_key(name) {
+            return Ok(());
+        }
+        let why = if session.open.len() >= OPEN_MAX {
+            format!("this connection has {OPEN_MAX} workspaces open; close it")
+        } else if self.live().values().map(|it| it.open).sum::<usize>() >= OPEN_ALL_MAX {
+            format!("clients of this node have {OPEN_ALL_MAX} workspaces open; close some of them")
+        } else {
+            return Ok(());
+        };
+        Err(Trouble::Refused(why))
+    }
+
     /// Notes what a connection has opened.
     fn opened(
         &self,
@@ -314,16 +330,6 @@ impl Session {
             instance: *self.open.get(name)?,
         })
     }
-}
-
-/// Whether a connection may open one more workspace: asked before anything is done, as what it
-/// would make or own it could not use.
-fn has_room(session: &Session, name: &[u8]) -> Result<(), Trouble> {
-    if session.open.len() < OPEN_MAX || session.open.contains_key(name) {
-        return Ok(());
-    }
-    let why = format!("this connection has {OPEN_MAX} workspaces open; close it");
-    Err(Trouble::Refused(why))
 }
 
 /// What was asked, for the log.
@@ -412,5 +418,25 @@ mod tests {
         // One that it has open is no more.
         gateway.execute(&mut session, open(b"7")).await;
         assert!(!gateway.spaces.acts.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn clients_together_have_no_more_workspaces_open_than_memory_is_there_for() {
+        let gateway = Gateway::new(Late::default());
+        let (other, mut session) = (gateway.begin("a".to_owned()), gateway.begin("b".to_owned()));
+        let of_other = |open| {
+            let mut live = gateway.live();
+            live.get_mut(&other.owner.connection).unwrap().open = open;
+        };
+        let open = || Operation::UseWs {
+            name: DEFAULT.to_vec(),
+            create: true,
+        };
+        of_other(OPEN_ALL_MAX);
+        let outcome = gateway.execute(&mut session, open()).await;
+        assert!(matches!(outcome, Outcome::Reply(Reply::Status(false))));
+        of_other(OPEN_ALL_MAX - 1);
+        let outcome = gateway.execute(&mut session, open()).await;
+        assert!(matches!(outcome, Outcome::Reply(Reply::Status(true))));
     }
 }

@@ -38,6 +38,9 @@ pub const SMALL_BYTES: usize = 16 * 1024;
 /// Workspaces that one connection may have open.
 pub const OPEN_MAX: usize = 4_096;
 
+/// The same, of all connections of a node: their names are held in memory.
+pub const OPEN_ALL_MAX: usize = 64 * OPEN_MAX;
+
 /// Variables remembered as possibly left in an instance that is gone. More are left to the deletion
 /// of the next instance.
 pub const LEFTOVERS_MAX: usize = 65_536;
