@@ -10,7 +10,7 @@ use cpe_forest::{
     CsvOptions, Dataset, Forest, Manifest, ModelCard, Prediction, Predictions, Quantiles, Rows,
     Target, plot,
 };
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::cli::Common;
 use crate::client::Client;
@@ -168,43 +168,34 @@ async fn jobs(common: &Common) -> Result<Status, Fault> {
             jobs.push(about);
         }
     }
-    if common.json {
-        output::json(&json!(jobs))?;
-        return Ok(Status::Done);
-    }
     let columns = [
         "name", "phase", "done", "groves", "trees", "nodes", "stewards",
     ];
-    let rows = output::rows(&json!(jobs), &columns);
-    output::table(
-        &columns
-            .map(str::to_uppercase)
-            .each_ref()
-            .map(String::as_str),
-        rows,
-        "no jobs",
-    )?;
-    Ok(Status::Done)
+    list(common, &json!(jobs), columns, "no jobs")
 }
 
 /// Lists models, with what is on their cards.
 async fn models(common: &Common) -> Result<Status, Fault> {
     let models = model::list(&Remote(Client::of(common))).await?;
     let models = serde_json::to_value(models).about("cannot write the models")?;
+    let columns = ["name", "target", "trees", "rows", "bytes", "forest"];
+    list(common, &models, columns, "no models")
+}
+
+/// Shows what there is, as a table of these fields or in JSON.
+fn list<const N: usize>(
+    common: &Common,
+    all: &Json,
+    columns: [&str; N],
+    none: &str,
+) -> Result<Status, Fault> {
     if common.json {
-        output::json(&models)?;
+        output::json(all)?;
         return Ok(Status::Done);
     }
-    let columns = ["name", "target", "trees", "rows", "bytes", "forest"];
-    let rows = output::rows(&models, &columns);
-    output::table(
-        &columns
-            .map(str::to_uppercase)
-            .each_ref()
-            .map(String::as_str),
-        rows,
-        "no models",
-    )?;
+    let heads = columns.map(str::to_uppercase);
+    let rows = output::rows(all, &columns);
+    output::table(&heads.each_ref().map(String::as_str), rows, none)?;
     Ok(Status::Done)
 }
 
