@@ -290,6 +290,24 @@ impl Node {
         Ran::of(self.command(args).output().unwrap())
     }
 
+    /// How many requests wait at this node, of whomever: for an answer, or at their homes here.
+    pub(crate) fn waiting(&self) -> u64 {
+        let status = self.cpe(&["mesh", "status", "--json"]).json();
+        status["waiting"].as_u64().unwrap()
+    }
+
+    /// How many requests of the node's own workers wait: once it has been the same for a while.
+    pub(crate) fn own_waiting(&self) -> u64 {
+        let (mut last, mut same) = (0, 0);
+        until("a node's own workers wait", || {
+            let now = self.waiting();
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            now > 0 && same == 20
+        });
+        last
+    }
+
     /// Asks it to stop and waits until it has.
     pub(crate) fn stop(self) -> ExitStatus {
         self.end_by(Signal::TERM).0

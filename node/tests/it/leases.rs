@@ -16,29 +16,11 @@ fn lease(node: &Node, span: &str) -> String {
     taken["lease"].as_str().unwrap().to_owned()
 }
 
-fn waiting(node: &Node) -> u64 {
-    let status = node.cpe(&["mesh", "status", "--json"]).json();
-    status["waiting"].as_u64().unwrap()
-}
-
-/// How many requests of a node's own workers wait, here and at their homes, which are here too:
-/// once it has been the same for a while.
-fn own(node: &Node) -> u64 {
-    let (mut last, mut same) = (0, 0);
-    until("a node's own workers wait", || {
-        let now = waiting(node);
-        same = if now == last { same + 1 } else { 0 };
-        last = now;
-        now > 0 && same == 20
-    });
-    last
-}
-
 /// Waits until so many takes of this test wait, besides the node's own: each is a request here and
 /// parked at its home.
 fn waits(node: &Node, own: u64, requests: u64) {
     until(&format!("{requests} requests wait"), || {
-        waiting(node) == own + 2 * requests
+        node.waiting() == own + 2 * requests
     });
 }
 
@@ -198,7 +180,7 @@ fn what_became_of_an_operation_is_told() {
 #[test]
 fn a_client_that_closes_its_connection_while_it_waits_takes_nothing() {
     let node = Node::alone();
-    let own = own(&node);
+    let own = node.own_waiting();
     for lease in ["", ",\"lease_ms\":3600000"] {
         let body = format!("{{\"template\":[\"x\",{{\"?\":\"any\"}}]{lease}}}");
         let stream = post(&node, "/v1/spaces/w/in", &body);
@@ -237,7 +219,7 @@ fn a_client_that_closes_its_connection_in_the_middle_of_an_answer_takes_nothing(
 #[test]
 fn an_interrupted_fetch_takes_nothing() {
     let node = Node::alone();
-    let own = own(&node);
+    let own = node.own_waiting();
     for form in [
         &["space", "fetch", "w", "x"][..],
         &["space", "fetch", "w", "x", "--lease", "1h"],
@@ -257,7 +239,7 @@ fn an_interrupted_fetch_takes_nothing() {
 #[test]
 fn waiting_clients_are_served_in_order_of_arrival() {
     let node = Node::alone();
-    let own = own(&node);
+    let own = node.own_waiting();
     let body = r#"{"template":["x",{"?":"any"}]}"#;
     let waiting: Vec<TcpStream> = (1..=4)
         .map(|n| {

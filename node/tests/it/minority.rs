@@ -225,12 +225,7 @@ fn a_take_that_was_under_way_when_the_nodes_were_parted_is_unknown_and_takes_not
     let (name, leader) = variables.iter().find(|(_, leader)| *leader != 2).unwrap();
     let args = ["space", "fetch", WORKSPACE, name];
     a.cpe(&args).code(0);
-    let waiting = || {
-        let status = three.nodes[*leader]
-            .cpe(&["mesh", "status", "--json"])
-            .json();
-        status["waiting"].as_u64().unwrap()
-    };
+    let waiting = || three.nodes[*leader].waiting();
     let before = waiting();
     let body = json!({"template": [name, {"?": "any"}], "timeout_ms": 5_000});
     let path = format!("/v1/spaces/{WORKSPACE}/in");

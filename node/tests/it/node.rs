@@ -159,14 +159,10 @@ fn an_unknown_variable_of_the_environment_is_named_with_the_nearest_right_one() 
 #[test]
 fn a_waiting_command_learns_that_the_node_stops() {
     let node = Node::alone();
+    let own = node.own_waiting();
     let waiting = node.command(&["space", "fetch", "w", "never", "--timeout", "5m"]);
     let mut waiting = waiting_child(waiting);
-    super::harness::until("the fetch waits", || {
-        node.cpe(&["mesh", "status", "--json"]).json()["waiting"]
-            .as_u64()
-            .unwrap()
-            >= 1
-    });
+    super::harness::until("the fetch waits", || node.waiting() > own);
     assert_eq!(node.stop().code(), Some(0));
     assert_eq!(waiting.wait().unwrap().code(), Some(4));
 }

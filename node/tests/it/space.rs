@@ -130,14 +130,10 @@ fn modes_decide_which_value_is_taken() {
 #[test]
 fn a_waiting_fetch_gets_what_is_stored_later() {
     let node = Node::alone();
+    let own = node.own_waiting();
     let mut command = node.command(&["space", "fetch", "w", "late", "--timeout", "60s"]);
     let waiting = command.stdout(Stdio::piped()).spawn().unwrap();
-    super::harness::until("the fetch waits", || {
-        node.cpe(&["mesh", "status", "--json"]).json()["waiting"]
-            .as_u64()
-            .unwrap()
-            >= 1
-    });
+    super::harness::until("the fetch waits", || node.waiting() > own);
     node.cpe(&["space", "store", "w", "late", "42"]).code(0);
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "42\n");

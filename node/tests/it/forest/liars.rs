@@ -1,44 +1,68 @@
 //! Nodes that say what is not so of the groves they were to grow.
 
+use std::process::{Child, Stdio};
+
 use base64::Engine as _;
 use cpe_forest::{CsvOptions, Dataset, ForestSpec, TargetKind, grow_grove};
 use serde_json::{Value, json};
 
-use super::super::harness::{Node, until};
+use super::super::harness::{Node, Ran, until};
 use super::{SETTINGS, attach, begin, hash_here, long};
 
-/// Takes groves as a worker does, at most so many, and says of each under this name what `outcome`
-/// makes of its index. How many it took.
-fn lie(node: &Node, job: &str, name: &str, most: u32, outcome: impl Fn(u32) -> Value) -> u32 {
-    let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
-    let Some(run) = jobs[0]["run"].as_str() else {
-        return 0;
-    };
-    let base64 = base64::engine::general_purpose::STANDARD;
-    let mut lies = 0;
-    while lies < most {
-        let template = json!([
-            "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"},
-            {"?": "bytes"},
-        ]);
-        let template = template.to_string();
-        let taken = node.cpe(&["space", "inp", "#forest", &template, "--json"]);
-        if taken.code != Some(0) {
-            return lies;
-        }
-        let tuple: Value = serde_json::from_str(&taken.out).unwrap();
-        let tuple = tuple.get("tuple").unwrap_or(&tuple);
-        let (id, index) = (tuple[2].as_str().unwrap(), tuple[3].as_u64().unwrap());
-        let outcome = outcome(u32::try_from(index).unwrap());
-        let outcome = base64.encode(cpe_tuple::codec::encode(&outcome).unwrap());
-        let brought = json!([
-            format!("{job} {run} grown"), id, index, name, {"bytes": outcome},
-        ]);
-        node.cpe(&["space", "out", "#forest", &brought.to_string()])
-            .code(0);
-        lies += 1;
+/// Somebody who waits for a grove as a worker does, before there is any: of those who wait each has
+/// one in turn, so that no worker, however fast, has them all.
+struct Liar<'a> {
+    node: &'a Node,
+    first: Child,
+}
+
+impl<'a> Liar<'a> {
+    fn waits(node: &'a Node) -> Self {
+        let own = node.own_waiting();
+        let mut first = node.command(&["space", "in", "#forest", &any_grove(), "--json"]);
+        let first = first.stdout(Stdio::piped()).spawn().unwrap();
+        until("the liar waits", || node.waiting() > own);
+        Self { node, first }
     }
-    lies
+
+    /// Takes groves, at most so many, and says of each under this name what `outcome` makes of its
+    /// index. How many it took.
+    fn lies(self, job: &str, name: &str, most: u32, outcome: impl Fn(u32) -> Value) -> u32 {
+        let node = self.node;
+        let first = Ran::of(self.first.wait_with_output().unwrap()).json();
+        let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
+        let run = jobs[0]["run"].as_str().unwrap();
+        let lie = |taken: Value| {
+            let tuple = taken.get("tuple").unwrap_or(&taken);
+            let (id, index) = (tuple[2].as_str().unwrap(), tuple[3].as_u64().unwrap());
+            let outcome = outcome(u32::try_from(index).unwrap());
+            let outcome = cpe_tuple::codec::encode(&outcome).unwrap();
+            let outcome = base64::engine::general_purpose::STANDARD.encode(outcome);
+            let brought = json!([
+                format!("{job} {run} grown"), id, index, name, {"bytes": outcome},
+            ]);
+            node.cpe(&["space", "out", "#forest", &brought.to_string()])
+                .code(0);
+        };
+        lie(first);
+        let mut lies = 1;
+        while lies < most {
+            let taken = node.cpe(&["space", "inp", "#forest", &any_grove(), "--json"]);
+            if taken.code == Some(3) {
+                break;
+            }
+            lie(taken.json());
+            lies += 1;
+        }
+        lies
+    }
+}
+
+fn any_grove() -> String {
+    let template = json!([
+        "grove", {"?": "string"}, {"?": "string"}, {"?": "int"}, {"?": "string"}, {"?": "bytes"},
+    ]);
+    template.to_string()
 }
 
 /// That a grove of the right form was grown, which another seed grew.
@@ -57,12 +81,9 @@ fn trained(
     let csv = long(node.folder());
     let csv = csv.to_str().unwrap();
     let wanted = hash_here(node.folder(), csv, &SETTINGS);
+    let liar = Liar::waits(node);
     begin(node, csv, "crowd");
-    let mut lies = 0;
-    until("the liar has some groves", || {
-        lies += lie(node, "crowd", name, most, |index| outcome(csv, index));
-        lies > 0
-    });
+    let lies = liar.lies("crowd", name, most, |index| outcome(csv, index));
     let trained = attach(node, "crowd");
     assert_eq!(trained["card"]["forest"], wanted.as_str());
     assert!(!trained["card"]["out_of_bag"].is_null());
