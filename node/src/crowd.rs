@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) node: Option<String>,
     /// It is to outlive its node.
     pub(crate) durable: bool,
+    /// Rather on the node of this actor.
+    pub(crate) near: Option<String>,
 }
 
 /// The file as it is written.
@@ -69,6 +71,8 @@ struct WrittenAgent {
     node: Option<String>,
     #[serde(default)]
     durable: bool,
+    #[serde(default)]
+    near: Option<String>,
 }
 
 impl Crowd {
@@ -177,6 +181,7 @@ impl Source<'_> {
             require: written.require,
             node: written.node,
             durable: written.durable,
+            near: written.near,
             name,
             kind,
         })

@@ -58,6 +58,7 @@ use envelope::{Answer, Envelope, NotStarted};
 use host::Hosted;
 use migrate::Trail;
 use number::Numbers;
+use place::Loads;
 use post::{CallError, Pending};
 use spec::{Spec, Wishes};
 
@@ -99,6 +100,10 @@ pub struct SpawnOptions {
     /// gone: each message is answered once what it changed lasts. Its kind must have snapshots. Not
     /// by default.
     pub durable: bool,
+    /// The actor it will talk with most: it is placed on that one's node, whatever the load there,
+    /// if that node is able, and is not moved away from it for balance. A wish: if there is no such
+    /// actor, or its node is not able, it is placed as any other. It does not follow a move.
+    pub near: Option<String>,
 }
 
 impl Default for SpawnOptions {
@@ -109,6 +114,7 @@ impl Default for SpawnOptions {
             crowd: None,
             deadline: SPAWN_DEADLINE,
             durable: false,
+            near: None,
         }
     }
 }
@@ -183,6 +189,8 @@ pub(crate) struct Inner {
     /// Actors that have ended here, by name and token, whose effects are not all done.
     ending: Mutex<BTreeSet<(String, u64)>>,
     monitors: Mutex<BTreeMap<String, (Seen, ActorRef)>>,
+    /// Actors by node, as they were counted last.
+    loads: Mutex<Loads>,
     numbers: Numbers,
 }
 
@@ -243,6 +251,7 @@ impl Inner {
             ended: Notify::new(),
             ending: Mutex::default(),
             monitors: Mutex::default(),
+            loads: Mutex::default(),
             numbers: Numbers::new(session),
         })
     }
@@ -397,8 +406,7 @@ impl Actors {
         let after = options.deadline.min(DEADLINE_MAX);
         let until = Instant::now() + after;
         let peers = inner.mesh.peers().await?;
-        let node = options.node.as_deref();
-        let host = place::choose(&peers, name, kind, node, &options.require)?;
+        let host = inner.place(&peers, name, kind, &options, until).await?;
         let name = name.to_owned();
         let spec = Spec {
             kind: kind.to_owned(),
@@ -408,6 +416,7 @@ impl Actors {
                 node: options.node,
                 crowd: options.crowd,
                 durable: options.durable,
+                near: options.near,
             },
         };
         let record = spec.to_value();

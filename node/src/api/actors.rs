@@ -47,6 +47,8 @@ pub(crate) struct SpawnBody {
     #[serde(default)]
     durable: bool,
     #[serde(default)]
+    near: Option<String>,
+    #[serde(default)]
     timeout_ms: TimeoutMs,
 }
 
@@ -74,6 +76,7 @@ pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -
         crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,
         durable: body.durable,
+        near: body.near,
     };
     let args = value(&body.args)?;
     let info = app

@@ -37,6 +37,9 @@ pub(crate) enum ActorCommand {
         /// Only on this node: its name, node id or peer id
         #[arg(long, value_name = "N")]
         node: Option<String>,
+        /// Rather on the node of this actor, with which it talks most
+        #[arg(long, value_name = "NAME", conflicts_with = "node")]
+        near: Option<String>,
         /// Let it outlive its node: its state is kept by several nodes, and another goes on with it
         #[arg(long)]
         durable: bool,
@@ -110,6 +113,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
             args,
             require,
             node,
+            near,
             durable,
         } => {
             let require: Map<String, Value> = require
@@ -122,6 +126,7 @@ pub(crate) async fn run(command: ActorCommand, common: Common) -> Result<Status,
                 "args": value("--args", args)?,
                 "require": require,
                 "node": node,
+                "near": near,
                 "durable": durable,
                 "timeout_ms": millis(within),
             });
@@ -183,6 +188,7 @@ pub(super) fn spawn_body(agent: &Agent, crowd: Option<&str>, within: Duration) -
         "node": agent.node,
         "crowd": crowd,
         "durable": agent.durable,
+        "near": agent.near,
         "timeout_ms": millis(within),
     })
 }

@@ -124,6 +124,7 @@ fn compare(crowd: &Crowd, agent: &Agent, there: &Live<'_>) -> Result<Step, Fault
     let require = json!(agent.require);
     let node = json!(agent.node);
     let durable = json!(agent.durable);
+    let near = json!(agent.near);
     let kind = Value::from(&*agent.kind);
     let none = Value::Object(serde_json::Map::new());
     let fields = [
@@ -132,6 +133,7 @@ fn compare(crowd: &Crowd, agent: &Agent, there: &Live<'_>) -> Result<Step, Fault
         ("require", &require, &none),
         ("node", &node, &Value::Null),
         ("durable", &durable, &Value::Bool(false)),
+        ("near", &near, &Value::Null),
     ];
     let differs = fields
         .into_iter()
@@ -162,6 +164,7 @@ mod tests {
             require: BTreeMap::new(),
             node: None,
             durable: false,
+            near: None,
         }
     }
 

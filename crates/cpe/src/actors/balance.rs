@@ -40,7 +40,8 @@ pub(super) struct Guest {
     pub(super) host: NodeId,
     /// Which of the [`View::needs`] are its own.
     pub(super) class: usize,
-    /// It was started for the node where it is: its load counts, and it is not moved for balance.
+    /// It was started for the node where it is, or to be near an actor there: its load counts, and
+    /// it is not moved for balance.
     pub(super) stays: bool,
 }
 

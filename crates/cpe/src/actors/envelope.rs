@@ -348,6 +348,7 @@ mod tests {
                     node: Some("b".to_owned()),
                     crowd: Some("demo".to_owned()),
                     durable: true,
+                    near: Some("base".to_owned()),
                 },
             },
             Envelope::Stop {

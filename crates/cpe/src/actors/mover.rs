@@ -43,7 +43,8 @@ const FAILED_PAUSE_MAX: Duration = Duration::from_secs(60);
 ///
 /// Three seconds after the last node came, or got another capability, each node hands actors on to
 /// those that have at least two fewer and meet their needs, until there are none. An actor that was
-/// started for the node where it is stays there.
+/// started for the node where it is stays there, and one that is beside the actor that it was to be
+/// near.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebalance {
     /// Actors that this node hands on at the same time, at most; 1 at least.
@@ -89,19 +90,25 @@ fn view(inner: &Inner, peers: &[PeerInfo], all: &[ActorInfo]) -> View {
         hosts: hosts(inner, peers),
         ..View::default()
     };
+    let hosts: BTreeMap<&str, NodeId> = all
+        .iter()
+        .filter_map(|info| Some((info.name.as_str(), info.host?.node)))
+        .collect();
     for info in all.iter().filter(|info| info.leased) {
         let (Some(host), Some(spec)) = (info.host, Spec::from_value(&info.spec)) else {
             continue;
         };
         let peer = peers.iter().find(|peer| peer.node == host.node);
         let named = spec.wishes.node.as_deref().zip(peer);
+        let near = spec.wishes.near.as_deref().and_then(|near| hosts.get(near));
+        let near = near == Some(&host.node);
         let next = classes.len();
         let class = *classes.entry(spec.needs()).or_insert(next);
         view.guests.push(Guest {
             name: info.name.clone(),
             host: host.node,
             class,
-            stays: named.is_some_and(|(node, peer)| place::is_meant(peer, node)),
+            stays: named.is_some_and(|(node, peer)| place::is_meant(peer, node)) || near,
         });
     }
     let mut needs: Vec<_> = classes.into_iter().collect();
@@ -300,7 +307,7 @@ async fn hand_on(
 
 impl Inner {
     /// All records of named actors.
-    async fn all(&self) -> Result<Vec<ActorInfo>, SpaceError> {
+    pub(super) async fn all(&self) -> Result<Vec<ActorInfo>, SpaceError> {
         match self.desk.ask(Command::Actors).await? {
             Reply::Actors(all) => Ok(all),
             _ => Err(SpaceError::Unexpected),

@@ -28,6 +28,9 @@ pub(super) struct Wishes {
     /// Its state is to outlive its node.
     #[serde(default)]
     pub(super) durable: bool,
+    /// The actor whose node would be the best for it.
+    #[serde(default)]
+    pub(super) near: Option<String>,
 }
 
 impl Spec {
@@ -54,6 +57,7 @@ impl Spec {
         add("node", wishes.node.as_deref().map(Value::from));
         add("crowd", wishes.crowd.as_deref().map(Value::from));
         add("durable", wishes.durable.then_some(Value::from(true)));
+        add("near", wishes.near.as_deref().map(Value::from));
         Value::Map(map)
     }
 
@@ -80,6 +84,7 @@ impl Spec {
                 node: text("node"),
                 crowd: text("crowd"),
                 durable: map.get("durable") == Some(&Value::Bool(true)),
+                near: text("near"),
             },
         })
     }
@@ -106,11 +111,12 @@ mod tests {
         spec.wishes.node = Some("b".to_owned());
         spec.wishes.crowd = Some("demo".to_owned());
         spec.wishes.durable = true;
+        spec.wishes.near = Some("base".to_owned());
         assert_eq!(
             shown(&spec),
             concat!(
                 r#"{"args":1,"crowd":"demo","durable":true,"kind":"echo","#,
-                r#""node":"b","require":{"gpu":"yes"}}"#
+                r#""near":"base","node":"b","require":{"gpu":"yes"}}"#
             )
         );
         assert_eq!(Spec::from_value(&spec.to_value()), Some(spec));

@@ -8,6 +8,7 @@ use cpe::{
     SubscriptionEnd, Value,
 };
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::harness::{Ground, LONG, all_linked, join};
 
@@ -167,6 +168,54 @@ async fn placement_keeps_to_the_requirements() {
         .await
         .unwrap_err();
     assert!(nobody.to_string().contains("gpu=two"), "{nobody}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actors_are_placed_where_there_are_fewer_or_near_the_one_they_talk_with() {
+    const AT_A: usize = 9;
+    let ground = Ground::new();
+    let [a, b, c] = ground.three().await;
+    for n in 0..AT_A {
+        let name = format!("here{n}");
+        let spawned = b.actors().spawn("echo", &name, Value::Null, on("a"));
+        spawned.await.unwrap();
+    }
+    let until = Instant::now() + LONG;
+    while c.actors().list().await.unwrap().len() < AT_A {
+        assert!(Instant::now() < until, "c never heard of the actors at a");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut hosts = BTreeMap::<_, usize>::new();
+    for n in 0..12 {
+        let name = format!("any{n}");
+        let options = SpawnOptions::default();
+        let spawned = c.actors().spawn("echo", &name, Value::Null, options).await;
+        *hosts.entry(spawned.unwrap().host.unwrap()).or_default() += 1;
+    }
+    // The mean is 7 at the end, and a quarter more 9.
+    assert_eq!(hosts.get(&a.member()), None);
+    assert!(
+        hosts.values().all(|count| (3..=9).contains(count)),
+        "{hosts:?}"
+    );
+    for n in 0..4 {
+        let options = SpawnOptions {
+            near: Some("here0".to_owned()),
+            ..SpawnOptions::default()
+        };
+        let name = format!("near{n}");
+        let spawned = c.actors().spawn("echo", &name, Value::Null, options).await;
+        assert_eq!(spawned.unwrap().host, Some(a.member()));
+    }
+    let options = SpawnOptions {
+        near: Some("nobody".to_owned()),
+        ..SpawnOptions::default()
+    };
+    let spawned = c
+        .actors()
+        .spawn("echo", "alone", Value::Null, options)
+        .await;
+    assert_ne!(spawned.unwrap().host, Some(a.member()));
 }
 
 /// Fetches from the space what it is asked for: as slow as that is.
