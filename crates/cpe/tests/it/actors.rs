@@ -177,7 +177,8 @@ async fn actors_are_placed_where_there_are_fewer_or_near_the_one_they_talk_with(
     let [a, b, c] = ground.three().await;
     for n in 0..AT_A {
         let name = format!("here{n}");
-        let spawned = b.actors().spawn("echo", &name, Value::Null, on("a"));
+        let actors = b.actors();
+        let spawned = actors.spawn("echo", &name, Value::Null, on("a"));
         spawned.await.unwrap();
     }
     let until = Instant::now() + LONG;
