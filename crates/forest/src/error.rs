@@ -113,7 +113,12 @@ pub enum DataError {
         cell: String,
     },
     /// A number that is infinite or too large to be held.
-    #[error("{place}, column \"{column}\": \"{cell}\" is not a finite number")]
+    #[error(
+        "{place}, column \"{column}\": \"{cell}\" is not a finite number; correct the cell, leave it \
+         empty if the number is not known, or, to train with it as a text, take the column as text \
+         (`--types {}=text`)",
+        word(.column)
+    )]
     NotFinite {
         /// Where the cell stands.
         place: Place,

@@ -1,7 +1,7 @@
 //! Tables in. Of a CSV, a header and then rows, each column becomes numbers or texts by what is in
 //! its cells; where cells have kinds, by those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use csv::{ByteRecord, ReaderBuilder};
@@ -34,6 +34,9 @@ pub struct CsvOptions {
     pub ignore: Vec<String>,
     /// Columns to read, if not all: others may hold anything.
     pub only: Option<Vec<String>>,
+    /// Columns of texts of which only these are known: any other text counts as missing, however
+    /// many and however long they are.
+    pub known: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Default for CsvOptions {
@@ -45,6 +48,7 @@ impl Default for CsvOptions {
             weights: None,
             ignore: Vec::new(),
             only: None,
+            known: BTreeMap::new(),
         }
     }
 }
@@ -419,11 +423,7 @@ fn columns<'a>(
                 second: position,
             });
         }
-        builders.push(Builder::new(
-            name,
-            options.ignores(name),
-            options.forced(name),
-        ));
+        builders.push(Builder::new(name, options));
     }
     let named = options.ignore.iter().chain(&options.text);
     for name in named.chain(&options.number).chain(&options.weights) {

@@ -9,7 +9,7 @@
 //! - `["job", NAME, GROWER, request]`: taken by a steward under a lease, gone when the job has
 //!   ended;
 //! - `["state NAME", {...}]`, mode single: how far it is, for whoever wants to know;
-//! - `["grove", NAME, id, index, GROWER, task]`: a grove to grow, taken by a worker under a lease;
+//! - `["grove", NAME, RUN, index, GROWER, task]`: a grove to grow, taken by a worker under a lease;
 //! - `["NAME RUN begun INDEX", id, index, node]`: a worker began it, to see what kills all workers;
 //! - `["NAME RUN grown", id, index, node, outcome]`: what came of it.
 //!
@@ -248,6 +248,9 @@ pub(crate) struct State {
     /// How often a steward has begun with it.
     #[serde(default)]
     pub(crate) attempts: u32,
+    /// Groves that have been put together, once all are there.
+    #[serde(default)]
+    pub(crate) assembled: u32,
 }
 
 impl State {
@@ -597,12 +600,13 @@ pub(crate) async fn clear(space: &impl Space, name: &str, state: &State) {
     }
 }
 
-/// Takes back the groves that nobody has begun, lest the next job wait behind them.
+/// Takes back the groves of a run that nobody has begun, lest the next job wait behind them. That
+/// may be the same job once more, which has begun meanwhile.
 async fn drain(space: &impl Space, name: &str, state: &State) {
     let waiting = template(vec![
         Field::Actual(Value::from(GROVES)),
         Field::Actual(Value::from(name)),
-        Field::Actual(Value::from(state.id.as_str())),
+        Field::Actual(Value::from(state.run.as_str())),
         Field::Typed(Kind::Int),
         Field::Typed(Kind::String),
         Field::Typed(Kind::Bytes),

@@ -41,6 +41,14 @@ impl Place {
     }
 }
 
+/// Bytes of a model's details (its card, its manifest and the places of its groves) up to which they
+/// are in its tuple. More lie beside its bytes: a text column of many values has them all in the
+/// manifest.
+const DETAILS_INLINE_MAX: usize = 1 << 20;
+
+/// Bytes of details at most: no column has more values than rows, and no forest more groves.
+const DETAILS_MAX: usize = 1 << 28;
+
 /// What the space says of a model.
 #[derive(Clone, Debug)]
 struct Record {
@@ -211,15 +219,21 @@ fn blob_name(name: &str, hash: &str) -> String {
     format!("model {name} {hash}")
 }
 
+/// Where the details of a model are that has many.
+fn details_name(name: &str, hash: &str) -> String {
+    format!("model {name} {hash} details")
+}
+
 /// A model as it is put into the space.
 #[derive(Debug)]
 pub(crate) struct Packed {
     /// The forest's hash, in hexadecimal.
     pub(crate) hash: String,
     bytes: Vec<u8>,
-    places: Vec<Value>,
-    manifest: Vec<u8>,
-    card: String,
+    /// What the model's tuple says besides: its card, its manifest, and where its groves begin; or
+    /// how many bytes these are, if they are to lie apart.
+    details: Entry,
+    apart: Option<Vec<u8>>,
 }
 
 /// Packs a model: as long as encoding it three times.
@@ -232,13 +246,32 @@ pub(crate) fn pack(forest: &Forest, card: &ModelCard) -> Result<Packed, Fault> {
     let places = places
         .iter()
         .map(|(at, _)| Value::Int(i64::try_from(*at).unwrap_or(i64::MAX)));
+    let manifest = codec::encode(forest.manifest()).about("cannot encode the manifest")?;
+    let card = serde_json::to_string(card).about("cannot write the model card")?;
+    let details = named([
+        ("card", Value::from(card)),
+        ("manifest", Value::Bytes(manifest)),
+        ("groves", Value::List(places.collect())),
+    ]);
+    let encoded = codec::encode(&details).about("cannot encode the model's details")?;
+    let small = encoded.len() <= DETAILS_INLINE_MAX;
+    let length = i64::try_from(encoded.len()).unwrap_or(i64::MAX);
     Ok(Packed {
         hash: hex(&forest.hash()),
-        places: places.collect(),
         bytes,
-        manifest: codec::encode(forest.manifest()).about("cannot encode the manifest")?,
-        card: serde_json::to_string(card).about("cannot write the model card")?,
+        details: match small {
+            true => details,
+            false => named([("details", Value::Int(length))]),
+        },
+        apart: (!small).then_some(encoded),
     })
+}
+
+fn named<const N: usize>(entries: [(&str, Value); N]) -> Entry {
+    let entries = entries.into_iter();
+    entries
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 /// Puts a model into the space, in place of the one of that name.
@@ -264,22 +297,20 @@ pub(crate) async fn put_packed(
     packed: &Packed,
 ) -> Result<(), Fault> {
     let hash = &packed.hash;
-    let old = record(space, name, Duration::ZERO).await?;
-    if old.as_ref().is_none_or(|old| old.hash != *hash) {
+    let old = entry(space, name, Duration::ZERO).await?;
+    let old = old.as_ref().map(hash_of);
+    if old != Some(hash) {
         blob::put(space, &blob_name(name, hash), &packed.bytes).await?;
+        if let Some(details) = &packed.apart {
+            blob::put(space, &details_name(name, hash), details).await?;
+        }
     }
     let length = i64::try_from(packed.bytes.len()).unwrap_or(i64::MAX);
-    let entries = [
+    let mut map = packed.details.clone();
+    map.extend(named([
         ("hash", Value::from(hash.as_str())),
         ("bytes", Value::Int(length)),
-        ("card", Value::from(packed.card.as_str())),
-        ("manifest", Value::Bytes(packed.manifest.clone())),
-        ("groves", Value::List(packed.places.clone())),
-    ];
-    let map: BTreeMap<String, Value> = entries
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
+    ]));
     if old.is_none() {
         space.declare_single(WORKSPACE, &variable(name)).await?;
     }
@@ -289,9 +320,11 @@ pub(crate) async fn put_packed(
             tuple(vec![Value::from(variable(name)), Value::Map(map)])?,
         )
         .await?;
-    if let Some(old) = old.filter(|old| old.hash != *hash) {
+    if let Some(old) = old.filter(|old| *old != hash) {
         // Best effort: old bytes only take room.
-        let _ = space.delete(WORKSPACE, &blob_name(name, &old.hash)).await;
+        for old in [blob_name(name, old), details_name(name, old)] {
+            let _ = space.delete(WORKSPACE, &old).await;
+        }
     }
     Ok(())
 }
@@ -344,11 +377,14 @@ pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fau
 /// # Errors
 /// When its home cannot be reached.
 pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<bool, Fault> {
-    let Some(old) = record(space, name, Duration::ZERO).await? else {
+    let Some(old) = entry(space, name, Duration::ZERO).await? else {
         return Ok(false);
     };
-    space.delete(WORKSPACE, &variable(name)).await?;
-    space.delete(WORKSPACE, &blob_name(name, &old.hash)).await?;
+    let hash = hash_of(&old);
+    let (blob, details) = (blob_name(name, hash), details_name(name, hash));
+    for gone in [variable(name), blob, details] {
+        space.delete(WORKSPACE, &gone).await?;
+    }
     Ok(true)
 }
 
@@ -357,11 +393,17 @@ pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<bool, Fault
 /// # Errors
 /// When the space cannot be reached.
 pub(crate) async fn find(space: &impl Space, name: &str) -> Result<Option<Forest>, Fault> {
-    let Some(record) = record(space, name, Duration::ZERO).await? else {
+    let Some(entry) = entry(space, name, Duration::ZERO).await? else {
         return Ok(None);
     };
-    match fetch(space, name, &record).await {
-        Ok(forest) => Ok(Some(forest)),
+    let found = async {
+        match read(space, name, &entry).await? {
+            Some(record) => fetch(space, name, &record).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    match found.await {
+        Ok(forest) => Ok(forest),
         Err(fault) => {
             tracing::warn!(name, %fault, "the model of this name is taken for none");
             Ok(None)
@@ -386,24 +428,52 @@ async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest
     decoded.about(format!("model `{name}` cannot be read"))
 }
 
-async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Option<Record>, Fault> {
+/// What the space says of a model.
+type Entry = BTreeMap<String, Value>;
+
+fn hash_of(entry: &Entry) -> &str {
+    let hash = entry.get("hash").and_then(Value::as_str);
+    hash.unwrap_or_default()
+}
+
+async fn entry(space: &impl Space, name: &str, within: Duration) -> Result<Option<Entry>, Fault> {
     let template = template(vec![
         Field::Actual(Value::from(variable(name))),
         Field::Typed(Kind::Map),
     ])?;
     let found = space.rd(WORKSPACE, template, within).await?;
-    Ok(found.and_then(|tuple| {
-        let map = tuple.fields().get(1)?.as_map()?;
-        Some(Record {
-            hash: map.get("hash")?.as_str()?.to_owned(),
-            bytes: usize::try_from(map.get("bytes")?.as_int()?).ok()?,
-            card: map.get("card")?.as_str()?.to_owned(),
-            placed: placed_of(map),
-        })
-    }))
+    Ok(found.and_then(|found| found.fields().get(1)?.as_map().cloned()))
 }
 
-fn placed_of(map: &BTreeMap<String, Value>) -> Option<(Vec<u8>, Vec<usize>)> {
+async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Option<Record>, Fault> {
+    match entry(space, name, within).await? {
+        Some(entry) => read(space, name, &entry).await,
+        None => Ok(None),
+    }
+}
+
+async fn read(space: &impl Space, name: &str, entry: &Entry) -> Result<Option<Record>, Fault> {
+    let Some(length) = entry.get("details").and_then(Value::as_int) else {
+        return Ok(record_of(entry, entry));
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let blob = details_name(name, hash_of(entry));
+    let bytes = blob::read(space, &blob, length, DETAILS_MAX).await?;
+    let details = codec::decode::<Entry>(&bytes, DETAILS_MAX);
+    let details = details.about(format!("the details of model `{name}` cannot be read"))?;
+    Ok(record_of(entry, &details))
+}
+
+fn record_of(map: &Entry, details: &Entry) -> Option<Record> {
+    Some(Record {
+        hash: map.get("hash")?.as_str()?.to_owned(),
+        bytes: usize::try_from(map.get("bytes")?.as_int()?).ok()?,
+        card: details.get("card")?.as_str()?.to_owned(),
+        placed: placed_of(details),
+    })
+}
+
+fn placed_of(map: &Entry) -> Option<(Vec<u8>, Vec<usize>)> {
     let manifest = map.get("manifest")?.as_bytes()?.to_vec();
     let places = map.get("groves")?.as_list()?.iter();
     let place = |place: &Value| usize::try_from(place.as_int()?).ok();
@@ -426,6 +496,34 @@ pub(crate) fn read_file(path: &Path) -> Result<Forest, Fault> {
     Forest::decode(&bytes).about(format!("{shown} is no model"))
 }
 
+/// Makes sure that a model can be put into the space under this name once there is one.
+///
+/// # Errors
+/// When the space cannot be reached.
+pub(crate) async fn check_name(space: &impl Space, name: &str) -> Result<(), Fault> {
+    entry(space, name, Duration::ZERO).await.map(drop)
+}
+
+/// Makes sure that a model can be written to a file once there is one.
+///
+/// # Errors
+/// When it cannot.
+pub(crate) fn check_place(path: &Path) -> Result<(), Fault> {
+    let partial = partial(path);
+    let about = format!("cannot write {}", path.display());
+    if path.is_dir() {
+        return Err(Fault::failed(format!("{about}: it is a folder")));
+    }
+    std::fs::File::create(&partial).about(&about)?;
+    std::fs::remove_file(&partial).about(about)
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    PathBuf::from(partial)
+}
+
 /// Writes a model to a file: a whole one or none.
 ///
 /// # Errors
@@ -433,8 +531,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Forest, Fault> {
 pub(crate) fn write_file(path: &Path, forest: &Forest) -> Result<(), Fault> {
     let bytes = forest.encode().about("cannot encode the forest")?;
     let about = format!("cannot write {}", path.display());
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    let partial = partial(path);
     std::fs::write(&partial, bytes).about(&about)?;
     std::fs::rename(&partial, path).about(about)
 }

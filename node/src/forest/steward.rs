@@ -9,23 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpe::{Failure, Field, Kind, Leased, SpaceError, Template, Tuple, Value};
-use cpe_forest::limits::{MAX_DATASET_BYTES, MAX_FOREST_BYTES, MAX_GROVE_BYTES};
-use cpe_forest::{
-    Dataset, ENGINE, Forest, Grove, Manifest, ModelCard, OutOfBag, OutOfBagSum, out_of_bag,
-};
+use cpe_forest::{ENGINE, Grove};
 use cpe_tuple::codec;
 use futures::future::OptionFuture;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use rand::RngExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::blob::{self, template};
-use super::job::{self, JOBS, Outcome, Phase, Request, STEWARDS_MAX, State, hex};
+use super::blob::template;
+use super::job::{self, GROVES, JOBS, Outcome, Phase, Request, STEWARDS_MAX, State, hex};
 use super::worker::{IDLE, LEASE, REST, STEP, Workers, task, while_held};
 use super::{WORKSPACE, model};
 use crate::exit::{About, Fault};
+
+mod assembly;
 
 /// Jobs a node sees to at once; further ones wait for another node or for one of these.
 const STEWARDS: usize = 4;
@@ -41,6 +41,14 @@ const RESTS_DOUBLED: u32 = 5;
 
 /// Groves put into the space at once.
 const AT_ONCE: usize = 32;
+
+/// Nothing has come for so long, and no grove waits to be taken: those that are missing are put
+/// there once more, since somebody may have taken one and not said so (a worker holds a lease, and
+/// gives back what it does not grow; whoever else takes tuples need not). The time doubles.
+const REISSUE_AFTER: Duration = Duration::from_secs(20);
+
+/// How often: a grove may take long, and each time one more node may grow it.
+const REISSUES_MAX: u32 = 5;
 
 /// How often somebody may wish that a job end, at most, before it is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -132,10 +140,15 @@ struct Job<'a> {
     /// Groves that are grown again, and what they should be.
     audits: JoinSet<Result<Audited, Fault>>,
     chosen: BTreeSet<u32>,
-    /// As many groves are grown again at once as half of the cores.
+    /// As many groves are grown again at once as it has [`hands`].
     auditors: Arc<Semaphore>,
     /// Whether at least one grove of each node has been chosen.
     sampled: bool,
+}
+
+/// How much a steward does at once: half of the cores, since the workers of its node have them all.
+fn hands() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// How the gathering ended.
@@ -161,9 +174,7 @@ impl<'a> Job<'a> {
             brought: BTreeMap::new(),
             audits: JoinSet::new(),
             chosen: BTreeSet::new(),
-            auditors: Arc::new(Semaphore::new(
-                std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
-            )),
+            auditors: Arc::new(Semaphore::new(hands())),
             sampled: false,
         };
         if job.state.phase != Phase::Growing {
@@ -249,19 +260,38 @@ impl<'a> Job<'a> {
     /// Puts the groves into the space, unless a steward before has.
     async fn issue(&mut self) -> Result<(), Fault> {
         if !self.state.issued {
-            let all = 0..self.request.spec.groves();
-            let missing = all.filter(|index| !self.kept.contains_key(index));
-            let (space, request) = (&self.workers.space, self.request);
-            let put = missing.map(|index| async move {
-                let put = space.out(WORKSPACE, task(request, index)?).await;
-                put.map(drop).about("cannot put a grove there")
-            });
-            // Many at once: a home writes them to disk together.
-            let putting = stream::iter(put).buffer_unordered(AT_ONCE);
-            putting.try_collect::<()>().await?;
+            self.put_missing().await?;
             self.state.issued = true;
         }
         self.tell().await
+    }
+
+    /// Puts the groves there of which nothing has come.
+    async fn put_missing(&self) -> Result<(), Fault> {
+        let there = |index: &u32| self.kept.contains_key(index) || self.brought.contains_key(index);
+        let missing = (0..self.request.spec.groves()).filter(|index| !there(index));
+        let (space, request) = (&self.workers.space, self.request);
+        let put = missing.map(|index| async move {
+            let put = space.out(WORKSPACE, task(request, index)?).await;
+            put.map(drop).about("cannot put a grove there")
+        });
+        // Many at once: a home writes them to disk together.
+        let putting = stream::iter(put).buffer_unordered(AT_ONCE);
+        putting.try_collect::<()>().await
+    }
+
+    /// Whether a grove waits for somebody to take it.
+    async fn is_any_waiting(&self) -> Result<bool, Fault> {
+        let template = template(vec![
+            Field::Actual(Value::from(GROVES)),
+            Field::Actual(Value::from(self.request.name.as_str())),
+            Field::Actual(Value::from(self.request.run.as_str())),
+            Field::Typed(Kind::Int),
+            Field::Typed(Kind::String),
+            Field::Typed(Kind::Bytes),
+        ])?;
+        let found = self.workers.space.rdp(WORKSPACE, template, None).await;
+        Ok(found.about("cannot look for groves that wait")?.is_some())
     }
 
     /// Waits for all groves, and for those that are grown again.
@@ -275,6 +305,8 @@ impl<'a> Job<'a> {
             Field::Typed(Kind::String),
             Field::Typed(Kind::Bytes),
         ])?;
+        let mut heard = Instant::now();
+        let mut reissues = 0;
         let watch = || space.watch(WORKSPACE, outcomes.clone());
         let mut watching = watch().await.about("cannot watch for groves")?;
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -285,6 +317,7 @@ impl<'a> Job<'a> {
             tokio::select! {
                 tuple = watching.next() => match tuple {
                     Some(tuple) => {
+                        heard = Instant::now();
                         if let Some(why) = self.hear(&tuple).await? {
                             return Ok(Gathered::Impossible(why));
                         }
@@ -300,9 +333,16 @@ impl<'a> Job<'a> {
                         return Ok(Gathered::Impossible(why));
                     }
                 }
-                _ = look.tick() => if self.is_cancelled().await? {
-                    return Ok(Gathered::Cancelled);
-                },
+                _ = look.tick() => {
+                    if self.is_cancelled().await? {
+                        return Ok(Gathered::Cancelled);
+                    }
+                    let silent = heard.elapsed() >= REISSUE_AFTER * 2_u32.pow(reissues);
+                    if silent && reissues < REISSUES_MAX && !self.is_any_waiting().await? {
+                        reissues += 1;
+                        self.put_missing().await?;
+                    }
+                }
             }
             if self.brought.len() == groves && !self.sampled {
                 self.sampled = true;
@@ -426,145 +466,5 @@ impl<'a> Job<'a> {
         }
         self.tell().await?;
         Ok(None)
-    }
-
-    /// Whether what somebody brought may go into the forest, if it is what he says.
-    fn believes(&self, brought: &Brought) -> bool {
-        brought.own || !self.state.liars.contains(&brought.node)
-    }
-
-    /// Puts the forest together; what cannot be believed or read is grown here.
-    async fn assemble(&mut self) -> Result<(Phase, String), Fault> {
-        let data = self.workers.data(self.request).await?;
-        let manifest = Manifest::new(&data, &self.request.spec).about("cannot grow this forest")?;
-        let mut groves = Groves {
-            data: Arc::clone(&data),
-            votes: Some(OutOfBagSum::new(&manifest)),
-            groves: Vec::new(),
-            bytes: 0,
-        };
-        // In their order, in which numbers are added up.
-        for index in 0..self.request.spec.groves() {
-            if groves.bytes > MAX_FOREST_BYTES {
-                let why = format!(
-                    "its first {index} groves have {} bytes, a forest may have {MAX_FOREST_BYTES}: \
-                     ask for fewer trees, or raise min_leaf",
-                    groves.bytes
-                );
-                return Ok((Phase::Failed, why));
-            }
-            if let Some(grove) = self.kept.remove(&index) {
-                groves.push(self.request, grove, None).await?;
-                continue;
-            }
-            let read = match self.brought.get(&index) {
-                Some(brought) if self.believes(brought) => {
-                    self.read(index, brought, &manifest).await
-                }
-                _ => None,
-            };
-            let (grove, votes) = match read {
-                Some(read) => read,
-                None => match self.workers.grove(self.request, index).await? {
-                    Ok(grown) => (grown.grove, Some(grown.votes)),
-                    Err(why) => return Ok((Phase::Failed, why)),
-                },
-            };
-            groves.push(self.request, grove, votes).await?;
-        }
-        let packing = tokio::task::spawn_blocking(move || groves.pack(manifest));
-        match packing.await.about("putting the forest together failed")? {
-            Ok(packed) => {
-                model::put_packed(&self.workers.space, &self.request.name, &packed).await?;
-                Ok((Phase::Done, packed.hash))
-            }
-            // It is the same for whoever tries.
-            Err(fault) => Ok((Phase::Failed, fault.to_string())),
-        }
-    }
-
-    /// A grove as a node put it there, if it is what that node said, and its votes, if they are.
-    async fn read(
-        &self,
-        index: u32,
-        brought: &Brought,
-        manifest: &Manifest,
-    ) -> Option<(Grove, Option<OutOfBag>)> {
-        let (space, Brought { node, outcome, .. }) = (&self.workers.space, brought);
-        let name = self.request.grove_name(index, node);
-        let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES).await;
-        let bytes = bytes.ok()?;
-        let name = self.request.votes_name(index, node);
-        let votes = if outcome.votes_hash.is_empty() {
-            None
-        } else {
-            let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
-            read.ok()
-        };
-        let (hash, votes_hash) = (outcome.hash.clone(), outcome.votes_hash.clone());
-        let decoding = tokio::task::spawn_blocking(move || {
-            let same = |bytes: &[u8], hash: &str| hex(blake3::hash(bytes).as_bytes()) == hash;
-            let grove = same(&bytes, &hash).then(|| Grove::decode(&bytes).ok());
-            let votes = votes.filter(|votes| same(votes, &votes_hash));
-            let votes = votes.and_then(|bytes| codec::decode(&bytes, MAX_DATASET_BYTES).ok());
-            Some((grove??, votes))
-        });
-        let (grove, votes) = decoding.await.ok()??;
-        manifest.accept(&grove).ok()?;
-        (grove.index() == index).then_some((grove, votes))
-    }
-}
-
-/// The groves of a forest that is put together, and the sum of their votes: the votes of a single
-/// one are as large as the data.
-struct Groves {
-    data: Arc<Dataset>,
-    /// None once those of some grove could not be had.
-    votes: Option<OutOfBagSum>,
-    groves: Vec<Grove>,
-    /// How many bytes they are when they are encoded.
-    bytes: usize,
-}
-
-impl Groves {
-    /// Adds the next grove. Votes that nobody brought, or that are not its, are counted here.
-    async fn push(
-        &mut self,
-        request: &Request,
-        grove: Grove,
-        brought: Option<OutOfBag>,
-    ) -> Result<(), Fault> {
-        let (data, spec) = (Arc::clone(&self.data), request.spec.clone());
-        let sum = self.votes.take();
-        let counting = tokio::task::spawn_blocking(move || {
-            let sum = sum.and_then(|mut sum| {
-                let added = brought.is_some_and(|votes| sum.add(&votes).is_ok());
-                let counted = || out_of_bag(&data, &spec, &grove).ok();
-                let added = added || counted().is_some_and(|votes| sum.add(&votes).is_ok());
-                added.then_some(sum)
-            });
-            (grove.encode().len(), grove, sum)
-        });
-        let counted = counting.await.about("counting a grove's votes failed")?;
-        let (bytes, grove, sum) = counted;
-        self.bytes += bytes;
-        self.votes = sum;
-        self.groves.push(grove);
-        Ok(())
-    }
-
-    /// The forest as it is put into the space.
-    fn pack(self, manifest: Manifest) -> Result<model::Packed, Fault> {
-        let Self {
-            data,
-            votes,
-            groves,
-            ..
-        } = self;
-        let score = votes.and_then(|votes| votes.score(&manifest, &data).ok());
-        let forest = Forest::assemble(manifest, groves);
-        let forest = forest.about("the groves do not make a forest")?;
-        let forest = forest.with_out_of_bag(score);
-        model::pack(&forest, &ModelCard::new(&forest))
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn task(request: &Request, index: u32) -> Result<Tuple, Fault> {
     tuple(vec![
         Value::from(GROVES),
         Value::from(request.name.as_str()),
-        Value::from(request.id.as_str()),
+        Value::from(request.run.as_str()),
         Value::Int(index.into()),
         Value::from(request.grower.as_str()),
         request.to_value()?,
@@ -247,8 +247,10 @@ impl Workers {
             Ok(grown) => grown,
             Err(error) => return Ok(Some(Outcome::failed(error))),
         };
-        if self.is_over(request).await? {
-            // Its end was cleaned up after: what is put there now would stay.
+        // The end of a run is cleaned up after: what is put there afterwards would stay. Its home
+        // knows if it has ended, and if another has begun since.
+        let state = State::at_home(&self.space, &request.name).await?;
+        if state.is_none_or(|state| state.run != request.run || state.phase != Phase::Growing) {
             return Ok(None);
         }
         let (bytes, votes) = (grown.grove.encode(), &grown.votes_bytes);

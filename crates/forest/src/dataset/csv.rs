@@ -177,6 +177,9 @@ impl Manifest {
     #[must_use]
     pub fn labelled_options(&self) -> CsvOptions {
         let mut options = self.options();
+        if let Some(only) = &mut options.only {
+            only.push(self.target().to_owned());
+        }
         if self.tells_texts() {
             options.text.push(self.target().to_owned());
         }
@@ -194,22 +197,25 @@ impl Manifest {
         options
     }
 
-    /// How to read what this model is to be asked of: its columns and its target only, and as texts
-    /// those that are texts to it.
+    /// How to read what this model is to be asked of: its columns only, as texts those that are
+    /// texts to it, of which it knows those it was trained with, and as numbers the others.
     #[must_use]
     pub fn options(&self) -> CsvOptions {
-        let features = self.features().iter();
-        let texts = features
-            .clone()
-            .filter(|feature| !feature.levels.is_empty());
-        let names = features.map(|feature| feature.name.clone());
+        let (texts, numbers): (Vec<_>, Vec<_>) = self
+            .features()
+            .iter()
+            .partition(|feature| !feature.levels.is_empty());
+        let known = texts.iter().map(|feature| {
+            let levels = feature.levels.iter().cloned();
+            (feature.name.clone(), levels.collect())
+        });
+        let named = |features: &[&Feature]| features.iter().map(|it| it.name.clone()).collect();
         CsvOptions {
-            delimiter: CsvOptions::default().delimiter,
-            text: texts.map(|feature| feature.name.clone()).collect(),
-            weights: None,
-            number: Vec::new(),
-            ignore: Vec::new(),
-            only: Some(names.chain([self.target().to_owned()]).collect()),
+            text: named(&texts),
+            number: named(&numbers),
+            only: Some(self.features().iter().map(|it| it.name.clone()).collect()),
+            known: known.collect(),
+            ..CsvOptions::default()
         }
     }
 }

@@ -237,8 +237,12 @@ fn rows_to_tell_are_found_by_name_and_text() {
     );
     assert_eq!(
         rows("n,color\nlots,red\n").unwrap_err().to_string(),
-        "column \"n\" holds texts, the model was trained with numbers"
+        "line 2, column \"n\": \"lots\" is no number, and the column was said to hold numbers; \
+         correct the cell, or leave it empty if the number is not known"
     );
+    // What is to be told may be there, whatever it holds.
+    let beside = rows("n,color,y\n1,red,1.5\n2,blue,unknown\n").unwrap();
+    assert_eq!(beside.len(), 2);
     let labelled = manifest
         .read_labelled("y,color,n\nb,blue,7\n".as_bytes(), b',')
         .unwrap();

@@ -1,8 +1,8 @@
 //! One column of a CSV while its cells come in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Cell, Column, MISSING, NO_LEVEL, Values, too_large};
+use super::{Cell, Column, CsvOptions, MISSING, NO_LEVEL, Values, too_large};
 use crate::error::{DataError, Place};
 use crate::limits::{MAX_LEVELS, MAX_NAME_BYTES};
 
@@ -26,14 +26,17 @@ pub(super) struct Builder {
     numbers: Vec<f64>,
     texts: Vec<u32>,
     levels: BTreeMap<String, u32>,
+    /// The texts there may be, if others count as missing.
+    known: Option<BTreeSet<String>>,
 }
 
 impl Builder {
-    pub(super) fn new(name: &str, ignored: bool, forced: Option<Forced>) -> Self {
+    pub(super) fn new(name: &str, options: &CsvOptions) -> Self {
         Self {
             name: name.to_owned(),
-            ignored,
-            forced,
+            ignored: options.ignores(name),
+            forced: options.forced(name),
+            known: options.known.get(name).cloned(),
             number_at: None,
             text_at: None,
             numbers: Vec::new(),
@@ -145,6 +148,7 @@ impl Builder {
         }
         let code = match self.levels.get(cell) {
             Some(&code) => code,
+            None if self.known.as_ref().is_some_and(|it| !it.contains(cell)) => NO_LEVEL,
             None => self.new_level(cell, place)?,
         };
         self.texts.push(code);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::MAX_LEVELS;
 
 fn read(csv: &[u8]) -> Result<Table, DataError> {
     Table::read_csv(csv, &CsvOptions::default())
@@ -75,11 +76,15 @@ fn bad_csv_is_refused_with_line_and_column() {
     );
     check(
         b"a\n1e999\n",
-        "line 2, column \"a\": \"1e999\" is not a finite number",
+        "line 2, column \"a\": \"1e999\" is not a finite number; correct the cell, leave it empty if \
+         the number is not known, or, to train with it as a text, take the column as text \
+         (`--types a=text`)",
     );
     check(
         b"a\ninf\n",
-        "line 2, column \"a\": \"inf\" is not a finite number",
+        "line 2, column \"a\": \"inf\" is not a finite number; correct the cell, leave it empty if \
+         the number is not known, or, to train with it as a text, take the column as text \
+         (`--types a=text`)",
     );
 }
 
@@ -134,6 +139,28 @@ fn columns_can_be_left_out_or_taken_as_text() {
         error.to_string(),
         "there is no column \"idd\"; the columns are id, x, zip"
     );
+}
+
+#[test]
+fn of_a_column_whose_texts_are_known_all_others_count_as_missing() {
+    let mut csv = String::from("zip,x\nb,1\na,2\n");
+    for n in 0..2 * MAX_LEVELS {
+        csv.push_str(&format!("new{n},3\n"));
+    }
+    csv.push_str(&format!("{},4\n", "long".repeat(MAX_NAME_BYTES)));
+    let known = ["a", "b", "c"].map(str::to_owned);
+    let options = CsvOptions {
+        text: vec!["zip".to_owned()],
+        known: [("zip".to_owned(), known.into())].into(),
+        ..CsvOptions::default()
+    };
+    let table = Table::read_csv(csv.as_bytes(), &options).unwrap();
+    let Values::Texts { levels, of } = &table.columns[0].values else {
+        panic!("{:?}", table.columns[0]);
+    };
+    assert_eq!(levels, &["a", "b"]);
+    assert_eq!(&of[..2], [1, 0]);
+    assert!(of[2..].iter().all(|code| *code == NO_LEVEL));
 }
 
 #[test]

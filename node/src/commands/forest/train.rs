@@ -187,6 +187,11 @@ pub(super) async fn run(args: TrainArgs, common: &Common) -> Result<Status, Faul
              file later",
         ));
     }
+    // Before minutes of work, not after.
+    match &place {
+        Place::File(path) => model::check_place(path)?,
+        Place::Mesh(name) => model::check_name(&space, name).await?,
+    }
     let data = read(&args)?;
     let spec = spec(&args, &data);
     if args.local {

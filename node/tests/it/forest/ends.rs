@@ -76,6 +76,58 @@ fn what_is_left_of_an_asker_that_died_can_be_ended() {
 }
 
 #[test]
+fn the_end_of_a_job_takes_no_grove_of_the_same_job_asked_for_again() {
+    let node = idle();
+    begin(&node);
+    let (run, id) = (job(&node)["run"].clone(), job(&node)["id"].clone());
+    let grove = |run: &Value| json!(["grove", "my model", run, 0, "engine", {"bytes": "AA=="}]);
+    let mine = |grove: &Value| {
+        let taken = node.cpe(&["space", "inp", "#forest", &grove.to_string()]);
+        taken.code == Some(0)
+    };
+    let again = json!("another time of asking");
+    for run in [&run, &again, &id] {
+        node.cpe(&["space", "out", "#forest", &grove(run).to_string()])
+            .code(0);
+    }
+    node.cpe(&["forest", "cancel", "my model"]).code(0);
+    assert!(!mine(&grove(&run)));
+    assert!(mine(&grove(&again)));
+    assert!(mine(&grove(&id)));
+}
+
+#[test]
+fn what_a_model_says_of_itself_may_be_larger_than_a_tuple() {
+    let node = Node::start(&["--name", "a"]);
+    let wide = node.folder().join("wide.csv");
+    let columns = 0..160;
+    let names: Vec<String> = columns.clone().map(|n| format!("c{n}")).collect();
+    let mut text = format!("{},kind\n", names.join(","));
+    for row in 0..1_000 {
+        for column in columns.clone() {
+            let filler = "x".repeat(20);
+            text.push_str(&format!("{filler}-{column}-{},", row * 7 % 1_000));
+        }
+        text.push_str(if row % 2 == 0 { "even\n" } else { "odd\n" });
+    }
+    std::fs::write(&wide, text).unwrap();
+    let wide = wide.to_str().unwrap();
+    let train = ["forest", "train", wide, "--target", "kind", "--out", "wide"];
+    let trained = node.cpe(&[&train[..], &["--trees", "2", "--json"]].concat());
+    let trained = trained.json();
+    let models = node.cpe(&["forest", "models", "--json"]).json();
+    assert_eq!(models[0]["forest"], trained["card"]["forest"]);
+    let told = node.cpe(&["forest", "predict", "wide", wide]).code(0);
+    assert_eq!(told.out.lines().count(), 1_001);
+    let spread = node.cpe(&["forest", "predict", "wide", wide, "--spread"]);
+    assert_eq!(spread.code(0).out, told.out);
+    node.cpe(&["forest", "delete", "wide"]).code(0);
+    until("nothing is left but the job's state", || {
+        variables(&node) == ["state wide"]
+    });
+}
+
+#[test]
 fn a_job_that_no_steward_brings_to_its_end_fails() {
     let node = idle();
     begin(&node);

@@ -25,16 +25,21 @@ impl<'a> Liar<'a> {
         Self { node, first }
     }
 
+    /// Takes one and says nothing of it.
+    fn is_silent(self) {
+        Ran::of(self.first.wait_with_output().unwrap()).code(0);
+    }
+
     /// Takes groves, at most so many, and says of each under this name what `outcome` makes of its
     /// index. How many it took.
     fn lies(self, job: &str, name: &str, most: u32, outcome: impl Fn(u32) -> Value) -> u32 {
         let node = self.node;
         let first = Ran::of(self.first.wait_with_output().unwrap()).json();
         let jobs = node.cpe(&["forest", "jobs", "--json"]).json();
-        let run = jobs[0]["run"].as_str().unwrap();
+        let (run, id) = (jobs[0]["run"].as_str().unwrap(), &jobs[0]["id"]);
         let lie = |taken: Value| {
             let tuple = taken.get("tuple").unwrap_or(&taken);
-            let (id, index) = (tuple[2].as_str().unwrap(), tuple[3].as_u64().unwrap());
+            let index = tuple[3].as_u64().unwrap();
             let outcome = outcome(u32::try_from(index).unwrap());
             let outcome = cpe_tuple::codec::encode(&outcome).unwrap();
             let outcome = base64::engine::general_purpose::STANDARD.encode(outcome);
@@ -146,4 +151,18 @@ fn that_a_grove_cannot_be_grown_is_not_believed_of_one() {
         |_, _| json!({"hash": "", "bytes": 0, "votes": 0, "error": "I do not feel like it"}),
     );
     assert_eq!(trained["liars"], json!(["liar"]));
+}
+
+#[test]
+fn a_grove_that_somebody_took_and_said_nothing_of_is_put_there_once_more() {
+    let a = Node::start(&["--name", "a"]);
+    let csv = long(a.folder());
+    let csv = csv.to_str().unwrap();
+    let wanted = hash_here(a.folder(), csv, &SETTINGS);
+    let silent = Liar::waits(&a);
+    begin(&a, csv, "crowd");
+    silent.is_silent();
+    let trained = attach(&a, "crowd");
+    assert_eq!(trained["card"]["forest"], wanted.as_str());
+    assert_eq!(trained["groves_by_node"], json!({"a": 20}));
 }

@@ -48,6 +48,26 @@ fn what_could_not_be_done_is_refused() {
 }
 
 #[test]
+fn where_the_model_cannot_be_put_is_said_before_it_is_grown() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = long(folder.path());
+    let csv = csv.to_str().unwrap();
+    // It would take an hour.
+    let train = ["forest", "train", csv, "--target", "kind", "--local"];
+    let train = [&train[..], &["--trees", "1000000", "--out"]].concat();
+    let nowhere = folder.path().join("nowhere").join("m.forest");
+    let here = folder.path().join(".");
+    for place in [&nowhere, &here] {
+        let place = place.to_str().unwrap();
+        run(&[&train[..], &[place]].concat())
+            .code(1)
+            .says("cannot write");
+    }
+    let mesh = ["name", "--api", "127.0.0.1:1", "--timeout", "5s"];
+    run(&[&train[..], &mesh].concat()).code(4);
+}
+
+#[test]
 fn an_attached_job_can_be_written_to_a_file() {
     let a = Node::start(&["--name", "a"]);
     let csv = long(a.folder());
