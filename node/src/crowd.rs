@@ -64,7 +64,7 @@ struct WrittenAgent {
     name: Spanned<String>,
     kind: Spanned<String>,
     #[serde(default)]
-    args: Option<Spanned<Value>>,
+    args: Option<Spanned<toml::Value>>,
     #[serde(default)]
     require: BTreeMap<String, String>,
     #[serde(default)]
@@ -122,6 +122,29 @@ impl Crowd {
     }
 }
 
+/// A value of TOML as JSON, which has no dates, and no numbers that are not finite.
+fn json_of(value: toml::Value) -> Result<Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => Value::from(text),
+        toml::Value::Integer(number) => Value::from(number),
+        toml::Value::Float(number) if number.is_finite() => Value::from(number),
+        toml::Value::Float(number) => return Err(format!("{number} is no number that is kept")),
+        toml::Value::Boolean(truth) => Value::from(truth),
+        toml::Value::Datetime(date) => {
+            return Err(format!("{date} is a date: write it as a text, \"{date}\""));
+        }
+        toml::Value::Array(values) => {
+            let values = values.into_iter().map(json_of);
+            Value::Array(values.collect::<Result<_, _>>()?)
+        }
+        toml::Value::Table(table) => {
+            let pairs = table.into_iter();
+            let pairs = pairs.map(|(key, value)| Ok((key, json_of(value)?)));
+            Value::Object(pairs.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
 /// The text that spans point into.
 struct Source<'a> {
     path: &'a Path,
@@ -163,7 +186,9 @@ impl Source<'_> {
         let fault = |field: &str, what: String| {
             self.fault(line, format!("agent `{name}`: {field}: {what}"))
         };
-        let args = written.args.map(Spanned::into_inner).unwrap_or_default();
+        let args = written.args.map(Spanned::into_inner).map(json_of);
+        let args = args.transpose().map_err(|what| fault("args", what))?;
+        let args = args.unwrap_or_default();
         let args = match kind.as_str() {
             "rules" => self
                 .rules(args)

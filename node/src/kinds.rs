@@ -8,7 +8,7 @@ use cpe::NodeBuilder;
 
 use crate::forest::model::Models;
 
-pub(crate) use rules::{RULES_WORKER, read as read_program, rules_worker};
+pub(crate) use rules::{RULES_WORKER, read as read_program, rules_worker, this_program};
 
 /// Milliseconds since 1970: what `(now)` says to rules.
 pub(crate) fn now_ms() -> i64 {

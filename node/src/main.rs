@@ -21,6 +21,7 @@ mod nws;
 mod output;
 #[cfg(unix)]
 mod processes;
+mod reaper;
 mod remote;
 mod test_blocks;
 
@@ -40,6 +41,9 @@ fn main() -> ExitCode {
     // Before anything else: a worker starts no thread and opens no file that its rules could use.
     if std::env::args_os().skip(1).eq([kinds::RULES_WORKER]) {
         return ExitCode::from(cpe_rules::process::serve());
+    }
+    if std::env::args_os().skip(1).eq([reaper::REAPER]) {
+        return ExitCode::from(reaper::serve());
     }
     let outcome = match cli::Cli::try_parse() {
         Ok(cli) => commands::run(cli),

@@ -90,7 +90,7 @@ const DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct SpawnOptions {
     /// The node it is to live on: its name, node id or peer id. Any able one by default.
     pub node: Option<String>,
-    /// Capabilities its node must have, when none is named.
+    /// Capabilities its node must have, also one that is named.
     pub require: BTreeMap<String, String>,
     /// The crowd it belongs to, by which `cpe apply` knows it again. None by default.
     pub crowd: Option<String>,

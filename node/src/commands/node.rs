@@ -21,7 +21,7 @@ use crate::map::function;
 use crate::map::host::{self, Terms};
 use crate::map::program::Limits;
 use crate::test_blocks::{self, Following};
-use crate::{environment, kinds, logging, nws, output};
+use crate::{environment, kinds, logging, nws, output, reaper};
 
 /// Flags of `cpe node`. Each is a setting; the configuration file and the environment are weaker.
 #[derive(Debug, Args)]
@@ -294,6 +294,11 @@ fn start_commands(
     let own = &config.commands;
     if config.node.commands.is_empty() && !own.functions {
         return Ok(None);
+    }
+    if !config.node.commands.is_empty()
+        && let Err(error) = reaper::start()
+    {
+        tracing::warn!(%error, "programs may outlive this node if it is killed");
     }
     let mut temporary = None;
     let folder = match (&config.node.data, own.folder.as_os_str().is_empty()) {

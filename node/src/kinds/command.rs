@@ -19,6 +19,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
+use crate::reaper;
+
 /// Bytes of an answer at most: the largest value a message carries is of this order.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -124,7 +126,7 @@ impl CommandActor {
         let child = command
             .spawn()
             .map_err(|error| refused(format!("cannot be started: {error}")))?;
-        let mut running = Running { child };
+        let mut running = Running::of(child);
         let input = match message {
             Value::String(text) => text,
             other => json::value_to_json(&other).to_string(),
@@ -155,9 +157,20 @@ impl DynActor for CommandActor {
 /// A program and what it started; they are killed if it is dropped before its end.
 struct Running {
     child: Child,
+    /// They are killed too if the node is.
+    _watched: Option<reaper::Watched>,
 }
 
 impl Running {
+    fn of(child: Child) -> Self {
+        let group = child.id().and_then(|id| i32::try_from(id).ok());
+        let watched = group.and_then(Pid::from_raw).map(reaper::watch);
+        Self {
+            child,
+            _watched: watched,
+        }
+    }
+
     async fn converse(&mut self, input: String) -> Result<Value, String> {
         let piped = "its pipes are taken once";
         let mut stdin = self.child.stdin.take().ok_or(piped)?;

@@ -24,7 +24,7 @@ mod durable;
 mod ledger;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cpe::{ActorError, DynActor, DynContext, KindStart, NodeHandle, Value};
@@ -323,13 +323,19 @@ fn make(
 /// # Errors
 /// When this program is not found.
 pub(crate) fn rules_worker() -> Result<ProcessCommand, String> {
+    Ok(ProcessCommand::new(this_program()?, [RULES_WORKER]))
+}
+
+/// Where this program is.
+///
+/// # Errors
+/// When it is not found.
+pub(crate) fn this_program() -> Result<PathBuf, String> {
     let own = Path::new(THIS_PROGRAM);
-    let path = if own.exists() {
-        own.to_owned()
-    } else {
-        std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?
-    };
-    Ok(ProcessCommand::new(path, [RULES_WORKER]))
+    if own.exists() {
+        return Ok(own.to_owned());
+    }
+    std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))
 }
 
 fn options(node: &NodeHandle, program: &Program) -> AgentOptions {

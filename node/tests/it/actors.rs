@@ -1,7 +1,9 @@
 //! The stock actor kinds on a real node.
 
 use std::fs;
+use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::harness::{Node, until};
@@ -168,6 +170,33 @@ fn a_crowd_starts_together_and_triage_decides() {
     node.cpe(&["actor", "ask", "oracle", "model"])
         .code(1)
         .says("no model is called `demo`");
+}
+
+#[test]
+fn a_killed_node_leaves_no_program_of_an_actor_running() {
+    let node = Node::start(&["--name", "a", "--allow-command", "sh"]);
+    let file = node.folder().join("pids");
+    let script = format!(
+        "sleep 1000 & echo $$ $! > {0}.part; mv {0}.part {0}; wait",
+        file.display()
+    );
+    let args = json!({"program": "sh", "args": ["-c", script]}).to_string();
+    let spawn = ["actor", "spawn", "command", "long", "--args", &args];
+    node.cpe(&spawn).code(0);
+    node.cpe(&["actor", "tell", "long", "now"]).code(0);
+    until("the program runs", || file.exists());
+    let pids = std::fs::read_to_string(&file).unwrap();
+    let of = |pid: &str| PathBuf::from("/proc").join(pid);
+    let pids: Vec<PathBuf> = pids.split_whitespace().map(of).collect();
+    assert_eq!(pids.iter().filter(|pid| pid.exists()).count(), 2);
+    let folder = node.keep_folder();
+    node.end_by(Signal::KILL);
+    // Whoever waits for orphans may take its time: a process that has ended has no memory map.
+    let runs = |pid: &PathBuf| std::fs::read(pid.join("maps")).is_ok_and(|maps| !maps.is_empty());
+    until("the program and what it started have ended", || {
+        !pids.iter().any(runs)
+    });
+    drop(folder);
 }
 
 #[test]

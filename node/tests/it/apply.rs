@@ -112,6 +112,19 @@ fn what_cannot_be_applied_says_where_and_what_to_do() {
     assert_eq!(names(&answer, "added"), ["b"]);
     assert_eq!(names(&answer, "unchanged"), ["a"]);
 
+    for (args, said) in [
+        ("nan", "NaN is no number"),
+        ("{ from = -inf }", "-inf is no number"),
+        ("{ days = [2026-11-27] }", "\"2026-11-27\""),
+    ] {
+        write(&format!(
+            "[[agent]]\nname = \"a\"\nkind = \"echo\"\nargs = {args}"
+        ));
+        apply(&node, &file, &[])
+            .code(1)
+            .says("team.toml:4: agent `a`: args:")
+            .says(said);
+    }
     write("[[agent]]\nname = \"c\"\nkind = \"counter\"\nrequire = { gpu = \"yes\" }");
     apply(&node, &file, &[]).code(1).says("gpu=yes");
     apply(&node, Path::new("/nowhere.toml"), &[])

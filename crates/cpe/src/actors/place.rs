@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cpe_membership::{Member, NodeId};
-use cpe_mesh::{ActorInfo, PeerInfo};
+use cpe_mesh::{ActorInfo, PeerInfo, meets};
 
 use tokio::time::Instant;
 
@@ -45,9 +45,9 @@ impl Inner {
         until: Instant,
     ) -> Result<Member, ActorsError> {
         if let Some(node) = &options.node {
-            let host = named(peers, node).map_err(|why| ActorsError::NoSuchNode {
-                actor: actor.to_owned(),
-                why,
+            let host = able(peers, node, &options.require).map_err(|why| {
+                let actor = actor.to_owned();
+                ActorsError::NoSuchNode { actor, why }
             })?;
             *lock(&self.loads).of.entry(host.node).or_default() += 1;
             return Ok(host);
@@ -145,9 +145,7 @@ fn placed(
             && peer.linked
             && !is_draining(peer)
             && runs(peer, kind)
-            && require
-                .iter()
-                .all(|(key, value)| peer.capabilities.get(key) == Some(value))
+            && meets(&peer.capabilities, require)
     });
     let able: Vec<_> = able.collect();
     let load = |peer: &PeerInfo| loads.get(&peer.node).copied().unwrap_or_default();
@@ -156,20 +154,35 @@ fn placed(
     let first = able.iter().filter(|peer| load(peer) < room);
     let first = first.max_by_key(|peer| weight(actor, peer.node));
     there.or(first).map(|peer| member(peer)).ok_or_else(|| {
-        let wanted: Vec<_> = require
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        let wanted = if wanted.is_empty() {
+        let wanted = if require.is_empty() {
             String::new()
         } else {
-            format!(" and has {}", wanted.join(", "))
+            format!(" and has {}", shown(require))
         };
         ActorsError::NoSuchNode {
             actor: actor.to_owned(),
             why: format!("none that can be reached runs the kind `{kind}`{wanted}"),
         }
     })
+}
+
+fn shown(require: &BTreeMap<String, String>) -> String {
+    let pairs = require.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+/// The live node that is meant, if it has what is required.
+fn able(
+    peers: &[PeerInfo],
+    node: &str,
+    require: &BTreeMap<String, String>,
+) -> Result<Member, String> {
+    let host = named(peers, node)?;
+    let peer = peers.iter().find(|peer| peer.node == host.node);
+    if peer.is_some_and(|peer| meets(&peer.capabilities, require)) {
+        return Ok(host);
+    }
+    Err(format!("`{node}` does not have {}", shown(require)))
 }
 
 pub(super) fn is_alive(peer: &PeerInfo) -> bool {
@@ -292,5 +305,20 @@ mod tests {
         assert_eq!(host(Some(NodeId(2)), &BTreeMap::new()), NodeId(2));
         assert_eq!(host(Some(NodeId(2)), &gpu), NodeId(3));
         assert_ne!(host(Some(NodeId(9)), &BTreeMap::new()), NodeId(2));
+    }
+
+    #[test]
+    fn a_named_node_must_have_what_is_required_and_a_capability_may_be_a_list() {
+        let mut nodes: Vec<_> = (1..=2).map(peer).collect();
+        nodes[0]
+            .capabilities
+            .insert("role".to_owned(), "x,y".to_owned());
+        let role = |role: &str| BTreeMap::from([("role".to_owned(), role.to_owned())]);
+        let found = able(&nodes, "n1", &role("y")).unwrap();
+        assert_eq!(found.node, NodeId(1));
+        let lacks = able(&nodes, "n2", &role("y")).unwrap_err();
+        assert_eq!(lacks, "`n2` does not have role=y");
+        let placed = placed(&nodes, &BTreeMap::new(), None, "a", "echo", &role("x"));
+        assert_eq!(placed.unwrap().node, NodeId(1));
     }
 }
