@@ -7,9 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use cpe::local::Effect;
@@ -17,7 +15,8 @@ use cpe::prelude::*;
 use cpe::{Address, MeshKey, state_is_self};
 use serde::{Deserialize, Serialize};
 
-type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+mod processes;
+use processes::{MINUTE, Result, be_a_node, builder, end, kill_host_of, process, safe};
 
 #[derive(Default, Serialize, Deserialize)]
 struct Clerk {
@@ -45,49 +44,11 @@ impl Actor for Clerk {
     }
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// How often the clerk's process is killed.
 const KILLS: i64 = 4;
 
 /// Amounts that are booked: 1, 2, 3 and so on.
 const AMOUNTS: i64 = 60;
-
-fn builder(name: &str, folder: &str) -> cpe::NodeBuilder {
-    Node::builder()
-        .name(name)
-        .data_dir(Path::new(folder).join(name))
-        .mesh_key(Path::new(folder).join("mesh.key"))
-        .listen("/ip4/127.0.0.1/tcp/0")
-}
-
-/// This program once more, as a node that runs clerks until it is killed or its standard input
-/// ends.
-fn process(name: &str, folder: &str, at: &str) -> Result<Child> {
-    let mut program = Command::new(env::current_exe()?);
-    let program = program.args([name, folder, at]).stdin(Stdio::piped());
-    let mut child = program.stdout(Stdio::piped()).spawn()?;
-    let mut ready = String::new();
-    if let Some(out) = &mut child.stdout {
-        BufReader::new(out).read_line(&mut ready)?;
-    }
-    print!("process {} is {ready}", child.id());
-    Ok(child)
-}
-
-/// Waits until every shard is kept by all three nodes: then it survives any one of them.
-async fn safe(here: &Node) -> Result {
-    here.mesh().members(3, MINUTE).await?;
-    let deadline = tokio::time::Instant::now() + MINUTE;
-    let kept_by_three = |shards: Vec<cpe::ShardInfo>| shards.iter().all(|it| it.members.len() == 3);
-    while !kept_by_three(here.mesh().shards().await?) {
-        if tokio::time::Instant::now() > deadline {
-            return Err("the shards are not kept by three nodes".into());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
 
 /// Tells the clerk each amount, one after the other. Only the answer may be lost.
 async fn tell_all(here: &Node, told: &AtomicI64) -> Result<i64> {
@@ -111,25 +72,12 @@ async fn kill_them(
     processes: &mut BTreeMap<String, Child>,
     told: &AtomicI64,
 ) -> Result {
-    let at = here.addresses().join("");
     for kill in 1..=KILLS {
         while told.load(Ordering::Relaxed) < kill * AMOUNTS / (KILLS + 1) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        safe(here).await?;
-        let record = here.actors().where_is("clerk").await?;
-        let host = record
-            .and_then(|it| it.host)
-            .ok_or("nobody has the clerk")?;
-        let peers = here.mesh().peers().await?;
-        let peer = peers.iter().find(|it| it.node == host.node);
-        let name = peer.ok_or("its node is unknown")?.name.clone();
-        let child = processes.get_mut(&name).ok_or("not one of the processes")?;
-        // On Unix this is SIGKILL: the process has no say in it.
-        child.kill()?;
-        child.wait()?;
+        let name = kill_host_of("clerk", here, folder, processes).await?;
         println!("killed {name} at {}", told.load(Ordering::Relaxed));
-        *child = process(&name, folder, &at)?;
     }
     Ok(())
 }
@@ -186,11 +134,7 @@ async fn show() -> Result {
     let wanted: Vec<_> = (1..=AMOUNTS).map(|n| (Some(n), Some(n))).collect();
     println!("each entry is there once, in order: {}", booked == wanted);
     println!("the till counts {counted:?} of {sum:?}");
-    for mut child in processes.into_values() {
-        drop(child.stdin.take());
-        child.wait()?;
-    }
-    Ok(here.shutdown(MINUTE).await?)
+    end(here, processes).await
 }
 
 #[tokio::main]
@@ -199,11 +143,6 @@ async fn main() -> Result {
     let [name, folder, at] = args.as_slice() else {
         return show().await;
     };
-    let node = builder(name, folder)
-        .bootstrap(at)
-        .typed_kind("clerk", |_| Ok(Clerk::default()));
-    let node = node.start().await?;
-    println!("node {name}");
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
-    Ok(node.shutdown(MINUTE).await?)
+    let node = builder(name, folder).bootstrap(at);
+    be_a_node(node.typed_kind("clerk", |_| Ok(Clerk::default())), name).await
 }

@@ -41,6 +41,20 @@ async fn what_a_durable_actor_asks_for_is_done_once_though_its_process_is_killed
 }
 
 #[tokio::test]
+async fn of_what_an_actor_takes_each_tuple_counts_once_though_its_process_is_killed() {
+    let out = printed("mailbox").await;
+    let killed = out.lines().filter(|it| it.starts_with("killed ")).count();
+    assert_eq!(killed, 3, "{out}");
+    for line in [
+        "60 of 60 sales were counted",
+        "they come to 1830 of 1830",
+        "0 are left",
+    ] {
+        assert!(out.lines().any(|it| it == line), "{line:?} is not in {out}");
+    }
+}
+
+#[tokio::test]
 async fn a_counter_survives_kill_9_and_who_watches_its_neighbour_is_told() {
     let out = printed("counter").await;
     for line in [
