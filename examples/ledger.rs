@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use cpe::local::Effect;
 use cpe::prelude::*;
-use cpe::{Address, MeshKey, state_is_self};
+use cpe::{Address, state_is_self};
 use serde::{Deserialize, Serialize};
 
 mod processes;
-use processes::{MINUTE, Result, be_a_node, builder, end, kill_host_of, process, safe};
+use processes::{MINUTE, Result, be_a_node, begin, builder, end, kill_host_of};
 
 #[derive(Default, Serialize, Deserialize)]
 struct Clerk {
@@ -84,15 +84,8 @@ async fn kill_them(
 
 async fn show() -> Result {
     let folder = tempfile::tempdir()?;
-    MeshKey::generate().save(&folder.path().join("mesh.key"))?;
     let folder = folder.path().to_str().unwrap_or_default();
-    let here = builder("here", folder).start().await?;
-    let at = here.addresses().join("");
-    let mut processes = BTreeMap::new();
-    for name in ["one", "two"] {
-        processes.insert(name.to_owned(), process(name, folder, &at)?);
-    }
-    safe(&here).await?;
+    let (here, mut processes) = begin(folder).await?;
     let durable = |node: &str| SpawnOptions {
         durable: true,
         node: Some(node.to_owned()),

@@ -5,16 +5,15 @@
 //! killed process had taken and not counted, the till takes again on the next node.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
-use std::collections::BTreeMap;
 use std::env;
 
 use cpe::local::Effect;
 use cpe::prelude::*;
-use cpe::{Address, MeshKey, state_is_self};
+use cpe::{Address, state_is_self};
 use serde::{Deserialize, Serialize};
 
 mod processes;
-use processes::{MINUTE, Result, be_a_node, builder, end, kill_host_of, process, safe};
+use processes::{MINUTE, Result, be_a_node, begin, builder, end, kill_host_of};
 
 /// Counts sales, and what they come to.
 #[derive(Default, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ enum Message {
 }
 
 impl Till {
-    /// Takes the next sale. The take lasts as the state does: a till that is killed goes on with it.
+    /// Takes the next sale. The take lasts as the state does: the next life goes on with it.
     fn take(ctx: &mut Context<Self>) -> Result<(), ActorError> {
         ctx.effect(Effect::Take {
             workspace: "shop".to_owned(),
@@ -98,15 +97,8 @@ async fn counted(here: &Node, sales: i64) -> Result<(i64, i64)> {
 
 async fn show() -> Result {
     let folder = tempfile::tempdir()?;
-    MeshKey::generate().save(&folder.path().join("mesh.key"))?;
     let folder = folder.path().to_str().unwrap_or_default();
-    let here = builder("here", folder).start().await?;
-    let at = here.addresses().join("");
-    let mut processes = BTreeMap::new();
-    for name in ["one", "two"] {
-        processes.insert(name.to_owned(), process(name, folder, &at)?);
-    }
-    safe(&here).await?;
+    let (here, mut processes) = begin(folder).await?;
     let (actors, space) = (here.actors(), here.space());
     let options = SpawnOptions {
         durable: true,

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use cpe::MeshKey;
 use cpe::prelude::*;
 
 pub(crate) type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -22,7 +23,7 @@ pub(crate) fn builder(name: &str, folder: &str) -> cpe::NodeBuilder {
 
 /// This program once more, as a node that runs clerks until it is killed or its standard input
 /// ends.
-pub(crate) fn process(name: &str, folder: &str, at: &str) -> Result<Child> {
+fn process(name: &str, folder: &str, at: &str) -> Result<Child> {
     let mut program = Command::new(env::current_exe()?);
     let program = program.args([name, folder, at]).stdin(Stdio::piped());
     let mut child = program.stdout(Stdio::piped()).spawn()?;
@@ -34,8 +35,21 @@ pub(crate) fn process(name: &str, folder: &str, at: &str) -> Result<Child> {
     Ok(child)
 }
 
+/// A node of this process, and two processes that are nodes, each of which may be killed.
+pub(crate) async fn begin(folder: &str) -> Result<(Node, BTreeMap<String, Child>)> {
+    MeshKey::generate().save(&Path::new(folder).join("mesh.key"))?;
+    let here = builder("here", folder).start().await?;
+    let at = here.addresses().join("");
+    let mut processes = BTreeMap::new();
+    for name in ["one", "two"] {
+        processes.insert(name.to_owned(), process(name, folder, &at)?);
+    }
+    safe(&here).await?;
+    Ok((here, processes))
+}
+
 /// Waits until every shard is kept by all three nodes: then it survives any one of them.
-pub(crate) async fn safe(here: &Node) -> Result {
+async fn safe(here: &Node) -> Result {
     here.mesh().members(3, MINUTE).await?;
     let deadline = tokio::time::Instant::now() + MINUTE;
     let kept_by_three = |shards: Vec<cpe::ShardInfo>| shards.iter().all(|it| it.members.len() == 3);

@@ -114,9 +114,9 @@ pub enum DataError {
     },
     /// A number that is infinite or too large to be held.
     #[error(
-        "{place}, column \"{column}\": \"{cell}\" is not a finite number; correct the cell, leave it \
-         empty if the number is not known, or, to train with it as a text, take the column as text \
-         (`--types {}=text`)",
+        "{place}, column \"{column}\": \"{cell}\" is not a finite number; correct the cell, leave \
+         it empty if the number is not known, or, to train with it as a text, take the column as \
+         text (`--types {}=text`)",
         word(.column)
     )]
     NotFinite {

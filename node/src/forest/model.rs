@@ -41,9 +41,9 @@ impl Place {
     }
 }
 
-/// Bytes of a model's details (its card, its manifest and the places of its groves) up to which they
-/// are in its tuple. More lie beside its bytes: a text column of many values has them all in the
-/// manifest.
+/// Bytes of a model's details (its card, its manifest and the places of its groves) up to which
+/// they are in its tuple. More lie beside its bytes: a text column of many values has them all in
+/// the manifest.
 const DETAILS_INLINE_MAX: usize = 1 << 20;
 
 /// Bytes of details at most: no column has more values than rows, and no forest more groves.

@@ -1,11 +1,11 @@
-//! Which node an actor is to live on: one that meets its requirements, that of the actor it is to be
-//! near, or else the first of its own order that has room.
+//! Which node an actor is to live on: one that meets its requirements, that of the actor it is to
+//! be near, or else the first of its own order that has room.
 //!
 //! Each name has an order of the nodes (rendezvous hashing, Thaler and Ravishankar 1998), and each
-//! node takes so many more actors than the mean ([`room`]): "Consistent Hashing with Bounded Loads"
-//! (Mirrokni, Thorup, Zadimoghaddam 2018). Loads are counted in this node's replica of the registry,
-//! once a second, and those that it starts itself at once: many nodes that start actors in the same
-//! second may go beyond the bound by what the others started in it.
+//! node takes so many more actors than the mean ([`room`]): "Consistent Hashing with Bounded
+//! Loads" (Mirrokni, Thorup, Zadimoghaddam 2018). Loads are counted in this node's replica of the
+//! registry, once a second, and those that it starts itself at once: many nodes that start actors
+//! in the same second may go beyond the bound by what the others started in it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

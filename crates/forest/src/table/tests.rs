@@ -76,14 +76,14 @@ fn bad_csv_is_refused_with_line_and_column() {
     );
     check(
         b"a\n1e999\n",
-        "line 2, column \"a\": \"1e999\" is not a finite number; correct the cell, leave it empty if \
-         the number is not known, or, to train with it as a text, take the column as text \
+        "line 2, column \"a\": \"1e999\" is not a finite number; correct the cell, leave it empty \
+         if the number is not known, or, to train with it as a text, take the column as text \
          (`--types a=text`)",
     );
     check(
         b"a\ninf\n",
-        "line 2, column \"a\": \"inf\" is not a finite number; correct the cell, leave it empty if \
-         the number is not known, or, to train with it as a text, take the column as text \
+        "line 2, column \"a\": \"inf\" is not a finite number; correct the cell, leave it empty \
+         if the number is not known, or, to train with it as a text, take the column as text \
          (`--types a=text`)",
     );
 }
