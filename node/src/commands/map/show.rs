@@ -222,7 +222,8 @@ impl Show {
                 many => format!(", {many} were ended while they ran"),
             };
             let what = format!(
-                "{ran} lines ran, {} of them failed; {not_begun} that were read were not begun{ended}",
+                "{ran} lines ran, {} of them failed; {not_begun} that were read were not begun\
+                 {ended}",
                 self.failed
             );
             return Err(match self.asked {

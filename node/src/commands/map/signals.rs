@@ -37,7 +37,9 @@ impl Signals {
                             _ => Asked::End.max(*asked),
                         };
                     }),
-                    Some(()) = terminate.recv() => sender.send_modify(|asked| *asked = Asked::Terminate),
+                    Some(()) = terminate.recv() => {
+                        sender.send_modify(|asked| *asked = Asked::Terminate);
+                    }
                     () = sender.closed() => return,
                     else => return,
                 }

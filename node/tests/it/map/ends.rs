@@ -62,7 +62,8 @@ fn a_reader_that_has_gone_ends_the_job_and_what_runs_for_it() {
     let a = two_slots();
     let (log, gate) = (a.folder().join("log"), a.folder().join("gate"));
     let script = format!(
-        "echo $$ >> {}; [ $1 -gt 1 ] && exec sleep 1000; until [ -e {} ]; do sleep 0.05; done; echo",
+        "echo $$ >> {}; [ $1 -gt 1 ] && exec sleep 1000
+         until [ -e {} ]; do sleep 0.05; done; echo",
         log.display(),
         gate.display()
     );
