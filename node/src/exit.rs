@@ -19,6 +19,8 @@ pub(crate) enum Status {
     Nothing = 3,
     /// The node or a part of the mesh cannot be reached, or did not answer in time.
     Unavailable = 4,
+    /// It was ended by SIGTERM, and has put its things in order: as shells tell of that.
+    Terminated = 143,
 }
 
 impl From<Status> for ExitCode {
@@ -50,6 +52,11 @@ impl Fault {
     /// Something it needs cannot be reached now.
     pub(crate) fn unavailable(what: impl Into<String>) -> Self {
         Self::new(Status::Unavailable, what)
+    }
+
+    /// SIGTERM came before it was done.
+    pub(crate) fn terminated(what: impl Into<String>) -> Self {
+        Self::new(Status::Terminated, what)
     }
 
     fn new(status: Status, what: impl Into<String>) -> Self {

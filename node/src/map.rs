@@ -11,6 +11,7 @@
 //!   result what became of the program (see `program`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cpe::{Field, Kind, LimitError, Template, Tuple, Value};
 use cpe_tuple::codec;
@@ -21,8 +22,10 @@ use function::{CAPABILITY, Function};
 
 pub(crate) mod function;
 pub(crate) mod host;
+mod kept;
 pub(crate) mod program;
 pub(crate) mod sign;
+pub(crate) mod user;
 
 /// Where jobs live in the space: in memory, since whoever asks can ask again.
 pub(crate) const WORKSPACE: &str = "tmp:#map";
@@ -32,6 +35,9 @@ const OFFERS: &str = "map";
 
 /// Bytes of an encoded offer at most: a program of rules has up to half of it.
 const OFFER_BYTES_MAX: usize = 2 << 20;
+
+/// How long one file may take to get into the space.
+pub(crate) const SEND_WITHIN: Duration = Duration::from_secs(600);
 
 /// Files that go with a job at most.
 pub(crate) const FILES_MAX: usize = 256;
@@ -181,6 +187,17 @@ impl Offer {
     }
 }
 
+/// Whether something of a job stands in a variable, whatever it runs: all but its offer.
+pub(crate) fn is_of(variable: &str, job: &str) -> bool {
+    let file = format!("file {job} ");
+    let (task, result) = (format!("task:{job}."), format!("result:{job}."));
+    [file, task, result]
+        .iter()
+        .any(|of| variable.starts_with(of.as_str()))
+        || variable == note(job)
+        || variable == sign::Sign::variable(job)
+}
+
 fn note(job: &str) -> String {
     format!("note {job}")
 }
@@ -303,6 +320,12 @@ mod tests {
         assert_eq!(other.shown(), "wc -x {}");
         let task = format!("task:{}", one.tasks());
         assert!(one.variables().contains(&task));
+        assert!(
+            one.variables()
+                .iter()
+                .all(|variable| is_of(variable, "j-1"))
+        );
+        assert!(!one.variables().iter().any(|variable| is_of(variable, "j")));
     }
 
     #[test]

@@ -21,13 +21,28 @@ pub(crate) fn line(text: fmt::Arguments<'_>) -> Result<(), Fault> {
 
 /// Writes bytes to standard output as they are.
 pub(crate) fn raw(bytes: &[u8]) -> Result<(), Fault> {
+    match write(bytes)? {
+        Reader::There => Ok(()),
+        // As `head` does to every filter: the reader has what it came for.
+        Reader::Gone => std::process::exit(Status::Done as i32),
+    }
+}
+
+/// Who reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    There,
+    /// It wants no more, ever.
+    Gone,
+}
+
+/// Writes bytes to standard output as they are, for a command that has something to put in order
+/// when nobody reads it any more.
+pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Fault> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            // As `head` does to every filter: the reader has what it came for.
-            std::process::exit(Status::Done as i32)
-        }
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Fault::failed(format!(
             "cannot write to standard output: {error}"
         ))),

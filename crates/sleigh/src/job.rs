@@ -51,7 +51,8 @@ pub struct Job {
     /// seconds that they are at it, however long it takes. Twice as long each further time. 30 s by
     /// default.
     pub patience: Duration,
-    /// How often an element is tried whose result is a failure, from 1. 3 by default.
+    /// How often an element is tried whose result is a failure, from 1. 3 by default. Failures
+    /// that a master which comes back finds in the space count, those that it took before do not.
     pub tries: u32,
     /// How many workers may be lost with an element before it is set aside. 3 by default.
     pub losses: u32,

@@ -50,6 +50,19 @@ struct Known {
     bytes: usize,
 }
 
+/// What an earlier life of the job left of an element.
+#[derive(Debug)]
+struct Early {
+    /// Of the element it is about.
+    mark: i64,
+    /// Its result, or the last of its failures.
+    settled: Settled,
+    /// Results that were failures.
+    failed: u32,
+    /// Whether all were.
+    fails: bool,
+}
+
 #[derive(Debug)]
 struct Open {
     elements: Vec<Known>,
@@ -79,8 +92,8 @@ pub(crate) struct Ledger {
     /// Elements to try once more, each in a task of its own.
     again: VecDeque<Known>,
     open: BTreeMap<u64, Open>,
-    /// What came in an earlier life of this job, with the marks of the elements.
-    early: BTreeMap<usize, (i64, Settled)>,
+    /// What came in an earlier life of this job.
+    early: BTreeMap<usize, Early>,
     /// Tasks made so far: the next one's id.
     tasks: u64,
     /// Elements that have come so far: the next one's index.
@@ -126,14 +139,27 @@ impl Ledger {
             outcome,
         } in answers
         {
-            let settled = Settled {
-                index,
-                outcome,
-                node: report.node.clone(),
-                took,
-                tries: 1,
+            let fails = is_failed(&outcome, self.is_failure);
+            let before = self.early.remove(&index);
+            let before = before.filter(|early| early.mark == mark);
+            let failed = before.as_ref().map_or(0, |early| early.failed) + u32::from(fails);
+            let early = match before {
+                // It has its result; a worker that was given up told of it once more.
+                Some(before) if !before.fails => before,
+                _ => Early {
+                    mark,
+                    settled: Settled {
+                        index,
+                        outcome,
+                        node: report.node.clone(),
+                        took,
+                        tries: failed + u32::from(!fails),
+                    },
+                    failed,
+                    fails,
+                },
             };
-            self.early.insert(index, (mark, settled));
+            self.early.insert(index, early);
         }
     }
 
@@ -154,25 +180,34 @@ impl Ledger {
         open < self.open_max && !self.load_factor.is_some_and(loaded)
     }
 
-    /// The next element; if its outcome is there already, that.
+    /// The next element; if its outcome is there already, that. One that only failed so far has as
+    /// many tries as are left.
     pub(crate) fn offer(&mut self, value: Value) -> Option<Settled> {
         let index = self.offered;
         self.offered += 1;
-        match self.early.remove(&index) {
-            Some((mark, settled)) if mark == Element::mark(&value) => {
+        let early = self.early.remove(&index);
+        let early = early.filter(|early| early.mark == Element::mark(&value));
+        let failed = match early {
+            Some(early) if early.fails && early.failed < self.tries => early.failed,
+            Some(early) => {
                 self.settled += 1;
-                return Some(settled);
+                return Some(early.settled);
             }
-            _ => {}
-        }
+            None => 0,
+        };
         let bytes = value.size();
-        self.fresh_bytes += bytes;
-        self.fresh.push_back(Known {
+        let known = Known {
             element: Element { index, value },
-            failed: 0,
+            failed,
             lost: 0,
             bytes,
-        });
+        };
+        if failed > 0 {
+            self.again.push_back(known);
+        } else {
+            self.fresh_bytes += bytes;
+            self.fresh.push_back(known);
+        }
         None
     }
 
@@ -314,11 +349,7 @@ impl Ledger {
             });
             let Some(place) = place else { continue };
             let mut known = open.elements.swap_remove(place);
-            let failed = match (&answer.outcome, self.is_failure) {
-                (Err(_), _) => true,
-                (Ok(value), Some(is_failure)) => is_failure(value),
-                (Ok(_), None) => false,
-            };
+            let failed = is_failed(&answer.outcome, self.is_failure);
             known.failed += u32::from(failed);
             if failed && known.failed < self.tries {
                 self.again.push_back(known);
@@ -486,6 +517,15 @@ impl Ledger {
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         self.open.is_empty() && self.fresh.is_empty() && self.again.is_empty()
+    }
+}
+
+/// Whether a result is one after which an element is tried again.
+fn is_failed(outcome: &Outcome, is_failure: Option<fn(&Value) -> bool>) -> bool {
+    match (outcome, is_failure) {
+        (Err(_), _) => true,
+        (Ok(value), Some(is_failure)) => is_failure(value),
+        (Ok(_), None) => false,
     }
 }
 

@@ -87,7 +87,9 @@ pub struct Standing {
     pub running: usize,
     /// Workers heard of.
     pub workers: usize,
-    /// Elements that were cancelled before any worker began them.
+    /// Elements that were cancelled before any worker began them, as far as told. After
+    /// [`Imap::clean`] those of `offered` that are neither done nor cancelled were ended while a
+    /// worker was at them.
     pub cancelled: usize,
 }
 
@@ -184,6 +186,7 @@ pub fn imap<S: TaskSpace, I: Stream<Item = Value> + Unpin>(
         stopper: Stopper::default(),
         cancelled: 0,
         withdrawn: false,
+        moving: None,
         variable: None,
         taking: Mutex::new(None),
     }
@@ -223,6 +226,9 @@ pub struct Imap<'a, S: TaskSpace, I> {
     stopper: Stopper,
     cancelled: usize,
     withdrawn: bool,
+    /// The task that is being put into the space or taken back. When the future that does it is
+    /// dropped, it may be neither there nor with a worker.
+    moving: Option<u64>,
     variable: Option<String>,
     /// The take of a result that is under way: dropped in the midst of it, it could lose one.
     /// Behind a lock only to be shared; nothing is awaited under it.
@@ -490,8 +496,12 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
             }
         };
         loop {
+            let left = self.left()?;
             let put = self.space.out(&self.job.workspace, tuple.clone());
-            match tokio::time::timeout(self.left()?, put).await {
+            self.moving = Some(task.id);
+            let put = tokio::time::timeout(left, put).await;
+            self.moving = None;
+            match put {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => self.trouble(error).await,
                 // Nothing was heard for as long as the job waits at all.
@@ -559,7 +569,10 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         self.source = None;
         self.cancelled += self.ledger.cancel_fresh() + self.ledger.cancel_again();
         for id in self.ledger.open() {
-            match self.withdraw(id).await {
+            self.moving = Some(id);
+            let taken = self.withdraw(id).await;
+            self.moving = None;
+            match taken {
                 Ok(true) => self.cancelled += self.ledger.cancel(id),
                 Ok(false) => {}
                 Err(error) => return self.trouble(error).await,
@@ -599,19 +612,79 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     }
 
     /// Leaves nothing of the job in the space, as far as it can be reached. What a worker still
-    /// runs is stopped within seconds.
+    /// runs is stopped within seconds. What has an outcome and was not given out yet is in
+    /// [`rest`](Self::rest) then.
     pub async fn clean(&mut self) {
-        *self
-            .taking
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner) = None;
-        for id in self.ledger.open() {
-            if self.remove(id).await.is_err() {
+        self.cancelled += self.ledger.cancel_fresh() + self.ledger.cancel_again();
+        let reached = self.settle_what_came().await;
+        let open = if reached {
+            self.ledger.open()
+        } else {
+            Vec::new()
+        };
+        for id in open {
+            match self.give_up(id).await {
+                Ok(begun) => {
+                    // A worker does one after the other.
+                    let all = self.ledger.cancel(id);
+                    self.cancelled += all.saturating_sub(usize::from(begun));
+                }
                 // The others would fail as slowly.
-                break;
+                Err(_) => break,
             }
         }
         let results = Report::variable(&self.job.id);
         let _ = self.space.delete(&self.job.workspace, &results).await;
+    }
+
+    /// The outcomes that came and were not given out: those that waited for their turn, after a map
+    /// was given up.
+    pub fn rest(&mut self) -> impl Iterator<Item = Done> + use<S, I> {
+        let ready = std::mem::take(&mut self.ready);
+        let ahead = std::mem::take(&mut self.ahead).into_values();
+        self.ahead_bytes = 0;
+        ready.into_iter().chain(ahead)
+    }
+
+    /// Takes down what workers have told by now; false if the space cannot be reached.
+    async fn settle_what_came(&mut self) -> bool {
+        let under_way = self.taking.get_mut();
+        let under_way = under_way.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(taking) = under_way {
+            // Dropped, it could lose a result.
+            if let Ok(Ok(Some(tuple))) = tokio::time::timeout(2 * LOOK_EVERY, taking).await {
+                self.take_down(&tuple);
+            }
+        }
+        for _ in 0..LEFT_MAX {
+            if self.ledger.is_idle() {
+                break;
+            }
+            let Ok(results) = self.results() else { break };
+            match self.space.try_take(&self.job.workspace, results).await {
+                Ok(Some(tuple)) => self.take_down(&tuple),
+                Ok(None) => break,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn take_down(&mut self, tuple: &Tuple) {
+        if let Some(report) = Report::of(tuple) {
+            let settled = self.ledger.accept(report, self.now());
+            self.settle(settled);
+            self.cancelled += self.ledger.cancel_fresh() + self.ledger.cancel_again();
+        }
+    }
+
+    /// Takes a task from whoever has it; true if that was a worker.
+    async fn give_up(&self, id: u64) -> Result<bool, S::Error> {
+        if self.withdraw(id).await? {
+            return Ok(false);
+        }
+        let begun = self.ledger.lease(id).is_some();
+        self.remove(id).await?;
+        Ok(begun || self.moving != Some(id))
     }
 }

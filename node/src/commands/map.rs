@@ -23,20 +23,19 @@ use crate::exit::{About, Fault, Status};
 use crate::map::function::{self, Function};
 use crate::map::program::Ran;
 use crate::map::sign::Sign;
-use crate::map::{FILES_MAX, Offer, Sent, WORKSPACE, is_name};
+use crate::map::{FILES_MAX, Offer, SEND_WITHIN, Sent, WORKSPACE, is_name};
 use crate::output;
 use crate::remote::Remote;
 
-use self::claim::{Claim, cancel};
+use self::claim::{Claim, cancel, is_signed};
 use self::lines::lines;
 use self::show::Show;
+use self::signals::{Asked, Signals};
 
 mod claim;
 mod lines;
 mod show;
-
-/// How long a file may take to get to the node.
-const SEND_WITHIN: Duration = Duration::from_secs(600);
+mod signals;
 
 /// What is done about jobs there are.
 #[derive(Debug, Subcommand)]
@@ -139,17 +138,23 @@ pub(crate) async fn run(args: MapArgs, common: Common) -> Result<Status, Fault> 
     }
     let offer = offer(&args)?;
     let nodes = willing(&client, &offer, common.timeout()).await?;
+    let signals = Signals::listen()?;
     let space = Remote(client.clone());
-    let claim = Claim::new(&space, &offer, args.name.is_some()).await?;
+    let claim = tokio::select! {
+        claim = Claim::new(&space, &offer, args.name.is_some()) => claim?,
+        asked = signals.asked(Asked::Stop) => return Err(before(asked)),
+    };
     let mut show = Show::new(&common, nodes);
     let bar = show.bar();
     let say = |text: &str| bar.suspend(|| output::warn(format_args!("{text}")));
     let working = async {
-        for (file, path) in offer.files.iter().zip(&args.send) {
-            send(&client, &offer.job, file, path).await?;
-        }
+        // First, so that nodes know what to remove if this should be killed while it sends.
         claim.announce().await?;
-        work(&space, &args, &common, &offer, &mut show).await
+        tokio::select! {
+            sent = send_all(&client, &offer, &args.send) => sent?,
+            asked = signals.asked(Asked::Stop) => return Err(before(asked)),
+        }
+        work(&space, &args, &common, &offer, &signals, &mut show).await
     };
     let ended = {
         let (working, holding) = (std::pin::pin!(working), std::pin::pin!(claim.hold(say)));
@@ -166,6 +171,15 @@ pub(crate) async fn run(args: MapArgs, common: Common) -> Result<Status, Fault> 
     show.end(ended?)
 }
 
+/// It was ended before any line was offered.
+fn before(asked: Asked) -> Fault {
+    let what = "it was ended before any line ran";
+    match asked {
+        Asked::Terminate => Fault::terminated(what),
+        _ => Fault::failed(what),
+    }
+}
+
 /// Lists the jobs of the mesh.
 async fn list(client: Client, common: &Common) -> Result<Status, Fault> {
     let path = format!("/v1/spaces/{}", segment(WORKSPACE));
@@ -178,17 +192,25 @@ async fn list(client: Client, common: &Common) -> Result<Status, Fault> {
     for job in names.iter().filter_map(|name| Sign::job(name)) {
         let template = Offer::template(Some(job)).about("cannot look for jobs")?;
         let found = space.look(WORKSPACE, &template).await?;
-        if let Some(offer) = found.as_ref().and_then(Offer::of) {
-            let tasks = format!("task:{}", offer.tasks());
-            let of_it = |variable: &&Json| variable.get("name") == Some(&json!(tasks));
-            let mut all = variables.as_array().into_iter().flatten();
-            let waiting = all
-                .find(of_it)
-                .and_then(|tasks| tasks.get("tuples")?.as_u64());
-            jobs.push(json!({
-                "name": job, "command": offer.shown(), "waiting": waiting.unwrap_or(0),
-            }));
+        let offer = found.as_ref().and_then(Offer::of);
+        // Whoever asked may have been killed before it said what it wanted.
+        if offer.is_none() && !is_signed(&space, job).await? {
+            continue;
         }
+        let tasks = offer
+            .as_ref()
+            .map(|offer| format!("task:{}", offer.tasks()));
+        let of_it = |variable: &&Json| {
+            tasks.is_some() && variable.get("name").and_then(Json::as_str) == tasks.as_deref()
+        };
+        let mut all = variables.as_array().into_iter().flatten();
+        let waiting = all
+            .find(of_it)
+            .and_then(|tasks| tasks.get("tuples")?.as_u64());
+        jobs.push(json!({
+            "name": job, "command": offer.as_ref().map(Offer::shown),
+            "waiting": waiting.unwrap_or(0),
+        }));
     }
     if common.json {
         output::json(&json!(jobs))?;
@@ -321,7 +343,14 @@ async fn willing(client: &Client, offer: &Offer, within: Duration) -> Result<usi
     )))
 }
 
-/// Puts a file where the nodes fetch it.
+/// Puts the files of a job where the nodes fetch them.
+async fn send_all(client: &Client, offer: &Offer, paths: &[PathBuf]) -> Result<(), Fault> {
+    for (file, path) in offer.files.iter().zip(paths) {
+        send(client, &offer.job, file, path).await?;
+    }
+    Ok(())
+}
+
 async fn send(client: &Client, job: &str, file: &Sent, path: &Path) -> Result<(), Fault> {
     let shown = path.display();
     let source = tokio::fs::File::open(path).await;
@@ -341,6 +370,7 @@ async fn work(
     args: &MapArgs,
     common: &Common,
     offer: &Offer,
+    signals: &Signals,
     show: &mut Show,
 ) -> Result<Standing, Fault> {
     let mut job = Job::new(WORKSPACE, offer.tasks(), offer.tasks());
@@ -361,34 +391,42 @@ async fn work(
     if args.as_completed {
         map = map.unordered();
     }
-    let worked = drive(args, &mut map, show).await;
+    let worked = drive(args, &mut map, signals, show).await;
     map.clean().await;
     worked?;
+    if !show.is_unread() {
+        for done in map.rest() {
+            show.done(&done)?;
+        }
+    }
     Ok(map.standing())
 }
 
 async fn drive<I: Stream<Item = Value> + Unpin>(
     args: &MapArgs,
     map: &mut Imap<'_, Remote, I>,
+    signals: &Signals,
     show: &mut Show,
 ) -> Result<(), Fault> {
     let stopper = map.stopper();
     let stopping = stopper.clone();
     let bar = show.bar();
-    let interrupted = Cell::new(false);
+    let heard = Cell::new(Asked::Nothing);
     let listening = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            return std::future::pending().await;
-        }
-        interrupted.set(true);
+        heard.set(signals.asked(Asked::Stop).await);
         stopping.stop();
-        let text = "stopping: what runs comes to its end; Ctrl-C again ends it";
-        bar.suspend(|| output::warn(format_args!("{text}")));
-        let _ = tokio::signal::ctrl_c().await;
+        if heard.get() == Asked::Stop {
+            let text = "stopping: what runs comes to its end; Ctrl-C again ends it";
+            bar.suspend(|| output::warn(format_args!("{text}")));
+            heard.set(signals.asked(Asked::End).await);
+        }
     };
     let working = async {
         while let Some(done) = map.next().await.map_err(fault)? {
             let failed = show.done(&done)?;
+            if show.is_unread() {
+                break;
+            }
             if failed && args.fail_fast {
                 stopper.stop();
             }
@@ -400,7 +438,7 @@ async fn drive<I: Stream<Item = Value> + Unpin>(
         worked = working => worked,
         () = listening => Ok(()),
     };
-    show.interrupted(interrupted.get());
+    show.asked(heard.get());
     worked
 }
 

@@ -20,6 +20,7 @@ use crate::forest::worker::Workers;
 use crate::map::function;
 use crate::map::host::{self, Terms};
 use crate::map::program::Limits;
+use crate::map::user::User;
 use crate::test_blocks::{self, Following};
 use crate::{environment, kinds, logging, nws, output, reaper};
 
@@ -335,30 +336,16 @@ fn start_commands(
     Ok(temporary)
 }
 
-/// The numbers of a user and group, by name or as `UID:GID`.
-fn user_of(text: &str) -> Result<Option<(u32, u32)>, Fault> {
+/// The user of a setting, which has a name, or `UID:GID`.
+fn user_of(text: &str) -> Result<Option<User>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
-    let pair = |user: &str, group: &str| Some((user.parse().ok()?, group.parse().ok()?));
-    let numbers = text
-        .split_once(':')
-        .and_then(|(user, group)| pair(user, group));
-    let named = || {
-        let users = std::fs::read_to_string("/etc/passwd").ok()?;
-        let fields = users
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>());
-        let mut found = fields.filter(|fields| fields.first() == Some(&text));
-        let found = found.next()?;
-        pair(found.get(2)?, found.get(3)?)
-    };
-    match numbers.or_else(named) {
-        Some(user) => Ok(Some(user)),
-        None => Err(Fault::usage(format!(
+    User::of_setting(text).map(Some).ok_or_else(|| {
+        Fault::usage(format!(
             "commands.user: `{text}` is no user of this machine and not UID:GID"
-        ))),
-    }
+        ))
+    })
 }
 
 async fn start(config: &Config, apart: Option<&Following>, models: Models) -> Result<Node, Fault> {

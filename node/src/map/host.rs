@@ -1,7 +1,7 @@
 //! The part of a node that works for the jobs of `cpe map` it may work for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::function::Functions;
+use super::kept::{self, Kept, Used};
 use super::program::{self, Limits, Ran};
 use super::sign::{self, Sign, Silence};
-use super::{Offer, Sent, WORKSPACE, line_of, to_note};
+use super::{Offer, SEND_WITHIN, Sent, WORKSPACE, line_of, to_note};
 
 /// Jobs a node works for at once.
 const JOBS_MAX: usize = 64;
@@ -25,8 +26,8 @@ const JOBS_MAX: usize = 64;
 /// How often it is looked whether a job is over.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a file may take to come.
-const FILE_WITHIN: Duration = Duration::from_secs(300);
+/// How long a file may take to come: as long as whoever sends it may take.
+const FILE_WITHIN: Duration = SEND_WITHIN;
 
 /// How long to rest after a fault of the space.
 const REST: Duration = Duration::from_secs(1);
@@ -37,9 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long until a node that could not make ready for a job tries again, at first and at most.
 const PREPARE_AGAIN: Duration = Duration::from_secs(5);
 const PREPARE_AGAIN_MAX: Duration = Duration::from_secs(300);
-
-/// Bytes of files kept for other jobs that send the same.
-const KEPT_BYTES_MAX: u64 = 4 << 30;
 
 /// What a node's configuration says of running commands for others.
 #[derive(Clone, Debug)]
@@ -59,6 +57,8 @@ struct Host {
     node: String,
     capabilities: BTreeMap<String, String>,
     terms: Terms,
+    /// Files that jobs have sent.
+    kept: Kept,
     /// As many permits as programs at once.
     room: Semaphore,
     serving: Mutex<Serving>,
@@ -87,6 +87,7 @@ pub(crate) fn start(
         node,
         capabilities,
         room: Semaphore::new(terms.slots),
+        kept: Kept::new(terms.limits.folder.join("files")),
         terms,
         serving: Mutex::default(),
         freed: Notify::new(),
@@ -332,21 +333,10 @@ impl Host {
     /// Removes what an earlier life of the node left when it was killed.
     fn tidy(&self) {
         let _ = fs::remove_dir_all(self.jobs());
-        let kept = fs::read_dir(self.kept()).into_iter().flatten().flatten();
-        for file in kept {
-            // A hash has no dot.
-            if file.path().extension().is_some() {
-                let _ = fs::remove_file(file.path());
-            }
-        }
+        self.kept.tidy();
     }
 
-    /// Where files lie that jobs have sent, by their hashes.
-    fn kept(&self) -> PathBuf {
-        self.terms.limits.folder.join("files")
-    }
-
-    /// Makes the folder of a job, with the files that go with it.
+    /// Makes the folder of a job, with the files that go with it, as far as they have been sent.
     async fn prepare(&self, offer: &Offer, folder: &Path) -> Result<(), String> {
         let said = |what: &str| {
             let what = what.to_owned();
@@ -354,81 +344,57 @@ impl Host {
         };
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).map_err(said("its folder cannot be made"))?;
-        let kept = self.kept();
-        fs::create_dir_all(&kept).map_err(said("the folder of files cannot be made"))?;
         for file in &offer.files {
-            let from = kept.join(&file.hash);
-            if !from.exists() {
-                make_room(&kept, file.bytes);
-                self.fetch(offer, file, &from).await?;
-            }
+            let used = self.kept.use_file(&file.hash);
             let to = folder.join(&file.name);
-            // A copy: what a program does to it is nobody else's.
-            fs::copy(&from, &to).map_err(said("a file cannot be copied"))?;
+            if !copy(used.path(), &to, &file.hash).await? {
+                let made = self.kept.make_room(file.bytes);
+                made.map_err(said("the folder of files cannot be made"))?;
+                self.fetch(offer, file, &used).await?;
+                if !copy(used.path(), &to, &file.hash).await? {
+                    let _ = fs::remove_file(used.path());
+                    return Err(format!("`{}` is not what was sent", file.name));
+                }
+            }
             let mode = if file.executable { 0o755 } else { 0o644 };
             fs::set_permissions(&to, fs::Permissions::from_mode(mode))
                 .map_err(said("a file cannot be made readable"))?;
         }
-        if let Some((user, group)) = self.terms.limits.user {
-            std::os::unix::fs::chown(folder, Some(user), Some(group))
+        if let Some(user) = &self.terms.limits.user {
+            std::os::unix::fs::chown(folder, Some(user.id), Some(user.group))
                 .map_err(said("its folder cannot be given to the user"))?;
         }
         Ok(())
     }
 
-    /// Fetches a file once for this node, under the name of its hash.
-    async fn fetch(&self, offer: &Offer, file: &Sent, to: &PathBuf) -> Result<(), String> {
+    /// Fetches a file for this node, under the name of its hash.
+    async fn fetch(&self, offer: &Offer, file: &Sent, to: &Used<'_>) -> Result<(), String> {
         let name = &file.name;
         let template = Template::new(vec![
             Field::Actual(Value::from(file.variable(&offer.job))),
             Field::Typed(Kind::Bytes),
         ]);
         let template = template.map_err(|error| error.to_string())?;
-        let partial = to.with_extension(format!("partial-{}", offer.job));
-        let sink = tokio::fs::File::create(&partial).await;
+        let partial = to.partial(&offer.job);
+        let sink = tokio::fs::File::create(&partial.0).await;
         let sink = sink.map_err(|error| format!("`{name}` cannot be written: {error}"))?;
         let found = self
             .space
             .find_into(WORKSPACE, template, sink, FILE_WITHIN)
             .await;
         found.map_err(|error| format!("`{name}` does not come: {error}"))?;
-        let (checked, wanted) = (partial.clone(), file.hash.clone());
-        let right = tokio::task::spawn_blocking(move || is_hash(&checked, &wanted)).await;
-        if !right.unwrap_or(false) {
-            let _ = fs::remove_file(&partial);
-            return Err(format!("`{name}` is not what was sent"));
-        }
-        fs::rename(&partial, to).map_err(|error| format!("`{name}` cannot be kept: {error}"))
+        // What it is shows when it is copied.
+        fs::rename(&partial.0, to.path())
+            .map_err(|error| format!("`{name}` cannot be kept: {error}"))
     }
 }
 
-fn is_hash(path: &Path, wanted: &str) -> bool {
-    let mut hasher = blake3::Hasher::new();
-    let hashed = File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
-    hashed.is_ok() && hasher.finalize().to_hex().as_str() == wanted
-}
-
-/// Removes kept files, the eldest first, until another fits.
-fn make_room(folder: &Path, bytes: u64) {
-    let mut kept: Vec<_> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let about = entry.metadata().ok()?;
-            Some((about.modified().ok()?, about.len(), entry.path()))
-        })
-        .collect();
-    kept.sort();
-    let mut whole: u64 = bytes + kept.iter().map(|file| file.1).sum::<u64>();
-    for (_, length, path) in kept {
-        if whole <= KEPT_BYTES_MAX {
-            return;
-        }
-        if fs::remove_file(path).is_ok() {
-            whole -= length;
-        }
-    }
+/// A copy, since what a program does to it is nobody else's; false if there is none of this hash.
+async fn copy(from: PathBuf, to: &Path, hash: &str) -> Result<bool, String> {
+    let (to, hash) = (to.to_owned(), hash.to_owned());
+    let copying = tokio::task::spawn_blocking(move || kept::copy(&from, &to, &hash));
+    let copied = copying.await.map_err(|error| error.to_string())?;
+    copied.map_err(|error| format!("a file cannot be copied: {error}"))
 }
 
 /// How much runs, or waits for room.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::user::User;
+
 /// Exit status of what could not be started, as shells have it.
 const NOT_STARTED: i32 = 127;
 
-/// Variables of the environment that programs get.
+/// How long what a program wrote may take to be read once it has ended, and all of its group.
+/// Longer, and somebody who got away holds its output open: that one is not waited for.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// Variables of the environment that programs get, and those among them that are of the user.
 const PASSED_ON: [&str; 10] = [
     "PATH",
     "HOME",
@@ -30,6 +37,7 @@ const PASSED_ON: [&str; 10] = [
     "TMPDIR",
     "LD_LIBRARY_PATH",
 ];
+const OF_USER: [&str; 3] = ["HOME", "USER", "LOGNAME"];
 
 /// What a node allows a program, and how it runs it.
 #[derive(Clone, Debug)]
@@ -41,7 +49,7 @@ pub(crate) struct Limits {
     /// Bytes it may write to standard output, and as many to standard error.
     pub(crate) output: usize,
     /// The user and group it runs as; none: the node's own.
-    pub(crate) user: Option<(u32, u32)>,
+    pub(crate) user: Option<User>,
     /// Where it runs.
     pub(crate) folder: PathBuf,
 }
@@ -149,8 +157,16 @@ pub(crate) async fn run(
         .kill_on_drop(true)
         // What it starts itself ends with it.
         .process_group(0);
-    if let Some((user, group)) = limits.user {
-        command.uid(user).gid(group);
+    if let Some(user) = &limits.user {
+        command.uid(user.id).gid(user.group);
+        // Those of the node's user would lead it where it may not be.
+        for name in OF_USER {
+            command.env_remove(name);
+        }
+        if let Some((name, home)) = &user.known {
+            command.env("HOME", home);
+            command.env("USER", name).env("LOGNAME", name);
+        }
     }
     let child = match command.spawn() {
         Ok(child) => child,
@@ -227,7 +243,8 @@ impl Running {
         id.and_then(Pid::from_raw)
     }
 
-    /// Feeds it and reads what it writes, until it and whoever else writes there has ended.
+    /// Feeds it and reads what it writes, until it has ended. What it started ends with it, whether
+    /// that holds its output open or not.
     async fn converse(
         &mut self,
         input: Option<&[u8]>,
@@ -252,11 +269,21 @@ impl Running {
                 first(stderr, output_max, "standard error", &mut written.err)
             )
         };
-        let (read, ()) = tokio::join!(reading, feeding);
-        read?;
+        let mut conversing = pin!(async { tokio::join!(reading, feeding).0.map(drop) });
+        let read = tokio::select! {
+            read = &mut conversing => Some(read),
+            true = self.has_ended() => None,
+        };
+        let is_read = read.transpose()?.is_some();
         // Before it is waited for: until then its number is that of no other group.
         if self.has_ended().await {
             self.kill();
+        }
+        if !is_read {
+            match tokio::time::timeout(READ_WITHIN, conversing).await {
+                Ok(read) => read?,
+                Err(_) => tracing::debug!("what a program started holds its output open"),
+            }
         }
         let status = self.child.wait().await;
         status.map_err(|error| format!("it cannot be waited for: {error}"))
@@ -405,13 +432,30 @@ mod tests {
             return;
         }
         let mut other = limits();
-        other.user = Some((65_534, 65_533));
-        let ran = sh("id -u; id -g; id -G", None, &other).await;
+        other.user = Some(User {
+            id: 65_534,
+            group: 65_533,
+            known: Some(("nobody".to_owned(), "/nonexistent".into())),
+        });
+        let script = "id -u; id -g; id -G; echo $HOME $USER $LOGNAME";
+        let ran = sh(script, None, &other).await;
         assert_eq!(
             String::from_utf8_lossy(&ran.out),
-            "65534\n65533\n65533\n",
+            "65534\n65533\n65533\n/nonexistent nobody nobody\n",
             "{ran:?}"
         );
+        // One without a name has none, and not the node's.
+        other.user = other.user.map(|user| User {
+            known: None,
+            ..user
+        });
+        let ran = sh(
+            "echo ${HOME-none} ${USER-none} ${LOGNAME-none}",
+            None,
+            &other,
+        )
+        .await;
+        assert_eq!(ran.out, b"none none none\n", "{ran:?}");
     }
 
     #[tokio::test]
@@ -448,6 +492,25 @@ mod tests {
         };
         let ended = tokio::time::timeout(Duration::from_secs(60), ends).await;
         assert!(ended.is_ok(), "{:?}", state());
+    }
+
+    #[tokio::test]
+    async fn what_holds_the_output_open_costs_its_command_nothing() {
+        let mut long = limits();
+        long.within = Duration::from_secs(3600);
+        let soon = Duration::from_secs(30);
+        let script = "sleep 1000 & echo hi";
+        let ran = tokio::time::timeout(soon, sh(script, None, &long));
+        let ran = ran.await.unwrap();
+        assert_eq!((ran.code, ran.why.as_deref()), (Some(0), None));
+        assert_eq!(ran.out, b"hi\n");
+        // One that got away holds it still.
+        let script = "setsid sleep 1000 & echo $!";
+        let ran = tokio::time::timeout(soon, sh(script, None, &long));
+        let ran = ran.await.unwrap();
+        assert_eq!((ran.code, ran.why.as_deref()), (Some(0), None));
+        let pid: i32 = String::from_utf8_lossy(&ran.out).trim().parse().unwrap();
+        let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
     }
 
     #[tokio::test]

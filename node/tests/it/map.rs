@@ -9,6 +9,8 @@ use serde_json::Value;
 
 use super::harness::{Node, Ran, cpe, until};
 
+mod ends;
+
 /// Begins `cpe map` with these lines for standard input.
 fn begin(node: &Node, args: &[&str], input: &str) -> Child {
     let mut child = node
@@ -220,6 +222,25 @@ fn files_go_along_and_each_job_has_a_folder_of_its_own() {
     .code(0);
     let wanted: String = (1..=4).map(|n| format!("{long}{n} in scores\n")).collect();
     assert!(ran.out == wanted, "{} bytes", ran.out.len());
+}
+
+#[test]
+fn a_kept_file_that_was_changed_is_fetched_again() {
+    let a = Node::start(&["--allow-command", "sh"]);
+    let file = a.folder().join("f.txt");
+    fs::write(&file, "good\n").unwrap();
+    let send = ["--send", file.to_str().unwrap()];
+    let sending = [&send[..], &["--", "sh", "-c", "cat f.txt", "sh"]].concat();
+    assert_eq!(map(&a, &sending, "1\n").code(0).out, "good\n");
+    let spoil = "for kept in ../../../files/*; do echo evil > $kept; echo spoilt; done";
+    let spoiling = ["--", "sh", "-c", spoil, "sh"];
+    assert_eq!(map(&a, &spoiling, "1\n").code(0).out, "spoilt\n");
+    assert_eq!(map(&a, &sending, "1\n").code(0).out, "good\n");
+    // Nor is it taken for what it is if it is no file at all.
+    let spoil = "for kept in ../../../files/*; do rm $kept; mkfifo $kept; echo spoilt; done";
+    let spoiling = ["--", "sh", "-c", spoil, "sh"];
+    assert_eq!(map(&a, &spoiling, "1\n").code(0).out, "spoilt\n");
+    assert_eq!(map(&a, &sending, "1\n").code(0).out, "good\n");
 }
 
 #[test]

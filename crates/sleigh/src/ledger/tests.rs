@@ -219,6 +219,35 @@ fn what_an_earlier_life_brought_counts_if_it_is_of_the_same_element() {
 }
 
 #[test]
+fn failures_of_an_earlier_life_count_and_the_tries_that_are_left_are_had() {
+    let mut first = offered(1, |_| ());
+    let task = issue(&mut first).unwrap();
+    let fails = || report(&task, |_| Err("no".to_owned()));
+    let of_two = || ledger(|job| job.tries = 2);
+    // One is left.
+    let mut ledger = of_two();
+    ledger.remember(fails());
+    assert_eq!(ledger.offer(Value::Int(0)), None);
+    let again = issue(&mut ledger).unwrap();
+    let settled = ledger.accept(report(&again, |_| Err("still no".to_owned())), NOW);
+    assert_eq!((settled[0].index, settled[0].tries), (0, 2));
+    assert!(ledger.is_idle());
+    // None is.
+    let mut ledger = of_two();
+    ledger.remember(fails());
+    ledger.remember(fails());
+    let settled = ledger.offer(Value::Int(0)).unwrap();
+    assert_eq!((settled.outcome, settled.tries), (Err("no".to_owned()), 2));
+    // A result is one, whatever was or comes beside it.
+    let mut ledger = of_two();
+    ledger.remember(fails());
+    ledger.remember(echo(&task));
+    ledger.remember(fails());
+    let settled = ledger.offer(Value::Int(0)).unwrap();
+    assert_eq!((settled.outcome, settled.tries), (Ok(Value::Int(0)), 2));
+}
+
+#[test]
 fn tasks_grow_until_they_take_long_enough_and_shrink_at_the_end() {
     let mut ledger = offered(600, |job| job.chunk = Chunk::Auto);
     let first = issue(&mut ledger).unwrap();

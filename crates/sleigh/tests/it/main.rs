@@ -180,6 +180,74 @@ async fn a_master_that_comes_back_finds_what_was_done_meanwhile() {
     }
 }
 
+/// Failures that an earlier life left are no outcomes as long as there are tries.
+#[tokio::test(start_paused = true)]
+async fn what_failed_while_no_master_was_there_is_tried_again() {
+    let space = Local::start();
+    let worker = Worker::new(space.clone(), "w", "double", "a");
+    let tried = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let working = worker.run(|value: Value| {
+        let first = tried.lock().unwrap().insert(value.as_int().unwrap());
+        async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if first {
+                Err("the first time".to_owned())
+            } else {
+                Ok(value)
+            }
+        }
+    });
+    let mut job = job();
+    (job.chunk, job.tries) = (Chunk::Of(1), 2);
+    let masters = async {
+        {
+            let mut map = imap(&space, job.clone(), futures::stream::iter(numbers(40)));
+            // Dropped as soon as the tasks are there.
+            let begun = tokio::time::timeout(Duration::from_millis(1), map.next());
+            assert!(begun.await.is_err());
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        each_elem(&space, &job, numbers(40), |_| ()).await
+    };
+    let outcomes = tokio::select! {
+        outcomes = masters => outcomes.unwrap(),
+        () = working => unreachable!(),
+    };
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+/// What a map says of elements that were given up, once it is cleaned in the midst of its work.
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_counted_as_begun_only_if_it_was() {
+    let space = Local::start();
+    let worker = Worker::new(space.clone(), "w", "double", "a");
+    let working = worker.run(|_| std::future::pending());
+    let mut job = job();
+    (job.chunk, job.open_max) = (Chunk::Of(1), 20);
+    let mapping = async {
+        let mut map = imap(&space, job, futures::stream::iter(numbers(100)));
+        let waited = tokio::time::timeout(Duration::from_secs(1), map.next());
+        assert!(waited.await.is_err(), "the first never ends");
+        map.stopper().stop();
+        // Given up at any point of the withdrawal.
+        for _ in 0..5 {
+            let next = std::pin::pin!(map.next());
+            assert!(futures::FutureExt::now_or_never(next).is_none());
+            tokio::task::yield_now().await;
+        }
+        map.clean().await;
+        map.standing()
+    };
+    let standing = tokio::select! {
+        standing = mapping => standing,
+        () = working => unreachable!(),
+    };
+    // The worker has the first.
+    assert_eq!(standing.done, 0);
+    assert_eq!(standing.offered - standing.cancelled, 1, "{standing:?}");
+    assert_eq!(space.tuples("w").await, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_drawn_only_as_far_as_workers_get_through_it() {
     let space = Local::start();

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::exit::{About as _, Fault};
 use crate::map::sign::{self, Sign, Silence};
-use crate::map::{Offer, WORKSPACE, notes};
+use crate::map::{Offer, WORKSPACE, is_of, notes};
 use crate::remote::{Remote, Space as _};
 
 /// How often it is seen to that the nodes still know of the job, in signs of life.
@@ -206,15 +206,43 @@ impl<'a> Claim<'a> {
 
 /// Removes all of a job but its signs of life.
 async fn remove(space: &Remote, offer: &Offer) {
-    while let Ok(template) = Offer::template(Some(&offer.job)) {
+    take_offers(space, &offer.job).await;
+    for variable in offer.variables() {
+        let _ = crate::remote::Space::delete(space, WORKSPACE, &variable).await;
+    }
+}
+
+/// Lets the nodes know of a job no more.
+async fn take_offers(space: &Remote, job: &str) {
+    while let Ok(template) = Offer::template(Some(job)) {
         match space.try_take(WORKSPACE, template).await {
             Ok(Some(_)) => {}
             _ => break,
         }
     }
-    for variable in offer.variables() {
-        let _ = crate::remote::Space::delete(space, WORKSPACE, &variable).await;
+}
+
+/// Removes all of a job whatever it runs, but its signs of life.
+async fn remove_all(space: &Remote, job: &str) -> Result<(), Fault> {
+    take_offers(space, job).await;
+    let signs = Sign::variable(job);
+    for variable in crate::remote::Space::variables(space, WORKSPACE).await? {
+        if is_of(&variable, job) && variable != signs {
+            crate::remote::Space::delete(space, WORKSPACE, &variable).await?;
+        }
     }
+    Ok(())
+}
+
+/// Whether somebody has given a sign of life of a job, and nobody has ended it.
+///
+/// # Errors
+/// When the mesh cannot be reached.
+pub(super) async fn is_signed(space: &Remote, job: &str) -> Result<bool, Fault> {
+    let template = Sign::template(job).about("cannot look for the job")?;
+    let seen = space.look(WORKSPACE, &template).await?;
+    let seen = seen.as_ref().and_then(Sign::of);
+    Ok(seen.is_some_and(|sign| !sign.is_cancelled()))
 }
 
 /// Ends a job, whoever asked for it.
@@ -224,10 +252,11 @@ async fn remove(space: &Remote, offer: &Offer) {
 pub(super) async fn cancel(space: &Remote, job: &str) -> Result<(), Fault> {
     let template = Offer::template(Some(job)).about("cannot look for the job")?;
     let found = space.look(WORKSPACE, &template).await?;
-    let Some(offer) = found.as_ref().and_then(Offer::of) else {
+    // Whoever asked may have been killed before it said what it wanted.
+    if found.as_ref().and_then(Offer::of).is_none() && !is_signed(space, job).await? {
         return Err(Fault::failed(format!("there is no job `{job}`"))
             .next("`cpe map jobs` lists those there are"));
-    };
+    }
     let signs = Sign::variable(job);
     let told = Sign::cancelled()
         .to_tuple(job)
@@ -243,11 +272,11 @@ pub(super) async fn cancel(space: &Remote, job: &str) -> Result<(), Fault> {
             None if look > 0 => break,
             _ => crate::remote::Space::out(space, WORKSPACE, told.clone()).await?,
         }
-        remove(space, &offer).await;
+        remove_all(space, job).await?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
     // Nodes have ended by now what ran, and told of it perhaps.
     tokio::time::sleep(LOOK_EVERY).await;
-    remove(space, &offer).await;
+    remove_all(space, job).await?;
     crate::remote::Space::delete(space, WORKSPACE, &signs).await
 }

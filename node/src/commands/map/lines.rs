@@ -80,6 +80,11 @@ impl Read {
         self.lock().fault.clone()
     }
 
+    /// How many lines were read so far, those included that are too long.
+    pub(super) fn lines(&self) -> u64 {
+        self.lock().lines
+    }
+
     /// How many lines there are, about: as many as fit into the file that standard input is.
     pub(super) fn about(&self) -> Option<u64> {
         let about = self.lock();

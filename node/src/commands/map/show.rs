@@ -8,10 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
 
 use super::lines::{LINE_BYTES_MAX, Read};
+use super::signals::Asked;
 use crate::cli::Common;
 use crate::exit::{Fault, Status};
 use crate::map::program::Ran;
-use crate::output;
+use crate::output::{self, Reader};
 
 /// What a person sees of it.
 pub(super) struct Show {
@@ -21,7 +22,10 @@ pub(super) struct Show {
     began: Instant,
     good: usize,
     failed: usize,
-    interrupted: bool,
+    /// What was asked for before all was done.
+    asked: Asked,
+    /// Nobody reads standard output any more.
+    unread: bool,
     read: Read,
     /// Lines that are too long of which was told.
     long: usize,
@@ -49,7 +53,8 @@ impl Show {
             began: Instant::now(),
             good: 0,
             failed: 0,
-            interrupted: false,
+            asked: Asked::Nothing,
+            unread: false,
             read: Read::default(),
             long: 0,
         }
@@ -65,8 +70,25 @@ impl Show {
         self.read = read;
     }
 
-    pub(super) const fn interrupted(&mut self, interrupted: bool) {
-        self.interrupted = interrupted;
+    /// This was asked for before all was done.
+    pub(super) const fn asked(&mut self, asked: Asked) {
+        self.asked = asked;
+    }
+
+    /// Whether nobody reads standard output any more: then all that is still done is for nobody.
+    pub(super) const fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if !self.unread {
+            self.unread = output::write(bytes)? == Reader::Gone;
+        }
+        Ok(())
+    }
+
+    fn json(&mut self, record: &Json) -> Result<(), Fault> {
+        self.write(format!("{record}\n").as_bytes())
     }
 
     fn say(&self, text: &str) {
@@ -118,11 +140,11 @@ impl Show {
         }
         let node = done.node.rsplit_once('.').map_or("", |(node, _)| node);
         if self.json {
-            output::json(&record(number, done.tries, &ran, node))?;
+            self.json(&record(number, done.tries, &ran, node))?;
             return Ok(failed || long);
         }
-        self.bar.suspend(|| {
-            output::raw(&ran.out)?;
+        self.bar().suspend(|| {
+            self.write(&ran.out)?;
             // Nothing can be done about a failure here.
             let _ = std::io::stderr().lock().write_all(&ran.err);
             Ok::<(), Fault>(())
@@ -157,7 +179,7 @@ impl Show {
                     why: Some(why),
                     ..Ran::default()
                 };
-                output::json(&record(*number, 0, &ran, ""))?;
+                self.json(&record(*number, 0, &ran, ""))?;
             } else {
                 self.say(&format!("line {number} failed: {why}"));
             }
@@ -168,15 +190,24 @@ impl Show {
     }
 
     pub(super) fn end(mut self, standing: Standing) -> Result<Status, Fault> {
+        if self.unread {
+            // As `head` does to every filter: the reader has what it came for.
+            return Ok(Status::Done);
+        }
         self.long_lines(u64::MAX)?;
         let ran = self.good + self.failed;
-        let offered = standing.offered + self.long;
-        let left = offered.saturating_sub(ran);
-        if self.json && (self.failed > 0 || self.interrupted) {
-            output::json(&json!({
-                "ran": ran, "failed": self.failed, "not_begun": standing.cancelled,
-                "ended": left.saturating_sub(standing.cancelled),
-                "interrupted": self.interrupted,
+        let interrupted = self.asked != Asked::Nothing;
+        let left = (standing.offered + self.long).saturating_sub(ran);
+        let ended = left.saturating_sub(standing.cancelled);
+        // Some may have been read that no task was made of yet.
+        let read = usize::try_from(self.read.lines()).unwrap_or(usize::MAX);
+        let not_begun = standing
+            .cancelled
+            .max(read.saturating_sub(ran).saturating_sub(ended));
+        if self.json && (self.failed > 0 || interrupted) {
+            self.json(&json!({
+                "ran": ran, "failed": self.failed, "not_begun": not_begun,
+                "ended": ended, "interrupted": interrupted,
             }))?;
         }
         if let Some(fault) = self.read.fault() {
@@ -185,16 +216,20 @@ impl Show {
                 self.failed
             )));
         }
-        if self.interrupted || left > 0 {
-            let ended = left.saturating_sub(standing.cancelled);
+        if interrupted || left > 0 {
             let ended = match ended {
                 0 => String::new(),
                 many => format!(", {many} were ended while they ran"),
             };
-            return Err(Fault::failed(format!(
-                "{ran} lines ran, {} of them failed; {} that were read were not begun{ended}",
-                self.failed, standing.cancelled
-            )));
+            let what = format!(
+                "{ran} lines ran, {} of them failed; {not_begun} that were read were not begun\
+                 {ended}",
+                self.failed
+            );
+            return Err(match self.asked {
+                Asked::Terminate => Fault::terminated(what),
+                _ => Fault::failed(what),
+            });
         }
         if self.failed > 0 {
             let took = self.began.elapsed();
