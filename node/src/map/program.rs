@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::user::User;
+use crate::reaper;
 
 /// Exit status of what could not be started, as shells have it.
 const NOT_STARTED: i32 = 127;
@@ -178,7 +179,7 @@ pub(crate) async fn run(
             return Ran::failed(Some(NOT_STARTED), why);
         }
     };
-    let mut running = Running { child };
+    let mut running = Running::of(child);
     let mut written = Written::default();
     let conversing = running.converse(input, limits.output, &mut written);
     let ended = tokio::time::timeout(limits.within, conversing).await;
@@ -231,16 +232,27 @@ struct Written {
     err: Vec<u8>,
 }
 
+fn group_of(child: &Child) -> Option<Pid> {
+    // No id: it has ended and was waited for.
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    id.and_then(Pid::from_raw)
+}
+
 /// A program and what it started; they are killed if it is dropped before its end.
 struct Running {
     child: Child,
+    /// They are killed too if the node is.
+    _watched: Option<reaper::Watched>,
 }
 
 impl Running {
+    fn of(child: Child) -> Self {
+        let _watched = group_of(&child).map(reaper::watch);
+        Self { child, _watched }
+    }
+
     fn group(&self) -> Option<Pid> {
-        // No id: it has ended and was waited for.
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        id.and_then(Pid::from_raw)
+        group_of(&self.child)
     }
 
     /// Feeds it and reads what it writes, until it has ended. What it started ends with it, whether

@@ -173,27 +173,37 @@ fn a_crowd_starts_together_and_triage_decides() {
 }
 
 #[test]
-fn a_killed_node_leaves_no_program_of_an_actor_running() {
+fn a_killed_node_leaves_no_program_of_an_actor_or_a_map_running() {
     let node = Node::start(&["--name", "a", "--allow-command", "sh"]);
-    let file = node.folder().join("pids");
-    let script = format!(
-        "sleep 1000 & echo $$ $! > {0}.part; mv {0}.part {0}; wait",
-        file.display()
-    );
-    let args = json!({"program": "sh", "args": ["-c", script]}).to_string();
+    let files = ["actor", "map"].map(|name| node.folder().join(name));
+    let [of_actor, of_map] = files.each_ref().map(|file| {
+        format!(
+            "sleep 1000 & echo $$ $! > {0}.part; mv {0}.part {0}; wait",
+            file.display()
+        )
+    });
+    let args = json!({"program": "sh", "args": ["-c", of_actor]}).to_string();
     let spawn = ["actor", "spawn", "command", "long", "--args", &args];
     node.cpe(&spawn).code(0);
     node.cpe(&["actor", "tell", "long", "now"]).code(0);
-    until("the program runs", || file.exists());
-    let pids = std::fs::read_to_string(&file).unwrap();
+    let line = node.folder().join("line");
+    fs::write(&line, "1\n").unwrap();
+    let mut map = node.command(&["map", "--", "sh", "-c", &of_map, "sh"]);
+    let mut map = map.stdin(fs::File::open(line).unwrap()).spawn().unwrap();
+    until("the programs run", || {
+        files.iter().all(|file| file.exists())
+    });
+    let said = files.map(|file| fs::read_to_string(file).unwrap()).concat();
     let of = |pid: &str| PathBuf::from("/proc").join(pid);
-    let pids: Vec<PathBuf> = pids.split_whitespace().map(of).collect();
-    assert_eq!(pids.iter().filter(|pid| pid.exists()).count(), 2);
+    let pids: Vec<PathBuf> = said.split_whitespace().map(of).collect();
+    assert_eq!(pids.iter().filter(|pid| pid.exists()).count(), 4);
     let folder = node.keep_folder();
     node.end_by(Signal::KILL);
     // Whoever waits for orphans may take its time: a process that has ended has no memory map.
-    let runs = |pid: &PathBuf| std::fs::read(pid.join("maps")).is_ok_and(|maps| !maps.is_empty());
-    until("the program and what it started have ended", || {
+    let runs = |pid: &PathBuf| fs::read(pid.join("maps")).is_ok_and(|maps| !maps.is_empty());
+    map.kill().unwrap();
+    map.wait().unwrap();
+    until("the programs and what they started have ended", || {
         !pids.iter().any(runs)
     });
     drop(folder);
