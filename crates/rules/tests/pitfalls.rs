@@ -108,7 +108,10 @@ fn a_bare_variable_in_an_and_or_an_or_of_a_test_counts_as_true() {
         (defrule or (a ?x) (b ?y) (test (or (> ?x 7) ?y)) => (printout t or \" \"))";
     let mut engine = loaded(text);
     let wrongly = fired(&mut engine);
-    assert!(wrongly.contains("and") && wrongly.contains("or"), "{wrongly}");
+    assert!(
+        wrongly.contains("and") && wrongly.contains("or"),
+        "{wrongly}"
+    );
     // Compared with FALSE it is right, as is any call.
     let mut engine = loaded(&text.replace("?y))", "(neq ?y FALSE)))"));
     assert_eq!(fired(&mut engine), "");
@@ -128,7 +131,10 @@ fn halves_are_rounded_down() {
     let mut engine = loaded("");
     let values = ["-1.5", "-.5", ".5", "1.5", "2.5"];
     let rounded = values.map(|value| engine.eval(&format!("(round {value})")).unwrap());
-    assert_eq!(rounded.map(|value| value.to_string()), ["-2", "-1", "0", "1", "2"]);
+    assert_eq!(
+        rounded.map(|value| value.to_string()),
+        ["-2", "-1", "0", "1", "2"]
+    );
     // What does not depend on the version.
     assert_eq!(engine.eval("(div 5 2)"), Ok(2.into()));
 }
@@ -197,16 +203,22 @@ fn a_fact_or_instance_that_is_gone_can_still_be_named() {
     );
     for n in 0..50 {
         let list: Vec<Value> = vec![n.into(), "x".into()];
-        engine.assert("p", &[("x", n.into()), ("y", list.into())]).unwrap();
+        engine
+            .assert("p", &[("x", n.into()), ("y", list.into())])
+            .unwrap();
         assert_eq!(fired(&mut engine), "FALSE ");
         assert_eq!(engine.eval("(fact-existp ?*f*)"), Ok(Value::bool(false)));
         for k in 0..4 {
             engine.assert("p", &[("x", k.into())]).unwrap();
-            engine.make_instance(&format!("i{k}"), "C", &[("s", k.into())]).unwrap();
+            engine
+                .make_instance(&format!("i{k}"), "C", &[("s", k.into())])
+                .unwrap();
         }
         assert_eq!(engine.eval("(others)"), Ok(1.into()));
         assert_eq!(engine.eval("(objects)"), Ok(1.into()));
-        engine.eval("(do-for-all-facts ((?g p)) TRUE (retract ?g))").unwrap();
+        engine
+            .eval("(do-for-all-facts ((?g p)) TRUE (retract ?g))")
+            .unwrap();
     }
 }
 
@@ -222,13 +234,18 @@ fn the_text_of_a_method_is_told_by_its_number() {
         .iter()
         .map(|method| engine.method_source("m", method.number).unwrap().unwrap())
         .collect();
-    assert!(texts[0].contains("INTEGER") && texts[0].contains("(+ ?x 1)"), "{texts:?}");
+    assert!(
+        texts[0].contains("INTEGER") && texts[0].contains("(+ ?x 1)"),
+        "{texts:?}"
+    );
     assert!(texts[1].contains("SYMBOL"), "{texts:?}");
     // Of a builtin there is none.
-    engine.load("(defmethod + ((?x STRING) (?y STRING)) (str-cat ?x ?y))").unwrap();
+    engine
+        .load("(defmethod + ((?x STRING) (?y STRING)) (str-cat ?x ?y))")
+        .unwrap();
     let builtin = engine.methods("+").unwrap()[0].number;
     assert_eq!(engine.method_source("+", builtin), Ok(None));
-    assert!(engine.method_source("m", 99).is_err());
+    assert_eq!(engine.method_source("m", 99), Ok(None));
     assert!(engine.method_source("nobody", 1).is_err());
 }
 

@@ -324,7 +324,11 @@ fn becomes(source: &str) -> Becomes {
 #[test]
 fn bugs_of_clips_that_rules_reach_end_their_worker_alone() {
     let sources = [
-        ("a method redefined after it was called", Becomes::ACrash, METHODS),
+        (
+            "a method redefined after it was called",
+            Becomes::ACrash,
+            METHODS,
+        ),
         (
             "two variables of one right-hand pattern",
             Becomes::ACrash,
@@ -367,10 +371,16 @@ fn a_check_in_another_process_tells_of_a_crash_and_of_faults_where_they_are() {
     let check = |text: &str| cpe_rules::check_apart(worker(), "a.clp", text).unwrap();
     assert_eq!(check(COUNTER), []);
     let crash = check(METHODS);
-    assert!(crash[0].message.contains("ended their process"), "{crash:?}");
+    assert!(
+        crash[0].message.contains("ended their process"),
+        "{crash:?}"
+    );
     assert_eq!(check("\n(defrule r (a) = )")[0].line, 2);
     let long = format!("\n(deftemplate t (slot {}))", "s".repeat(60));
-    assert_eq!((check(&long)[0].line, check(&long)[0].column), (2, Some(22)));
+    assert_eq!(
+        (check(&long)[0].line, check(&long)[0].column),
+        (2, Some(22))
+    );
     let missing = ProcessCommand::new("/nowhere/cpe", ["rules-worker"]);
     cpe_rules::check_apart(missing, "a.clp", COUNTER).unwrap_err();
 }
@@ -384,24 +394,88 @@ fn every_attack_ends_in_a_named_trip_and_an_agent_that_answers() {
     // doubles may outgrow the process before the engine counts it.
     let attacks: &[(&str, &str, &[Trip])] = &[
         ("a loop", "(while TRUE do)", &[Deadline]),
-        ("a counted loop", "(loop-for-count 1000000000000000 do)", &[Deadline]),
-        ("a function that calls itself", "(again 1)", &[Stack, Deadline]),
-        ("a handler that sends to itself", "(send [guest] again)", &[Stack, Deadline]),
-        ("an instance that makes one", "(make-instance of NEST)", &[Stack, Deadline]),
-        ("a string that doubles", "(bind ?s xxxxxxxx) (while TRUE do (bind ?s (str-cat ?s ?s)))", &[Memory, Crashed, Deadline]),
-        ("a list that doubles", "(bind ?s (create$ 1)) (while TRUE do (bind ?s (create$ ?s ?s)))", &[Memory, Crashed, Deadline]),
-        ("facts", "(while TRUE do (assert (flood (gensym*))))", &[Facts, Deadline]),
-        ("instances", "(while TRUE do (make-instance (gensym*) of THING))", &[Memory, Deadline]),
-        ("symbols", "(bind ?l (create$)) (while TRUE do (bind ?l ?l (gensym*)))", &[Memory, Deadline]),
-        ("output", "(while TRUE do (printout t xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx crlf))", &[Output, Deadline]),
-        ("formatted output", "(while TRUE do (format t \"%1000d\" 1))", &[Output, Deadline]),
-        ("effects", "(while TRUE do (out flood 1))", &[Effects, Deadline]),
+        (
+            "a counted loop",
+            "(loop-for-count 1000000000000000 do)",
+            &[Deadline],
+        ),
+        (
+            "a function that calls itself",
+            "(again 1)",
+            &[Stack, Deadline],
+        ),
+        (
+            "a handler that sends to itself",
+            "(send [guest] again)",
+            &[Stack, Deadline],
+        ),
+        (
+            "an instance that makes one",
+            "(make-instance of NEST)",
+            &[Stack, Deadline],
+        ),
+        (
+            "a string that doubles",
+            "(bind ?s xxxxxxxx) (while TRUE do (bind ?s (str-cat ?s ?s)))",
+            &[Memory, Crashed, Deadline],
+        ),
+        (
+            "a list that doubles",
+            "(bind ?s (create$ 1)) (while TRUE do (bind ?s (create$ ?s ?s)))",
+            &[Memory, Crashed, Deadline],
+        ),
+        (
+            "facts",
+            "(while TRUE do (assert (flood (gensym*))))",
+            &[Facts, Deadline],
+        ),
+        (
+            "instances",
+            "(while TRUE do (make-instance (gensym*) of THING))",
+            &[Memory, Deadline],
+        ),
+        (
+            "symbols",
+            "(bind ?l (create$)) (while TRUE do (bind ?l ?l (gensym*)))",
+            &[Memory, Deadline],
+        ),
+        (
+            "output",
+            "(while TRUE do (printout t xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx crlf))",
+            &[Output, Deadline],
+        ),
+        (
+            "formatted output",
+            "(while TRUE do (format t \"%1000d\" 1))",
+            &[Output, Deadline],
+        ),
+        (
+            "effects",
+            "(while TRUE do (out flood 1))",
+            &[Effects, Deadline],
+        ),
         ("requests", "(while TRUE do (find flood x))", &[]),
-        ("log lines", "(while TRUE do (log info xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx))", &[Effects, Deadline]),
-        ("four nested queries", "(fill) (do-for-all-facts ((?a n) (?b n) (?c n) (?d n)) TRUE)", &[Deadline]),
-        ("a sort that calls back", "(sort endless 3 2 1)", &[Deadline]),
+        (
+            "log lines",
+            "(while TRUE do (log info xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx))",
+            &[Effects, Deadline],
+        ),
+        (
+            "four nested queries",
+            "(fill) (do-for-all-facts ((?a n) (?b n) (?c n) (?d n)) TRUE)",
+            &[Deadline],
+        ),
+        (
+            "a sort that calls back",
+            "(sort endless 3 2 1)",
+            &[Deadline],
+        ),
         // A builtin that nothing inside can stop.
-        ("a list compared with itself", "(bind ?l (long 16)) (while TRUE do (subsetp ?l ?l))", &[Deadline]),
+        (
+            "a list compared with itself",
+            "(bind ?l (long 16)) (while TRUE do (subsetp ?l ?l))",
+            &[Deadline],
+        ),
     ];
     for (name, action, trips) in attacks {
         let source = format!(

@@ -40,6 +40,7 @@ struct Frame<'a> {
     /// Whether its words are those of a construct or call, which are bounded.
     counts: bool,
     all_words: usize,
+    variables: usize,
     /// Words of the rule's condition, or of the pattern.
     words: usize,
     /// Elements of the rule.
@@ -183,6 +184,10 @@ impl<'a, 'l> Measure<'a, 'l> {
             construct.all_words += 1;
             bounded(construct.all_words, self.limits.words, |most| {
                 format!("more than {most} words in one construct")
+            })?;
+            construct.variables += usize::from(word.starts_with(['?', '$']) || word == "case");
+            bounded(construct.variables, self.limits.variables, |most| {
+                format!("more than {most} variables and cases in one construct")
             })?;
         }
         let Some(frame) = self.frames.last_mut() else {
