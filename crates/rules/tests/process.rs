@@ -343,6 +343,15 @@ fn bugs_of_clips_that_rules_reach_end_their_worker_alone() {
              (defmessage-handler A h () (ppinstance)) (defrule r => (make-instance a of A)
                (send [a] h))",
         ),
+        (
+            "the same with a call in place of the second pattern's `|`",
+            Becomes::AnAgent,
+            "(deftemplate m (slot o) (slot d)) (deftemplate z (slot c1) (slot c2) (slot c3))
+             (defrule r (m (o ?x1) (d ?x2))
+               (z (c3 ?x3) (c1 ?x3&:(or (eq ?x3 ?x1) (eq ?x3 ?x2)))
+                 (c2 ?y&~?x3&:(or (eq ?y ?x1) (eq ?y ?x2)))) => )
+             (deffacts d (m (o 1) (d 2)) (z (c1 1) (c2 2) (c3 1)))",
+        ),
         // The dummy fact has a time tag here, and the buffer is long enough for this name.
         (
             "the time tag of an address that is a default",
