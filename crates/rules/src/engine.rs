@@ -35,7 +35,7 @@ use crate::limits::{HaltHandle, Limits, Trip};
 use crate::raw::{Call, Env, Signature, now};
 use crate::sandbox::{self, Clock};
 use crate::value::Value;
-use crate::vet::{VetLimits, vet};
+use crate::vet::{VetLimits, is_blank, vet};
 
 /// Bytes of CLIPS's own words kept in one error.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -291,14 +291,18 @@ impl Engine {
     }
 
     /// Do what CLIPS's prompt would do with a line: build a construct, or evaluate and print. What
-    /// it prints is returned; complaints are among it, as a person at the prompt would see them.
+    /// it prints is returned; complaints are among it, as a person at the prompt would see them. A
+    /// variable that a line binds is there for the next ones; a line without anything to read does
+    /// nothing.
     ///
     /// ```
     /// # use cpe_rules::{Engine, Limits};
     /// let mut engine = Engine::sandboxed(Limits::AGENT, 1);
     /// assert_eq!(engine.command("(deffunction f (?x) (* 2 ?x))")?, "");
     /// assert_eq!(engine.command("(f 21)")?, "42\n");
-    /// assert_eq!(engine.command("red")?, "red\n");
+    /// assert_eq!(engine.command("red ; a comment")?, "red\n");
+    /// assert_eq!(engine.command("(bind ?x 3)")?, "3\n");
+    /// assert_eq!(engine.command("?x")?, "3\n");
     /// assert!(engine.command("(nope)")?.contains("Missing function declaration"));
     /// # Ok::<(), cpe_rules::EngineError>(())
     /// ```
@@ -306,10 +310,18 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Parse`] when the vetting refuses it; a limit.
     pub fn command(&mut self, text: &str) -> Result<String, EngineError> {
-        let text = self.vetted(text)?;
-        let ((), mut printed) = self.captured(|env| env.command(&text))?;
+        let command = self.vetted(text)?;
+        if is_blank(text) {
+            return Ok(String::new());
+        }
+        let ((), mut printed) = self.captured(|env| env.command(&command))?;
         printed.push_str(&self.take_complaint());
         Ok(printed)
+    }
+
+    /// Forget the variables that [`command`](Self::command)s have bound.
+    pub(crate) fn forget_variables(&mut self) {
+        self.env.forget_variables();
     }
 
     /// Retract all facts, delete instances, set globals to their first values, and assert the

@@ -52,7 +52,7 @@ pub use error::{Diagnostic, EngineError, PARSE_ERRORS_MAX, ParseErrors, Replacem
 pub use format::{FORMATTED_BYTES_MAX, WIDTH_MAX, format};
 pub use limits::{HaltHandle, Limits, Trip};
 pub use process::{Confinement, ProcessAgent, ProcessCommand, ProcessError};
-pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, run};
+pub use program::{ProgramError, Progress, RunOptions, RunReport, Table, check, check_apart, run};
 pub use raw::{Call, Signature, Stream};
 pub use sandbox::REMOVED;
 pub use trace::{FIRINGS_MAX, Firing, Recorder, Trace, TracedFact};

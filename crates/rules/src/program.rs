@@ -1,9 +1,12 @@
 //! A rule program at the command line: check it, or run it to its end.
 
+use crate::agent::AgentOptions;
 use crate::engine::{Engine, Fact, RowError};
 use crate::error::{Diagnostic, EngineError, ParseErrors};
 use crate::limits::{HaltHandle, Limits};
+use crate::process::{ProcessAgent, ProcessCommand, ProcessError};
 use crate::trace::{Recorder, Trace};
+use crate::vet::{VetLimits, vet};
 
 /// Rules fired between two reports of progress.
 const SLICE: u64 = 1000;
@@ -135,6 +138,36 @@ pub fn check(file: &str, text: &str) -> Vec<Diagnostic> {
     }
     found.sort_by_key(|diagnostic| diagnostic.line);
     found
+}
+
+/// As [`check`], for a text that may end whoever reads it: an agent's process of its own loads it
+/// first, and is ended when it takes too long.
+///
+/// # Errors
+/// When there can be no such process.
+pub fn check_apart(
+    command: ProcessCommand,
+    file: &str,
+    text: &str,
+) -> Result<Vec<Diagnostic>, ProcessError> {
+    if vet(file, text, &VetLimits::default()).is_err() {
+        return Ok(check(file, text));
+    }
+    let options = AgentOptions {
+        file: file.to_owned(),
+        ..AgentOptions::default()
+    };
+    match ProcessAgent::new(command, "check", text, options) {
+        Err(ProcessError::Died(trip)) => Ok(vec![Diagnostic {
+            file: file.to_owned(),
+            line: 0,
+            column: None,
+            warning: false,
+            message: ProcessError::Died(trip).to_string(),
+        }]),
+        Err(ProcessError::Source(_)) | Ok(_) => Ok(check(file, text)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Run a program until no rule is left to fire, reporting to `progress` every thousand firings

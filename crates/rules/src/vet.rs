@@ -4,9 +4,15 @@
 //! which it could be stopped, and prints slot names into a buffer of sixty bytes. So a text is
 //! measured first; what passes here can be parsed in bounded time and stack.
 
-use crate::error::Diagnostic;
+mod measure;
+mod scan;
 
-/// How large the parts of a text may be. Programs that people write are far below.
+use crate::error::Diagnostic;
+use measure::Measure;
+use scan::{Token, Tokens, in_word};
+
+/// How large the parts of a text may be. Programs that people write are far below: of some three
+/// hundred public ones the largest condition has 160 words, and 30 in one pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VetLimits {
     /// Bytes of the whole text. 1 MiB: loading is quadratic in the number of rules.
@@ -15,13 +21,34 @@ pub struct VetLimits {
     pub nesting: usize,
     /// Bytes of a symbol or number.
     pub token_bytes: usize,
+    /// Bytes of a string. 64 KiB: CLIPS copies a string for every 80 bytes of it that it has read,
+    /// and is at one of a quarter of a megabyte for four seconds.
+    pub string_bytes: usize,
     /// Bytes of a slot's name. 31: CLIPS 6.40 writes it, with more, into `char[60]`.
     pub slot_name_bytes: usize,
+    /// Slots of one template or class. 512: with 3 000 a class takes five seconds.
+    pub slots: usize,
+    /// Words of one construct other than deffacts and definstances: symbols, numbers, strings and
+    /// variables. 65 536 take two seconds.
+    pub words: usize,
+    /// Variables of one construct, and cases of its switches: CLIPS looks for each among those
+    /// before it. 4 096 take a second, 16 384 sixteen.
+    pub variables: usize,
     /// Conditional elements of one rule, nested ones counted. 2 000 take 65 ms in one
     /// uninterruptible parse, 20 000 half a minute.
     pub elements: usize,
-    /// Rules that the `or` elements of one rule multiply out to: CLIPS makes one for each.
+    /// Words of one rule's conditions. 512: the same variable 1 000 times takes a second, 4 000
+    /// times sixteen.
+    pub condition_words: usize,
+    /// Words of one pattern, those in calls not counted.
+    pub fields: usize,
+    /// Multifield variables and wildcards of one pattern beyond the first in each slot: each is
+    /// one more place at which a fact's fields can be divided, and all ways are tried.
+    pub multifields: usize,
+    /// Rules that the `or` elements of one rule make of it: CLIPS compiles each.
     pub disjuncts: usize,
+    /// Words of conditions in all of those together.
+    pub expanded_words: usize,
 }
 
 impl Default for VetLimits {
@@ -30,9 +57,17 @@ impl Default for VetLimits {
             bytes: 1 << 20,
             nesting: 128,
             token_bytes: 4096,
+            string_bytes: 64 << 10,
             slot_name_bytes: 31,
+            slots: 512,
+            words: 65_536,
+            variables: 4096,
             elements: 64,
+            condition_words: 512,
+            fields: 128,
+            multifields: 8,
             disjuncts: 256,
+            expanded_words: 8192,
         }
     }
 }
@@ -63,237 +98,13 @@ pub fn vet(file: &str, text: &str, limits: &VetLimits) -> Result<(), Box<Diagnos
         return Err(place(1, 1, message));
     }
     let mut tokens = Tokens::new(text);
-    let mut state = State {
-        limits,
-        frames: Vec::new(),
-        elements: 0,
-        disjuncts: 1,
-    };
+    let mut measure = Measure::new(limits);
     while let Some(token) = tokens.next() {
-        state
+        measure
             .take(token)
             .map_err(|message| place(tokens.line, tokens.column, message))?;
     }
     Ok(())
-}
-
-#[derive(Clone, Copy)]
-enum Token<'a> {
-    Open,
-    Close,
-    Word(&'a str),
-    Text,
-    Nul,
-}
-
-/// One open parenthesis.
-#[derive(Default)]
-struct Frame<'a> {
-    head: Option<&'a str>,
-    words: usize,
-    children: usize,
-    /// A conditional element of a rule.
-    element: bool,
-    past_arrow: bool,
-}
-
-struct State<'a, 'l> {
-    limits: &'l VetLimits,
-    frames: Vec<Frame<'a>>,
-    elements: usize,
-    disjuncts: usize,
-}
-
-impl<'a> State<'a, '_> {
-    fn take(&mut self, token: Token<'a>) -> Result<(), String> {
-        match token {
-            Token::Open => self.open(),
-            Token::Close => self.close(),
-            Token::Word(word) => self.word(word),
-            Token::Text => Ok(()),
-            Token::Nul => Err("NUL byte, which CLIPS can not hold".to_owned()),
-        }
-    }
-
-    fn open(&mut self) -> Result<(), String> {
-        if self.frames.len() >= self.limits.nesting {
-            return Err(format!("nested deeper than {}", self.limits.nesting));
-        }
-        let element = match self.frames.last_mut() {
-            None => {
-                (self.elements, self.disjuncts) = (0, 1);
-                false
-            }
-            Some(parent) => {
-                parent.children += 1;
-                let in_rule = parent.head == Some("defrule") && !parent.past_arrow;
-                in_rule || (parent.element && parent.head.is_some_and(is_connective))
-            }
-        };
-        if element {
-            self.elements += 1;
-            if self.elements > self.limits.elements {
-                return Err(format!(
-                    "rule with more than {} elements",
-                    self.limits.elements
-                ));
-            }
-        }
-        self.frames.push(Frame {
-            element,
-            ..Frame::default()
-        });
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), String> {
-        let Some(frame) = self.frames.pop() else {
-            return Ok(());
-        };
-        if frame.element && frame.head == Some("or") {
-            self.disjuncts = self.disjuncts.saturating_mul(frame.children.max(1));
-            if self.disjuncts > self.limits.disjuncts {
-                let limit = self.limits.disjuncts;
-                return Err(format!(
-                    "`or` elements multiply out to more than {limit} rules"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn word(&mut self, word: &'a str) -> Result<(), String> {
-        if word.len() > self.limits.token_bytes {
-            return Err(format!(
-                "symbol longer than {} bytes",
-                self.limits.token_bytes
-            ));
-        }
-        let depth = self.frames.len();
-        let Some(frame) = self.frames.last_mut() else {
-            return Ok(());
-        };
-        frame.words += 1;
-        if frame.words == 1 && frame.children == 0 {
-            frame.head = Some(word);
-        }
-        let names_slot = frame.words == 2 && frame.head.is_some_and(is_slot_keyword);
-        if names_slot && word.len() > self.limits.slot_name_bytes {
-            return Err(format!(
-                "slot name longer than {} bytes",
-                self.limits.slot_name_bytes
-            ));
-        }
-        if depth == 1 && word == "=>" {
-            frame.past_arrow = true;
-        }
-        Ok(())
-    }
-}
-
-fn is_connective(head: &str) -> bool {
-    matches!(head, "and" | "or" | "not" | "exists" | "forall" | "logical")
-}
-
-fn is_slot_keyword(head: &str) -> bool {
-    matches!(
-        head,
-        "slot" | "multislot" | "field" | "multifield" | "single-slot" | "multi-slot"
-    )
-}
-
-/// A text cut as CLIPS's scanner cuts it, as far as measuring needs.
-struct Tokens<'a> {
-    text: &'a str,
-    at: usize,
-    /// Place of the token last returned.
-    line: u32,
-    column: u32,
-    next_line: u32,
-    line_start: usize,
-}
-
-impl<'a> Tokens<'a> {
-    fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            at: 0,
-            line: 1,
-            column: 1,
-            next_line: 1,
-            line_start: 0,
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn bump(&mut self) {
-        if self.peek() == Some(b'\n') {
-            self.next_line = self.next_line.saturating_add(1);
-            self.line_start = self.at + 1;
-        }
-        self.at += 1;
-    }
-
-    fn skip_while(&mut self, keep: impl Fn(u8) -> bool) {
-        while self.peek().is_some_and(&keep) {
-            self.bump();
-        }
-    }
-
-    fn skip_string(&mut self) {
-        self.bump();
-        while let Some(byte) = self.peek() {
-            self.bump();
-            match byte {
-                b'"' => break,
-                b'\\' => self.bump(),
-                _ => {}
-            }
-        }
-    }
-
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            self.skip_while(|byte| byte.is_ascii_whitespace());
-            if self.peek() != Some(b';') {
-                break;
-            }
-            self.skip_while(|byte| byte != b'\n');
-        }
-        self.line = self.next_line;
-        self.column = u32::try_from(self.at - self.line_start + 1).unwrap_or(u32::MAX);
-        let start = self.at;
-        Some(match self.peek()? {
-            0 => {
-                self.bump();
-                Token::Nul
-            }
-            b'(' => {
-                self.bump();
-                Token::Open
-            }
-            b')' => {
-                self.bump();
-                Token::Close
-            }
-            b'"' => {
-                self.skip_string();
-                Token::Text
-            }
-            b'&' | b'|' | b'~' | b'<' => {
-                self.bump();
-                self.skip_while(in_word);
-                Token::Word(self.text.get(start..self.at).unwrap_or_default())
-            }
-            _ => {
-                self.skip_while(in_word);
-                Token::Word(self.text.get(start..self.at).unwrap_or_default())
-            }
-        })
-    }
 }
 
 /// The word behind the first parenthesis of a command, as CLIPS's prompt reads it.
@@ -305,17 +116,14 @@ pub(crate) fn head(text: &str) -> Option<&str> {
     }
 }
 
-/// Whether CLIPS reads `text` as one symbol and nothing else.
-pub(crate) fn is_symbol(text: &str) -> bool {
-    !text.is_empty()
-        && !text.starts_with(['?', '$', '[', '<'])
-        && text
-            .bytes()
-            .all(|byte| in_word(byte) && !byte.is_ascii_control())
+/// Whether CLIPS would find anything in `text`.
+pub(crate) fn is_blank(text: &str) -> bool {
+    Tokens::new(text).next().is_none()
 }
 
-fn in_word(byte: u8) -> bool {
-    !byte.is_ascii_whitespace() && !b"()\";&|~<\0".contains(&byte)
+/// Whether CLIPS reads `text` as one symbol and nothing else.
+pub(crate) fn is_symbol(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with(['?', '$', '[', '<']) && text.bytes().all(in_word)
 }
 
 #[cfg(test)]
@@ -378,7 +186,151 @@ mod tests {
     fn or_elements_that_multiply_out_are_refused() {
         let text = format!("(defrule w {} => )", "(or (a) (b)) ".repeat(20));
         assert!(check(&text).unwrap().contains("more than 256 rules"));
+        let inside = "(or (a) (b)) ".repeat(9);
+        let text = format!("(defrule w (and (c) (not (and {inside}))) => )");
+        assert!(check(&text).unwrap().contains("more than 256 rules"));
         assert_eq!(check("(defrule w (or (a) (b)) (or (c) (d)) => )"), None);
+        // Alternatives add up: 60 rules, not 4 to the power of 15.
+        let text = format!("(defrule w (or {}) => )", "(or (a) (b)) ".repeat(20));
+        assert_eq!(check(&text), None);
+    }
+
+    #[test]
+    fn or_elements_that_repeat_long_conditions_are_refused() {
+        let text = format!(
+            "(defrule w {} (p {}) => )",
+            "(or (a) (b)) ".repeat(8),
+            "?x ".repeat(64)
+        );
+        assert!(check(&text).unwrap().contains("more than 8192 words"));
+    }
+
+    #[test]
+    fn an_arrow_that_is_the_name_of_a_rule_is_not_its_arrow() {
+        for (conditions, told) in [
+            ("(or (a) (b)) ".repeat(14), "more than 256 rules"),
+            ("(p ?x) ".repeat(3000), "more than 64 elements"),
+        ] {
+            for begin in [
+                "=>",
+                "=> \"comment\"",
+                "x (declare (salience 1))",
+                "x \"=>\"",
+            ] {
+                let text = format!("(defrule {begin} {conditions} => )");
+                let found = check(&text).unwrap_or_else(|| panic!("{begin} passes"));
+                assert!(found.contains(told), "{found}");
+            }
+        }
+        let calls = "(printout t x) ".repeat(100);
+        for text in [
+            format!("(defrule => (a) => {calls})"),
+            format!("(defrule => => {calls})"),
+            format!("(defrule r \"=>\" (a)=>{calls})"),
+        ] {
+            assert_eq!(check(&text), None);
+        }
+    }
+
+    #[test]
+    fn a_pattern_with_many_fields_is_refused() {
+        for pattern in [
+            format!("(a {})", "?x ".repeat(200)),
+            format!("(a (s {}))", "?x ".repeat(200)),
+            format!("(a {})", "(s ?x) ".repeat(70)),
+            format!("(a b{})", "|c".repeat(200)),
+        ] {
+            let text = format!("(defrule r (z) (not {pattern}) => )");
+            assert!(check(&text).unwrap().contains("more than 128 fields"));
+        }
+        let long = format!(
+            "(defrule r {} => )",
+            "(a ?x ?x ?x ?x ?x ?x ?x ?x ?x)".repeat(60)
+        );
+        assert!(check(&long).unwrap().contains("more than 512 words"));
+        let test = format!("(defrule r (a ?x&:(> {})) => )", "?x ".repeat(200));
+        assert_eq!(check(&test), None);
+    }
+
+    #[test]
+    fn a_pattern_that_divides_facts_in_many_places_is_refused() {
+        for pattern in [
+            "(a $? $? $? $? $? $? $? $? $? $?)",
+            "(a $?a x $?b x $?c&:(f $?c) x $?d x $?e $?f $?g $?h $?i $?j)",
+            "(a (s $? $? $? $? $?) (t $? $? $? $? $?) (u $? $?))",
+        ] {
+            let text = format!("(defrule r {pattern} => )");
+            assert!(check(&text).unwrap().contains("more than 8 `$?`"));
+        }
+        // One for each slot divides nothing.
+        let text = format!("(defrule r (a {}) => )", "(s $?) ".repeat(20));
+        assert_eq!(check(&text), None);
+    }
+
+    #[test]
+    fn a_long_string_and_many_slots_and_a_long_construct_are_refused() {
+        let string = format!("(deffacts d (a \"{}\"))", "x".repeat(70_000));
+        assert!(check(&string).unwrap().contains("string longer"));
+        let slots: String = (0..600).map(|n| format!("(slot s{n})")).collect();
+        for construct in ["deftemplate t", "defclass c (is-a USER)"] {
+            let text = format!("({construct} {slots})");
+            assert!(check(&text).unwrap().contains("more than 512 slots"));
+        }
+        let calls = "(assert (a 1 2))".repeat(17_000);
+        // CLIPS goes on with the inner construct after a fault of the outer one.
+        for begin in [
+            "(deffunction f ()",
+            "(deffacts d (deffunction f ()",
+            "(progn",
+        ] {
+            let text = format!("{begin} {calls})");
+            assert!(check(&text).unwrap().contains("more than 65536 words"));
+        }
+        let variables: String = (0..5000).map(|n| format!("(bind ?x{n} 1)")).collect();
+        let cases: String = (0..5000).map(|n| format!("(case {n} then 1)")).collect();
+        for construct in [
+            format!("(defrule r => {variables})"),
+            format!("(deffunction f (?x) (switch ?x {cases}))"),
+        ] {
+            assert!(
+                check(&construct)
+                    .unwrap()
+                    .contains("more than 4096 variables")
+            );
+        }
+        let facts = format!("(deffacts d {})", "(a 1 2)".repeat(20_000));
+        assert_eq!(check(&facts), None);
+    }
+
+    #[test]
+    fn a_rule_is_measured_also_inside_another_construct() {
+        let patterns = "(p ?x) ".repeat(65);
+        for text in [
+            format!("(deffacts d (defrule w {patterns} => )"),
+            format!("(defrule v => (defrule w {patterns} => )"),
+            format!("(defrule v (defrule w {patterns} => ) => )"),
+        ] {
+            assert!(check(&text).unwrap().contains("more than 64 elements"));
+        }
+    }
+
+    #[test]
+    fn a_limit_holds_behind_a_comment_that_ends_at_a_carriage_return() {
+        let deep = format!(
+            "; comment \r{}1{}",
+            "(+ 1 ".repeat(100_000),
+            ")".repeat(100_000)
+        );
+        assert!(check(&deep).unwrap().contains("nested deeper"));
+        let slot = format!(";x\r(deftemplate t (slot {}))", "s".repeat(300));
+        assert!(check(&slot).unwrap().contains("slot name longer"));
+    }
+
+    #[test]
+    fn bytes_at_which_clips_stops_are_refused_where_it_would_see_them() {
+        assert!(check("(a) \x03 (b)").unwrap().contains("byte 3"));
+        assert!(check("(a b\x03)").unwrap().contains("byte 3"));
+        assert_eq!(check("(a \"\x03\") ; \x03"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! engine that works on afterwards or says that it must be replaced.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::cell::Cell;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -30,13 +31,23 @@ fn patient(engine: &mut Engine) {
     });
 }
 
-/// Run `attack` on an engine's own thread and expect `trip`.
-fn stopped_by(trip: Trip, attack: Attack) {
+thread_local! {
+    /// What stands before every text that an attack loads.
+    static BEFORE: Cell<&'static str> = const { Cell::new("") };
+}
+
+fn load(engine: &mut Engine, text: &str) -> Result<(), EngineError> {
+    engine.load(&format!("{}{text}", BEFORE.get()))
+}
+
+/// Run `attack` on an engine's own thread, with `before` in front of its texts, and expect `trip`.
+fn stopped_by(trip: Trip, before: &'static str, attack: Attack) {
     let worker = Worker::spawn("attack", || Ok::<_, ()>(Engine::sandboxed(LIMITS, 1))).unwrap();
     let (send, receive) = sync_channel(1);
     worker
         .submit(
             move |engine| {
+                BEFORE.set(before);
                 if trip == Trip::Stack {
                     patient(engine);
                 }
@@ -61,24 +72,24 @@ fn stopped_by(trip: Trip, attack: Attack) {
 }
 
 fn run(engine: &mut Engine, text: &str) -> Result<(), EngineError> {
-    engine.load(text)?;
+    load(engine, text)?;
     engine.reset()?;
     engine.run(None).map(drop)
 }
 
 fn assert_after(engine: &mut Engine, text: &str) -> Result<(), EngineError> {
-    engine.load(text)?;
+    load(engine, text)?;
     engine.assert_ordered("a", vec![0.into()]).map(drop)
 }
 
 fn eval_after(engine: &mut Engine, text: &str, call: &str) -> Result<(), EngineError> {
-    engine.load(text)?;
+    load(engine, text)?;
     engine.eval(call).map(drop)
 }
 
 fn with_facts(engine: &mut Engine, text: &str, call: &str) -> Result<(), EngineError> {
-    engine.load("(deftemplate n (slot v))")?;
-    engine.load(text)?;
+    load(engine, "(deftemplate n (slot v))")?;
+    load(engine, text)?;
     for n in 0..400 {
         engine.assert("n", &[("v", n.into())])?;
     }
@@ -87,7 +98,14 @@ fn with_facts(engine: &mut Engine, text: &str, call: &str) -> Result<(), EngineE
 
 macro_rules! attacks {
     ($($name:ident: $trip:ident by $attack:expr;)*) => {
-        $(#[test] fn $name() { stopped_by(Trip::$trip, $attack); })*
+        $(#[test] fn $name() { stopped_by(Trip::$trip, "", $attack); })*
+
+        /// The same behind a comment that ends where CLIPS ends it, and an editor does not.
+        mod behind_a_comment {
+            use super::*;
+
+            $(#[test] fn $name() { stopped_by(Trip::$trip, "; x (\r", $attack); })*
+        }
     };
 }
 
@@ -103,10 +121,10 @@ attacks! {
         "(defrule r (a ?x) (test (while TRUE do)) => )");
     an_endless_loop_in_a_slot_constraint: Deadline by |e| assert_after(e,
         "(defrule r (a ?x&:(while TRUE do)) => )");
-    an_endless_loop_in_a_globals_first_value: Deadline by |e| e.load(
+    an_endless_loop_in_a_globals_first_value: Deadline by |e| load(e,
         "(defglobal ?*x* = (while TRUE do))");
     an_endless_loop_in_deffacts: Deadline by |e| run(e, "(deffacts d (a (while TRUE do)))");
-    an_endless_loop_in_a_salience: Deadline by |e| e.load(
+    an_endless_loop_in_a_salience: Deadline by |e| load(e,
         "(defrule r (declare (salience (while TRUE do))) (a) => )");
     four_nested_queries_with_an_action: Deadline by |e| with_facts(e,
         "(deffunction f () (do-for-all-facts ((?a n) (?b n) (?c n) (?d n)) TRUE (bind ?x 1)))",
@@ -146,7 +164,7 @@ attacks! {
     };
     // Nothing calls back while CLIPS joins: the limit is seen when the assert has ended.
     a_join_that_explodes_is_noticed_afterwards: Memory by |e| {
-        e.load("(defrule bomb (a ?) (b ?) (c ?) (d ?) => )")?;
+        load(e, "(defrule bomb (a ?) (b ?) (c ?) (d ?) => )")?;
         for n in 0..60 {
             for relation in ["b", "c", "d"] {
                 e.assert_ordered(relation, vec![n.into()])?;
@@ -156,16 +174,64 @@ attacks! {
     };
 }
 
+/// What ends or stops the process when CLIPS parses it.
+fn bombs() -> Vec<(String, &'static str)> {
+    let calls = format!("{}1{}", "(+ 1 ".repeat(100_000), ")".repeat(100_000));
+    let slot = "s".repeat(300);
+    vec![
+        (calls.clone(), "nested deeper than 128"),
+        (format!("(defrule x => {calls})"), "nested deeper than 128"),
+        (
+            format!("(deftemplate t (slot {slot})) (defrule r (t ({slot} ?x&:(/ 1 0))) => )"),
+            "slot name longer than 31",
+        ),
+        (
+            format!("(defrule => {} => )", "(or (a) (b))".repeat(14)),
+            "more than 256 rules",
+        ),
+        (
+            format!("(defrule => {} => )", "(p ?x)".repeat(3000)),
+            "more than 64 elements",
+        ),
+        (
+            format!("(defrule r (a {}) => )", "?x ".repeat(20_000)),
+            "more than 128 fields",
+        ),
+        (
+            format!("(defrule r (a {}) => )", "$? ".repeat(100)),
+            "more than 8 `$?`",
+        ),
+        (
+            format!("(deffacts d (a \"{}\"))", "x".repeat(900_000)),
+            "string longer",
+        ),
+        (
+            format!("(defclass c (is-a USER) {})", "(slot s)".repeat(5000)),
+            "more than 512 slots",
+        ),
+    ]
+}
+
 #[test]
-fn a_nesting_bomb_is_refused_before_it_is_parsed() {
+fn a_bomb_is_refused_before_it_is_parsed_wherever_text_comes_in() {
     let mut engine = Engine::sandboxed(LIMITS, 1);
-    let text = format!(
-        "(defrule x => {}1{})",
-        "(+ 1 ".repeat(100_000),
-        ")".repeat(100_000)
-    );
-    let error = engine.load(&text).unwrap_err().to_string();
-    assert!(error.contains("nested deeper than 128"), "{error}");
+    for before in ["", ";\r", "; ( \" \r", "\r\n;\r\n", "; \x0b\x0c\r\n"] {
+        for (bomb, told) in bombs() {
+            let text = format!("{before}{bomb}");
+            let refusals = [
+                engine.load(&text).map(drop),
+                engine.build(&text).map(drop),
+                engine.eval(&text).map(drop),
+                engine.command(&text).map(drop),
+                engine.assert_text(&text).map(drop),
+            ];
+            for refusal in refusals {
+                let error = refusal.unwrap_err().to_string();
+                assert!(error.contains(told), "{before:?} {told}: {error}");
+            }
+        }
+    }
+    assert_eq!(engine.eval("(+ 40 2)"), Ok(Value::Integer(42)));
 }
 
 #[test]

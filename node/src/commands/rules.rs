@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Common;
 use crate::exit::{About, Fault, Status};
+use crate::kinds::rules_worker;
 use crate::output;
 
 /// Bytes of a program at most. The largest known rule bases have a few megabytes.
@@ -216,7 +217,9 @@ fn begun() -> std::time::Instant {
 
 fn check(file: &Path, common: &Common) -> Result<Status, Fault> {
     let (name, text) = (file.display().to_string(), read(file)?);
-    let found = with_deep_stack(move || cpe_rules::check(&name, &text))?;
+    let command = rules_worker().map_err(Fault::failed)?;
+    let found = with_deep_stack(move || cpe_rules::check_apart(command, &name, &text))?;
+    let found = found.about("cannot check it")?;
     let right = found.iter().all(|diagnostic| diagnostic.warning);
     if common.json {
         let found: Vec<_> = found.iter().map(diagnostic).collect();

@@ -17,7 +17,7 @@ const LIMITS: Limits = Limits {
     ..Limits::AGENT
 };
 
-const SEEDS: [&str; 7] = [
+const SEEDS: [&str; 8] = [
     include_str!("../../../../examples/rules/buyer.clp"),
     include_str!("../../../../examples/rules/seller.clp"),
     include_str!("../../../../examples/rules/monitor.clp"),
@@ -29,6 +29,8 @@ const SEEDS: [&str; 7] = [
      (defglobal ?*g* = 3) (deffunction f (?x $?y) (if (> ?x 1) then (m ?x) else ?*g*))
      (defrule r (object (is-a C) (v ?v)) (not (p ?v)) (exists (q) (test (< ?v 9))) =>
        (assert (p (f ?v))) (modify-instance [a] (v 2)))",
+    // What is cut and measured in a way of its own.
+    "; x\r(defrule => \"=>\" (or (a) (b)) (p ?x&~b|=(+ 1 ?x) $? $?y&:(f ?x)) (t (s ? <= [i])) => )",
 ];
 
 fuzz_target!(

@@ -86,7 +86,10 @@ impl RuleAgent {
         self.engine.set_time_ms(now_ms);
         let mut printed = String::new();
         let ran = self.engine.within(|engine| {
-            printed = engine.command(text)?;
+            let told = engine.command(text);
+            // No part of its state: gone with the process, or when it moves.
+            engine.forget_variables();
+            printed = told?;
             engine.run(None).map(drop)
         });
         self.keep_text(&printed);

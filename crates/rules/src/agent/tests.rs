@@ -501,6 +501,7 @@ fn a_command_is_no_construct() {
     for command in [
         "(defrule r => (assert (a)))",
         " ; x\n ( defmessage-handler USER h () 1)",
+        ";\r(defrule r => (assert (a)))",
         "(defmethod + ((?x STRING)) 1)",
         "(defglobal ?*g* = 2)",
     ] {
@@ -510,6 +511,26 @@ fn a_command_is_no_construct() {
     agent.command("(bind ?*g* 3)", 0).unwrap();
     assert_eq!(agent.engine().eval("?*g*"), Ok(3.into()));
     assert_eq!(agent.engine().rules().len(), 0);
+}
+
+/// It would end the process: as a message it may come from anybody whom the node lets in.
+#[test]
+fn a_command_behind_a_comment_is_measured_like_any_other() {
+    let mut agent = agent("");
+    let calls = format!("{}1{}", "(+ 1 ".repeat(100_000), ")".repeat(100_000));
+    for before in ["", ";\r", ";\n"] {
+        let refused = agent.command(&format!("{before}{calls}"), 0).unwrap_err();
+        assert!(refused.to_string().contains("nested deeper"), "{refused}");
+    }
+}
+
+#[test]
+fn a_variable_bound_by_a_command_is_gone_with_it() {
+    let mut agent = agent("");
+    agent.command("(bind ?x 3)", 0).unwrap();
+    agent.take_output();
+    agent.command("?x", 0).unwrap();
+    assert!(agent.take_output().contains("unbound"));
 }
 
 #[test]

@@ -218,7 +218,8 @@ impl Engine {
             .collect())
     }
 
-    /// The source of a method; `None` for one that stands for a builtin.
+    /// The source of a method; `None` for one that stands for a builtin, and where no method has
+    /// the number.
     ///
     /// # Errors
     /// [`EngineError::UnknownConstruct`].

@@ -119,7 +119,8 @@ fn landlock() -> Landlock {
 #[cfg(target_os = "linux")]
 fn seccomp() -> bool {
     use seccompiler::{
-        BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter_all_threads,
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+        SeccompRule, TargetArch, apply_filter_all_threads,
     };
     // Memory, the two pipes, locks, clocks, the limits of this process, and its end.
     const ALLOWED: &[libc::c_long] = &[
@@ -142,10 +143,8 @@ fn seccomp() -> bool {
         libc::SYS_nanosleep,
         libc::SYS_restart_syscall,
         libc::SYS_getrandom,
-        libc::SYS_prlimit64,
         libc::SYS_getpid,
         libc::SYS_gettid,
-        libc::SYS_tgkill,
         libc::SYS_rt_sigaction,
         libc::SYS_rt_sigprocmask,
         libc::SYS_rt_sigreturn,
@@ -157,21 +156,44 @@ fn seccomp() -> bool {
     // The C library asks the system about its memory, by a file, before it gives memory back, and
     // does without an answer: to open fails, and does not end the process.
     const FAILING: &[libc::c_long] = &[libc::SYS_openat];
-    let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
+    // These reach other processes of the same user, the node for one. A process may limit its own
+    // processor time anew for each request, ask for its other limits, and end itself by a signal.
+    let is = |index, length: &SeccompCmpArgLen, value| {
+        SeccompCondition::new(index, length.clone(), SeccompCmpOp::Eq, value)
+            .map(|condition| [condition])
+    };
+    let (number, pointer) = (&SeccompCmpArgLen::Dword, &SeccompCmpArgLen::Qword);
+    let within = || {
+        let this_process = is(0, number, 0)?;
+        let its_time = is(1, number, u64::from(libc::RLIMIT_CPU))?;
+        let nothing_new = is(2, pointer, 0)?;
+        let to_itself = is(0, number, u64::from(std::process::id()))?;
+        let limits = [its_time, nothing_new].map(|these| {
+            let these = this_process.iter().cloned().chain(these);
+            SeccompRule::new(these.collect())
+        });
+        let [time, asked] = limits;
+        let signals = SeccompRule::new(to_itself.to_vec())?;
+        Ok::<_, seccompiler::BackendError>([
+            (libc::SYS_prlimit64, vec![time?, asked?]),
+            (libc::SYS_tgkill, vec![signals]),
+        ])
+    };
+    let (Ok(arch), Ok(within)) = (TargetArch::try_from(std::env::consts::ARCH), within()) else {
         return false;
     };
-    let apply = |calls: &[&[libc::c_long]], others, these| {
-        let calls = calls.iter().copied().flatten();
-        let rules = calls.map(|call| (*call, Vec::new())).collect();
+    let any = |calls: &'static [libc::c_long]| calls.iter().map(|call| (*call, Vec::new()));
+    let apply = |rules, others, these| {
         let filter = SeccompFilter::new(rules, others, these, arch);
         let program = filter.and_then(BpfProgram::try_from);
         program.is_ok_and(|program| apply_filter_all_threads(&program).is_ok())
     };
     // Of two filters the stricter one decides; after the second there can be no third.
     let denied = SeccompAction::Errno(libc::EACCES.unsigned_abs());
-    apply(&[FAILING], SeccompAction::Allow, denied)
+    let allowed = any(ALLOWED).chain(any(FAILING)).chain(within);
+    apply(any(FAILING).collect(), SeccompAction::Allow, denied)
         && apply(
-            &[ALLOWED, FAILING],
+            allowed.collect(),
             SeccompAction::KillProcess,
             SeccompAction::Allow,
         )
@@ -180,4 +202,75 @@ fn seccomp() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn seccomp() -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Says to the test below, which is started again for it, what to try under the filter.
+    const TRY: &str = "CPE_RULES_TEST_TRY";
+
+    /// What a worker that was taken over could try, here on `process`.
+    fn attempt(what: &str, process: libc::pid_t) -> libc::c_long {
+        let mut limit = libc::rlimit {
+            rlim_cur: 3600,
+            rlim_max: 3600,
+        };
+        let limit = &raw mut limit;
+        let none = std::ptr::null_mut::<libc::rlimit>();
+        // SAFETY: plain calls, which get a struct that they fill in or read. No limit of another
+        // process is changed, and signal 0 is none.
+        unsafe {
+            match what {
+                "ask" => libc::syscall(libc::SYS_prlimit64, process, libc::RLIMIT_CPU, none, limit),
+                "time" => libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_CPU, limit, none),
+                "memory" => libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_AS, limit, none),
+                _ => libc::syscall(libc::SYS_tgkill, process, process, 0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_worker_reaches_no_process_but_itself() {
+        if let Ok(text) = std::env::var(TRY) {
+            let (what, whom) = text.split_once(' ').unwrap();
+            let whom = if whom == "itself" {
+                own_id()
+            } else {
+                whom.parse().unwrap()
+            };
+            assert!(seccomp());
+            let done = attempt(what, whom);
+            system::exit_now(i32::from(done != 0));
+        }
+        let parent = &own_id().to_string();
+        let ended = |what: &str, whom: &str| {
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "process::confine::tests::a_worker_reaches_no_process_but_itself",
+                ])
+                .env(TRY, format!("{what} {whom}"))
+                .stdout(Stdio::null())
+                .status()
+                .unwrap();
+            (status.code(), status.signal())
+        };
+        let killed = (None, Some(libc::SIGSYS));
+        assert_eq!(ended("ask", parent), killed);
+        assert_eq!(ended("signal", parent), killed);
+        assert_eq!(ended("memory", "0"), killed);
+        // What a worker needs.
+        assert_eq!(ended("ask", "0"), (Some(0), None));
+        assert_eq!(ended("time", "0"), (Some(0), None));
+        assert_eq!(ended("signal", "itself"), (Some(0), None));
+    }
+
+    fn own_id() -> libc::pid_t {
+        libc::pid_t::try_from(std::process::id()).unwrap()
+    }
 }

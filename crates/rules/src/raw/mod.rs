@@ -23,6 +23,8 @@ mod hooks;
 mod inspect;
 mod objects;
 mod router;
+#[cfg(test)]
+mod scan;
 mod settings;
 mod stack;
 mod state;
@@ -53,6 +55,8 @@ pub(crate) use inspect::RawFact;
 pub(crate) use objects::{CallFault, RawClassSlot, RawInstance};
 pub use router::Stream;
 pub(crate) use router::first_complaint;
+#[cfg(test)]
+pub(crate) use scan::Scanned;
 pub(crate) use state::{Loss, State};
 
 // Exported by the CLIPS library, not declared in its public header.
@@ -331,8 +335,13 @@ impl Env {
             c::RouteCommand(self.env, text.as_ptr(), true);
             FlushPPBuffer(self.env);
             c::FlushParsingMessages(self.env);
-            FlushBindList(self.env, std::ptr::null_mut());
         }
+    }
+
+    /// Forget the variables that commands have bound.
+    pub(crate) fn forget_variables(&mut self) {
+        // SAFETY: nothing is being evaluated, so that nobody holds a value of theirs.
+        unsafe { FlushBindList(self.env, std::ptr::null_mut()) };
     }
 
     pub(crate) fn reset(&mut self) {
