@@ -80,6 +80,7 @@ pub(crate) trait Control: Any + Send + Sync {
     fn label(&self) -> String;
     fn info(&self) -> ActorInfo;
     fn request_stop(&self, reason: ExitReason, deadline: Instant);
+    fn take_stop_back(&self, deadline: Instant) -> bool;
     /// The actor's own grace period.
     fn grace(&self) -> Duration;
     fn drain(&self);
@@ -125,6 +126,10 @@ impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
 
     fn request_stop(&self, reason: ExitReason, deadline: Instant) {
         Self::request_stop(self, reason, deadline);
+    }
+
+    fn take_stop_back(&self, deadline: Instant) -> bool {
+        Self::take_stop_back(self, deadline)
     }
 
     fn grace(&self) -> Duration {
@@ -211,6 +216,20 @@ impl ActorRef {
     pub fn stop(&self) {
         self.0
             .request_stop(ExitReason::Stopped, Instant::now() + self.0.grace());
+    }
+
+    /// As [`stop`](Self::stop), but the handler is cancelled at `deadline` instead of after the
+    /// actor's grace period, unless a stop that was asked for besides has an earlier one.
+    pub fn stop_by(&self, deadline: Instant) {
+        self.0.request_stop(ExitReason::Stopped, deadline);
+    }
+
+    /// Takes back a [`stop_by`](Self::stop_by) with this deadline: an actor that is still at its
+    /// message goes on after it as if nothing had been. False if it is ending already, or somebody
+    /// asked for an earlier end.
+    #[must_use]
+    pub fn take_stop_back(&self, deadline: Instant) -> bool {
+        self.0.take_stop_back(deadline)
     }
 
     /// Asks it to take no more messages, handle those it has, and stop.

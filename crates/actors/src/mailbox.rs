@@ -84,10 +84,19 @@ pub(crate) enum Refusal {
     Dead(ExitReason),
 }
 
-#[derive(Clone)]
 struct Stop {
     reason: ExitReason,
     deadline: Instant,
+    /// The actor has found it: it ends.
+    taken: bool,
+}
+
+impl Stop {
+    /// The actor has found it.
+    fn take(&mut self) -> ExitReason {
+        self.taken = true;
+        self.reason.clone()
+    }
 }
 
 /// Parts that an ordinary actor never needs.
@@ -428,8 +437,8 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     fn poll_closed(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
         {
             let mut queue = self.lock();
-            if let Some(stop) = queue.extra.as_ref().and_then(|extra| extra.stop.as_ref()) {
-                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            if let Some(stop) = queue.extra.as_mut().and_then(|extra| extra.stop.as_mut()) {
+                return Poll::Ready(Next::Stop(stop.take()));
             }
             register(&mut queue.waker, cx);
             queue.idle = false;
@@ -476,8 +485,8 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         let mut queue = self.lock();
         let extra = queue.extra();
         local.next_due = extra.timers.next_due();
-        if let Some(stop) = &extra.stop {
-            return Some(Next::Stop(stop.reason.clone()));
+        if let Some(stop) = &mut extra.stop {
+            return Some(Next::Stop(stop.take()));
         }
         if let Some(halt) = extra.halt.take() {
             return Some(Next::Halt(halt));

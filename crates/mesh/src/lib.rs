@@ -61,6 +61,7 @@ mod boot;
 mod claims;
 mod client;
 mod config;
+mod forwarding;
 mod group;
 mod guard;
 mod handle;
@@ -102,6 +103,7 @@ pub use body::{BodyDone, BodyMessage, BodyPart, BodyWork, MAX_BODIES};
 pub use boot::BootError;
 pub use claims::meets;
 pub use config::PeerConfig;
+pub use forwarding::{AwaitStep, Awaiting, ForwardEnd, ForwardStep, Forwarding, Reached, Rest};
 pub use group::Proposal;
 #[cfg(feature = "mutants")]
 pub use guard::{Guard, Mutant, without};

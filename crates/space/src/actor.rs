@@ -49,8 +49,7 @@ pub struct ActorRecord {
     /// What its incarnations have committed. Not in answers that refuse something.
     #[serde(default)]
     pub kept: Option<Box<Kept>>,
-    /// Whoever handed it to its host, which is then to hear the rest of its messages from there;
-    /// `None` if it was claimed.
+    /// Whoever handed it to its host; `None` if it was claimed.
     #[serde(default)]
     pub from: Option<Member>,
     /// Its host is giving it up: nothing more is committed under its token.
@@ -64,6 +63,10 @@ pub struct ActorRecord {
     /// of that name, wherever it goes on.
     #[serde(default)]
     pub born: u64,
+    /// Whoever handed it on last, and may still have messages for it: its host, also one that has
+    /// claimed it since, is to have those before any others. `None` if nobody did.
+    #[serde(default)]
+    pub rest: Option<Member>,
 }
 
 /// What lasts of an actor.
@@ -131,6 +134,14 @@ impl Mark {
     pub fn contains(&self, seq: u64) -> bool {
         let later = self.done.last().is_some_and(|last| seq <= *last);
         seq < self.low || self.done.contains(&seq) || (later && !holds(Guard::MarkEach))
+    }
+
+    /// Whether a message that is not known to be handled comes after one that its sender sent
+    /// later: handled now it would be out of order, and it may have been handled.
+    #[must_use]
+    pub fn has_passed(&self, seq: u64) -> bool {
+        let later = self.done.last().is_some_and(|last| seq < *last);
+        !self.done.contains(&seq) && (seq < self.low || later)
     }
 
     /// A message is handled, and its sender will send none below `low`.
@@ -281,6 +292,8 @@ impl Sm {
                 // Whoever starts it anew may have mended it.
                 failures: goes_on.map_or(0, |record| record.failures),
                 born: goes_on.map_or(token + 1, |record| record.born),
+                // The host before may have died without all that it was to be sent.
+                rest: goes_on.and_then(|record| record.rest),
             };
             self.actors.insert(claim.name.to_owned(), record.clone());
             Outcome::Claimed(record)
@@ -316,6 +329,7 @@ impl Sm {
                         record.token += 1;
                         record.ending = false;
                         record.from = std::mem::replace(&mut record.host, to);
+                        record.rest = record.from;
                         Outcome::Moved(record.outline())
                     }
                 }
@@ -378,6 +392,7 @@ impl Sm {
                         record.kept = None;
                     }
                     record.from = None;
+                    record.rest = None;
                     Outcome::Done
                 }
             }

@@ -44,8 +44,28 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     pub(crate) fn request_stop(&self, reason: ExitReason, deadline: Instant) {
         self.urge(|extra| match &mut extra.stop {
             Some(stop) if stop.deadline <= deadline => {}
-            stop => *stop = Some(Stop { reason, deadline }),
+            stop => {
+                let taken = stop.as_ref().is_some_and(|stop| stop.taken);
+                *stop = Some(Stop {
+                    reason,
+                    deadline,
+                    taken,
+                });
+            }
         });
+    }
+
+    /// Takes back a stop that was asked for by this `deadline`. False if the actor has found it, or
+    /// an earlier one was asked for.
+    pub(crate) fn take_stop_back(&self, deadline: Instant) -> bool {
+        self.urge(|extra| {
+            let found = extra.stop.as_ref();
+            let back = found.is_some_and(|stop| !stop.taken && stop.deadline == deadline);
+            if back {
+                extra.stop = None;
+            }
+            back
+        })
     }
 
     pub(crate) fn notify(&self, notice: Notice) {
@@ -78,8 +98,8 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     pub(crate) fn poll_order(&self, cx: &mut TaskContext<'_>) -> Poll<Next<M, R>> {
         let mut queue = self.lock();
         if let Some(extra) = &mut queue.extra {
-            if let Some(stop) = &extra.stop {
-                return Poll::Ready(Next::Stop(stop.reason.clone()));
+            if let Some(stop) = &mut extra.stop {
+                return Poll::Ready(Next::Stop(stop.take()));
             }
             if let Some(halt) = extra.halt.take() {
                 return Poll::Ready(Next::Halt(halt));

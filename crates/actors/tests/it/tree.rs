@@ -106,6 +106,31 @@ async fn a_handler_that_never_ends_is_cancelled_after_the_grace_period() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_that_is_taken_back_leaves_the_message_in_hand_to_its_end() {
+    let system = System::default();
+    let log = log();
+    let options = Options::default().name("p").grace(SECOND);
+    let (actor, gate) = gated(&system, &log, options);
+    actor.tell(Do::Wait).await.unwrap();
+    settle().await;
+    let (who, deadline) = (actor.as_actor(), Instant::now() + 100 * SECOND);
+    who.stop_by(deadline);
+    tokio::time::sleep(50 * SECOND).await;
+    assert!(!who.take_stop_back(deadline + SECOND), "another stop's");
+    assert!(who.take_stop_back(deadline));
+    assert!(!who.take_stop_back(deadline));
+    // Past the deadline it goes on all the same, and takes the next message.
+    tokio::time::sleep(100 * SECOND).await;
+    gate.add_permits(2);
+    actor.tell(Do::Wait).await.unwrap();
+    settle().await;
+    assert_eq!(actor.info().handled, 2);
+    who.stop_by(deadline);
+    assert_eq!(who.ended().await.reason, ExitReason::Stopped);
+    assert!(!who.take_stop_back(deadline), "it has ended");
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_actors_blocked_on_each_others_mailbox_can_be_stopped() {
     struct Pusher;
     struct Push(Option<Address<Self>>);

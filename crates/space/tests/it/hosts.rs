@@ -303,6 +303,24 @@ fn an_actor_is_handed_on_by_its_host_alone_with_its_last_commit_and_once() {
 }
 
 #[test]
+fn who_claims_what_was_handed_on_hears_the_rest_from_whoever_handed_it_on() {
+    let mut home = Home::new();
+    let rest = |home: &Home| home.shard.sm().actor("a").unwrap().rest;
+    claim(&mut home, 0, life(1), None);
+    assert_eq!(rest(&home), None);
+    let moved = migrate(&mut home, 1, 0, Some(life(2)));
+    assert!(matches!(moved, Outcome::Moved(_)));
+    assert_eq!(rest(&home), Some(life(1)));
+    // The next host dies: the former one has what it did not commit.
+    claim(&mut home, 2, life(3), Some(life(2)));
+    assert_eq!(rest(&home), Some(life(1)));
+    let done = release(&mut home, member(7), None, false);
+    assert!(matches!(done, Applied::Done(_, Outcome::Done)));
+    claim(&mut home, 3, life(1), None);
+    assert_eq!(rest(&home), None, "it is another actor");
+}
+
+#[test]
 fn what_a_host_counts_of_failures_goes_with_its_actor_until_the_name_is_given_up() {
     let mut home = Home::new();
     let note = |home: &mut Home, token, failures| {

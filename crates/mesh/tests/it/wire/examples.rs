@@ -35,6 +35,7 @@ fn record() -> ActorRecord {
         ending: true,
         failures: 4,
         born: 2,
+        rest: Some(member(2)),
     }
 }
 
