@@ -35,5 +35,6 @@ mod processes;
 mod rules;
 mod rules_durable;
 mod space;
+mod strangers;
 mod usage;
 mod volatile;

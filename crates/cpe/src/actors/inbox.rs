@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AskError, ExitReason};
+use cpe_actors::{AnyAddress, AskError, ExitReason, Numbered};
 use cpe_membership::Member;
 use cpe_space::{Kept, Mark, Marked, Sender, TAKES_MAX, Takes};
 use cpe_tuple::Value;
@@ -215,7 +215,13 @@ impl Inbox {
         };
         waiting.handed = true;
         let message = waiting.message.clone();
-        let asking = async move { actor.ask_numbered(ticket, message, DEADLINE_MAX).await };
+        let number = Numbered {
+            number: ticket,
+            origin: waiting.number.origin(&self.name),
+            // Who carries out an effect or a take only waits until it is handled.
+            told: waiting.tell || waiting.number.actor.is_some() || waiting.number.take.is_some(),
+        };
+        let asking = async move { actor.ask_numbered(number, message, DEADLINE_MAX).await };
         let mut asking = Box::pin(asking);
         // The first look puts it into the mailbox, in the order in which messages came.
         if let Some(result) = (&mut asking).now_or_never() {
@@ -383,6 +389,7 @@ mod tests {
             low: 1,
             actor: None,
             take: None,
+            from: None,
         }
     }
 
@@ -429,6 +436,7 @@ mod tests {
             low: n,
             actor: Some((Name::new("b").unwrap(), 3)),
             take: None,
+            from: None,
         };
         let ask = |number| inbox.deliver(number, false, false, Value::from(5));
         let asked = ask(of(1, 4)).unwrap();
