@@ -183,7 +183,8 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
         deadline: Duration,
         message: M,
     ) -> Result<R, AskError> {
-        self.ask_by(deadline, message, |back| back.from(origin)).await
+        self.ask_by(deadline, message, |back| back.from(origin))
+            .await
     }
 
     /// As [`ask_within`](Self::ask_within), with a number by which the asker knows the message.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor,
-    EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, ExitReason, Options, Origin, Pool, PoolOptions, Snapshot,
-    SpawnError, System, TellError, TimerId, TooManySubscribers, TooManyTimers, Topic,
+    EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, ExitReason, Options, Origin, Pool, PoolOptions,
+    Snapshot, SpawnError, System, TellError, TimerId, TooManySubscribers, TooManyTimers, Topic,
     address::MAX_DEADLINE,
     cell::panic_text,
     control::Control,

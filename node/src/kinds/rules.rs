@@ -39,8 +39,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::forest::model::Models;
-pub(crate) use apart::Processes;
 use apart::Process;
+pub(crate) use apart::Processes;
 pub(super) use driver::now_ms;
 use driver::{Driver, Inbox, Letter, Open};
 use ledger::{Ledger, Own, Waker};
@@ -273,10 +273,14 @@ fn letter(value: Value, ctx: &DynContext) -> Result<Letter, String> {
     let kind = message_kind(&value);
     if kind.starts_with(CONSOLE) {
         if kind != CONSOLE {
-            return Err(format!("messages of a kind like {kind} are the agent's own"));
+            return Err(format!(
+                "messages of a kind like {kind} are the agent's own"
+            ));
         }
         if !from.is_empty() {
-            return Err(format!("messages of kind {CONSOLE} are for people, not for actors"));
+            return Err(format!(
+                "messages of kind {CONSOLE} are for people, not for actors"
+            ));
         }
         if !driver::is_question(&value) {
             let known = "\"trace\", {\"inspect\": COMMAND} or {\"do\": COMMAND}";
@@ -570,6 +574,11 @@ mod tests {
         std::fs::write(&file, "(defrule r =>)").unwrap();
         assert_eq!(read_at_once(&file).unwrap(), "(defrule r =>)");
         std::fs::write(&file, " ".repeat((1 << 20) + 1)).unwrap();
-        assert!(read_at_once(&file).unwrap_err().to_string().contains("larger"));
+        assert!(
+            read_at_once(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("larger")
+        );
     }
 }

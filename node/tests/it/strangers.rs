@@ -185,7 +185,8 @@ fn rules_know_who_sent_a_message_and_whether_somebody_waits() {
         b.sees(2);
         [a, b]
     };
-    let note = "(defrule note (message (kind note) (from ?f)) => (store seen note (list-of ?f (reply 1))))
+    let note =
+        "(defrule note (message (kind note) (from ?f)) => (store seen note (list-of ?f (reply 1))))
         (defrule q (message (kind q) (from ?f)) => (store seen q (list-of ?f (reply 1))))";
     let asks = "(defrule go (message (kind go)) =>
         (tell plain note) (tell lasting note) (ask plain q) (ask lasting q))";

@@ -421,7 +421,9 @@ fn log(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
 fn spawn(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
     let (kind, name) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
     if outbox.spawns >= SPAWNS_MAX {
-        return Err(format!("{SPAWNS_MAX} actors are started in one run at most"));
+        return Err(format!(
+            "{SPAWNS_MAX} actors are started in one run at most"
+        ));
     }
     outbox.spawns += 1;
     let (args, bytes) = call.argument(2).map_or(Ok((Datum::Null, 0)), sized)?;

@@ -418,11 +418,17 @@ fn more_actors_than_one_run_may_start_are_refused_by_name() {
            (loop-for-count (?i 1 ?n) (spawn echo (sym-cat e ?i))))",
     );
     let most = SPAWNS_MAX.to_string();
-    assert_eq!(agent.handle(tell("go", &most), 0).unwrap().len(), SPAWNS_MAX);
+    assert_eq!(
+        agent.handle(tell("go", &most), 0).unwrap().len(),
+        SPAWNS_MAX
+    );
     let more = (SPAWNS_MAX + 1).to_string();
     let refused = agent.handle(tell("go", &more), 0).unwrap_err().to_string();
     assert!(refused.contains("[spawn] 32 actors"), "{refused}");
-    assert_eq!(agent.handle(tell("go", &most), 0).unwrap().len(), SPAWNS_MAX);
+    assert_eq!(
+        agent.handle(tell("go", &most), 0).unwrap().len(),
+        SPAWNS_MAX
+    );
 }
 
 #[test]
@@ -524,7 +530,7 @@ fn what_is_too_much_to_look_at_is_cut_off_and_is_not_in_the_way() {
     agent.handle(tell("fill", "null"), 0).unwrap();
     for _ in 0..2 {
         let printed = agent.inspect("(facts)").unwrap();
-        assert!(printed.starts_with("f-1 "), "{}", &printed[..100]);
+        assert!(printed.starts_with("f-2 "), "{}", &printed[..100]);
         assert!(printed.contains("cut off here"), "{}", printed.len());
     }
     let asked = AgentMessage::ask("ada", "q", (), 1);

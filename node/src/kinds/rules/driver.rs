@@ -634,9 +634,12 @@ impl Driver {
         // One that waits may wait for ever: no reply is held up for it.
         self.taking_request(request, !wait, async move {
             loop {
-                let held = || match take {
-                    true => Held::Tuple(workspace.clone()),
-                    false => Held::Nothing,
+                let held = || {
+                    if take {
+                        Held::Tuple(workspace.clone())
+                    } else {
+                        Held::Nothing
+                    }
                 };
                 let whole = |tuple: Option<Tuple>| tuple.map(|tuple| (tuple, held()));
                 let found = match (wait, take) {
@@ -709,7 +712,11 @@ impl Driver {
         holds_reply: bool,
         job: impl Future<Output = Result<Value, String>> + Send + 'static,
     ) {
-        self.taking_request(request, holds_reply, async move { (job.await, Held::Nothing) });
+        self.taking_request(
+            request,
+            holds_reply,
+            async move { (job.await, Held::Nothing) },
+        );
     }
 
     /// The same, for something that may have been taken.

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use cpe::{
-    ActorError, DynContext, Failure, LeaseHandle, Space, SpaceError, Template, Tuple, Value,
-};
+use cpe::{ActorError, DynContext, Failure, LeaseHandle, Space, SpaceError, Template, Tuple};
 use cpe_rules::Effect;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::driver::{
-    ASK_WITHIN, Answer, Driver, EFFECT_WITHIN, Event, Held, Letter, REST, WAIT_AGAIN, now_ms, passes,
+    ASK_WITHIN, Answer, Driver, EFFECT_WITHIN, Event, Held, Letter, REST, WAIT_AGAIN, now_ms,
+    passes,
 };
 use super::ledger::{Own, Taken, Waker};
 

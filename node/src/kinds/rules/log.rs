@@ -52,7 +52,10 @@ impl Log {
             before
         };
         if before > 0 {
-            tracing::warn!(actor = self.actor, "{before} lines of its log were left out");
+            tracing::warn!(
+                actor = self.actor,
+                "{before} lines of its log were left out"
+            );
         }
         let text = cut(&text);
         match level {
