@@ -560,6 +560,7 @@ mod tests {
         assert!(foreign.reason().contains("people of a node"), "{foreign:?}");
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_program_is_read_from_a_file_that_keeps_nobody_waiting() {
         let folder = tempfile::tempdir().unwrap();
