@@ -114,7 +114,8 @@ pub(crate) struct ForestConfig {
     pub(crate) workers: u16,
 }
 
-/// Section `[actors]`: how durable actors are handed to a node that has come.
+/// Section `[actors]`: how durable actors are handed to a node that has come, and how many agents
+/// have rules of strangers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ActorsConfig {
@@ -124,6 +125,8 @@ pub(crate) struct ActorsConfig {
     pub(crate) moves_at_once: u16,
     /// In a second, at most.
     pub(crate) moves_per_second: u16,
+    /// Agents whose rules run in processes of their own, at most.
+    pub(crate) rules_processes: u16,
 }
 
 impl ActorsConfig {

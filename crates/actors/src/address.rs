@@ -5,7 +5,8 @@ use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration}
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    ActorId, ActorInfo, ActorRef, AsActor, AskError, ReplyTo, TellError, Terminated, TimerId,
+    ActorId, ActorInfo, ActorRef, AsActor, AskError, Numbered, Origin, ReplyTo, TellError,
+    Terminated, TimerId,
     control::Control,
     envelope::{Answer, Back, Envelope},
     mailbox::{Refusal, Shared},
@@ -94,8 +95,18 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
     /// # Errors
     /// [`TellError::Full`] or [`TellError::Dead`], with the message.
     pub fn try_tell(&self, message: M) -> Result<(), TellError<M>> {
+        self.try_tell_from(Origin::Nobody, message)
+    }
+
+    /// As [`try_tell`](Self::try_tell), with who sends it: see
+    /// [`Context::origin`](crate::Context::origin).
+    ///
+    /// # Errors
+    /// As for [`try_tell`](Self::try_tell).
+    pub fn try_tell_from(&self, origin: Origin, message: M) -> Result<(), TellError<M>> {
+        let back = Back::Nowhere.from(origin);
         self.shared
-            .push(Envelope::told(message))
+            .push(Envelope { message, back })
             .map_err(|(envelope, refusal)| match refusal {
                 Refusal::Full => TellError::Full {
                     actor: self.label(),
@@ -158,10 +169,28 @@ impl<M: Send + 'static, R: Send + 'static> Address<M, R> {
         self.ask_by(deadline, message, |back| back).await
     }
 
+    /// As [`ask_within`](Self::ask_within), with who asks: see
+    /// [`Context::origin`](crate::Context::origin).
+    ///
+    /// # Errors
+    /// As for [`ask_within`](Self::ask_within).
+    ///
+    /// # Cancel safety
+    /// As for [`ask`](Self::ask).
+    pub async fn ask_from(
+        &self,
+        origin: Origin,
+        deadline: Duration,
+        message: M,
+    ) -> Result<R, AskError> {
+        self.ask_by(deadline, message, |back| back.from(origin))
+            .await
+    }
+
     /// As [`ask_within`](Self::ask_within), with a number by which the asker knows the message.
     pub(crate) async fn ask_numbered(
         &self,
-        number: u64,
+        number: Numbered,
         deadline: Duration,
         message: M,
     ) -> Result<R, AskError> {

@@ -6,7 +6,9 @@ use cpe_tuple::Value;
 use futures::future::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{ActorId, ActorInfo, ActorRef, Address, AsActor, AskError, TellError, bridge};
+use crate::{
+    ActorId, ActorInfo, ActorRef, Address, AsActor, AskError, Numbered, Origin, TellError, bridge,
+};
 
 /// An address whose messages and answers are [`Value`]s, whatever the actor's own types are.
 #[derive(Clone)]
@@ -69,7 +71,16 @@ impl AnyAddress {
     /// # Errors
     /// As for [`tell`](Self::tell), and [`AskError::Full`].
     pub fn try_tell(&self, message: Value) -> Result<(), AskError> {
-        self.0.try_tell(message)
+        self.try_tell_from(Origin::Nobody, message)
+    }
+
+    /// As [`try_tell`](Self::try_tell), with who sends it: see
+    /// [`Context::origin`](crate::Context::origin).
+    ///
+    /// # Errors
+    /// As for [`try_tell`](Self::try_tell).
+    pub fn try_tell_from(&self, origin: Origin, message: Value) -> Result<(), AskError> {
+        self.0.try_tell(origin, message)
     }
 
     /// Asks and waits for the answer for up to `deadline`; an actor that answers nothing answers
@@ -79,10 +90,23 @@ impl AnyAddress {
     /// As for [`Address::ask_within`], and [`AskError::Refused`] for a value that is no message of
     /// the actor.
     pub async fn ask(&self, message: Value, deadline: Duration) -> Result<Value, AskError> {
-        self.0.ask(message, deadline).await
+        self.ask_from(Origin::Nobody, message, deadline).await
     }
 
-    /// As [`ask`](Self::ask), with a number by which the asker knows the message. What a durable
+    /// As [`ask`](Self::ask), with who asks: see [`Context::origin`](crate::Context::origin).
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub async fn ask_from(
+        &self,
+        origin: Origin,
+        message: Value,
+        deadline: Duration,
+    ) -> Result<Value, AskError> {
+        self.0.ask(origin, message, deadline).await
+    }
+
+    /// As [`ask_from`](Self::ask_from), with a number by which the asker knows the message. What a durable
     /// actor commits says which numbers it has handled ([`Commit::handled`](crate::Commit)). If the
     /// actor ends first, the asker is told so, and the message is no dead letter: whoever numbers
     /// messages has a copy and sends it to whatever actor comes next.
@@ -91,7 +115,7 @@ impl AnyAddress {
     /// As for [`ask`](Self::ask).
     pub async fn ask_numbered(
         &self,
-        number: u64,
+        number: Numbered,
         message: Value,
         deadline: Duration,
     ) -> Result<Value, AskError> {
@@ -119,11 +143,16 @@ impl fmt::Debug for AnyAddress {
 trait Target: Send + Sync {
     fn actor(&self) -> ActorRef;
     fn tell(&self, message: Value) -> BoxFuture<'_, Result<(), AskError>>;
-    fn try_tell(&self, message: Value) -> Result<(), AskError>;
-    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>>;
+    fn try_tell(&self, origin: Origin, message: Value) -> Result<(), AskError>;
+    fn ask(
+        &self,
+        origin: Origin,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>>;
     fn ask_numbered(
         &self,
-        number: u64,
+        number: Numbered,
         message: Value,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Value, AskError>>;
@@ -140,14 +169,20 @@ impl Target for Plain {
         Box::pin(async { self.0.tell(message).await.map_err(without_message) })
     }
 
-    fn try_tell(&self, message: Value) -> Result<(), AskError> {
-        self.0.try_tell(message).map_err(without_message)
+    fn try_tell(&self, origin: Origin, message: Value) -> Result<(), AskError> {
+        let told = self.0.try_tell_from(origin, message);
+        told.map_err(without_message)
     }
 
-    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
+    fn ask(
+        &self,
+        origin: Origin,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>> {
         Box::pin(async move {
             self.0
-                .ask_within(deadline, message)
+                .ask_from(origin, deadline, message)
                 .await
                 .map(Option::unwrap_or_default)
         })
@@ -155,7 +190,7 @@ impl Target for Plain {
 
     fn ask_numbered(
         &self,
-        number: u64,
+        number: Numbered,
         message: Value,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Value, AskError>> {
@@ -212,23 +247,28 @@ where
         Box::pin(async { self.address.tell(message?).await.map_err(without_message) })
     }
 
-    fn try_tell(&self, message: Value) -> Result<(), AskError> {
+    fn try_tell(&self, origin: Origin, message: Value) -> Result<(), AskError> {
         self.address
-            .try_tell(self.read(&message)?)
+            .try_tell_from(origin, self.read(&message)?)
             .map_err(without_message)
     }
 
-    fn ask(&self, message: Value, deadline: Duration) -> BoxFuture<'_, Result<Value, AskError>> {
+    fn ask(
+        &self,
+        origin: Origin,
+        message: Value,
+        deadline: Duration,
+    ) -> BoxFuture<'_, Result<Value, AskError>> {
         let message = self.read(&message);
         Box::pin(async move {
-            let answer = self.address.ask_within(deadline, message?).await?;
+            let answer = self.address.ask_from(origin, deadline, message?).await?;
             self.write(&answer)
         })
     }
 
     fn ask_numbered(
         &self,
-        number: u64,
+        number: Numbered,
         message: Value,
         deadline: Duration,
     ) -> BoxFuture<'_, Result<Value, AskError>> {

@@ -183,6 +183,7 @@ impl<A: Actor> Cell<A> {
                 },
             };
             let kept = caught(|| A::keep(&message)).unwrap_or_default();
+            self.ctx.begin_message(&back);
             let outcome = call!(self, shared, |actor, ctx| actor.handle(message, ctx));
             let failure = match outcome {
                 Outcome::Done(answer) if shared.options.journal.is_some() => {

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorState, Address, AsActor,
-    EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, ExitReason, Options, Pool, PoolOptions, Snapshot,
-    SpawnError, System, TellError, TimerId, TooManySubscribers, TooManyTimers, Topic,
+    EFFECTS_BYTES_MAX, EFFECTS_MAX, Effect, ExitReason, Options, Origin, Pool, PoolOptions,
+    Snapshot, SpawnError, System, TellError, TimerId, TooManySubscribers, TooManyTimers, Topic,
     address::MAX_DEADLINE,
     cell::panic_text,
     control::Control,
@@ -40,6 +40,8 @@ pub struct Context<A: Actor> {
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) stash: Option<Box<Held<A>>>,
     pub(crate) snapshot_due: bool,
+    /// Whether somebody waits for the answer to the present message.
+    asked: bool,
 }
 
 /// Behind a lock that nobody contends, so that handlers can share their context between awaits
@@ -62,6 +64,8 @@ pub(crate) struct Rare {
     pub(crate) effects_bytes: usize,
     /// A call of this instance was cancelled half-way.
     pub(crate) broken: bool,
+    /// Who sent the present message.
+    origin: Origin,
 }
 
 impl<A: Actor> fmt::Debug for Context<A> {
@@ -83,6 +87,17 @@ impl<A: Actor> Context<A> {
             rare: None,
             stash: None,
             snapshot_due: false,
+            asked: false,
+        }
+    }
+
+    /// The next message, with who waits for its outcome.
+    pub(crate) fn begin_message(&mut self, back: &Back<A::Reply>) {
+        self.asked = back.is_asked();
+        match (back.origin(), &mut self.rare) {
+            (Some(origin), _) => self.rare().origin = origin.clone(),
+            (None, Some(rare)) => rare.origin = Origin::Nobody,
+            (None, None) => {}
         }
     }
 
@@ -124,6 +139,21 @@ impl<A: Actor> Context<A> {
     }
 
     // ---- messages ----
+
+    /// Who sent the present message, as far as whoever carried it knows. An actor that handles
+    /// messages in batches is not told.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        let rare = self.rare.as_ref();
+        rare.map_or(&Origin::Nobody, |rare| &rare.origin)
+    }
+
+    /// Whether somebody waits for the answer to the present message. As for
+    /// [`origin`](Self::origin), not of a batch.
+    #[must_use]
+    pub const fn is_asked(&self) -> bool {
+        self.asked
+    }
 
     /// As [`Address::tell`], naming this actor as the sender: should the message prove poison, it
     /// comes back by [`Actor::returned`].

@@ -60,7 +60,9 @@ pub enum Effect {
         /// Arguments of its kind.
         args: Value,
     },
-    /// Take a tuple, and have a message about it: `{answer: {"request": N, "tuple": [...]}}`.
+    /// Take a tuple, and have a message about it:
+    /// `{answer: {"request": N, "tuple": [...], "workspace": NAME}}`. It comes from
+    /// [`Origin::Host`](crate::Origin::Host), and from nobody else.
     ///
     /// The tuple is `null` when nothing matched and it was not to wait. Beside it there is
     /// `"failed": TEXT` when the take was given up, since a former incarnation was about to end.

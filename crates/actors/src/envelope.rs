@@ -4,7 +4,7 @@ use std::{any::Any, fmt};
 
 use tokio::sync::oneshot;
 
-use crate::{ActorId, AskError};
+use crate::{ActorId, AskError, Numbered, Origin};
 
 /// What an asker gets.
 pub(crate) type Answer<R> = Result<R, Box<AskError>>;
@@ -33,7 +33,9 @@ pub(crate) enum Back<R> {
     Again(Box<Self>),
     /// As inside; whoever sent it knows it by this number, and sends it elsewhere when it hears
     /// that the actor has ended.
-    Numbered(Box<(u64, Self)>),
+    Numbered(Box<(Numbered, Self)>),
+    /// As inside; this is who sent it.
+    From(Box<(Origin, Self)>),
 }
 
 impl<R> Back<R> {
@@ -42,6 +44,7 @@ impl<R> Back<R> {
         match self {
             Self::Again(inner) => inner.plain(),
             Self::Numbered(inner) => inner.1.plain(),
+            Self::From(inner) => inner.1.plain(),
             plain => plain,
         }
     }
@@ -50,6 +53,7 @@ impl<R> Back<R> {
         match self {
             Self::Again(_) => true,
             Self::Numbered(inner) => inner.1.has_failed_before(),
+            Self::From(inner) => inner.1.has_failed_before(),
             Self::Nowhere | Self::Asker(_) | Self::Teller(_) => false,
         }
     }
@@ -58,8 +62,39 @@ impl<R> Back<R> {
     pub(crate) fn number(&self) -> Option<u64> {
         match self {
             Self::Again(inner) => inner.number(),
-            Self::Numbered(inner) => Some(inner.0),
+            Self::Numbered(inner) => Some(inner.0.number),
+            Self::From(inner) => inner.1.number(),
             Self::Nowhere | Self::Asker(_) | Self::Teller(_) => None,
+        }
+    }
+
+    /// Who sent it, if it is said.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        let origin = match self {
+            Self::Again(inner) => inner.origin(),
+            Self::Numbered(inner) => Some(&inner.0.origin),
+            Self::From(inner) => Some(&inner.0),
+            Self::Nowhere | Self::Asker(_) | Self::Teller(_) => None,
+        };
+        origin.filter(|origin| **origin != Origin::Nobody)
+    }
+
+    /// Whether somebody waits for the answer.
+    pub(crate) fn is_asked(&self) -> bool {
+        match self {
+            Self::Again(inner) => inner.is_asked(),
+            Self::Numbered(inner) => !inner.0.told && inner.1.is_asked(),
+            Self::From(inner) => inner.1.is_asked(),
+            Self::Asker(_) => true,
+            Self::Nowhere | Self::Teller(_) => false,
+        }
+    }
+
+    /// With who sent it.
+    pub(crate) fn from(self, origin: Origin) -> Self {
+        match origin {
+            Origin::Nobody => self,
+            origin => Self::From(Box::new((origin, self))),
         }
     }
 

@@ -28,13 +28,20 @@ pub struct KindContext {
     pub args: Value,
     /// The system it will live in.
     pub system: System,
+    /// Somebody else asked for it than who runs this program: see [`Options::foreign`].
+    pub foreign: bool,
 }
 
 impl KindContext {
     /// What [`KindRegistry::spawn`] makes; for testing a factory by itself.
     #[must_use]
     pub const fn new(system: System, name: Option<String>, args: Value) -> Self {
-        Self { name, args, system }
+        Self {
+            name,
+            args,
+            system,
+            foreign: false,
+        }
     }
 }
 
@@ -306,6 +313,7 @@ impl KindRegistry {
             name: name.clone(),
             args,
             system: system.clone(),
+            foreign: options.foreign,
         };
         let address = spawn(options.kind(kind), context)?;
         if let Some(name) = name {

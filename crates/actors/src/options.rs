@@ -34,6 +34,7 @@ pub struct Options {
     pub(crate) gated: bool,
     pub(crate) failures: u32,
     pub(crate) sink: Option<SnapshotSink>,
+    pub(crate) foreign: bool,
 }
 
 impl Default for Options {
@@ -53,6 +54,7 @@ impl Default for Options {
             gated: false,
             failures: 0,
             sink: None,
+            foreign: false,
         }
     }
 }
@@ -146,6 +148,14 @@ impl Options {
     #[must_use]
     pub const fn failures(mut self, failures: u32) -> Self {
         self.failures = failures;
+        self
+    }
+
+    /// Somebody else asked for the actor than who runs this program: its kind must not do for it
+    /// what only that one may have done. Not by default.
+    #[must_use]
+    pub const fn foreign(mut self, foreign: bool) -> Self {
+        self.foreign = foreign;
         self
     }
 

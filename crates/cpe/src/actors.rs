@@ -127,6 +127,8 @@ impl Default for SpawnOptions {
 #[derive(Clone, Debug)]
 pub struct Actors {
     inner: Arc<Inner>,
+    /// The actor that has it: see [`Origin`](cpe_actors::Origin).
+    from: Option<Arc<str>>,
 }
 
 /// Where an actor lives, as of the claim with this token.
@@ -194,6 +196,8 @@ pub(crate) struct Inner {
     ended: Notify,
     /// Actors that have ended here, by name and token, whose effects are not all done.
     ending: Mutex<BTreeSet<(String, u64)>>,
+    /// Durable actors of this node that cannot begin: under which token, and why.
+    stuck: Mutex<BTreeMap<String, (u64, String)>>,
     monitors: Mutex<BTreeMap<String, (Seen, ActorRef)>>,
     /// Actors by node, as they were counted last.
     loads: Mutex<Loads>,
@@ -258,19 +262,24 @@ impl Inner {
             ends: Mutex::default(),
             ended: Notify::new(),
             ending: Mutex::default(),
+            stuck: Mutex::default(),
             monitors: Mutex::default(),
             loads: Mutex::default(),
             numbers: Numbers::new(session),
         })
     }
 
-    pub(crate) fn handle(self: Arc<Self>) -> NodeHandle {
+    /// For one of the node's own people, or for the actor of this name.
+    pub(crate) fn handle(self: Arc<Self>, of: Option<&str>) -> NodeHandle {
         NodeHandle {
             name: Arc::clone(&self.name),
             id: self.me.node,
             space: self.space.clone(),
             mesh: self.mesh.clone(),
-            actors: Actors { inner: self },
+            actors: Actors {
+                inner: self,
+                from: of.map(Arc::from),
+            },
         }
     }
 
@@ -391,10 +400,19 @@ impl Inner {
 
 impl Actors {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self { inner, from: None }
+    }
+
+    /// The handle of an actor: what it sends says so.
+    fn of(inner: Arc<Inner>, name: &str) -> Self {
+        let from = Some(name.into());
+        Self { inner, from }
     }
 
     /// Starts an actor under a name that no live actor has, here or on another node.
+    ///
+    /// With the handle that an actor has (that of its [`KindStart`](crate::KindStart)), and on
+    /// another node, its kind learns that somebody else than that node's own people asked for it.
     ///
     /// # Errors
     /// [`ActorsError::NameTaken`], [`ActorsError::NoSuchNode`] when nobody suits,
@@ -425,6 +443,7 @@ impl Actors {
                 crowd: options.crowd,
                 durable: options.durable,
                 near: options.near,
+                foreign: self.from.is_some(),
             },
         };
         let record = spec.to_value();
@@ -500,7 +519,8 @@ impl Actors {
                 async move {
                     match here {
                         Some(Some(actor)) => {
-                            return Ok(match actor.try_tell(message) {
+                            let origin = envelope::origin(self.from.as_deref());
+                            return Ok(match actor.try_tell_from(origin, message) {
                                 Ok(()) => Answer::Done,
                                 Err(error) => Answer::Asked(error),
                             });
@@ -509,11 +529,13 @@ impl Actors {
                         None => {}
                     }
                     let token = place.token;
+                    let from = self.from.as_deref().map(str::to_owned);
                     let request = |id| Envelope::Tell {
                         id,
                         name,
                         token,
                         message,
+                        from,
                     };
                     inner.call(place.host.node, until, request).await
                 }
@@ -559,7 +581,8 @@ impl Actors {
                     let left = until.saturating_duration_since(Instant::now());
                     match here {
                         Some(Some(actor)) => {
-                            return Ok(match actor.ask(message, left).await {
+                            let origin = envelope::origin(self.from.as_deref());
+                            return Ok(match actor.ask_from(origin, message, left).await {
                                 Ok(value) => Answer::Value(value),
                                 Err(error) => Answer::Asked(error),
                             });
@@ -568,12 +591,14 @@ impl Actors {
                         None => {}
                     }
                     let (token, within_ms) = (place.token, milliseconds(left));
+                    let from = self.from.as_deref().map(str::to_owned);
                     let request = |id| Envelope::Ask {
                         id,
                         name,
                         token,
                         within_ms,
                         message,
+                        from,
                     };
                     inner.call(place.host.node, until, request).await
                 }
@@ -740,6 +765,11 @@ impl Inner {
                 actor,
                 node,
                 reason,
+            },
+            Answer::NotStarted(NotStarted::Cannot(reason)) => ActorsError::Failed {
+                actor,
+                node,
+                reason: format!("it cannot begin there, which is tried again: {reason}"),
             },
             other => ActorsError::Failed {
                 actor,

@@ -47,7 +47,7 @@ impl NodeHandle {
         &self.mesh
     }
 
-    /// The actors of the mesh.
+    /// The actors of the mesh. What is sent with an actor's handle says that this one sent it.
     #[must_use]
     pub fn actors(&self) -> &Actors {
         &self.actors
@@ -64,6 +64,9 @@ pub struct KindStart {
     pub name: String,
     /// The arguments given when it was spawned; `Null` for none.
     pub args: Value,
+    /// An actor asked for it, or another node: nobody of this node. Its kind must not do for it what
+    /// only the node's own people may have done, such as to read a file.
+    pub foreign: bool,
 }
 
 /// Filled once the node is there. Weak, because the node holds the kinds.
@@ -122,8 +125,9 @@ fn start(home: &Home, context: KindContext) -> Result<KindStart, ActorError> {
     let node = home.get().and_then(Weak::upgrade);
     let node = node.ok_or_else(|| ActorError::failed("the node has stopped"))?;
     Ok(KindStart {
-        node: node.handle(),
+        node: node.handle(context.name.as_deref()),
         name: context.name.unwrap_or_default(),
         args: context.args,
+        foreign: context.foreign,
     })
 }

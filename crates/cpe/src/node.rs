@@ -240,7 +240,7 @@ impl Node {
     /// All of these, as an actor gets them.
     #[must_use]
     pub fn handle(&self) -> NodeHandle {
-        Arc::clone(&self.actors).handle()
+        Arc::clone(&self.actors).handle(None)
     }
 
     /// The node's libp2p peer id.

@@ -46,7 +46,9 @@ use serde::{Deserialize, Serialize};
 
 pub use console::{INSPECT, only_looks};
 pub use effect::{Effect, LaterFact, Level};
-pub use functions::{CONSOLE, EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SUBSCRIPTIONS_MAX};
+pub use functions::{
+    CONSOLE, EFFECT_BYTES_MAX, EFFECTS_MAX, REQUESTS_MAX, SPAWNS_MAX, SUBSCRIPTIONS_MAX,
+};
 pub use snapshot::{AgentSnapshot, Subscription};
 
 use crate::bridge::{BridgeError, from_clips, to_clips};
@@ -150,6 +152,23 @@ pub fn message_value(kind: &str, body: Datum) -> Datum {
         Datum::Null => Datum::String(kind.to_owned()),
         body => Datum::Map([(kind.to_owned(), body)].into()),
     }
+}
+
+/// The kind that [`AgentMessage::from_value`] reads in a message, without taking it apart.
+#[must_use]
+pub fn message_kind(value: &Datum) -> &str {
+    let text = |value| match value {
+        &Datum::String(ref kind) | &Datum::Symbol(ref kind) => Some(kind.as_str()),
+        _ => None,
+    };
+    let kind = match value {
+        Datum::Map(map) if map.len() == 1 => map.keys().next().map(String::as_str),
+        Datum::Map(map) if map.len() == 2 && map.contains_key("body") => {
+            map.get("kind").and_then(text)
+        }
+        other => text(other),
+    };
+    kind.unwrap_or("value")
 }
 
 fn split_value(value: Datum) -> (String, Datum) {
@@ -446,7 +465,8 @@ impl RuleAgent {
     /// the prediction, for `forest-proba` a map from classes to their probabilities.
     ///
     /// # Errors
-    /// [`AgentError`]; there are no effects then. A request is closed by any answer to it.
+    /// [`AgentError`]; there are no effects then. The request stays open if the answer was a value:
+    /// so that the host can say that it failed. An answer that says so closes it in any case.
     pub fn answer(
         &mut self,
         request: u64,
@@ -456,8 +476,26 @@ impl RuleAgent {
         if !self.outbox().requests.remove(&request) {
             return Err(AgentError::UnknownRequest(request));
         }
-        let fact = self.answer_fact(request, answer)?;
-        self.run_with(now_ms, None, Some(fact))
+        let again = answer.is_ok();
+        let done = match self.answer_fact(request, answer) {
+            Ok(fact) => self.run_with(now_ms, None, Some(fact)),
+            Err(error) => Err(error),
+        };
+        let anew = |error: &AgentError| {
+            matches!(
+                error,
+                AgentError::Lost(_)
+                    | AgentError::Stopped {
+                        rebuilt: Some(_),
+                        ..
+                    }
+            )
+        };
+        // Of an agent that was built again nothing is open.
+        if again && done.as_ref().is_err_and(|error| !anew(error)) {
+            self.outbox().requests.insert(request);
+        }
+        done
     }
 
     /// Deliver what [`Effect::After`] asked to be asserted later.

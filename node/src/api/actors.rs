@@ -70,8 +70,11 @@ pub(crate) async fn list(State(app): State<App>) -> Answer {
 
 /// Starts an actor.
 pub(crate) async fn spawn(State(app): State<App>, Body(body): Body<SpawnBody>) -> Answer {
+    // A node reads files for its own people only, so whoever names one means this node.
+    let by_file = body.kind == "rules" && body.args.get("file").is_some();
+    let here = by_file && body.node.is_none() && body.require.is_empty();
     let options = SpawnOptions {
-        node: body.node,
+        node: body.node.or_else(|| here.then(|| app.about.peer.clone())),
         require: body.require,
         crowd: body.crowd,
         deadline: body.timeout_ms.deadline()?,

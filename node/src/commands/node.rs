@@ -382,7 +382,8 @@ async fn start(config: &Config, apart: Option<&Following>, models: Models) -> Re
         builder = builder.capability(function::CAPABILITY, "yes");
     }
     builder = builder.rebalance(config.actors.rebalance());
-    kinds::register(builder, &config.node.commands, models)
+    let processes = kinds::Processes::new(config.actors.rules_processes.into());
+    kinds::register(builder, &config.node.commands, models, processes)
         .start()
         .await
         .map_err(|error| {

@@ -199,6 +199,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(50),
     },
     Setting {
+        key: "actors.rules_processes",
+        env: "CPE_ACTORS_RULES_PROCESSES",
+        shape: Shape::Count {
+            low: 1,
+            high: 4096,
+            unit: "processes",
+        },
+        default: || json!(64),
+    },
+    Setting {
         key: "commands.slots",
         env: "CPE_COMMANDS_SLOTS",
         shape: Shape::Count {

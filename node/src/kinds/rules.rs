@@ -2,7 +2,7 @@
 //!
 //! Arguments: `{"file": PATH}`, read on the node where the actor starts, or `{"source": TEXT}`; and
 //! `{"seed": N}` for the program's random numbers. A file is the operator's own and its rules run
-//! in this process, with limits. A source came with the message, over the mesh for all we know: its
+//! in this process, with limits; nobody else may name one: neither an actor nor another node. A source came with the message, over the mesh for all we know: its
 //! rules run in a process of their own, which has nothing but two pipes.
 //!
 //! Messages become facts as `cpe_rules::RuleAgent` describes; what rules ask for is carried out
@@ -19,15 +19,19 @@
 //! the answer to a request of its own has come: as long as such requests are open the message
 //! waits, and later messages wait behind it.
 
+mod apart;
 mod driver;
 mod durable;
 mod ledger;
+mod log;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cpe::local::Origin;
 use cpe::{ActorError, DynActor, DynContext, KindStart, NodeHandle, Value};
+use cpe_rules::agent::{CONSOLE, message_kind};
 use cpe_rules::process::Agent;
 use cpe_rules::{AgentOptions, AgentSnapshot, ProcessAgent, ProcessCommand, RuleAgent, Worker};
 use futures::future::BoxFuture;
@@ -35,8 +39,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::forest::model::Models;
+use apart::Process;
+pub(crate) use apart::Processes;
 pub(super) use driver::now_ms;
-use driver::{Driver, Inbox, Open};
+use driver::{Driver, Inbox, Letter, Open};
 use ledger::{Ledger, Own, Waker};
 
 /// The argument that makes this program a worker for the rules of one agent.
@@ -70,6 +76,8 @@ pub(super) struct RulesActor {
     ledger: Option<Vec<u8>>,
     /// Has a durable agent called.
     waker: Option<Waker>,
+    /// Of one whose rules run in a process of their own. Dropped last.
+    _process: Option<Process>,
 }
 
 /// Keys of a durable agent's snapshot: its memory, and what it has to do yet.
@@ -78,9 +86,15 @@ const LEDGER: &str = "ledger";
 
 impl RulesActor {
     /// The actor that the arguments describe.
-    pub(super) fn make(start: KindStart, models: Models) -> Result<Box<dyn DynActor>, ActorError> {
-        let program = Program::of(&start.args)?;
+    pub(super) fn make(
+        start: KindStart,
+        models: Models,
+        processes: &Arc<Processes>,
+    ) -> Result<Box<dyn DynActor>, ActorError> {
+        let program = Program::of(&start.args, start.foreign)?;
         let (name, node) = (start.name, start.node);
+        let process = program.foreign.then(|| processes.begin(&name));
+        let process = process.transpose().map_err(ActorError::refused)?;
         let (driver, inbox) = begin(&program, &name, &node, &models, None)?;
         Ok(Box::new(Self {
             program,
@@ -94,6 +108,7 @@ impl RulesActor {
             since: 0,
             ledger: None,
             waker: None,
+            _process: process,
         }))
     }
 
@@ -128,15 +143,18 @@ impl RulesActor {
             return Err(ended());
         };
         driver.release().await;
-        let answer = if Waker::is_call(&message) {
+        let answer = if Waker::is_call(&message, ctx.origin()) {
             waker.heard();
             driver.turn().await;
             Ok(None)
-        } else if let Some(own) = Own::of(&message) {
+        } else if let Some(own) = Own::of(&message, ctx.origin()) {
             driver.in_turn(own).await;
             Ok(None)
         } else {
-            driver.answer(message).await
+            match letter(message, ctx) {
+                Ok(letter) => driver.answer(letter).await,
+                Err(why) => Err(why),
+            }
         };
         if driver.is_lost() {
             return Err(ended());
@@ -200,7 +218,8 @@ impl DynActor for RulesActor {
             return Box::pin(self.handle_durably(message, ctx));
         }
         Box::pin(async move {
-            let answer = self.inbox.deliver(message).await;
+            let letter = letter(message, ctx).map_err(ActorError::refused)?;
+            let answer = self.inbox.deliver(letter).await;
             self.keep(ctx).await;
             match answer {
                 Some(answer) => answer.map_err(ActorError::refused),
@@ -238,6 +257,38 @@ impl DynActor for RulesActor {
             _ => Err(ActorError::failed("its snapshot is none of rules")),
         }
     }
+}
+
+/// A message for the rules, or a question about them.
+///
+/// # Errors
+/// Why it is for neither: what an agent's host and the agent itself tell it has a form that others
+/// must not use, and questions are for people.
+fn letter(value: Value, ctx: &DynContext) -> Result<Letter, String> {
+    let from = match ctx.origin() {
+        Origin::Actor(name) => name.to_string(),
+        Origin::Itself => ctx.label(),
+        _ => String::new(),
+    };
+    let kind = message_kind(&value);
+    if kind.starts_with(CONSOLE) {
+        if kind != CONSOLE {
+            return Err(format!(
+                "messages of a kind like {kind} are the agent's own"
+            ));
+        }
+        if !from.is_empty() {
+            return Err(format!(
+                "messages of kind {CONSOLE} are for people, not for actors"
+            ));
+        }
+        if !driver::is_question(&value) {
+            let known = "\"trace\", {\"inspect\": COMMAND} or {\"do\": COMMAND}";
+            return Err(format!("a message of kind {CONSOLE} is {known}"));
+        }
+    }
+    let asked = ctx.is_asked();
+    Ok(Letter { value, from, asked })
 }
 
 fn ended() -> ActorError {
@@ -357,13 +408,18 @@ struct Program {
 }
 
 impl Program {
-    fn of(args: &Value) -> Result<Self, ActorError> {
+    /// `foreign` is who asked for it: nobody of this node's own.
+    fn of(args: &Value, foreign: bool) -> Result<Self, ActorError> {
         let text = |key: &str| args.as_map().and_then(|args| args.get(key)?.as_str());
         let seed = args.as_map().and_then(|args| args.get("seed")?.as_int());
         let seed = seed.map_or(0, i64::cast_unsigned);
         match (text("file"), text("source")) {
+            (Some(_), None) if foreign => Err(ActorError::refused(
+                "only the people of a node have it read a file: send the program itself, as \
+                 {\"source\": TEXT}",
+            )),
             (Some(file), None) => {
-                let source = read(Path::new(file)).map_err(|error| {
+                let source = aside(|| read_at_once(Path::new(file))).map_err(|error| {
                     ActorError::refused(format!("cannot read the program {file}: {error}"))
                 })?;
                 Ok(Self {
@@ -386,13 +442,30 @@ impl Program {
     }
 }
 
+/// Reads a program from a file proper: nothing that could keep whoever reads it waiting, as a pipe
+/// or a terminal.
+fn read_at_once(path: &Path) -> std::io::Result<String> {
+    use rustix::fs::{Mode, OFlags, open};
+
+    // Opening a pipe would wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    bounded(file)
+}
+
 /// Reads a program, if it is not larger than one may be.
 ///
 /// # Errors
 /// When it is, or cannot be read.
 pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+    bounded(std::fs::File::open(path)?)
+}
+
+fn bounded(file: std::fs::File) -> std::io::Result<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path)?;
     if file.take(PROGRAM_BYTES_MAX + 1).read_to_string(&mut text)? as u64 > PROGRAM_BYTES_MAX {
         let limit = format!("it is larger than {PROGRAM_BYTES_MAX} bytes");
         return Err(std::io::Error::other(limit));
@@ -422,7 +495,12 @@ mod tests {
         (defrule gone (message (kind gone)) (given-up) => (reply TRUE))";
 
     async fn told(inbox: &Inbox, message: &str) -> Value {
-        let answer = inbox.deliver(parse_value(message).unwrap()).await;
+        let letter = Letter {
+            value: parse_value(message).unwrap(),
+            from: String::new(),
+            asked: true,
+        };
+        let answer = inbox.deliver(letter).await;
         answer.unwrap().unwrap().unwrap_or_default()
     }
 
@@ -433,7 +511,7 @@ mod tests {
         let file = folder.path().join("count.clp");
         std::fs::write(&file, COUNT).unwrap();
         let args = Value::Map([("file".to_owned(), file.to_str().unwrap().into())].into());
-        let program = Program::of(&args).unwrap();
+        let program = Program::of(&args, false).unwrap();
         let (handle, models) = (node.handle(), Models::default());
         let (driver, inbox) = begin(&program, "a", &handle, &models, None).unwrap();
         let first = AbortOnDropHandle::new(tokio::spawn(driver.run()));
@@ -468,9 +546,8 @@ mod tests {
 
     #[test]
     fn arguments_name_a_file_or_hold_the_source() {
-        let program =
-            Program::of(&parse_value("{\"source\":\"(defrule r =>)\",\"seed\":7}").unwrap());
-        let program = program.unwrap();
+        let of = |args: &str, foreign| Program::of(&parse_value(args).unwrap(), foreign);
+        let program = of("{\"source\":\"(defrule r =>)\",\"seed\":7}", true).unwrap();
         assert_eq!(
             (program.source.as_str(), program.seed),
             ("(defrule r =>)", 7)
@@ -481,9 +558,34 @@ mod tests {
             "{\"file\":\"a\",\"source\":\"b\"}",
             "{\"file\":17}",
         ] {
-            Program::of(&parse_value(args).unwrap()).unwrap_err();
+            of(args, false).unwrap_err();
         }
-        let missing = Program::of(&parse_value("{\"file\":\"/nowhere.clp\"}").unwrap());
-        assert!(missing.unwrap_err().reason().contains("/nowhere.clp"));
+        let missing = of("{\"file\":\"/nowhere.clp\"}", false).unwrap_err();
+        assert!(missing.reason().contains("/nowhere.clp"));
+        let foreign = of("{\"file\":\"/nowhere.clp\"}", true).unwrap_err();
+        assert!(foreign.reason().contains("people of a node"), "{foreign:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_program_is_read_from_a_file_that_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/null"), folder.path()] {
+            let refused = read_at_once(path).unwrap_err().to_string();
+            assert!(refused.contains("no regular file"), "{path:?}: {refused}");
+        }
+        let file = folder.path().join("x.clp");
+        std::fs::write(&file, "(defrule r =>)").unwrap();
+        assert_eq!(read_at_once(&file).unwrap(), "(defrule r =>)");
+        std::fs::write(&file, " ".repeat((1 << 20) + 1)).unwrap();
+        assert!(
+            read_at_once(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("larger")
+        );
     }
 }

@@ -35,5 +35,7 @@ mod processes;
 mod rules;
 mod rules_durable;
 mod space;
+#[cfg(target_os = "linux")]
+mod strangers;
 mod usage;
 mod volatile;

@@ -80,6 +80,7 @@ impl<A: Actor> Cell<A> {
             return Flow::Continue(());
         }
         let spare = caught(|| A::keep(&message)).unwrap_or_default();
+        self.ctx.begin_message(&back);
         match call!(self, shared, |actor, ctx| actor.handle(message, ctx)) {
             Outcome::Done(answer) => Box::pin(self.done_again(shared, answer, spare, back)).await,
             Outcome::Failed(reason) => {

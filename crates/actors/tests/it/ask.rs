@@ -1,6 +1,8 @@
 //! Questions: deadlines, refusals and late answers.
 
-use cpe_actors::{AskError, ExitReason, Options, System, TellError};
+use cpe_actors::{
+    Actor, ActorError, AskError, Context, ExitReason, Options, Origin, System, TellError,
+};
 use tokio::time::Instant;
 
 use crate::{Do, MS, SECOND, capacity, gated, log, settle, spawn};
@@ -115,4 +117,43 @@ async fn blocking_work_is_done_beside_the_other_actors() {
     let system = System::default();
     let actor = spawn(&system, &log(), Options::default());
     assert_eq!(actor.ask(Do::Block).await.unwrap(), 42);
+}
+
+/// Answers who sent the message and whether somebody waits; keeps that of what it was told.
+struct Curious(Vec<(Origin, bool)>);
+
+impl Actor for Curious {
+    type Message = ();
+    type Reply = Vec<(Origin, bool)>;
+
+    async fn handle(
+        &mut self,
+        (): (),
+        ctx: &mut Context<Self>,
+    ) -> Result<Vec<(Origin, bool)>, ActorError> {
+        self.0.push((ctx.origin().clone(), ctx.is_asked()));
+        Ok(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn an_actor_is_told_who_sent_a_message_and_whether_somebody_waits() {
+    let system = System::default();
+    let actor = system.spawn(Curious(Vec::new())).unwrap();
+    let origin = || Origin::Actor("ada".into());
+    actor.tell(()).await.unwrap();
+    actor.try_tell_from(origin(), ()).unwrap();
+    actor.ask_from(origin(), SECOND, ()).await.unwrap();
+    actor.try_tell_from(Origin::Itself, ()).unwrap();
+    let heard = actor.ask(()).await.unwrap();
+    assert_eq!(
+        heard,
+        [
+            (Origin::Nobody, false),
+            (origin(), false),
+            (origin(), true),
+            (Origin::Itself, false),
+            (Origin::Nobody, true),
+        ]
+    );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cpe_actors::{
     Actor, ActorError, ActorId, Address, AsActor as _, AskError, Batch, Commit, Context,
-    EFFECTS_MAX, Effect, ExitReason, Journal, KindRegistry, NotCommitted, Options, Snapshot,
-    System,
+    EFFECTS_MAX, Effect, ExitReason, Journal, KindRegistry, NotCommitted, Numbered, Options,
+    Snapshot, System,
 };
 use cpe_tuple::Value;
 use futures::FutureExt as _;
@@ -381,10 +381,12 @@ async fn a_commit_says_which_numbered_messages_it_has_and_the_rest_is_their_send
     let counter = kinds.spawn(&system, "counter", options, Value::Null);
     let counter = counter.unwrap();
     let add = || Value::Map([("add".to_owned(), Value::from(1))].into());
-    let asked = counter.ask_numbered(7, add(), SECOND).await;
+    let asked = counter.ask_numbered(Numbered::new(7), add(), SECOND).await;
     assert_eq!(asked, Ok(Value::from(1)));
     assert_eq!(counter.ask(add(), SECOND).await, Ok(Value::from(2)));
-    let got = counter.ask_numbered(8, Value::from("get"), SECOND).await;
+    let got = counter
+        .ask_numbered(Numbered::new(8), Value::from("get"), SECOND)
+        .await;
     assert_eq!(got, Ok(Value::from(2)));
     let handled = |commit: Commit| commit.handled;
     let all: Vec<Vec<u64>> = book.commits().into_iter().map(handled).collect();
@@ -395,7 +397,11 @@ async fn a_commit_says_which_numbered_messages_it_has_and_the_rest_is_their_send
     book.permits.forget_permits(usize::MAX >> 4);
     let left = [9, 10].map(|number| {
         let counter = counter.clone();
-        tokio::spawn(async move { counter.ask_numbered(number, add(), SECOND).await })
+        tokio::spawn(async move {
+            counter
+                .ask_numbered(Numbered::new(number), add(), SECOND)
+                .await
+        })
     });
     settle().await;
     counter.as_actor().kill();

@@ -37,6 +37,10 @@ pub(super) const TRY: Duration = Duration::from_secs(5);
 /// Pause after a try that failed.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause before an actor that could not begin is tried again; it doubles up to the longest.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+
 /// Keys of a state in the registry.
 const VERSION: &str = "version";
 const STATE: &str = "state";
@@ -292,6 +296,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         failures: Arc::clone(&failures),
     };
     let options = options.failures(record.failures);
+    let options = options.foreign(spec.wishes.foreign);
     let mut options = options.durable(Arc::new(journal));
     if let Some(kept) = kept {
         let snapshot = to_snapshot(kept).ok_or("what it committed is not a state")?;
@@ -342,6 +347,46 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     Ok(())
 }
 
+/// Tries to run an actor that could not begin, until it does or is not this node's any more: what it
+/// lacked may come, as a program that is mended.
+async fn try_again(inner: Weak<Inner>, name: String, spec: Spec, record: ActorRecord) {
+    let (token, mut pause) = (record.token, AGAIN);
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        match inner.hosts(&name, token).await {
+            Ok(true) => {}
+            Err(SpaceError::Closed) => return,
+            Err(_) => continue,
+            Ok(false) => {
+                forget_stuck(&inner, &name, token);
+                return;
+            }
+        }
+        match run(&inner, &name, &spec, &record) {
+            Ok(()) => {
+                tracing::info!(actor = %name, token, "taken over, which it could not be before");
+                forget_stuck(&inner, &name, token);
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(actor = %name, %error, ?pause, "still cannot run what was left");
+                lock(&inner.stuck).insert(name.clone(), (token, error));
+            }
+        }
+    }
+}
+
+fn forget_stuck(inner: &Inner, name: &str, token: u64) {
+    let mut stuck = lock(&inner.stuck);
+    if stuck.get(name).is_some_and(|(of, _)| *of == token) {
+        stuck.remove(name);
+    }
+}
+
 impl Inner {
     /// The peer gives this node an actor to run.
     pub(crate) fn take_over(self: &Arc<Self>, name: &str, record: &ActorRecord) {
@@ -353,10 +398,19 @@ impl Inner {
             // The name stays this node's: released, it would lose what it has committed.
             Err(error) => {
                 tracing::error!(actor = %name, %error, "cannot run what was left");
-                let reason = ExitReason::Failed(error);
-                self.note_end(name, (record.token, record.born), true, &reason);
+                lock(&self.stuck).insert(name.to_owned(), (record.token, error));
+                let inner = Arc::downgrade(self);
+                let again = try_again(inner, name.to_owned(), spec, record.clone());
+                self.tasks.spawn(again);
             }
         }
+    }
+
+    /// Why a durable actor of this node does not run, if it cannot begin.
+    pub(super) fn why_stuck(&self, name: &str, token: u64) -> Option<String> {
+        let stuck = lock(&self.stuck);
+        let (_, why) = stuck.get(name).filter(|(of, _)| *of == token)?;
+        Some(why.clone())
     }
 
     /// The peer says until when this node may act, in a life as a host.
@@ -469,6 +523,63 @@ mod tests {
         assert!(refused.contains("lease"), "{refused}");
         assert!(inner.hosted("n", record.token).is_none());
         node.kill().await;
+    }
+
+    /// What it lacks may come, and until then whoever asks it is told what that is.
+    #[tokio::test]
+    async fn an_actor_that_cannot_begin_says_why_and_begins_once_it_can() {
+        let mended = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let folder = tempfile::TempDir::new().unwrap();
+        let key = folder.path().join("mesh.key");
+        MeshKey::generate().save(&key).unwrap();
+        let builder = Node::builder().name("a").ephemeral().mesh_key(&key);
+        let builder = builder.listen("/ip4/127.0.0.1/tcp/0").shards(4);
+        let is_mended = Arc::clone(&mended);
+        let builder = builder.kind("shy", move |_| {
+            if is_mended.load(Ordering::Relaxed) {
+                Ok(Box::new(Shy) as Box<dyn crate::DynActor>)
+            } else {
+                Err(crate::ActorError::refused("its program is broken"))
+            }
+        });
+        let node = builder.start().await.unwrap();
+        let spec = Spec {
+            kind: "shy".to_owned(),
+            ..counter()
+        };
+        let actors = node.actors();
+        let record = granted(&actors.inner, &spec).await;
+        actors.inner.take_over("n", &record);
+        let within = Duration::from_secs(60);
+        let ask = || actors.ask("n", Value::Null, within);
+        let why = ask().await.unwrap_err().to_string();
+        assert!(why.contains("its program is broken"), "{why}");
+        mended.store(true, Ordering::Relaxed);
+        let answered = async {
+            while let Err(error) = ask().await {
+                assert!(error.to_string().contains("broken"), "{error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(within, answered).await.unwrap();
+        assert_eq!(actors.inner.why_stuck("n", record.token), None);
+        node.kill().await;
+    }
+
+    struct Shy;
+
+    impl crate::DynActor for Shy {
+        fn handle<'a>(
+            &'a mut self,
+            message: Value,
+            _: &'a mut crate::DynContext,
+        ) -> BoxFuture<'a, Result<Option<Value>, crate::ActorError>> {
+            Box::pin(async { Ok(Some(message)) })
+        }
+
+        fn snapshot(&self) -> Result<Option<Value>, crate::ActorError> {
+            Ok(Some(Value::Null))
+        }
     }
 
     /// Between the grant of a name and the begin of its actor anybody may ask that it be stopped.

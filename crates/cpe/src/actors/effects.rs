@@ -75,7 +75,7 @@ async fn carry_out(inner: Weak<Inner>, due: Due, effect: Effect) {
                 tell(&office, &due, actor.as_str(), message, wrong, tries).await
             }
             Effect::Spawn { kind, name, args } => {
-                spawn(&office, kind, name.as_str(), args, tries).await
+                spawn(&office, &due, kind, name.as_str(), args, tries).await
             }
             // Peers put and take tuples by themselves.
             Effect::Out { .. } | Effect::Take(_) => Tried::Done,
@@ -126,7 +126,7 @@ async fn tell(
         Err(_) => return Tried::Again(None),
     };
     if !place.leased {
-        let actors = Actors::new(Arc::clone(inner));
+        let actors = Actors::of(Arc::clone(inner), due.name.as_str());
         return match actors.tell(actor, message.clone()).await {
             Ok(()) => Tried::Done,
             Err(ActorsError::NoSuchActor(_)) => {
@@ -146,6 +146,7 @@ async fn tell(
             low: due.n,
             actor: Some((due.name.clone(), due.born)),
             take: None,
+            from: None,
         },
         tell: false,
         forwarded: false,
@@ -177,8 +178,15 @@ async fn tell(
 }
 
 /// Starts an actor. One whose name is taken was started, by whoever tried before.
-async fn spawn(inner: &Arc<Inner>, kind: &str, name: &str, args: &Value, tries: u32) -> Tried {
-    let actors = Actors::new(Arc::clone(inner));
+async fn spawn(
+    inner: &Arc<Inner>,
+    due: &Due,
+    kind: &str,
+    name: &str,
+    args: &Value,
+    tries: u32,
+) -> Tried {
+    let actors = Actors::of(Arc::clone(inner), due.name.as_str());
     let options = SpawnOptions {
         deadline: SPAWN_DEADLINE.min(TELL_DEADLINE),
         ..SpawnOptions::default()

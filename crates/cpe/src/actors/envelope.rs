@@ -3,7 +3,7 @@
 //! Each request carries a number of the asking node's; the answer carries it back. New variants
 //! and fields go to the end (see [`cpe_tuple::codec`]).
 
-use cpe_actors::{ActorInfo, AskError, DeadLetter, ExitReason};
+use cpe_actors::{ActorInfo, AskError, DeadLetter, ExitReason, Origin};
 use cpe_membership::{Member, NodeId};
 use cpe_space::{Marked, Name, Sender, Session};
 use cpe_tuple::Value;
@@ -25,6 +25,9 @@ pub(crate) enum Envelope {
         name: String,
         token: u64,
         message: Value,
+        /// The actor that sends it.
+        #[serde(default)]
+        from: Option<String>,
     },
     /// Put this into the mailbox, and send the actor's answer.
     Ask {
@@ -33,6 +36,9 @@ pub(crate) enum Envelope {
         token: u64,
         within_ms: u64,
         message: Value,
+        /// The actor that asks.
+        #[serde(default)]
+        from: Option<String>,
     },
     /// Start an actor.
     Spawn {
@@ -105,6 +111,9 @@ pub(crate) enum Envelope {
         name: String,
         token: u64,
         messages: Vec<Value>,
+        /// The actor that sends them.
+        #[serde(default)]
+        from: Option<String>,
     },
     /// Have a durable actor handle these, which waited for it at its former host, in order and
     /// before any others; answered when they are handled and that lasts.
@@ -142,6 +151,9 @@ pub(crate) struct Number {
     /// incarnation that it is for: then the number is that of the take.
     #[serde(default)]
     pub(crate) take: Option<(u64, u64)>,
+    /// The actor that sends it, where it is none of the others.
+    #[serde(default)]
+    pub(crate) from: Option<String>,
 }
 
 impl Number {
@@ -154,6 +166,16 @@ impl Number {
         match self.actor.clone() {
             Some((name, born)) => Sender::Actor { name, born },
             None => Sender::Start(self.sender),
+        }
+    }
+
+    /// Who sent the message, to the actor called `to`.
+    pub(crate) fn origin(&self, to: &str) -> Origin {
+        match (&self.take, &self.actor) {
+            (Some(_), _) => Origin::Host,
+            (None, Some((name, _))) if name.as_str() == to => Origin::Itself,
+            (None, Some((name, _))) => Origin::Actor(name.as_str().into()),
+            (None, None) => origin(self.from.as_deref()),
         }
     }
 
@@ -221,6 +243,11 @@ pub(crate) enum NotStarted {
     Cannot(String),
     /// The registry could not be asked.
     Registry(String),
+}
+
+/// Who sent a message that this actor sends, or nobody that has a name.
+pub(crate) fn origin(from: Option<&str>) -> Origin {
+    from.map_or(Origin::Nobody, |name| Origin::Actor(name.into()))
 }
 
 impl Envelope {
@@ -352,6 +379,7 @@ mod tests {
             low: 8,
             actor: Some((Name::new("clerk").unwrap(), 2)),
             take: Some((2, 5)),
+            from: Some("clerk".to_owned()),
         }
     }
 
@@ -366,6 +394,7 @@ mod tests {
                 name: name(),
                 token,
                 message: message(),
+                from: Some(name()),
             },
             Envelope::Ask {
                 id,
@@ -373,6 +402,7 @@ mod tests {
                 token,
                 within_ms,
                 message: message(),
+                from: Some(name()),
             },
             Envelope::Spawn {
                 id,
@@ -386,6 +416,7 @@ mod tests {
                     crowd: Some("demo".to_owned()),
                     durable: true,
                     near: Some("base".to_owned()),
+                    foreign: true,
                 },
             },
             Envelope::Stop {
@@ -434,6 +465,7 @@ mod tests {
                 name: name(),
                 token,
                 messages: vec![message(), Value::Null],
+                from: Some(name()),
             },
             Envelope::Forward {
                 id,

@@ -36,8 +36,11 @@ pub(super) struct Hosted {
 
 impl Inner {
     /// What to say of a durable actor that is not here: one that has ended here, and whose name is
-    /// not free yet, goes on nowhere.
+    /// not free yet, goes on nowhere, and one that cannot begin here says why.
     pub(super) fn not_here(&self, name: &str, token: u64) -> Answer {
+        if let Some(why) = self.why_stuck(name, token) {
+            return Answer::NotStarted(NotStarted::Cannot(why));
+        }
         if !lock(&self.ending).contains(&(name.to_owned(), token)) {
             return self.elsewhere(name, token);
         }
@@ -164,7 +167,8 @@ impl Inner {
             return false;
         };
         let mine = info.leased && info.host.is_some() && info.host == *lock(&self.life);
-        mine && info.token == token && !lock(&self.ends).has(name, token)
+        let begins = !lock(&self.ends).has(name, token) && self.why_stuck(name, token).is_none();
+        mine && info.token == token && begins
     }
 }
 
@@ -188,6 +192,7 @@ pub(super) async fn start(
     }
     let token = claim(&inner, &name, spec.to_value(), until).await?;
     let options = Options::default().name(&name);
+    let options = options.foreign(spec.wishes.foreign);
     match inner
         .registry
         .spawn(&inner.system, kind, options, spec.args)

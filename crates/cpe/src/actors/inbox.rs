@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AskError, DeadReason, ExitReason, System};
+use cpe_actors::{AnyAddress, AskError, DeadReason, ExitReason, Numbered, System};
 use cpe_membership::Member;
 use cpe_space::{Kept, Mark, Marked, Sender, TAKES_MAX, Takes};
 use cpe_tuple::Value;
@@ -272,7 +272,13 @@ impl Inbox {
         waiting.handed = true;
         state.handed += 1;
         let message = waiting.message.clone();
-        let asking = async move { actor.ask_numbered(ticket, message, DEADLINE_MAX).await };
+        let number = Numbered {
+            number: ticket,
+            origin: waiting.number.origin(&self.name),
+            // Who carries out an effect or a take only waits until it is handled.
+            told: waiting.tell || waiting.number.actor.is_some() || waiting.number.take.is_some(),
+        };
+        let asking = async move { actor.ask_numbered(number, message, DEADLINE_MAX).await };
         let mut asking = Box::pin(asking);
         // The first look puts it into the mailbox, in the order in which messages came.
         if let Some(result) = (&mut asking).now_or_never() {

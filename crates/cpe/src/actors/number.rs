@@ -94,6 +94,7 @@ impl Open<'_> {
             low: low.unwrap_or(self.seq),
             actor: None,
             take: None,
+            from: None,
         }
     }
 }

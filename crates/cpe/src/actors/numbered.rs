@@ -112,6 +112,7 @@ impl Actors {
         until: Instant,
     ) -> Result<Value, ActorsError> {
         let inner = &self.inner;
+        let from = self.from.as_deref().map(str::to_owned);
         let Some(open) = inner.numbers.begin(name, tell) else {
             return Err(ActorsError::Refused {
                 actor: name.to_owned(),
@@ -127,7 +128,10 @@ impl Actors {
             let node = place.host.node;
             let parcel = Parcel {
                 name,
-                number: open.number(),
+                number: Number {
+                    from: from.clone(),
+                    ..open.number()
+                },
                 tell,
                 forwarded: false,
                 message: &message,

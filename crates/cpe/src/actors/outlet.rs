@@ -12,7 +12,7 @@ use cpe_tuple::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::envelope::{Answer, Envelope};
+use super::envelope::{Answer, Envelope, origin};
 use super::{Actors, ActorsError, Inner, TELL_DEADLINE};
 use crate::SpaceError;
 
@@ -106,15 +106,17 @@ impl Actors {
                 .request(name, TELL_DEADLINE, until, |place, inner| {
                     let messages: Vec<Value> = batch.iter().cloned().collect();
                     let (name, token) = (name.to_owned(), place.token);
+                    let from = self.from.as_deref().map(str::to_owned);
                     async move {
                         if place.host.node == inner.me.node {
-                            return Ok(inner.put_in(&name, token, messages));
+                            return Ok(inner.put_in(&name, token, messages, from.as_deref()));
                         }
                         let request = |id| Envelope::TellMany {
                             id,
                             name,
                             token,
                             messages,
+                            from,
                         };
                         inner.call(place.host.node, until, request).await
                     }
@@ -152,7 +154,13 @@ impl Actors {
 
 impl Inner {
     /// Puts messages into the mailbox of a plain actor of this node, as long as there is room.
-    pub(super) fn put_in(&self, name: &str, token: u64, messages: Vec<Value>) -> Answer {
+    pub(super) fn put_in(
+        &self,
+        name: &str,
+        token: u64,
+        messages: Vec<Value>,
+        from: Option<&str>,
+    ) -> Answer {
         // One that is durable knows messages by their numbers.
         let plain = self.inbox(name, token).is_none();
         let Some(actor) = self.hosted(name, token).filter(|_| plain) else {
@@ -160,7 +168,7 @@ impl Inner {
         };
         let mut count = 0;
         for message in messages {
-            if let Err(error) = actor.try_tell(message) {
+            if let Err(error) = actor.try_tell_from(origin(from), message) {
                 let error = Some(error);
                 return Answer::Told { count, error };
             }

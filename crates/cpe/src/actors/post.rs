@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX};
+use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX, origin};
 use super::spec::Spec;
 use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock, migrate, numbered};
 use crate::driver::Mail;
@@ -159,10 +159,11 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             name,
             token,
             message,
+            from: sender,
             ..
         } => {
             let answer = match inner.hosted(&name, token) {
-                Some(actor) => match actor.try_tell(message) {
+                Some(actor) => match actor.try_tell_from(origin(sender.as_deref()), message) {
                     Ok(()) => Answer::Done,
                     Err(error) => Answer::Asked(error),
                 },
@@ -175,13 +176,15 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             token,
             within_ms,
             message,
+            from: sender,
             ..
         } => {
             let Some(actor) = inner.hosted(&name, token) else {
                 return reply(inner, from, id, Answer::NotHere, permit);
             };
             let mut asking = Box::pin(async move {
-                match actor.ask(message, within(within_ms)).await {
+                let origin = origin(sender.as_deref());
+                match actor.ask_from(origin, message, within(within_ms)).await {
                     Ok(value) => Answer::Value(value),
                     Err(error) => Answer::Asked(error),
                 }
@@ -197,9 +200,11 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             name,
             args,
             within_ms,
-            wishes,
+            mut wishes,
             ..
         } => {
+            // Whoever asked for it there is nobody of this node.
+            wishes.foreign = true;
             let until = Instant::now() + within(within_ms);
             let starting = host::start(Arc::clone(inner), name, Spec { kind, args, wishes }, until);
             answer_later(inner, from, id, permit, async {
@@ -230,6 +235,11 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             message,
             ..
         } => {
+            // An actor hears of its takes from its own host alone; what another one sends after it
+            // is told to it again by that.
+            if number.take.is_some() {
+                return reply(inner, from, id, Answer::Handled, permit);
+            }
             let Some(inbox) = inner.inbox(&name, token) else {
                 let answer = inner.not_here(&name, token);
                 return reply(inner, from, id, answer, permit);
@@ -302,9 +312,10 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             name,
             token,
             messages,
+            from: sender,
             ..
         } => {
-            let answer = inner.put_in(&name, token, messages);
+            let answer = inner.put_in(&name, token, messages, sender.as_deref());
             reply(inner, from, id, answer, permit);
         }
         Envelope::Inspect { what, .. } => {

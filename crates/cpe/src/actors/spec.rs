@@ -31,6 +31,9 @@ pub(super) struct Wishes {
     /// The actor whose node would be the best for it.
     #[serde(default)]
     pub(super) near: Option<String>,
+    /// An actor asked for it, or another node: nobody of the node where it began.
+    #[serde(default)]
+    pub(super) foreign: bool,
 }
 
 impl Spec {
@@ -58,6 +61,7 @@ impl Spec {
         add("crowd", wishes.crowd.as_deref().map(Value::from));
         add("durable", wishes.durable.then_some(Value::from(true)));
         add("near", wishes.near.as_deref().map(Value::from));
+        add("foreign", wishes.foreign.then_some(Value::from(true)));
         Value::Map(map)
     }
 
@@ -85,6 +89,7 @@ impl Spec {
                 crowd: text("crowd"),
                 durable: map.get("durable") == Some(&Value::Bool(true)),
                 near: text("near"),
+                foreign: map.get("foreign") == Some(&Value::Bool(true)),
             },
         })
     }
@@ -112,10 +117,11 @@ mod tests {
         spec.wishes.crowd = Some("demo".to_owned());
         spec.wishes.durable = true;
         spec.wishes.near = Some("base".to_owned());
+        spec.wishes.foreign = true;
         assert_eq!(
             shown(&spec),
             concat!(
-                r#"{"args":1,"crowd":"demo","durable":true,"kind":"echo","#,
+                r#"{"args":1,"crowd":"demo","durable":true,"foreign":true,"kind":"echo","#,
                 r#""near":"base","node":"b","require":{"gpu":"yes"}}"#
             )
         );

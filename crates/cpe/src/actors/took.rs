@@ -33,6 +33,7 @@ const TRY: Duration = Duration::from_secs(30);
 const REQUEST: &str = "request";
 const TUPLE: &str = "tuple";
 const FAILED: &str = "failed";
+const WORKSPACE: &str = "workspace";
 
 /// What came of a take, and whose it is.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Inner {
     }
 
     /// Whether this node hosts an actor under a token, in its present life.
-    async fn hosts(&self, name: &str, token: u64) -> Result<bool, SpaceError> {
+    pub(super) async fn hosts(&self, name: &str, token: u64) -> Result<bool, SpaceError> {
         let record = self.record(name).await?;
         let life = *lock(&self.life);
         let mine = record.filter(|record| record.leased && record.host == life && life.is_some());
@@ -123,6 +124,7 @@ async fn put_together(inner: &Inner, due: &Due, took: &Took) -> Result<Value, Sp
     let mut parts = BTreeMap::from([
         (REQUEST.to_owned(), Value::Int(due.request.cast_signed())),
         (TUPLE.to_owned(), Value::Null),
+        (WORKSPACE.to_owned(), Value::from(due.workspace.as_str())),
     ]);
     match took {
         Took::Nothing => {}
@@ -168,6 +170,7 @@ async fn offer(inner: &Arc<Inner>, due: &Due, message: Value) -> Tried {
         low: due.n,
         actor: None,
         take: Some((due.born, due.token)),
+        from: None,
     };
     let until = Instant::now() + TRY;
     let came = match inbox.deliver(number, false, true, message) {

@@ -3,7 +3,11 @@
 use super::{AgentError, Effect, RuleAgent};
 use crate::engine::Kind;
 use crate::error::EngineError;
+use crate::limits::Trip;
 use crate::vet;
+
+/// Of what is too much to be printed so much is given.
+const CUT_OFF_BYTES: usize = 256 << 10;
 
 /// Commands of CLIPS that look at an engine and change nothing.
 pub const INSPECT: &[&str] = &[
@@ -55,7 +59,8 @@ pub fn only_looks(command: &str) -> bool {
 }
 
 impl RuleAgent {
-    /// Do one of CLIPS's commands that only look ([`INSPECT`]), and give what it prints.
+    /// Do one of CLIPS's commands that only look ([`INSPECT`]), and give what it prints: the
+    /// beginning of it, where it is too much.
     ///
     /// # Errors
     /// [`EngineError::Uncallable`] for any other text: to change an agent, send it a message.
@@ -66,7 +71,26 @@ impl RuleAgent {
                 "only commands that look are allowed here, as (facts), (agenda), (rules)",
             ));
         }
-        self.engine.command(command.trim())
+        let error = match self.engine.command(command.trim()) {
+            Ok(printed) => return Ok(printed),
+            Err(error) => error,
+        };
+        // What was printed until then would count for the next delivery.
+        let mut printed = self.engine.take_output();
+        self.engine.take_errors();
+        if !matches!(
+            error,
+            EngineError::Tripped {
+                trip: Trip::Output,
+                ..
+            }
+        ) {
+            return Err(error);
+        }
+        let cut = printed.floor_char_boundary(CUT_OFF_BYTES);
+        printed.truncate(cut);
+        printed.push_str("\n[cut off here: there is more than can be printed at a time]\n");
+        Ok(printed)
     }
 
     /// Do what a person types at the agent's prompt: evaluate it and print what comes of it, then

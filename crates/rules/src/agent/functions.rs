@@ -27,9 +27,13 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Subscriptions of one agent.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
 
+/// Actors that one delivery may start.
+pub const SPAWNS_MAX: usize = 32;
+
 /// The kind of messages that ask an agent about its rules, or have it do what a person types: see
 /// [`RuleAgent::command`](super::RuleAgent::command). Rules must not send it: what messages do to
-/// an agent is for its own rules to say.
+/// an agent is for its own rules to say. Nor may they send any other kind that begins so, which are
+/// what an agent and its host say to each other.
 pub const CONSOLE: &str = "$rules";
 
 /// Milliseconds that `after` may wait: ten years.
@@ -40,6 +44,7 @@ const AFTER_MS_MAX: i64 = 10 * 365 * 24 * 3600 * 1000;
 pub(super) struct Outbox {
     effects: Vec<Effect>,
     bytes: usize,
+    spawns: usize,
     now_ms: i64,
     ask: Option<u64>,
     /// The number given out last.
@@ -79,6 +84,7 @@ impl Outbox {
 
     pub(super) fn release(&mut self) -> Vec<Effect> {
         self.bytes = 0;
+        self.spawns = 0;
         self.mark = self.next;
         std::mem::take(&mut self.effects)
     }
@@ -87,6 +93,7 @@ impl Outbox {
     pub(super) fn discard(&mut self) {
         self.effects.clear();
         self.bytes = 0;
+        self.spawns = 0;
         self.requests.retain(|number| *number <= self.mark);
         self.subscriptions.retain(|number, _| *number <= self.mark);
         self.mark = self.next;
@@ -280,9 +287,9 @@ fn subscribe(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> 
 /// The name of another actor, and the kind of a message to it.
 fn addressed(call: &Call<'_>) -> Result<(String, String), String> {
     let (to, kind) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
-    if kind == CONSOLE {
+    if kind.starts_with(CONSOLE) {
         return Err(format!(
-            "messages of kind {CONSOLE} are for people, not for rules"
+            "messages of a kind like {CONSOLE} are for people, not for rules"
         ));
     }
     Ok((to, kind))
@@ -413,6 +420,12 @@ fn log(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
 
 fn spawn(outbox: &mut Outbox, call: &mut Call<'_>) -> Result<Value, String> {
     let (kind, name) = (call.text(0)?.to_owned(), call.text(1)?.to_owned());
+    if outbox.spawns >= SPAWNS_MAX {
+        return Err(format!(
+            "{SPAWNS_MAX} actors are started in one run at most"
+        ));
+    }
+    outbox.spawns += 1;
     let (args, bytes) = call.argument(2).map_or(Ok((Datum::Null, 0)), sized)?;
     let bytes = bytes + kind.len() + name.len();
     outbox.push(call, Effect::Spawn { kind, name, args }, bytes)?;

@@ -412,6 +412,45 @@ fn too_many_effects_trip_by_name() {
 }
 
 #[test]
+fn more_actors_than_one_run_may_start_are_refused_by_name() {
+    let mut agent = agent(
+        "(defrule r (message (kind go) (body ?n)) =>
+           (loop-for-count (?i 1 ?n) (spawn echo (sym-cat e ?i))))",
+    );
+    let most = SPAWNS_MAX.to_string();
+    assert_eq!(
+        agent.handle(tell("go", &most), 0).unwrap().len(),
+        SPAWNS_MAX
+    );
+    let more = (SPAWNS_MAX + 1).to_string();
+    let refused = agent.handle(tell("go", &more), 0).unwrap_err().to_string();
+    assert!(refused.contains("[spawn] 32 actors"), "{refused}");
+    assert_eq!(
+        agent.handle(tell("go", &most), 0).unwrap().len(),
+        SPAWNS_MAX
+    );
+}
+
+#[test]
+fn a_request_whose_answer_failed_is_answered_with_the_reason() {
+    let mut agent = agent(
+        "(defrule go (message (kind go)) => (fetch ws x))
+         (defrule good (answer (request ?r) (status ok) (value ?x)) => (out ws (/ 1 ?x)))
+         (defrule bad (answer (request ?r) (status failed) (value ?why)) => (out why ?why))",
+    );
+    agent.handle(tell("go", "null"), 0).unwrap();
+    let bytes = Ok(Datum::Bytes(vec![1]));
+    let refused = agent.answer(1, bytes, 0).unwrap_err();
+    assert_eq!(refused, AgentError::Bridge(BridgeError::Bytes));
+    let failed = agent.answer(1, Ok(Datum::Int(0)), 0).unwrap_err();
+    assert!(matches!(failed, AgentError::Rule { .. }), "{failed}");
+    let told = agent.answer(1, Err("why".into()), 0).unwrap();
+    assert!(matches!(&told[..], [Effect::Out { workspace, .. }] if workspace == "why"));
+    let over = agent.answer(1, Err("why".into()), 0);
+    assert_eq!(over, Err(AgentError::UnknownRequest(1)));
+}
+
+#[test]
 fn a_failing_rule_releases_nothing_and_is_told() {
     let mut agent = agent(
         "(defrule r (message (kind q) (body ?x)) => (store ws a 1) (store ws b (/ 1 ?x)))
@@ -482,6 +521,24 @@ fn a_command_of_a_person_is_done_and_rules_fire_on_it() {
 }
 
 #[test]
+fn what_is_too_much_to_look_at_is_cut_off_and_is_not_in_the_way() {
+    let mut agent = agent(
+        "(defrule fill (message (kind fill)) =>
+           (loop-for-count (?i 1 30000) (assert (n ?i \"0123456789012345678901234567890\"))))
+         (defrule q (message (kind q)) => (printout t x) (reply 1))",
+    );
+    agent.handle(tell("fill", "null"), 0).unwrap();
+    for _ in 0..2 {
+        let printed = agent.inspect("(facts)").unwrap();
+        assert!(printed.starts_with("f-2 "), "{}", &printed[..100]);
+        assert!(printed.contains("cut off here"), "{}", printed.len());
+    }
+    let asked = AgentMessage::ask("ada", "q", (), 1);
+    assert_eq!(agent.handle(asked, 0).map(|effects| effects.len()), Ok(1));
+    assert_eq!(agent.take_output(), "x");
+}
+
+#[test]
 fn a_command_at_its_limit_releases_nothing_and_says_so() {
     let mut agent = small("(defrule r (go) => (while TRUE do))");
     for command in ["(progn (out x 1) (while TRUE do))", "(assert (go))"] {
@@ -537,9 +594,10 @@ fn a_variable_bound_by_a_command_is_gone_with_it() {
 fn rules_do_not_write_into_other_agents_as_people_do() {
     let mut agent = agent(
         "(defrule t (message (kind t)) => (tell other \"$rules\" (map-of do \"(assert (a))\")))
-         (defrule a (message (kind a)) => (ask other (sym-cat \"$\" rules) trace))",
+         (defrule a (message (kind a)) => (ask other (sym-cat \"$\" rules) trace))
+         (defrule o (message (kind o)) => (tell other \"$rules-own\" (map-of stop nil)))",
     );
-    for kind in ["t", "a"] {
+    for kind in ["t", "a", "o"] {
         let refused = agent.handle(tell(kind, "null"), 0).unwrap_err().to_string();
         assert!(refused.contains("for people, not for rules"), "{refused}");
     }
@@ -568,7 +626,9 @@ fn what_is_printed_can_be_taken() {
 #[test]
 fn a_value_is_a_message_and_back() {
     let read = |text: &str| {
+        let kind = message_kind(&datum(text)).to_owned();
         let message = AgentMessage::from_value("x", datum(text), None);
+        assert_eq!(message.kind, kind);
         (message.kind, message.body)
     };
     assert_eq!(read(r#"{"add":5}"#), ("add".into(), 5.into()));

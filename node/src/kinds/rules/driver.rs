@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::durable;
 use super::ledger::{Ledger, Waker};
+use super::log::Log;
 use crate::forest::model::Models;
 use crate::kinds::forest;
 
@@ -49,15 +50,33 @@ pub(super) const REST: Duration = Duration::from_secs(1);
 /// What an agent's message comes to: the reply, or why it was not taken.
 pub(super) type Answer = Result<Option<Value>, String>;
 
+/// A message, and what is known of where it came from.
+pub(super) struct Letter {
+    pub(super) value: Value,
+    /// The name of the actor that sent it; empty for one that has none, as people.
+    pub(super) from: String,
+    /// Whether somebody waits for the answer.
+    pub(super) asked: bool,
+}
+
+/// What was taken for an answer: it goes back where rules cannot have it.
+pub(super) enum Held {
+    Nothing,
+    /// The tuple in the answer, of this workspace.
+    Tuple(String),
+    /// The same, under a lease.
+    Lease(LeaseHandle),
+}
+
 pub(super) enum Event {
     /// The agent is new, or was built again.
     Start,
     /// From another actor or a command, which may wait for a reply.
-    Message(Value, oneshot::Sender<Answer>),
+    Message(Letter, oneshot::Sender<Answer>),
     /// From the agent itself.
     Note(Value),
-    /// To a request; the lease under which a tuple in it was taken, if the agent is durable.
-    Answer(u64, Result<Value, String>, Option<LeaseHandle>),
+    /// To a request, and what was taken for it.
+    Answer(u64, Result<Value, String>, Held),
     Tuple(u64, Tuple),
     /// A fact whose time has come, and its number in the ledger.
     Later(u64, LaterFact),
@@ -70,9 +89,9 @@ pub(super) struct Inbox(mpsc::Sender<Event>);
 
 impl Inbox {
     /// Delivers a message and waits for what comes of it; `None` when the agent has ended.
-    pub(super) async fn deliver(&self, message: Value) -> Option<Answer> {
+    pub(super) async fn deliver(&self, letter: Letter) -> Option<Answer> {
         let (sender, receiver) = oneshot::channel();
-        self.0.send(Event::Message(message, sender)).await.ok()?;
+        self.0.send(Event::Message(letter, sender)).await.ok()?;
         receiver.await.ok()
     }
 }
@@ -125,6 +144,7 @@ pub(super) struct Queue {
 pub(super) struct Driver {
     agent: Arc<Worker<Agent>>,
     pub(super) name: String,
+    log: Log,
     pub(super) node: NodeHandle,
     models: Models,
     pub(super) events: mpsc::Receiver<Event>,
@@ -153,6 +173,7 @@ impl Driver {
         let tasks = JoinSet::new();
         let this = Self {
             agent,
+            log: Log::new(&name),
             name,
             node,
             models,
@@ -243,16 +264,13 @@ impl Driver {
             // Who wanted it may have given up.
             Event::Snapshot(wanted) => drop(wanted.send(self.memory().await)),
             Event::Start => drop(self.deliver(Delivery::Start).await),
-            Event::Message(value, reply) => self.message(value, reply).await,
+            Event::Message(letter, reply) => self.message(letter, reply).await,
             Event::Note(value) => {
                 let message = AgentMessage::from_value(self.name.as_str(), value, None);
                 self.deliver(Delivery::Message(message)).await;
             }
-            Event::Answer(request, answer, lease) => {
-                if let Some(ledger) = &mut self.ledger {
-                    ledger.answered(request, lease);
-                }
-                self.deliver(Delivery::Answer { request, answer }).await;
+            Event::Answer(request, answer, held) => {
+                self.answered(request, answer, held).await;
                 if let Some(asked) = &mut self.asked {
                     asked.open.remove(&request);
                 }
@@ -274,7 +292,62 @@ impl Driver {
         }
     }
 
-    pub(super) async fn message(&mut self, value: Value, reply: oneshot::Sender<Answer>) {
+    /// Delivers the answer to a request. Where rules cannot have it, or fail on it, they are told
+    /// why instead, and what was taken for it goes back.
+    async fn answered(&mut self, request: u64, answer: Result<Value, String>, held: Held) {
+        let kept = match (&held, &answer) {
+            (Held::Tuple(_), Ok(Value::List(fields))) => Tuple::new(fields.clone()).ok(),
+            _ => None,
+        };
+        let failed = match answer {
+            Err(why) => {
+                let answer = Err(why);
+                self.deliver(Delivery::Answer { request, answer }).await;
+                None
+            }
+            Ok(value) => match cpe_rules::to_clips(&value) {
+                Err(error) => Some(error.to_string()),
+                Ok(_) => {
+                    let answer = Ok(value);
+                    self.deliver(Delivery::Answer { request, answer }).await
+                }
+            },
+        };
+        let lease = match (failed, held) {
+            (None, Held::Lease(lease)) => Some(lease),
+            (None, _) => None,
+            (Some(why), held) => {
+                let back = self.put_back(held, kept).await;
+                let answer = Err(format!("{why}{back}"));
+                self.deliver(Delivery::Answer { request, answer }).await;
+                None
+            }
+        };
+        if let Some(ledger) = &mut self.ledger {
+            ledger.answered(request, lease);
+        }
+    }
+
+    /// Puts back what was taken; says so for the reason that the rules are given.
+    async fn put_back(&mut self, held: Held, tuple: Option<Tuple>) -> &'static str {
+        match (held, tuple) {
+            (Held::Tuple(workspace), Some(tuple)) => {
+                self.carry_out(Effect::Out { workspace, tuple }).await;
+            }
+            (Held::Lease(lease), _) => {
+                let given = self.node.space().give_back(lease, EFFECT_WITHIN).await;
+                if let Err(error) = given {
+                    // It goes back by itself when the lease is over.
+                    self.complain("give back a tuple", &error);
+                }
+            }
+            _ => return "",
+        }
+        "; the tuple is put back"
+    }
+
+    pub(super) async fn message(&mut self, letter: Letter, reply: oneshot::Sender<Answer>) {
+        let Letter { value, from, asked } = letter;
         if let Some(question) = question(&value) {
             // An asker that has given up needs no answer.
             let _ = reply.send(self.look(question).await);
@@ -292,7 +365,7 @@ impl Driver {
             open: BTreeSet::new(),
             until,
         });
-        let message = AgentMessage::from_value("", value, Some(number));
+        let message = AgentMessage::from_value(from, value, asked.then_some(number));
         match self.deliver(Delivery::Message(message)).await {
             Some(error) => self.settle(Err(error)),
             None => self.settle_if_quiet(),
@@ -366,12 +439,13 @@ impl Driver {
         let (ran, printed) = match done {
             Ok(done) => done,
             Err(error) => {
-                tracing::error!(actor = self.name, %error, "its rules did not run");
+                let what = format!("its rules did not run: {error}");
+                self.log.line(Level::Error, what);
                 return (Some(error.to_string()), String::new());
             }
         };
         for line in printed.lines() {
-            tracing::info!(actor = self.name, "{line}");
+            self.log.line(Level::Info, line);
         }
         let failed = match ran {
             Ok(effects) => {
@@ -381,7 +455,7 @@ impl Driver {
                 None
             }
             Err(error) => {
-                tracing::warn!(actor = self.name, "{error}");
+                self.log.line(Level::Warn, &error);
                 if let AgentError::Stopped {
                     rebuilt: Some(_), ..
                 } = &error
@@ -487,12 +561,7 @@ impl Driver {
                     Ok(told)
                 });
             }
-            Effect::Log { level, text } => match level {
-                Level::Error => tracing::error!(actor = self.name, "{text}"),
-                Level::Warn => tracing::warn!(actor = self.name, "{text}"),
-                Level::Info => tracing::info!(actor = self.name, "{text}"),
-                Level::Debug => tracing::debug!(actor = self.name, "{text}"),
-            },
+            Effect::Log { level, text } => self.log.line(level, text),
             Effect::Spawn { kind, name, args } => self.spawn_actor(&kind, &name, args).await,
             Effect::Stop => {
                 let (actors, name) = (self.node.actors().clone(), self.name.clone());
@@ -563,14 +632,21 @@ impl Driver {
         let space = self.node.space().clone();
         let leased = self.ledger.is_some();
         // One that waits may wait for ever: no reply is held up for it.
-        self.leased_request(request, !wait, async move {
+        self.taking_request(request, !wait, async move {
             loop {
-                let whole = |tuple: Option<Tuple>| tuple.map(|tuple| (tuple, None));
+                let held = || {
+                    if take {
+                        Held::Tuple(workspace.clone())
+                    } else {
+                        Held::Nothing
+                    }
+                };
+                let whole = |tuple: Option<Tuple>| tuple.map(|tuple| (tuple, held()));
                 let found = match (wait, take) {
                     (_, true) if leased => {
                         let taken = durable::lease(&space, &workspace, template.clone(), wait);
                         let taken = taken.await;
-                        taken.map(|taken| taken.map(|(tuple, lease)| (tuple, Some(lease))))
+                        taken.map(|taken| taken.map(|(tuple, lease)| (tuple, Held::Lease(lease))))
                     }
                     (true, true) => space
                         .take(&workspace, template.clone(), WAIT_AGAIN)
@@ -590,14 +666,14 @@ impl Driver {
                         .map(whole),
                 };
                 match found {
-                    Ok(Some((tuple, lease))) => {
-                        return (Ok(Value::List(tuple.fields().to_vec())), lease);
+                    Ok(Some((tuple, held))) => {
+                        return (Ok(Value::List(tuple.fields().to_vec())), held);
                     }
-                    Ok(None) => return (Ok(Value::Null), None),
+                    Ok(None) => return (Ok(Value::Null), Held::Nothing),
                     Err(SpaceError::Failed(failure)) if wait && passes(&failure) => {
                         tokio::time::sleep(REST).await;
                     }
-                    Err(error) => return (Err(error.to_string()), None),
+                    Err(error) => return (Err(error.to_string()), Held::Nothing),
                 }
             }
         });
@@ -636,23 +712,27 @@ impl Driver {
         holds_reply: bool,
         job: impl Future<Output = Result<Value, String>> + Send + 'static,
     ) {
-        self.leased_request(request, holds_reply, async move { (job.await, None) });
+        self.taking_request(
+            request,
+            holds_reply,
+            async move { (job.await, Held::Nothing) },
+        );
     }
 
-    /// The same, for something that may come under a lease.
-    fn leased_request(
+    /// The same, for something that may have been taken.
+    fn taking_request(
         &mut self,
         request: u64,
         holds_reply: bool,
-        job: impl Future<Output = (Result<Value, String>, Option<LeaseHandle>)> + Send + 'static,
+        job: impl Future<Output = (Result<Value, String>, Held)> + Send + 'static,
     ) {
         if let Some(asked) = self.asked.as_mut().filter(|_| holds_reply) {
             asked.open.insert(request);
         }
         let queue = self.queue.clone();
         self.spawn(async move {
-            let (answer, lease) = job.await;
-            put(&queue, Event::Answer(request, answer, lease)).await;
+            let (answer, held) = job.await;
+            put(&queue, Event::Answer(request, answer, held)).await;
         });
     }
 
@@ -668,7 +748,8 @@ impl Driver {
     }
 
     pub(super) fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
-        tracing::warn!(actor = self.name, "cannot {what}: {why}");
+        let what = format!("cannot {what}: {why}");
+        self.log.line(Level::Warn, what);
     }
 }
 
@@ -689,6 +770,11 @@ enum Question {
     Inspect(String),
     /// What any command prints; rules fire afterwards.
     Command(String),
+}
+
+/// Whether a message is one.
+pub(super) fn is_question(message: &Value) -> bool {
+    question(message).is_some()
 }
 
 fn question(message: &Value) -> Option<Question> {

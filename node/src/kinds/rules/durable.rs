@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
-use cpe::{
-    ActorError, DynContext, Failure, LeaseHandle, Space, SpaceError, Template, Tuple, Value,
-};
+use cpe::{ActorError, DynContext, Failure, LeaseHandle, Space, SpaceError, Template, Tuple};
 use cpe_rules::Effect;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::driver::{
-    ASK_WITHIN, Answer, Driver, EFFECT_WITHIN, Event, REST, WAIT_AGAIN, now_ms, passes,
+    ASK_WITHIN, Answer, Driver, EFFECT_WITHIN, Event, Held, Letter, REST, WAIT_AGAIN, now_ms,
+    passes,
 };
-use super::ledger::{Own, Waker};
+use super::ledger::{Own, Taken, Waker};
 
 /// How long a tuple that a durable agent fetched stays its own until the commit that consumes it.
 /// When an agent dies before, others can have the tuple after that time; when it dies after, and
@@ -65,9 +64,16 @@ impl Driver {
             Own::Stop => self.act(Effect::Stop).await,
             Own::Took(took) => {
                 let answered = self.ledger.as_mut().and_then(|it| it.took(took));
-                if let Some((request, answer)) = answered {
-                    self.event(Event::Answer(request, answer, None)).await;
-                }
+                let Some(taken) = answered else {
+                    return;
+                };
+                let Taken {
+                    request,
+                    answer,
+                    workspace,
+                } = taken;
+                let held = Held::Tuple(workspace);
+                self.event(Event::Answer(request, answer, held)).await;
             }
         }
     }
@@ -100,9 +106,9 @@ impl Driver {
     }
 
     /// Handles a message, and what comes meanwhile, until it is answered.
-    pub(super) async fn answer(&mut self, message: Value) -> Answer {
+    pub(super) async fn answer(&mut self, letter: Letter) -> Answer {
         let (sender, mut answer) = oneshot::channel();
-        self.message(message, sender).await;
+        self.message(letter, sender).await;
         loop {
             let until = self.asked.as_ref().map(|asked| asked.until);
             let late = tokio::time::sleep_until(until.unwrap_or_else(Instant::now));

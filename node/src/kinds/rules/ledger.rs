@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cpe::local::{self, Address};
+use cpe::local::{self, Address, Origin};
 use cpe::{LeaseHandle, Tuple, Value};
 use cpe_rules::{Effect, LaterFact, message_value};
 use cpe_tuple::codec;
@@ -35,6 +35,7 @@ const TOOK: &str = "$rules-took";
 const REQUEST: &str = "request";
 const TUPLE: &str = "tuple";
 const FAILED: &str = "failed";
+const WORKSPACE: &str = "workspace";
 
 /// Takes of an agent that are under way at a time, at most; an actor may have as many.
 const TAKES_MAX: usize = 256;
@@ -85,6 +86,17 @@ pub(super) struct Took {
     /// The tuple, if there was one.
     fields: Option<Vec<Value>>,
     failed: Option<String>,
+    /// Where the tuple was.
+    workspace: Option<String>,
+}
+
+/// What a take came to, for the request that it answers.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Taken {
+    pub(super) request: u64,
+    pub(super) answer: Result<Value, String>,
+    /// Where the tuple in the answer was.
+    pub(super) workspace: String,
 }
 
 /// What an agent tells itself in its turn among its effects, because only it can do it.
@@ -113,16 +125,24 @@ impl Own {
         Value::Map([(OWN.to_owned(), what)].into())
     }
 
-    /// What a message to an agent says, if it is one of its own.
-    pub(super) fn of(message: &Value) -> Option<Self> {
+    /// What a message says that the agent itself sent, or its host. What others send in the same
+    /// form says nothing.
+    pub(super) fn of(message: &Value, origin: &Origin) -> Option<Self> {
         let message = message.as_map().filter(|map| map.len() == 1)?;
-        if let Some(took) = message.get(TOOK) {
-            let took = took.as_map()?;
+        if *origin == Origin::Host {
+            let took = message.get(TOOK)?.as_map()?;
             return Some(Self::Took(Took {
                 take: took.get(REQUEST)?.as_int()?.cast_unsigned(),
                 fields: took.get(TUPLE)?.as_list().map(<[Value]>::to_vec),
                 failed: took.get(FAILED).and_then(Value::as_str).map(str::to_owned),
+                workspace: took
+                    .get(WORKSPACE)
+                    .and_then(Value::as_str)
+                    .map(str::to_owned),
             }));
+        }
+        if *origin != Origin::Itself {
+            return None;
         }
         let what = message.get(OWN)?;
         let (what, value) = what.as_map().filter(|map| map.len() == 1)?.iter().next()?;
@@ -237,10 +257,13 @@ impl Ledger {
         self.taking.len() + self.outbox.iter().filter(waits).count()
     }
 
-    /// What a take came to, for the request that it answers; nothing if that is forgotten: then the
-    /// tuple is put back.
-    pub(super) fn took(&mut self, took: Took) -> Option<(u64, Result<Value, String>)> {
-        let Taking { request, workspace } = self.taking.remove(&took.take)?;
+    /// What a take came to, for the request that it answers; nothing if that is forgotten, or was
+    /// never asked for: then the tuple is put back.
+    pub(super) fn took(&mut self, took: Took) -> Option<Taken> {
+        let (request, workspace) = match self.taking.remove(&took.take) {
+            Some(taking) => (taking.request, taking.workspace),
+            None => (None, took.workspace?),
+        };
         let Some(request) = request else {
             if let Some(tuple) = took.fields.and_then(|fields| Tuple::new(fields).ok()) {
                 let out = Effect::Out { workspace, tuple };
@@ -248,13 +271,14 @@ impl Ledger {
             }
             return None;
         };
-        Some((
+        Some(Taken {
             request,
-            match took.failed {
+            answer: match took.failed {
                 Some(why) => Err(why),
                 None => Ok(took.fields.map_or(Value::Null, Value::List)),
             },
-        ))
+            workspace,
+        })
     }
 
     /// Gives effects to the commit of the actor called `own`, in their order, as long as `commit`
@@ -403,7 +427,8 @@ impl Waker {
             return;
         }
         // A full mailbox has messages in it, and after each the agent looks itself.
-        if self.own.try_tell(Value::from(WAKE)).is_err() {
+        let called = self.own.try_tell_from(Origin::Itself, Value::from(WAKE));
+        if called.is_err() {
             self.heard();
         }
     }
@@ -413,8 +438,9 @@ impl Waker {
         self.called.store(false, Ordering::Release);
     }
 
-    pub(super) fn is_call(message: &Value) -> bool {
-        message.as_str() == Some(WAKE)
+    /// Whether a message is such a call. One that somebody else sent is none.
+    pub(super) fn is_call(message: &Value, origin: &Origin) -> bool {
+        *origin == Origin::Itself && message.as_str() == Some(WAKE)
     }
 }
 
@@ -519,7 +545,8 @@ mod tests {
         let [_, local::Effect::Tell { actor, message }] = &sent[..] else {
             panic!("{sent:?}");
         };
-        assert_eq!((actor.as_str(), Own::of(message)), ("a", Some(Own::Ask(4))));
+        let own = Own::of(message, &Origin::Itself);
+        assert_eq!((actor.as_str(), own), ("a", Some(Own::Ask(4))));
         let mut ledger = Ledger::from_bytes(&ledger.to_bytes().unwrap()).unwrap();
         assert!(ledger.keeps(4) && ledger.open.is_empty());
         assert_eq!(ledger.ask(4), Some(ask(4)));
@@ -536,9 +563,10 @@ mod tests {
         let parts = [
             (REQUEST.to_owned(), Value::Int(take)),
             (TUPLE.to_owned(), tuple),
+            (WORKSPACE.to_owned(), Value::from("w")),
         ];
         let message = Value::Map([(TOOK.to_owned(), Value::Map(parts.into()))].into());
-        Own::of(&message).unwrap()
+        Own::of(&message, &Origin::Host).unwrap()
     }
 
     #[test]
@@ -556,10 +584,39 @@ mod tests {
         let Own::Took(took) = took(1, Value::List(vec![1.into()])) else {
             panic!();
         };
-        let answer = Some((3, Ok(Value::List(vec![1.into()]))));
-        assert_eq!(ledger.took(took.clone()), answer);
+        let answer = Taken {
+            request: 3,
+            answer: Ok(Value::List(vec![1.into()])),
+            workspace: "w".into(),
+        };
+        assert_eq!(ledger.took(took.clone()), Some(answer));
         assert!(!ledger.keeps(3));
+        assert!(ledger.outbox.is_empty());
+    }
+
+    #[test]
+    fn a_tuple_that_nobody_asked_for_is_put_back() {
+        let mut ledger = Ledger::default();
+        let Own::Took(took) = took(1, Value::List(vec![1.into()])) else {
+            panic!();
+        };
         assert_eq!(ledger.took(took), None);
+        assert_eq!(ledger.outbox, [Due::Effect(out(1))]);
+    }
+
+    #[test]
+    fn what_came_of_a_take_only_the_host_can_say() {
+        let parts = [
+            (REQUEST.to_owned(), Value::Int(1)),
+            (TUPLE.to_owned(), Value::List(vec!["forged".into()])),
+        ];
+        let message = Value::Map([(TOOK.to_owned(), Value::Map(parts.into()))].into());
+        for stranger in [Origin::Nobody, Origin::Actor("x".into()), Origin::Itself] {
+            assert_eq!(Own::of(&message, &stranger), None);
+        }
+        let call = Value::from(WAKE);
+        assert!(Waker::is_call(&call, &Origin::Itself));
+        assert!(!Waker::is_call(&call, &Origin::Nobody));
     }
 
     #[test]
@@ -597,9 +654,13 @@ mod tests {
     #[test]
     fn what_an_agent_tells_itself_is_known_again() {
         for own in [Own::Ask(7), Own::Note("x".into()), Own::Stop] {
-            assert_eq!(Own::of(&own.to_value()), Some(own));
+            let value = own.to_value();
+            assert_eq!(Own::of(&value, &Origin::Itself), Some(own));
+            for stranger in [Origin::Nobody, Origin::Actor("a".into()), Origin::Host] {
+                assert_eq!(Own::of(&value, &stranger), None);
+            }
         }
-        assert_eq!(Own::of(&"stop".into()), None);
+        assert_eq!(Own::of(&"stop".into(), &Origin::Itself), None);
     }
 
     #[test]

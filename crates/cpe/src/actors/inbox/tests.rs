@@ -27,6 +27,7 @@ fn number(seq: u64) -> Number {
         low: 1,
         actor: None,
         take: None,
+        from: None,
     }
 }
 
@@ -86,6 +87,7 @@ async fn what_two_nodes_send_for_one_actor_under_one_number_is_one_message() {
         low: n,
         actor: Some((Name::new("b").unwrap(), 3)),
         take: None,
+        from: None,
     };
     let ask = |number| inbox.deliver(number, false, false, Value::from(5));
     let asked = ask(of(1, 4)).unwrap();
