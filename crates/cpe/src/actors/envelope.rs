@@ -106,6 +106,8 @@ pub(crate) enum Envelope {
         token: u64,
         messages: Vec<Value>,
     },
+    /// Nobody waits for the answer to this `Ask` or `Deliver` any more.
+    GivenUp { id: u64 },
 }
 
 /// By what a durable actor knows a message (rule A9).
@@ -408,6 +410,7 @@ mod tests {
                 messages: vec![message(), Value::Null],
             },
         ];
+        all.push(Envelope::GivenUp { id });
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
         }
@@ -435,6 +438,7 @@ mod tests {
             Envelope::Receive { .. } => return vec![('e', 9)],
             Envelope::Moved { .. } => return vec![('e', 10)],
             Envelope::TellMany { .. } => return vec![('e', 11)],
+            Envelope::GivenUp { .. } => return vec![('e', 12)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -468,7 +472,7 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 12)
+        let wanted = numbers('e', 13)
             .chain(numbers('a', 16))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());

@@ -110,13 +110,14 @@ impl Actors {
                         if place.host.node == inner.me.node {
                             return Ok(inner.put_in(&name, token, messages));
                         }
+                        let of = name.clone();
                         let request = |id| Envelope::TellMany {
                             id,
-                            name,
+                            name: of,
                             token,
                             messages,
                         };
-                        inner.call(place.host.node, until, request).await
+                        inner.call_at(&name, place, until, request).await
                     }
                 })
                 .await?;
