@@ -381,11 +381,14 @@ impl Actors {
         Self { inner }
     }
 
-    /// Starts an actor under a name that no live actor has, here or on another node.
+    /// Starts an actor under a name that no live actor has, here or on another node. Done when the
+    /// name is its own; for a durable one, when it has taken up its state and is through its
+    /// [`started`](cpe_actors::Actor::started).
     ///
     /// # Errors
     /// [`ActorsError::NameTaken`], [`ActorsError::NoSuchNode`] when nobody suits,
-    /// [`ActorsError::NotStarted`] when the kind refused, [`ActorsError::TimedOut`] and
+    /// [`ActorsError::NotStarted`] when the kind refused or cannot take up what is kept under the
+    /// name ([`stop`](Self::stop) gives that up), [`ActorsError::TimedOut`] and
     /// [`ActorsError::Unreachable`] for a node that did not answer: the actor may have started.
     ///
     /// # Cancel safety
