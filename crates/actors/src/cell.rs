@@ -245,7 +245,7 @@ impl<A: Actor> Cell<A> {
                         return Ok(());
                     }
                 }
-                shared.set_state(ActorState::Running);
+                shared.begun();
                 Ok(())
             }
             Outcome::Refused(reason) | Outcome::Failed(reason) => Err(reason),
@@ -330,8 +330,8 @@ impl<A: Actor> Cell<A> {
 
     /// After a call was cancelled: ends the actor, unless it is only to begin anew.
     fn cancelled(&mut self, shared: &Peer<A>) -> Flow {
-        if shared.is_stop_requested() {
-            return Flow::Break(ExitReason::Killed);
+        if let Some(reason) = shared.cut_short() {
+            return Flow::Break(reason);
         }
         self.ctx.rare().broken = true;
         Flow::Continue(())

@@ -86,6 +86,7 @@ pub(crate) trait Control: Any + Send + Sync {
     fn drain(&self);
     fn exit_reason(&self) -> Option<ExitReason>;
     fn ended(self: Arc<Self>) -> BoxFuture<'static, Terminated>;
+    fn begun(self: Arc<Self>) -> BoxFuture<'static, Result<(), Terminated>>;
     fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool;
     fn remove_watcher(&self, id: ActorId);
     fn notify(&self, notice: Notice);
@@ -146,6 +147,10 @@ impl<M: Send + 'static, R: Send + 'static> Control for Shared<M, R> {
 
     fn ended(self: Arc<Self>) -> BoxFuture<'static, Terminated> {
         Box::pin(async move { self.wait_ended().await })
+    }
+
+    fn begun(self: Arc<Self>) -> BoxFuture<'static, Result<(), Terminated>> {
+        Box::pin(async move { self.wait_begun().await })
     }
 
     fn add_watcher(&self, id: ActorId, watcher: &Arc<dyn Control>) -> bool {
@@ -248,6 +253,22 @@ impl ActorRef {
     /// watches it or is linked to it learns that reason.
     pub fn end_as(&self, reason: ExitReason) {
         self.0.request_stop(reason, Instant::now() + self.0.grace());
+    }
+
+    /// Ends it at once, as [`kill`](Self::kill) does, with a reason of one's own: another
+    /// incarnation of it may be there already.
+    pub fn fence(&self, reason: ExitReason) {
+        self.0.request_stop(reason, Instant::now());
+    }
+
+    /// Waits until it has taken up its snapshot, its [`started`](crate::Actor::started) is through
+    /// and it is ready for messages, at the first try or a later one; not for one that is between a
+    /// failure and its next instance.
+    ///
+    /// # Errors
+    /// How it ended, if it never was.
+    pub async fn begun(&self) -> Result<(), Terminated> {
+        Arc::clone(&self.0).begun().await
     }
 
     /// Waits until it is gone and says why.

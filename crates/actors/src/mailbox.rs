@@ -114,7 +114,7 @@ struct Extra<M> {
     exit: Option<ExitReason>,
     failed: u32,
     restarts: u32,
-    /// There once somebody waits for the end.
+    /// There once somebody waits for the begin or the end; told of both.
     ended: Option<Arc<Notify>>,
 }
 

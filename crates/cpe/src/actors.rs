@@ -26,7 +26,9 @@ mod number;
 mod numbered;
 mod outlet;
 pub(crate) mod place;
+pub(crate) mod places;
 pub(crate) mod post;
+mod rooms;
 mod spec;
 pub(crate) mod took;
 
@@ -41,7 +43,7 @@ use cpe_mesh::{ActorEnds, ActorInfo, Command, Reply, Seen};
 use cpe_network::Network;
 use cpe_space::Session;
 use cpe_tuple::Value;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -61,7 +63,9 @@ use host::Hosted;
 use migrate::Trail;
 use number::Numbers;
 use place::Loads;
+use places::Places;
 use post::{CallError, Pending};
+use rooms::Rooms;
 use spec::{Spec, Wishes};
 
 /// How long a tell may wait for the actor's node to have the message in the mailbox.
@@ -69,13 +73,6 @@ pub const TELL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long an actor may take to start unless set otherwise.
 pub const SPAWN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Requests of other nodes under way here at a time. More are answered as busy, so that slow
-/// actors cost no more memory than this.
-pub(crate) const INCOMING_MAX: usize = 4_096;
-
-/// Places of actors remembered; all are forgotten when there are more.
-const PLACES_MAX: usize = 16_384;
 
 /// How long this node's replica may lag behind a change of the registry: a name that is not
 /// found, or is found where it no longer is, is looked up again for so long. Feeds take 20 ms.
@@ -119,6 +116,15 @@ impl Default for SpawnOptions {
             near: None,
         }
     }
+}
+
+/// What was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The actor of the name.
+    Actor,
+    /// No actor had the name: what one that failed for good had committed was given up.
+    State,
 }
 
 /// A cheap handle to the named actors of the mesh. Messages and answers are values.
@@ -185,12 +191,10 @@ pub(crate) struct Inner {
     begun: Notify,
     /// This node stops: it takes no more actors. Set under the lock of `hosted`.
     leaving: AtomicBool,
-    places: Mutex<BTreeMap<String, Place>>,
+    places: Mutex<Places>,
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
-    incoming: Arc<Semaphore>,
-    /// Questions after the ends of actors, which may take long.
-    watches: Arc<Semaphore>,
+    rooms: Rooms,
     ends: Mutex<ActorEnds<ExitReason>>,
     /// Told whenever something becomes known of the end of an actor of this node.
     ended: Notify,
@@ -257,8 +261,7 @@ impl Inner {
             places: Mutex::default(),
             pending: Mutex::default(),
             next: AtomicU64::new(1),
-            incoming: Arc::new(Semaphore::new(INCOMING_MAX)),
-            watches: Arc::new(Semaphore::new(monitor::WATCHES_MAX)),
+            rooms: Rooms::default(),
             ends: Mutex::default(),
             ended: Notify::new(),
             ending: Mutex::default(),
@@ -321,7 +324,10 @@ impl Inner {
         wrong: Option<Place>,
         until: Instant,
     ) -> Result<Option<Place>, SpaceError> {
-        let remembered = lock(&self.places).get(name).copied();
+        let (remembered, changes) = {
+            let places = lock(&self.places);
+            (places.get(name), places.changes())
+        };
         match remembered {
             Some(place) if Some(place) != wrong => return Ok(Some(place)),
             _ => {}
@@ -335,15 +341,8 @@ impl Inner {
         let found = place(record.as_ref());
         let mut places = lock(&self.places);
         match found {
-            Some(found) => {
-                if places.len() >= PLACES_MAX {
-                    places.clear();
-                }
-                places.insert(name.to_owned(), found);
-            }
-            None => {
-                places.remove(name);
-            }
+            Some(found) => places.learned(name, found, changes),
+            None => places.forget(name),
         }
         Ok(found)
     }
@@ -352,17 +351,13 @@ impl Inner {
     fn is_told_where(&self, name: &str, place: Place, host: Member, token: u64) -> bool {
         let newer = place.leased && token > place.token;
         if newer {
-            let mut places = lock(&self.places);
-            if places.len() >= PLACES_MAX {
-                places.clear();
-            }
-            places.insert(name.to_owned(), Place::durable(host, token));
+            lock(&self.places).remember(name, Place::durable(host, token));
         }
         newer
     }
 
     fn forget(&self, name: &str) {
-        lock(&self.places).remove(name);
+        lock(&self.places).forget(name);
     }
 
     /// What people call a node.
@@ -409,14 +404,17 @@ impl Actors {
         Self { inner, from }
     }
 
-    /// Starts an actor under a name that no live actor has, here or on another node.
+    /// Starts an actor under a name that no live actor has, here or on another node. Done when the
+    /// name is its own; for a durable one, when it has taken up its state and is through its
+    /// [`started`](cpe_actors::Actor::started).
     ///
     /// With the handle that an actor has (that of its [`KindStart`](crate::KindStart)), and on
     /// another node, its kind learns that somebody else than that node's own people asked for it.
     ///
     /// # Errors
     /// [`ActorsError::NameTaken`], [`ActorsError::NoSuchNode`] when nobody suits,
-    /// [`ActorsError::NotStarted`] when the kind refused, [`ActorsError::TimedOut`] and
+    /// [`ActorsError::NotStarted`] when the kind refused or cannot take up what is kept under the
+    /// name ([`stop`](Self::stop) gives that up), [`ActorsError::TimedOut`] and
     /// [`ActorsError::Unreachable`] for a node that did not answer: the actor may have started.
     ///
     /// # Cancel safety
@@ -481,6 +479,7 @@ impl Actors {
                     host,
                     leased,
                     born: token,
+                    kept: options.durable,
                 })
             }
             Err(NotStarted::Taken(by)) => Err(ActorsError::NameTaken { actor: name, by }),
@@ -528,16 +527,16 @@ impl Actors {
                         Some(None) => return Ok(Answer::NotHere),
                         None => {}
                     }
-                    let token = place.token;
+                    let (token, of) = (place.token, name.clone());
                     let from = self.from.as_deref().map(str::to_owned);
                     let request = |id| Envelope::Tell {
                         id,
-                        name,
+                        name: of,
                         token,
                         message,
                         from,
                     };
-                    inner.call(place.host.node, until, request).await
+                    inner.call_at(&name, place, until, request).await
                 }
             })
             .await?;
@@ -592,15 +591,16 @@ impl Actors {
                     }
                     let (token, within_ms) = (place.token, milliseconds(left));
                     let from = self.from.as_deref().map(str::to_owned);
+                    let of = name.clone();
                     let request = |id| Envelope::Ask {
                         id,
-                        name,
+                        name: of,
                         token,
                         within_ms,
                         message,
                         from,
                     };
-                    inner.call(place.host.node, until, request).await
+                    inner.call_at(&name, place, until, request).await
                 }
             })
             .await?;
@@ -610,12 +610,14 @@ impl Actors {
         }
     }
 
-    /// Stops an actor and gives up its name. A name whose node is gone is given up for it.
+    /// Stops an actor and gives up its name, with the state of a durable one. A name whose node is
+    /// gone is given up for it. If no actor has the name, as one that failed for good left it, the
+    /// state that is kept under it is given up.
     ///
     /// # Errors
     /// [`ActorsError::NoSuchActor`], and those of a node that did not answer or an actor that did
     /// not end in time.
-    pub async fn stop(&self, name: &str, deadline: Duration) -> Result<(), ActorsError> {
+    pub async fn stop(&self, name: &str, deadline: Duration) -> Result<Stopped, ActorsError> {
         let deadline = deadline.min(DEADLINE_MAX);
         let until = Instant::now() + deadline;
         let answer = self
@@ -638,10 +640,21 @@ impl Actors {
                     inner.call(place.host.node, until, request).await
                 }
             })
-            .await?;
+            .await;
+        let answer = match answer {
+            Err(error @ ActorsError::NoSuchActor(_)) => {
+                let cleared = self.inner.give_up_state(name, until).await?;
+                return if cleared {
+                    Ok(Stopped::State)
+                } else {
+                    Err(error)
+                };
+            }
+            answer => answer?,
+        };
         self.inner.forget(name);
         match answer {
-            (Answer::Done, _) => Ok(()),
+            (Answer::Done, _) => Ok(Stopped::Actor),
             (other, host) => Err(self.inner.refused(name, host, deadline, other).await),
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::Inner;
+use crate::actors::places::Named;
 use crate::actors::took::Due;
 use crate::clock::Clock;
 use crate::desk::{Answer, Desk, Order};
@@ -333,6 +334,21 @@ impl Driver {
                         request,
                     };
                     self.actors.took(due, *took);
+                }
+                Output::Named {
+                    name,
+                    token,
+                    host,
+                    leased,
+                    from,
+                } => {
+                    let now = Named {
+                        token,
+                        host,
+                        leased,
+                        from,
+                    };
+                    self.actors.named(&name, now);
                 }
                 Output::Host { name, record } => self.actors.take_over(&name, &record),
                 Output::Body(work) => {

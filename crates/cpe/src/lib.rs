@@ -108,7 +108,7 @@ pub use cpe_tuple::{Blob, BlobHash, Field, Kind, LimitError, Mark, Template, Tup
 
 pub use actors::{
     Actors, ActorsError, Address, Found, Inspected, MONITORS_MAX, Outlet, Rebalance,
-    SPAWN_DEADLINE, SpawnOptions, TELL_DEADLINE,
+    SPAWN_DEADLINE, SpawnOptions, Stopped, TELL_DEADLINE,
 };
 pub use bound::BoundReply;
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};

@@ -575,6 +575,9 @@ pub struct ActorInfo {
     /// name, wherever it goes on.
     #[serde(skip)]
     pub born: u64,
+    /// What an actor committed is kept under the name, whether somebody hosts it or not.
+    #[serde(skip)]
+    pub kept: bool,
 }
 
 /// A summary of a node.

@@ -71,6 +71,17 @@ fn weight(name: &str, node: NodeId) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// Who has a name, for the shell.
+fn named(name: &str, record: &ActorRecord) -> Output {
+    Output::Named {
+        name: name.to_owned(),
+        token: record.token,
+        host: record.host,
+        leased: record.leased,
+        from: record.from,
+    }
+}
+
 /// What a host commits.
 pub(crate) struct Commit {
     pub(crate) name: String,
@@ -263,6 +274,26 @@ impl Peer {
             let record = Box::new(record);
             self.put_output(Output::Host { name, record });
         }
+    }
+
+    /// Tells the shell who has the names that entries were about.
+    pub(crate) fn tell_named(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot(shard) else { return };
+        let names = slot.shard.take_named();
+        let sm = slot.shard.sm();
+        let known = |name| Some(named(name, sm.actor(name)?));
+        let told: Vec<Output> = names.iter().filter_map(|name| known(name)).collect();
+        told.into_iter().for_each(|it| self.put_output(it));
+    }
+
+    /// Tells the shell who has each name of a shard: its replica took a state.
+    pub(crate) fn tell_all_named(&mut self, shard: ShardId) {
+        let Some(slot) = self.slot_ref(shard) else {
+            return;
+        };
+        let all = slot.shard.sm().actors();
+        let told: Vec<Output> = all.map(|(name, record)| named(name, record)).collect();
+        told.into_iter().for_each(|it| self.put_output(it));
     }
 
     /// The life of a host is over: sees to the actors it leaves.

@@ -144,6 +144,21 @@ pub enum Output {
         /// What came of it.
         took: Box<Took>,
     },
+    /// Who has a name may have changed in this replica. For each claim of any node, and each name
+    /// that is given up or handed on; not in order with other outputs about that name, and a
+    /// replica that took a state tells of all names in it.
+    Named {
+        /// The name.
+        name: String,
+        /// Its token.
+        token: u64,
+        /// Who has it, as [`ActorInfo::host`](crate::ActorInfo::host).
+        host: Option<Member>,
+        /// Under a lease.
+        leased: bool,
+        /// Whoever handed it to its host; `None` if it was claimed.
+        from: Option<Member>,
+    },
     /// A life of the node as a host is over: what ran under it must be dropped. Others may have
     /// those actors by now.
     Voided {

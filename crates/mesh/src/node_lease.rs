@@ -525,6 +525,7 @@ impl Peer {
         }
         self.seek_left();
         self.take_moved(shard);
+        self.tell_all_named(shard);
         self.send_effects(shard);
     }
 

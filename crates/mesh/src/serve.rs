@@ -571,6 +571,7 @@ impl Peer {
             Applied::Done(_, Outcome::Done | Outcome::Unsent(_)) => self.send_effects(shard),
             Applied::Nothing | Applied::Skipped(_) | Applied::Done(..) | Applied::Missed(_) => {}
         }
+        self.tell_named(shard);
     }
 
     /// A node is out of sight: its link was lost, or it is believed dead or said good-bye. Whoever

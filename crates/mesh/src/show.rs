@@ -191,5 +191,6 @@ pub(crate) fn actor_info(name: &str, record: &cpe_space::ActorRecord) -> ActorIn
         host: record.host,
         leased: record.leased,
         born: record.born,
+        kept: record.kept.is_some(),
     }
 }

@@ -511,7 +511,7 @@ impl World {
             } => self.took(n, &name, (born, token, at), (request, &*took)),
             Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
             Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
-            Output::Event(_) => {}
+            Output::Named { .. } | Output::Event(_) => {}
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct Shard {
     pending: BTreeMap<Dot, Item>,
     /// Bytes of their tuples.
     pending_bytes: usize,
+    /// Names that entries may have given to somebody, or freed, and nobody has asked for since.
+    named: BTreeSet<String>,
 }
 
 impl Shard {
@@ -110,6 +112,7 @@ impl Shard {
             ahead_bytes: 0,
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            named: BTreeSet::new(),
         }
     }
 
@@ -194,9 +197,19 @@ impl Shard {
         match command {
             Command::Admit { dot, .. } => self.settle(dot.origin),
             Command::Retire { .. } => self.settle_all(),
+            Command::Claim { name, .. }
+            | Command::ClaimLeased { name, .. }
+            | Command::Migrate { name, .. }
+            | Command::Release { name, .. } => drop(self.named.insert(name.clone())),
             _ => {}
         }
         applied
+    }
+
+    /// Names of actors whose host may have changed by entries since this was asked last. States
+    /// that were [installed](Self::install) are not among what it tells of.
+    pub fn take_named(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.named)
     }
 
     /// Applies what a feed brings: entries `from + 1 ..`. Calls `seen` for each entry that became

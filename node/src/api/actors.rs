@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use cpe::local::{ActorTree, DeadLetter};
-use cpe::{Inspected, SpawnOptions};
+use cpe::{Inspected, SpawnOptions, Stopped};
 use cpe_tuple::json::value_to_json;
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
@@ -99,16 +99,17 @@ pub(crate) async fn where_is(State(app): State<App>, name: Name) -> Answer {
     }
 }
 
-/// Stops an actor.
+/// Stops an actor; without one, gives up the state that is kept under the name.
 pub(crate) async fn stop(
     State(app): State<App>,
     name: Name,
     query: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Answer {
-    app.actors
-        .stop(&name?.0, query?.timeout_ms.deadline()?)
-        .await?;
-    Ok(done())
+    let deadline = query?.timeout_ms.deadline()?;
+    match app.actors.stop(&name?.0, deadline).await? {
+        Stopped::Actor => Ok(done()),
+        Stopped::State => Ok(Json(json!({"state_only": true}))),
+    }
 }
 
 /// A body that moves an actor.

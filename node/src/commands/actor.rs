@@ -232,6 +232,9 @@ fn show(command: &ActorCommand, answer: &Value, common: &Common) -> Result<(), F
         ActorCommand::Migrate { name, node } => {
             output::line(format_args!("{name} lives on node {node} now"))
         }
+        ActorCommand::Stop { name } if holds(answer, "state_only") => output::line(format_args!(
+            "no actor was called {name}; the state that was kept under the name is given up"
+        )),
         ActorCommand::Tell { .. } | ActorCommand::Stop { .. } => Ok(()),
     }
 }

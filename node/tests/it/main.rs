@@ -28,6 +28,7 @@ mod leases;
 mod map;
 mod mesh;
 mod minority;
+mod names;
 mod namespaces;
 mod node;
 mod nws;

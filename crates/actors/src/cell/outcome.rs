@@ -130,10 +130,11 @@ pub(super) fn killed<A: Actor>(
     detail: Option<Value>,
 ) -> Flow {
     let actor = shared.label();
-    let reason = ExitReason::Killed;
+    let reason = shared.cut_short().unwrap_or(ExitReason::Killed);
     dead_with::<A>(shared, &reason, &back, detail);
+    let ends = Flow::Break(reason.clone());
     back.answer(Err(Box::new(AskError::Dead { actor, reason })));
-    Flow::Break(ExitReason::Killed)
+    ends
 }
 
 /// Takes a message out that failed twice: back to its sender, and among the dead letters.

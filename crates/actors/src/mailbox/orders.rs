@@ -85,13 +85,15 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         self.urge_living(|extra| extra.halt = Some(Box::new(halt)));
     }
 
-    /// Whether a stop was asked for, rather than a halt.
-    pub(crate) fn is_stop_requested(&self) -> bool {
+    /// How an actor ends whose handler was cancelled, if it was to end: as killed, unless another
+    /// incarnation of it is why.
+    pub(crate) fn cut_short(&self) -> Option<ExitReason> {
         let queue = self.lock();
-        queue
-            .extra
-            .as_ref()
-            .is_some_and(|extra| extra.stop.is_some())
+        let stop = queue.extra.as_ref()?.stop.as_ref()?;
+        Some(match &stop.reason {
+            fenced @ ExitReason::Fenced(_) => fenced.clone(),
+            _ => ExitReason::Killed,
+        })
     }
 
     /// Ready with a stop or a halt, whatever its deadline.

@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc};
 
 use super::{MAX_WATCHERS, Notice, Queue, Shared};
-use crate::{ActorId, ExitReason, Terminated, control::Control};
+use crate::{ActorId, ActorState, ExitReason, Terminated, control::Control};
 
 impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
     // ---- links ----
@@ -107,6 +107,34 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
             id: self.id,
             actor: self.label(),
             reason: queue.exit().unwrap_or(ExitReason::RuntimeGone),
+        }
+    }
+
+    /// It is ready for messages: tells those who wait for that.
+    pub(crate) fn begun(&self) {
+        self.set_state(ActorState::Running);
+        let notify = self.lock().extra.as_ref().and_then(|it| it.ended.clone());
+        if let Some(notify) = notify {
+            notify.notify_waiters();
+        }
+    }
+
+    /// Waits until the actor is ready for messages; how it ended if it never was.
+    pub(crate) async fn wait_begun(&self) -> Result<(), Terminated> {
+        let notify = Arc::clone(self.lock().extra().ended.get_or_insert_default());
+        loop {
+            let mut told = pin!(notify.notified());
+            told.as_mut().enable();
+            {
+                let queue = self.lock();
+                if queue.ended {
+                    return Err(self.terminated(&queue));
+                }
+                if self.state() == ActorState::Running {
+                    return Ok(());
+                }
+            }
+            told.await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Questions: deadlines, refusals and late answers.
 
 use cpe_actors::{
-    Actor, ActorError, AskError, Context, ExitReason, Options, Origin, System, TellError,
+    Actor, ActorError, AsActor, AskError, Context, ExitReason, Options, Origin, System, TellError,
 };
 use tokio::time::Instant;
 
@@ -60,6 +60,31 @@ async fn ask_tells_refusal_failure_and_death_apart() {
         actor.tell(Do::Add(1)).await,
         Err(TellError::Dead { .. })
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_fenced_ends_at_once_and_all_who_wait_learn_why() {
+    let system = System::default();
+    let (actor, _gate) = gated(&system, &log(), Options::default().name("p"));
+    let mut askers = Vec::new();
+    for message in [Do::Wait, Do::Add(1)] {
+        let actor = actor.clone();
+        let asking = async move { actor.ask_within(3_600 * SECOND, message).await };
+        askers.push(tokio::spawn(asking));
+        settle().await;
+    }
+    let start = Instant::now();
+    let reason = ExitReason::Fenced("another has its name".to_owned());
+    actor.as_actor().fence(reason.clone());
+    for asker in askers {
+        let dead = Err(AskError::Dead {
+            actor: "p".to_owned(),
+            reason: reason.clone(),
+        });
+        assert_eq!(asker.await.unwrap(), dead);
+    }
+    assert_eq!(actor.ended().await.reason, reason);
+    assert!(start.elapsed() < SECOND);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use cpe_actors::{
-    ActorId, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot, Supervision,
+    ActorId, AnyAddress, AsActor, Commit, ExitReason, Journal, NotCommitted, Options, Snapshot,
+    Supervision,
 };
 use cpe_membership::Member;
 use cpe_mesh::{ActorInfo, Command, Failure, Reply};
@@ -44,6 +45,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(60);
 /// Keys of a state in the registry.
 const VERSION: &str = "version";
 const STATE: &str = "state";
+/// What kind of actor it is of: another one cannot take it up.
+const KIND: &str = "kind";
 
 /// What a node has of a durable actor that it runs.
 #[derive(Clone, Debug)]
@@ -85,6 +88,7 @@ impl LastCommit {
 struct HomeJournal {
     inner: Weak<Inner>,
     name: String,
+    kind: String,
     token: u64,
     inbox: Arc<Inbox>,
     last: Arc<LastCommit>,
@@ -107,7 +111,7 @@ impl HomeJournal {
         let effects = commit.effects.into_iter().map(to_effect);
         let effects: Result<Vec<Effect>, String> = effects.collect();
         let effects = effects.map_err(NotCommitted::Refused)?;
-        let snapshot = to_value(commit.snapshot);
+        let snapshot = to_value(commit.snapshot, &self.kind);
         let marks = self.inbox.marked(&commit.handled);
         // Of a commit before this one that was given up half-way.
         let given_up = std::mem::take(&mut *lock(&self.last.open));
@@ -186,8 +190,9 @@ fn to_effect(effect: cpe_actors::Effect) -> Result<Effect, String> {
     })
 }
 
-fn to_value(Snapshot { version, state }: Snapshot) -> Value {
+fn to_value(Snapshot { version, state }: Snapshot, kind: &str) -> Value {
     Value::Map(BTreeMap::from([
+        (KIND.to_owned(), Value::from(kind)),
         (VERSION.to_owned(), Value::from(i64::from(version))),
         (STATE.to_owned(), state),
     ]))
@@ -201,6 +206,24 @@ fn to_snapshot(kept: &Kept) -> Option<Snapshot> {
     let version = u32::try_from(map.get(VERSION)?.as_int()?).ok()?;
     let state = map.get(STATE)?.clone();
     Some(Snapshot { version, state })
+}
+
+/// The kind of actor whose state is kept, if it says so: what was committed before kinds were kept
+/// does not.
+fn kind_of(kept: &Kept) -> Option<&str> {
+    match &kept.snapshot {
+        Value::Map(map) => map.get(KIND)?.as_str(),
+        _ => None,
+    }
+}
+
+/// What to do about a state that is kept and not taken up.
+fn way_out(name: &str, kept: &Kept) -> String {
+    let whose = kind_of(kept).map_or_else(String::new, |kind| format!(" of the kind `{kind}`"));
+    format!(
+        "its name keeps the state of an actor{whose}, which failed or whose node could not run it: \
+         start that kind to go on from there, or give the state up: cpe actor stop {name}"
+    )
 }
 
 impl Spec {
@@ -225,14 +248,34 @@ pub(super) async fn start(
     enlisted.await.map_err(registry)?;
     let record = claim(inner, &name, &spec, until).await?;
     let token = record.token;
-    if let Err(why) = run(inner, &name, &spec, &record) {
-        let reason = ExitReason::Failed(why.clone());
-        inner.note_end(&name, (token, record.born), true, &reason);
-        // A name without an actor would stay taken. What it has committed stays.
-        release_at_last(inner, &name, token, true, deadline).await;
-        return Err(NotStarted::Cannot(why));
+    let actor = match run(inner, &name, &spec, &record) {
+        Ok(address) => address.as_actor(),
+        Err(why) => {
+            let reason = ExitReason::Failed(why.clone());
+            inner.note_end(&name, (token, record.born), true, &reason);
+            // A name without an actor would stay taken. What it has committed stays.
+            release_at_last(inner, &name, token, true, deadline).await;
+            return Err(NotStarted::Cannot(why));
+        }
+    };
+    // Only then has it taken up its state, and has begun to be what its name is for.
+    match tokio::time::timeout_at(until, actor.begun()).await {
+        Ok(Ok(())) => Ok(token),
+        Ok(Err(ended)) => {
+            // Its name is being given up: who tries again at once is not to find it taken.
+            let free = |record: Option<&ActorInfo>| record.is_none_or(|it| it.host.is_none());
+            let freed = inner.record_that(&name, until, free).await;
+            freed.map_err(registry)?;
+            let why = match record.kept.as_deref() {
+                Some(kept) => format!("{}; {}", ended.reason, way_out(&name, kept)),
+                None => ended.reason.to_string(),
+            };
+            Err(NotStarted::Cannot(why))
+        }
+        Err(_) => Err(NotStarted::Cannot(
+            "it has not begun in time, and may yet: `cpe actor tree` says what it is at".to_owned(),
+        )),
     }
-    Ok(token)
 }
 
 /// Claims a name that nobody hosts, or a life that is over.
@@ -274,8 +317,18 @@ async fn claim(
 }
 
 /// Starts an actor that this node hosts now, from what it has committed.
-fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Result<(), String> {
+fn run(
+    inner: &Arc<Inner>,
+    name: &str,
+    spec: &Spec,
+    record: &ActorRecord,
+) -> Result<AnyAddress, String> {
     let kept = record.kept.as_deref();
+    if let Some(kept) = kept
+        && kind_of(kept).is_some_and(|kind| kind != spec.kind)
+    {
+        return Err(way_out(name, kept));
+    }
     let rest = record.rest;
     let office = (&inner.tasks, &inner.system);
     let inbox = Inbox::new((name, record.token), office, kept, rest);
@@ -290,6 +343,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     let journal = HomeJournal {
         inner: Arc::downgrade(inner),
         name: name.to_owned(),
+        kind: spec.kind.clone(),
         token: record.token,
         inbox: Arc::clone(&inbox),
         last: Arc::clone(&last),
@@ -320,6 +374,8 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         born: record.born,
         address: address.clone(),
         left: Arc::clone(&inbox.left),
+        asks: Arc::default(),
+        mailbox: address.info().mailbox,
         durable: Some(Durable {
             life: record.host,
             born: record.born,
@@ -342,9 +398,9 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     }
     let (host, name) = (Arc::clone(inner), name.to_owned());
     let claim = (record.token, record.born, true);
-    let watching = release_at_end(host, name, claim, address, left);
+    let watching = release_at_end(host, name, claim, address.clone(), left);
     inner.tasks.spawn(watching);
-    Ok(())
+    Ok(address)
 }
 
 /// Tries to run an actor that could not begin, until it does or is not this node's any more: what it
@@ -367,7 +423,7 @@ async fn try_again(inner: Weak<Inner>, name: String, spec: Spec, record: ActorRe
             }
         }
         match run(&inner, &name, &spec, &record) {
-            Ok(()) => {
+            Ok(_) => {
                 tracing::info!(actor = %name, token, "taken over, which it could not be before");
                 forget_stuck(&inner, &name, token);
                 return;
@@ -394,7 +450,7 @@ impl Inner {
             return tracing::error!(actor = %name, "its record says nothing of how to run it");
         };
         match run(self, name, &spec, record) {
-            Ok(()) => tracing::info!(actor = %name, token = record.token, "taken over"),
+            Ok(_) => tracing::info!(actor = %name, token = record.token, "taken over"),
             // The name stays this node's: released, it would lose what it has committed.
             Err(error) => {
                 tracing::error!(actor = %name, %error, "cannot run what was left");
@@ -426,6 +482,8 @@ impl Inner {
         let mut over = lock(&self.over);
         let newest = over.entry(life.node).or_insert(life.inc);
         *newest = life.inc.max(*newest);
+        drop(over);
+        self.nothing_more_from(life);
     }
 
     /// A life of this node as a host is over: kills what ran under it, and enlists anew.

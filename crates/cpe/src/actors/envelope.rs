@@ -125,6 +125,8 @@ pub(crate) enum Envelope {
     },
     /// Say how much you still have to send on to this durable actor, whose host the asker is.
     Rest { id: u64, name: String, token: u64 },
+    /// Nobody waits for the answer to this `Ask` or `Deliver` any more.
+    GivenUp { id: u64 },
 }
 
 /// A message that was told to a durable actor.
@@ -482,6 +484,7 @@ mod tests {
                 token,
             },
         ];
+        all.push(Envelope::GivenUp { id });
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
         }
@@ -511,6 +514,7 @@ mod tests {
             Envelope::TellMany { .. } => return vec![('e', 11)],
             Envelope::Forward { .. } => return vec![('e', 12)],
             Envelope::Rest { .. } => return vec![('e', 13)],
+            Envelope::GivenUp { .. } => return vec![('e', 14)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -546,7 +550,7 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 14)
+        let wanted = numbers('e', 15)
             .chain(numbers('a', 18))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());

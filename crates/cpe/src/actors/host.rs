@@ -1,7 +1,7 @@
 //! The named actors that live on this node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AsActor, AskError, ExitReason, Options};
@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::durable::{self, Durable};
 use super::envelope::{Answer, NotStarted};
+use super::places::Named;
 use super::spec::Spec;
-use super::{Inner, Place, lock};
+use super::{ActorsError, Inner, Place, lock};
 use crate::SpaceError;
 
 /// Pause before another try to give up a name that its host may still act under.
@@ -32,6 +33,10 @@ pub(super) struct Hosted {
     pub(super) durable: Option<Durable>,
     /// This node lost it, or left it to others: its end here is not its end.
     pub(super) left: Arc<AtomicBool>,
+    /// Questions of other nodes to it that are under way.
+    pub(super) asks: Arc<AtomicUsize>,
+    /// Messages that its mailbox holds.
+    pub(super) mailbox: usize,
 }
 
 impl Inner {
@@ -90,6 +95,36 @@ impl Inner {
     ) {
         lock(&self.ends).note(name, (token, born), reason.clone(), !durable);
         self.ended.notify_waiters();
+    }
+
+    /// Ends a plain actor of this node whose name the registry shows to be another's, or nobody's:
+    /// while this node was frozen or cut off others believed it gone. A durable one is fenced by its
+    /// lease. A record that is older than the claim of the actor says nothing.
+    pub(super) fn end_replaced(&self, name: &str, now: Named) {
+        let mut all = lock(&self.hosted);
+        let replaced = |it: &&Hosted| {
+            let mine = it.token == now.token && now.host == Some(self.me);
+            it.durable.is_none() && now.token >= it.token && !mine
+        };
+        if all.get(name).filter(replaced).is_none() {
+            return;
+        }
+        let Some(hosted) = all.remove(name) else {
+            return;
+        };
+        hosted.left.store(true, Ordering::Relaxed);
+        drop(all);
+        let why = match now.host {
+            Some(host) => format!(
+                "its node was taken for gone, and node {} has its name since",
+                host.node
+            ),
+            None => "its node was taken for gone, and its name was given up".to_owned(),
+        };
+        tracing::warn!(actor = %name, %why, "a second incarnation is ended");
+        let reason = ExitReason::Fenced(why);
+        self.note_end(name, (hosted.token, hosted.born), false, &reason);
+        hosted.address.as_actor().fence(reason);
     }
 
     /// The names of the actors that live here, with their tokens.
@@ -204,12 +239,18 @@ pub(super) async fn start(
                 address: address.clone(),
                 durable: None,
                 left: Arc::default(),
+                asks: Arc::default(),
+                mailbox: address.info().mailbox,
             };
             let left = Arc::clone(&hosted.left);
             lock(&inner.hosted).insert(name.clone(), hosted);
             let claim = (token, token, false);
-            let watching = release_at_end(Arc::clone(&inner), name, claim, address, left);
+            let watching = release_at_end(Arc::clone(&inner), name.clone(), claim, address, left);
             inner.tasks.spawn(watching);
+            // What came of its name before it was among the hosted was told to nobody.
+            if let Ok(Some(record)) = inner.record(&name).await {
+                inner.end_replaced(&name, Named::of(&record));
+            }
             Ok(token)
         }
         Err(error) => {
@@ -324,6 +365,26 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
     }
 }
 
+impl Inner {
+    /// Gives up what is kept under a name that no actor has; false if nothing is.
+    pub(super) async fn give_up_state(
+        &self,
+        name: &str,
+        until: Instant,
+    ) -> Result<bool, ActorsError> {
+        let record = self.record(name).await?;
+        let Some(info) = record.filter(|info| info.host.is_none() && info.kept) else {
+            return Ok(false);
+        };
+        let within = until.saturating_duration_since(Instant::now());
+        match release(self, name, info.token, false, within).await {
+            Ok(Released::Free) => Ok(true),
+            Ok(Released::Claimed) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// Whether a name was not given up because its host may still act, or this node is about to host
 /// it.
 fn is_held(error: &SpaceError) -> bool {
@@ -425,3 +486,6 @@ pub(super) async fn release(
     inner.ended.notify_waiters();
     released
 }
+
+#[cfg(test)]
+mod tests;

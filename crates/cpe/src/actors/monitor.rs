@@ -20,9 +20,6 @@ use crate::SpaceError;
 /// Names that one node watches at a time.
 pub const MONITORS_MAX: usize = 16_384;
 
-/// Questions of other nodes under way here at a time.
-pub(super) const WATCHES_MAX: usize = 65_536;
-
 /// How long after its time the answer to a question may come.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

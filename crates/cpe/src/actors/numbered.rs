@@ -89,7 +89,7 @@ impl Inner {
             within_ms,
             message: message.clone(),
         };
-        self.call(place.host.node, until, request).await
+        self.call_at(name, place, until, request).await
     }
 }
 

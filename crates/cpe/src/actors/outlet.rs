@@ -111,14 +111,15 @@ impl Actors {
                         if place.host.node == inner.me.node {
                             return Ok(inner.put_in(&name, token, messages, from.as_deref()));
                         }
+                        let of = name.clone();
                         let request = |id| Envelope::TellMany {
                             id,
-                            name,
+                            name: of,
                             token,
                             messages,
                             from,
                         };
-                        inner.call(place.host.node, until, request).await
+                        inner.call_at(&name, place, until, request).await
                     }
                 })
                 .await?;

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use cpe_membership::NodeId;
 use cpe_network::{Lane, SendError};
 use futures::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::envelope::{Answer, Envelope, FRAME_BYTES_MAX, origin};
+use super::rooms::Taken;
 use super::spec::Spec;
 use super::{DEADLINE_MAX, Inner, LOOK_PAUSE, PATIENCE, host, lock, migrate, numbered};
 use crate::driver::Mail;
@@ -45,11 +46,16 @@ pub(super) enum CallError {
 struct Entry<'a> {
     inner: &'a Inner,
     id: u64,
+    /// It is a question: whoever works on it need not wait for its answer then.
+    asks: bool,
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        lock(&self.inner.pending).remove(&self.id);
+        let unanswered = lock(&self.inner.pending).remove(&self.id);
+        if let Some(Pending { to, .. }) = unanswered.filter(|_| self.asks) {
+            self.inner.gives_up(to, self.id);
+        }
     }
 }
 
@@ -62,7 +68,9 @@ impl Inner {
         request: impl FnOnce(u64) -> Envelope,
     ) -> Result<Answer, CallError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let bytes = request(id)
+        let request = request(id);
+        let asks = matches!(request, Envelope::Ask { .. } | Envelope::Deliver { .. });
+        let bytes = request
             .encode()
             .map_err(|error| CallError::TooLarge(error.to_string()))?;
         if bytes.len() > FRAME_BYTES_MAX {
@@ -82,7 +90,11 @@ impl Inner {
             }
             pending.insert(id, Pending { to, answer: sender });
         }
-        let _entry = Entry { inner: self, id };
+        let _entry = Entry {
+            inner: self,
+            id,
+            asks,
+        };
         let exchange = async {
             self.send(to, bytes.into()).await?;
             let lost = || CallError::Lost("the link was lost while waiting".to_owned());
@@ -91,6 +103,18 @@ impl Inner {
         tokio::time::timeout_at(until, exchange)
             .await
             .unwrap_or(Err(CallError::TimedOut))
+    }
+
+    /// Tells a node that nobody waits for the answer to a question any more. Lost, it costs that
+    /// node a place until the question's deadline.
+    fn gives_up(&self, to: NodeId, id: u64) {
+        let sent = match (Envelope::GivenUp { id }).encode() {
+            Ok(bytes) => self.network.try_send(to, Lane::Message, bytes.into()),
+            Err(_) => return,
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%to, %error, "a question was given up and its node not told");
+        }
     }
 
     /// Queues a frame, waiting for room; for a short time also for a link, which may be on its way.
@@ -119,6 +143,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut mail: mpsc::Receiver<Mail>) {
             Mail::LinkDown(node) => {
                 // Dropping the senders tells those who wait.
                 lock(&inner.pending).retain(|_, pending| pending.to != node);
+                inner.rooms.asker_gone(node);
             }
         }
     }
@@ -140,20 +165,18 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Moved { id, .. }
         | Envelope::TellMany { id, .. }
         | Envelope::Forward { id, .. }
-        | Envelope::Rest { id, .. } => *id,
+        | Envelope::Rest { id, .. }
+        | Envelope::GivenUp { id } => *id,
     };
-    if let Envelope::Answer { answer, .. } = envelope {
-        return deliver(inner, from, id, answer);
+    match envelope {
+        Envelope::Answer { answer, .. } => return deliver(inner, from, id, answer),
+        Envelope::GivenUp { .. } => return inner.rooms.given_up(from, id),
+        _ => {}
     }
-    // Who waits for an end takes no place of those who want something done.
-    let places = match &envelope {
-        Envelope::Watch { .. } => &inner.watches,
-        _ => &inner.incoming,
+    let permit = match inner.room_for(&envelope) {
+        Ok(place) => Some(place),
+        Err(answer) => return reply(inner, from, id, answer, None),
     };
-    let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
-        return reply(inner, from, id, Answer::Busy, None);
-    };
-    let permit = Some(permit);
     match envelope {
         Envelope::Tell {
             name,
@@ -193,7 +216,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             if let Some(answer) = (&mut asking).now_or_never() {
                 return reply(inner, from, id, answer, permit);
             }
-            answer_later(inner, from, id, permit, asking);
+            answer_asker(inner, from, id, permit, asking);
         }
         Envelope::Spawn {
             kind,
@@ -251,7 +274,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
                 Err(answer) => reply(inner, from, id, answer, permit),
                 Ok(answered) => {
                     let answer = numbered::answer(name, answered, within(within_ms));
-                    answer_later(inner, from, id, permit, answer);
+                    answer_asker(inner, from, id, permit, answer);
                 }
             }
         }
@@ -333,7 +356,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
                 host.end_of(&name, born, within(within_ms)).await
             });
         }
-        Envelope::Answer { .. } => {}
+        Envelope::Answer { .. } | Envelope::GivenUp { .. } => {}
     }
 }
 
@@ -352,7 +375,7 @@ fn answer_later(
     inner: &Arc<Inner>,
     to: NodeId,
     id: u64,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Taken>,
     answer: impl Future<Output = Answer> + Send + 'static,
 ) {
     let office = Arc::clone(inner);
@@ -362,14 +385,29 @@ fn answer_later(
     });
 }
 
-/// Queues an answer; waits for room on the link in a task of its own.
-fn reply(
+/// As [`answer_later`], unless the asker goes away first.
+fn answer_asker(
     inner: &Arc<Inner>,
     to: NodeId,
     id: u64,
-    answer: Answer,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Taken>,
+    answer: impl Future<Output = Answer> + Send + 'static,
 ) {
+    let (office, gone) = (Arc::clone(inner), inner.rooms.asks(to, id));
+    inner.tasks.spawn(async move {
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Nobody is left to be answered.
+            _ = gone => return,
+        };
+        office.rooms.given_up(to, id);
+        reply(&office, to, id, answer, permit);
+    });
+}
+
+/// Queues an answer; waits for room on the link in a task of its own.
+fn reply(inner: &Arc<Inner>, to: NodeId, id: u64, answer: Answer, permit: Option<Taken>) {
     let bytes: Bytes = match frame(id, answer) {
         Ok(bytes) => bytes.into(),
         Err(error) => {

@@ -8,7 +8,7 @@ use cpe::{
     SubscriptionEnd, Value,
 };
 use futures::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::harness::{Ground, LONG, all_linked, join};
 
@@ -499,6 +499,58 @@ async fn an_answer_that_comes_too_late_is_nobody_elses() {
             Ok(Value::from(n))
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_wait_for_a_slow_actor_keep_nobody_from_others_nor_from_stopping_it() {
+    const ASKERS: usize = 4_500;
+    let ground = Ground::new();
+    let kind = |_: KindStart| Ok(Box::new(Late) as Box<dyn DynActor>);
+    let a = ground.ephemeral("a").start().await.unwrap();
+    let b = join(ground.ephemeral("b").kind("late", kind), &a);
+    let nodes = [a, b.start().await.unwrap()];
+    all_linked(&nodes).await;
+    let actors = nodes[0].actors();
+    for (kind, name) in [("late", "slow"), ("echo", "fast")] {
+        let spawned = actors.spawn(kind, name, Value::Null, on("b")).await;
+        spawned.unwrap();
+    }
+    let mut askers = tokio::task::JoinSet::new();
+    for _ in 0..ASKERS {
+        let actors = actors.clone();
+        // Longer than anything here.
+        let never = Value::from(3_600_000);
+        askers.spawn(async move { actors.ask("slow", never, 60 * LONG).await });
+    }
+    // It has as many as its mailbox holds.
+    for _ in cpe::local::DEFAULT_MAILBOX..ASKERS {
+        let refused = timeout(LONG, askers.join_next()).await.unwrap();
+        let refused = refused.unwrap().unwrap();
+        assert!(
+            matches!(refused, Err(ActorsError::Refused { .. })),
+            "{refused:?}"
+        );
+    }
+    let one = Value::from(1);
+    assert_eq!(actors.ask("fast", one.clone(), LONG).await, Ok(one.clone()));
+    assert_eq!(actors.tell("fast", one.clone()).await, Ok(()));
+    let spawned = actors.spawn("echo", "new", Value::Null, on("b")).await;
+    spawned.unwrap();
+    let tree = actors.tree(Some("b"), LONG).await.unwrap();
+    assert_eq!(tree[0].found.as_ref().unwrap().total, 3);
+
+    // What those asked who went away takes no place.
+    askers.shutdown().await;
+    let until = Instant::now() + LONG;
+    loop {
+        let early = Duration::from_millis(50);
+        match actors.ask("slow", one.clone(), early).await {
+            Err(ActorsError::TimedOut { .. }) => break,
+            other => assert!(Instant::now() < until, "{other:?}"),
+        }
+    }
+    let stopped = actors.stop("slow", LONG).await;
+    assert_eq!(stopped, Ok(cpe::Stopped::Actor));
 }
 
 /// Keeps whether the numbers that it was told came in order, and how many; slow at the first.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use cpe::{ActorsError, Node, SpawnOptions, Value};
+use cpe::{
+    ActorError, ActorsError, DynActor, DynContext, KindStart, Node, SpawnOptions, Stopped, Value,
+};
+use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Ground, LONG};
+use crate::harness::{Ground, LONG, all_linked};
 
 fn durable_on(node: &str) -> SpawnOptions {
     SpawnOptions {
@@ -159,4 +162,98 @@ async fn an_asker_goes_on_over_the_death_of_a_durable_actors_node_and_each_effec
     };
     let ((), _, _) = tokio::join!(dies, add_ones(&a, TIMES), add_ones(&c, TIMES));
     assert_eq!(count(&c).await, Ok(Value::from(2 * TIMES)));
+}
+
+/// Counts what it is told, fails at texts, and takes up nothing beyond 2.
+#[derive(Default)]
+struct Picky(i64);
+
+impl DynActor for Picky {
+    fn handle<'a>(
+        &'a mut self,
+        message: Value,
+        _: &'a mut DynContext,
+    ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
+        Box::pin(async move {
+            let n = message.as_int().ok_or(ActorError::failed("as always"))?;
+            self.0 += n;
+            Ok(Some(Value::from(self.0)))
+        })
+    }
+
+    fn snapshot(&self) -> Result<Option<Value>, ActorError> {
+        Ok(Some(Value::from(self.0)))
+    }
+
+    fn restore(&mut self, state: Value) -> Result<(), ActorError> {
+        self.0 = state.as_int().unwrap_or(0);
+        if self.0 > 2 {
+            return Err(ActorError::failed("more than it likes"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_keeps_a_state_says_whose_and_is_freed_by_stop() {
+    let ground = Ground::new();
+    let kind = |_: KindStart| Ok(Box::new(Picky::default()) as Box<dyn DynActor>);
+    let with = ground.ephemeral("a").kind("picky", kind);
+    let node = with.start().await.unwrap();
+    all_linked(std::slice::from_ref(&node)).await;
+    let actors = node.actors();
+    let spawn = async |kind: &str| {
+        let spawned = actors.spawn(kind, "n", Value::Null, durable_on("a")).await;
+        spawned.map(drop)
+    };
+    let reason = |refused: Result<(), ActorsError>| match refused {
+        Err(ActorsError::NotStarted { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    let fail = async || {
+        let monitor = actors.monitor("n").await.unwrap();
+        while actors
+            .ask("n", Value::from("no"), LONG)
+            .await
+            .is_err_and(|error| {
+                !matches!(
+                    error,
+                    ActorsError::NoSuchActor(_) | ActorsError::Dead { .. }
+                )
+            })
+        {}
+        timeout(LONG, monitor.ended()).await.unwrap();
+        let until = Instant::now() + LONG;
+        while actors.where_is("n").await.unwrap().is_some() {
+            assert!(Instant::now() < until);
+        }
+    };
+    spawn("picky").await.unwrap();
+    let two = actors.ask("n", Value::from(2), LONG).await;
+    assert_eq!(two, Ok(Value::from(2)));
+    fail().await;
+    // Each time, and not only the first.
+    for _ in 0..3 {
+        let why = reason(spawn("counter").await);
+        assert!(why.contains("`picky`") && why.contains("stop n"), "{why}");
+        assert_eq!(actors.where_is("n").await, Ok(None));
+    }
+    // Its own kind goes on from there.
+    spawn("picky").await.unwrap();
+    let three = actors.ask("n", Value::from(1), LONG).await;
+    assert_eq!(three, Ok(Value::from(3)));
+    fail().await;
+    for _ in 0..2 {
+        let why = reason(spawn("picky").await);
+        assert!(
+            why.contains("more than it likes") && why.contains("stop n"),
+            "{why}"
+        );
+    }
+    assert_eq!(actors.stop("n", LONG).await, Ok(Stopped::State));
+    let gone = Err(ActorsError::NoSuchActor("n".to_owned()));
+    assert_eq!(actors.stop("n", LONG).await, gone);
+    spawn("counter").await.unwrap();
+    assert_eq!(count(&node).await, Ok(Value::from(0)));
+    assert_eq!(actors.stop("n", LONG).await, Ok(Stopped::Actor));
 }

@@ -29,6 +29,7 @@ fn record(seen: Seen) -> ActorInfo {
         host: Some(seen.host),
         leased: seen.leased,
         born: seen.born,
+        kept: false,
     }
 }
 

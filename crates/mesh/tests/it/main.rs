@@ -212,7 +212,7 @@ impl Net {
             } => self.effects.push((node, name, (born, n), *effect)),
             Output::Took { n, took, .. } => self.took.push((node, n, *took)),
             Output::Host { name, record } => drop(self.hosted.insert((node, name), *record)),
-            Output::Connect { .. } | Output::Event(_) => {}
+            Output::Connect { .. } | Output::Named { .. } | Output::Event(_) => {}
         }
     }
 
