@@ -15,6 +15,7 @@ mod effects;
 mod envelope;
 mod error;
 mod failures;
+mod forward;
 mod host;
 mod inbox;
 mod inspect;
@@ -35,7 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cpe_actors::{ActorRef, AnyAddress, AskError, ExitReason, KindRegistry, System};
-use cpe_membership::{Member, NodeId};
+use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_mesh::{ActorEnds, ActorInfo, Command, Reply, Seen};
 use cpe_network::Network;
 use cpe_space::Session;
@@ -55,6 +56,7 @@ use crate::desk::Desk;
 use crate::kinds::NodeHandle;
 use crate::{Mesh, Space, SpaceError};
 use envelope::{Answer, Envelope, NotStarted};
+use forward::Forwards;
 use host::Hosted;
 use migrate::Trail;
 use number::Numbers;
@@ -173,6 +175,10 @@ pub(crate) struct Inner {
     life: Mutex<Option<Member>>,
     /// Durable actors that this node has handed on.
     trail: Mutex<Trail>,
+    /// What is sent after durable actors that this node has handed on.
+    forwards: Forwards,
+    /// Newest lives of nodes as hosts that are over.
+    over: Mutex<BTreeMap<NodeId, Incarnation>>,
     /// Told whenever a durable actor begins here.
     begun: Notify,
     /// This node stops: it takes no more actors. Set under the lock of `hosted`.
@@ -240,6 +246,8 @@ impl Inner {
             hosted: Mutex::default(),
             life: Mutex::default(),
             trail: Mutex::default(),
+            forwards: Forwards::default(),
+            over: Mutex::default(),
             begun: Notify::new(),
             leaving: AtomicBool::new(false),
             places: Mutex::default(),

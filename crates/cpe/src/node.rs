@@ -302,7 +302,7 @@ impl Node {
         let until = Instant::now() + deadline;
         let mut unfinished = self
             .actors
-            .stop_all(Instant::now() + deadline.mul_f64(0.4))
+            .stop_all(Instant::now() + deadline.mul_f64(0.6))
             .await;
         self.actors.system.shutdown(deadline.mul_f64(0.1)).await;
         // What is left of the time, but for the closing.

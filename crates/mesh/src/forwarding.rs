@@ -300,7 +300,10 @@ mod tests {
         // Silence counts from the last word on, however long a batch took.
         let mut it = begun();
         let late = NOW + GIVE_UP_AFTER * 5;
-        assert_eq!(it.heard(late, Reached::Silent, Some(&here)), ForwardStep::Wait(PAUSE));
+        assert_eq!(
+            it.heard(late, Reached::Silent, Some(&here)),
+            ForwardStep::Wait(PAUSE)
+        );
         let later = late + GIVE_UP_AFTER + SECOND;
         assert!(over(it.woke(later, Some(&here))).contains("ten minutes"));
     }

@@ -1,6 +1,8 @@
 //! Parents and children.
 
-use cpe_actors::{Actor, ActorError, Address, Context, ExitReason, Options, Supervision, System};
+use cpe_actors::{
+    Actor, ActorError, Address, AsActor, Context, ExitReason, Options, Supervision, System,
+};
 use tokio::time::Instant;
 
 use crate::{Do, SECOND, capacity, gated, lines, log, settle, spawn};

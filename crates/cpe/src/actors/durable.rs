@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::envelope::NotStarted;
 use super::failures::Failures;
+use super::forward;
 use super::host::{Hosted, release_at_end, release_at_last};
 use super::inbox::Inbox;
 use super::place::KINDS;
@@ -32,10 +33,6 @@ use crate::large::by_reference;
 
 /// How long one try to commit or to enlist waits for the home before the next.
 pub(super) const TRY: Duration = Duration::from_secs(5);
-
-/// How long an actor that was handed to this node waits for what its former host has of its
-/// messages, at most: as long as that one's lease, and as long again for the news of its end.
-const HOLD_MAX: Duration = Duration::from_secs(10);
 
 /// Pause after a try that failed.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
@@ -49,6 +46,8 @@ const STATE: &str = "state";
 pub(super) struct Durable {
     /// The life of the node as a host under which it runs.
     pub(super) life: Option<Member>,
+    /// The token of the claim with which it began.
+    pub(super) born: u64,
     pub(super) kind: String,
     /// What its node must have.
     pub(super) needs: BTreeMap<String, String>,
@@ -273,7 +272,9 @@ async fn claim(
 /// Starts an actor that this node hosts now, from what it has committed.
 fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Result<(), String> {
     let kept = record.kept.as_deref();
-    let inbox = Inbox::new((name, record.token), &inner.tasks, kept, record.from);
+    let rest = record.rest;
+    let office = (&inner.tasks, &inner.system);
+    let inbox = Inbox::new((name, record.token), office, kept, rest);
     let last = LastCommit {
         seq: AtomicU64::new(kept.map_or(0, |kept| kept.seq)),
         ..LastCommit::default()
@@ -316,6 +317,7 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
         left: Arc::clone(&inbox.left),
         durable: Some(Durable {
             life: record.host,
+            born: record.born,
             kind: spec.kind.clone(),
             needs: spec.needs(),
             inbox: Arc::clone(&inbox),
@@ -328,14 +330,10 @@ fn run(inner: &Arc<Inner>, name: &str, spec: &Spec, record: &ActorRecord) -> Res
     all.insert(name.to_owned(), hosted);
     drop(all);
     inner.begun.notify_waiters();
-    if inbox.is_holding() {
-        let inbox = Arc::downgrade(&inbox);
-        inner.tasks.spawn(async move {
-            tokio::time::sleep(HOLD_MAX).await;
-            if let Some(inbox) = inbox.upgrade() {
-                inbox.open(None);
-            }
-        });
+    if let Some(from) = rest {
+        let waiting =
+            forward::await_rest(Arc::downgrade(inner), name.to_owned(), record.token, from);
+        inner.tasks.spawn(waiting);
     }
     let (host, name) = (Arc::clone(inner), name.to_owned());
     let claim = (record.token, record.born, true);
@@ -369,15 +367,11 @@ impl Inner {
         self.system.gate().open_until(until);
     }
 
-    /// A life of some node as a host is over: it sends on no more messages.
+    /// A life of some node as a host is over, and with it those before.
     pub(crate) fn life_over(&self, life: Member) {
-        let inboxes: Vec<_> = lock(&self.hosted)
-            .values()
-            .filter_map(|hosted| Some(Arc::clone(&hosted.durable.as_ref()?.inbox)))
-            .collect();
-        for inbox in inboxes {
-            inbox.open(Some(life));
-        }
+        let mut over = lock(&self.over);
+        let newest = over.entry(life.node).or_insert(life.inc);
+        *newest = life.inc.max(*newest);
     }
 
     /// A life of this node as a host is over: kills what ran under it, and enlists anew.

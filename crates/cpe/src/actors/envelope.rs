@@ -73,7 +73,7 @@ pub(crate) enum Envelope {
         number: Number,
         /// Answered when it is there, else when it is handled.
         tell: bool,
-        /// Sent on by the actor's former host.
+        /// Goes before what comes by another way. Only what a node gives to an actor of its own.
         forwarded: bool,
         within_ms: u64,
         message: Value,
@@ -106,6 +106,23 @@ pub(crate) enum Envelope {
         token: u64,
         messages: Vec<Value>,
     },
+    /// Have a durable actor handle these, which waited for it at its former host, in order and
+    /// before any others; answered when they are handled and that lasts.
+    Forward {
+        id: u64,
+        name: String,
+        token: u64,
+        told: Vec<Told>,
+    },
+    /// Say how much you still have to send on to this durable actor, whose host the asker is.
+    Rest { id: u64, name: String, token: u64 },
+}
+
+/// A message that was told to a durable actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) number: Number,
+    pub(crate) message: Value,
 }
 
 /// By what a durable actor knows a message (rule A9).
@@ -188,6 +205,11 @@ pub(crate) enum Answer {
     Told { count: u64, error: Option<AskError> },
     /// It was handed on from here, and goes on there, under this token.
     Elsewhere { host: Member, token: u64 },
+    /// All are handled, but for those at these places, which came after later ones of their senders
+    /// were handled: they may have been handled before.
+    Forwarded { passed: Vec<u64> },
+    /// So many messages are still to be sent on, at least.
+    Rest(u64),
 }
 
 /// Why an actor was not started.
@@ -305,6 +327,8 @@ mod tests {
                 host: member(),
                 token: 4,
             },
+            Answer::Forwarded { passed: vec![0, 7] },
+            Answer::Rest(3),
         ];
         answers.extend(asked.map(Answer::Asked));
         answers.extend(inspected());
@@ -315,6 +339,19 @@ mod tests {
         Member {
             node: NodeId(5),
             inc: cpe_membership::Incarnation(2),
+        }
+    }
+
+    fn number() -> Number {
+        Number {
+            sender: Session {
+                member: member(),
+                boot: 3,
+            },
+            seq: 9,
+            low: 8,
+            actor: Some((Name::new("clerk").unwrap(), 2)),
+            take: Some((2, 5)),
         }
     }
 
@@ -368,16 +405,7 @@ mod tests {
                 id,
                 name: name(),
                 token,
-                number: Number {
-                    sender: Session {
-                        member: member(),
-                        boot: 3,
-                    },
-                    seq: 9,
-                    low: 8,
-                    actor: Some((Name::new("clerk").unwrap(), 2)),
-                    take: Some((2, 5)),
-                },
+                number: number(),
                 tell: true,
                 forwarded: true,
                 within_ms,
@@ -407,6 +435,20 @@ mod tests {
                 token,
                 messages: vec![message(), Value::Null],
             },
+            Envelope::Forward {
+                id,
+                name: name(),
+                token,
+                told: vec![Told {
+                    number: number(),
+                    message: message(),
+                }],
+            },
+            Envelope::Rest {
+                id,
+                name: name(),
+                token,
+            },
         ];
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
@@ -435,6 +477,8 @@ mod tests {
             Envelope::Receive { .. } => return vec![('e', 9)],
             Envelope::Moved { .. } => return vec![('e', 10)],
             Envelope::TellMany { .. } => return vec![('e', 11)],
+            Envelope::Forward { .. } => return vec![('e', 12)],
+            Envelope::Rest { .. } => return vec![('e', 13)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -460,6 +504,8 @@ mod tests {
             Answer::NotMoved(_) => 13,
             Answer::Told { .. } => 14,
             Answer::Elsewhere { .. } => 15,
+            Answer::Forwarded { .. } => 16,
+            Answer::Rest(_) => 17,
         };
         vec![('e', 4), ('a', place)]
     }
@@ -468,8 +514,8 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 12)
-            .chain(numbers('a', 16))
+        let wanted = numbers('e', 14)
+            .chain(numbers('a', 18))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());
     }

@@ -114,7 +114,7 @@ impl Inner {
         };
         if let Some(address) = address {
             let actor = address.as_actor();
-            actor.stop();
+            actor.stop_by(until);
             if tokio::time::timeout_at(until, actor.ended()).await.is_err() {
                 actor.kill();
             }
@@ -129,10 +129,12 @@ impl Inner {
         let hosted = lock(&self.hosted);
         self.leaving.store(true, Ordering::Relaxed);
         drop(hosted);
-        let half = Instant::now() + until.saturating_duration_since(Instant::now()) / 2;
-        match tokio::time::timeout_at(half, self.hand_all_on(half)).await {
+        // What they are at they may finish first. The rest of the time is for those that others go
+        // on with once this node has said good-bye, and for those that end here.
+        let left = until.saturating_duration_since(Instant::now());
+        let late = until - left / 4;
+        match tokio::time::timeout_at(late, self.hand_all_on(late)).await {
             Ok(Ok(())) => {}
-            // Others go on with them once this node has said good-bye.
             Ok(Err(error)) => tracing::warn!(%error, "durable actors are not handed on"),
             Err(_) => tracing::warn!("not all durable actors were handed on in time"),
         }
@@ -149,7 +151,8 @@ impl Inner {
                     other => Some(format!("actor `{name}`: {other:?}")),
                 }
             });
-        let all = futures::future::join_all(stopping).await;
+        let stopping = futures::future::join_all(stopping);
+        let (all, ()) = tokio::join!(stopping, self.forwards.finish(until));
         all.into_iter().flatten().collect()
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! A copy stays here while the actor has the message, so that what it did not get to can be sent
 //! after it when it moves. A message that was handled, as the last commit has it, is not handled
-//! again; whoever sends one that is under way already gets the answer of the first.
+//! again; whoever sends one that is under way already gets the answer of the first. What was told
+//! and cannot be handled by anybody any more is a dead letter.
 
-use std::collections::BTreeMap;
+mod moving;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cpe_actors::{AnyAddress, AskError, ExitReason};
+use cpe_actors::{AnyAddress, AskError, DeadReason, ExitReason, System};
 use cpe_membership::Member;
 use cpe_space::{Kept, Mark, Marked, Sender, TAKES_MAX, Takes};
 use cpe_tuple::Value;
@@ -21,23 +24,30 @@ use tokio_util::task::TaskTracker;
 use super::envelope::{Answer, Number};
 use super::{DEADLINE_MAX, lock};
 
-/// Messages that wait at most, those in the mailbox included: as many as that holds, so that none
-/// of them ever waits for room there, which would change their order.
+/// Why a message that was told is a dead letter when its actor goes on elsewhere.
+const LOST: &str =
+    "its actor was taken over from this node, which had it; it may have been handled";
+
+/// Messages that wait at most, those in the mailbox included, but for those that a former host
+/// sends on. And messages that the actor has at most: as many as the mailbox holds, so that none of
+/// them ever waits for room there, which would change their order.
 const WAITING_MAX: usize = cpe_actors::DEFAULT_MAILBOX;
 
 /// A message and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) number: Number,
-    pub(super) tell: bool,
-    pub(super) message: Value,
-    pub(super) answers: Vec<oneshot::Sender<Answer>>,
+    number: Number,
+    tell: bool,
+    message: Value,
+    answers: Vec<oneshot::Sender<Answer>>,
     /// The actor has it.
     handed: bool,
+    /// A former host sent it on, and keeps it until it is handled.
+    rest: bool,
 }
 
 impl Waiting {
-    pub(super) fn answer(self, answer: Answer) {
+    fn answer(self, answer: Answer) {
         let mut answers = self.answers.into_iter();
         // The first asked: those who asked again are told that it is not theirs to tell twice.
         if let Some(first) = answers.next() {
@@ -56,6 +66,10 @@ fn again(answer: &Answer) -> Answer {
         Answer::Asked(error) => Answer::Asked(error.clone()),
         Answer::Done => Answer::Done,
         Answer::Handled => Answer::Handled,
+        Answer::Elsewhere { host, token } => Answer::Elsewhere {
+            host: *host,
+            token: *token,
+        },
         _ => Answer::NotHere,
     }
 }
@@ -79,6 +93,12 @@ struct State {
     /// Counts the messages as they come.
     next: u64,
     waiting: BTreeMap<u64, Waiting>,
+    /// Messages for the actor that it does not have yet, in order.
+    ready: VecDeque<u64>,
+    /// Messages that it has.
+    handed: usize,
+    /// Messages that a former host sent on.
+    rest: usize,
     tickets: BTreeMap<(Sender, u64), u64>,
     /// What is handled and lasts.
     marks: BTreeMap<Sender, Mark>,
@@ -98,6 +118,14 @@ impl State {
         let mark = self.marks.get(sender);
         mark.is_some_and(|mark| mark.contains(seq))
     }
+
+    /// The lowest number that this sender may still send, which is not above those that wait here.
+    fn low(&self, Marked { sender, seq, low }: Marked) -> Marked {
+        let any = (sender.clone(), 0)..=(sender.clone(), u64::MAX);
+        let waits = self.tickets.range(any).next().map(|((_, seq), _)| *seq);
+        let low = waits.map_or(low, |waits| low.min(waits));
+        Marked { sender, seq, low }
+    }
 }
 
 /// See the module.
@@ -107,19 +135,23 @@ pub(super) struct Inbox {
     /// The token of the incarnation.
     token: u64,
     tasks: TaskTracker,
+    /// Where its dead letters go.
+    system: System,
     /// This node lost the actor, or left it to others: its end here is not its end.
     pub(super) left: Arc<AtomicBool>,
     /// The actor was through with a message while it moves.
     settled: Notify,
+    /// What came directly goes to the actor now, or nothing more will.
+    opened: Notify,
     state: Mutex<State>,
 }
 
 impl Inbox {
-    /// The inbox of an actor that begins from what it has committed. `from` is who handed it to
-    /// this node.
+    /// The inbox of an actor that begins from what it has committed. `from` is who may have
+    /// messages that are to come first.
     pub(super) fn new(
         (name, token): (&str, u64),
-        tasks: &TaskTracker,
+        (tasks, system): (&TaskTracker, &System),
         kept: Option<&Kept>,
         from: Option<Member>,
     ) -> Arc<Self> {
@@ -127,13 +159,18 @@ impl Inbox {
             name: name.to_owned(),
             token,
             tasks: tasks.clone(),
+            system: system.clone(),
             left: Arc::default(),
             settled: Notify::new(),
+            opened: Notify::new(),
             state: Mutex::new(State {
                 phase: from.map_or(Phase::Open, Phase::Holding),
                 actor: None,
                 next: 1,
                 waiting: BTreeMap::new(),
+                ready: VecDeque::new(),
+                handed: 0,
+                rest: 0,
                 tickets: BTreeMap::new(),
                 marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
                 takes: kept.map_or_else(Default::default, |kept| {
@@ -176,33 +213,52 @@ impl Inbox {
             }
             return Err(Answer::Done);
         }
-        if state.waiting.len() >= WAITING_MAX {
+        if state.waiting.len() - state.rest >= WAITING_MAX {
             let (actor, after) = (self.name.clone(), Duration::ZERO);
             return Err(Answer::Asked(AskError::Full { actor, after }));
         }
-        let ticket = state.next;
-        state.next += 1;
-        state.tickets.insert(place, ticket);
+        let goes = match state.phase {
+            Phase::Open => true,
+            Phase::Holding(_) => forwarded,
+            Phase::Moving | Phase::Gone => false,
+        };
         let waiting = Waiting {
             number,
             tell,
             message,
             answers: if tell { Vec::new() } else { vec![answer] },
             handed: false,
+            rest: false,
         };
-        state.waiting.insert(ticket, waiting);
-        let goes = match state.phase {
-            Phase::Open => true,
-            Phase::Holding(_) => forwarded,
-            Phase::Moving | Phase::Gone => false,
-        };
-        if goes {
-            self.hand(&mut state, ticket);
-        }
+        self.put(&mut state, waiting, goes);
         if tell {
             return Err(Answer::Done);
         }
         Ok(answered)
+    }
+
+    /// Puts a message to those that wait, and gives it to the actor if it is its turn.
+    fn put(self: &Arc<Self>, state: &mut State, waiting: Waiting, goes: bool) {
+        let ticket = state.next;
+        state.next += 1;
+        let place = (waiting.number.of(), waiting.number.seq);
+        state.tickets.insert(place, ticket);
+        state.rest += usize::from(waiting.rest);
+        state.waiting.insert(ticket, waiting);
+        if goes {
+            state.ready.push_back(ticket);
+            self.hand_on(state);
+        }
+    }
+
+    /// Gives the actor what there is for it, as far as there is room in its mailbox.
+    fn hand_on(self: &Arc<Self>, state: &mut State) {
+        while state.handed < WAITING_MAX
+            && matches!(state.phase, Phase::Open | Phase::Holding(_))
+            && let Some(ticket) = state.ready.pop_front()
+        {
+            self.hand(state, ticket);
+        }
     }
 
     /// Gives a message to the actor.
@@ -214,6 +270,7 @@ impl Inbox {
             return;
         };
         waiting.handed = true;
+        state.handed += 1;
         let message = waiting.message.clone();
         let asking = async move { actor.ask_numbered(ticket, message, DEADLINE_MAX).await };
         let mut asking = Box::pin(asking);
@@ -224,12 +281,17 @@ impl Inbox {
         let inbox = Arc::clone(self);
         self.tasks.spawn(async move {
             let result = asking.await;
-            inbox.handled(&mut lock(&inbox.state), ticket, result);
+            let mut state = lock(&inbox.state);
+            inbox.handled(&mut state, ticket, result);
+            inbox.hand_on(&mut state);
         });
     }
 
     /// The actor is through with a message, or has ended.
     fn handled(&self, state: &mut State, ticket: u64, result: Result<Value, AskError>) {
+        if state.waiting.get(&ticket).is_some_and(|it| it.handed) {
+            state.handed -= 1;
+        }
         if state.phase == Phase::Moving {
             self.settled.notify_one();
         }
@@ -252,7 +314,7 @@ impl Inbox {
             Err(error) => Answer::Asked(error),
         };
         if let Some(waiting) = take(state, ticket) {
-            waiting.answer(answer);
+            self.end(waiting, answer);
         }
     }
 
@@ -260,7 +322,7 @@ impl Inbox {
     pub(super) fn marked(&self, tickets: &[u64]) -> Vec<Marked> {
         let state = lock(&self.state);
         let found = tickets.iter().filter_map(|it| state.waiting.get(it));
-        found.map(|it| it.number.marked()).collect()
+        found.map(|it| state.low(it.number.marked())).collect()
     }
 
     /// A commit lasts, and with it that these were handled.
@@ -282,70 +344,47 @@ impl Inbox {
         }
     }
 
-    /// The former host has sent on what it had, or has ended: what came directly goes to the actor
-    /// now. With `None` whoever it was.
-    pub(super) fn open(self: &Arc<Self>, from: Option<Member>) {
-        let mut state = lock(&self.state);
-        let Phase::Holding(held) = state.phase else {
-            return;
-        };
-        if from.is_some_and(|from| from != held) {
-            return;
-        }
-        state.phase = Phase::Open;
-        let waiting: Vec<u64> = state.waiting.keys().copied().collect();
-        for ticket in waiting {
-            self.hand(&mut state, ticket);
-        }
-    }
-
-    /// Whether the messages of a former host are still to come.
-    pub(super) fn is_holding(&self) -> bool {
-        matches!(lock(&self.state).phase, Phase::Holding(_))
-    }
-
-    /// The actor is to be handed to another host; false when that is under way already, or when it
-    /// has just come.
-    pub(super) fn begin_move(&self) -> bool {
-        let mut state = lock(&self.state);
-        let open = state.phase == Phase::Open;
-        if open {
-            state.phase = Phase::Moving;
-        }
-        open
-    }
-
-    /// Waits until the actor, which has ended, has said of all messages what came of them: those it
-    /// answered are not to be sent on. For one who waits, after [`begin_move`](Self::begin_move).
-    pub(super) async fn settled(&self) {
-        while lock(&self.state).waiting.values().any(|it| it.handed) {
-            // One that was through since that look has left a permit.
-            self.settled.notified().await;
-        }
-    }
-
-    /// The next message to send after the actor; without one nothing more is taken in.
-    pub(super) fn next_to_forward(&self) -> Option<Waiting> {
-        let mut state = lock(&self.state);
-        let first = state.waiting.keys().next().copied();
-        let found = first.and_then(|ticket| take(&mut state, ticket));
-        if found.is_none() {
-            state.phase = Phase::Gone;
-        }
-        found
-    }
-
-    /// The actor is not this node's any more: whoever waits is to look for it elsewhere.
+    /// The actor is not this node's any more: whoever waits is to look for it elsewhere, and what
+    /// it was told is lost.
     pub(super) fn give_up(&self) {
-        let waiting = {
-            let mut state = lock(&self.state);
-            state.phase = Phase::Gone;
-            state.tickets.clear();
-            std::mem::take(&mut state.waiting)
-        };
-        for waiting in waiting.into_values() {
-            waiting.answer(Answer::NotHere);
+        for waiting in self.empty() {
+            self.end(waiting, Answer::NotHere);
         }
+    }
+
+    fn empty(&self) -> impl Iterator<Item = Waiting> + use<> {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Gone;
+        state.tickets.clear();
+        state.ready.clear();
+        (state.handed, state.rest) = (0, 0);
+        self.opened.notify_waiters();
+        std::mem::take(&mut state.waiting).into_values()
+    }
+
+    /// Nothing more comes of a message here. One that was told and not handled nobody sends again,
+    /// unless a former host has it too.
+    fn end(&self, waiting: Waiting, answer: Answer) {
+        let reason = match &answer {
+            Answer::Asked(AskError::Dead { reason, .. }) => {
+                Some(DeadReason::ActorEnded(reason.clone()))
+            }
+            Answer::NotHere => Some(DeadReason::Undelivered(LOST.to_owned())),
+            _ => None,
+        };
+        if let Some(reason) = reason.filter(|_| waiting.tell && waiting.answers.is_empty()) {
+            tracing::warn!(actor = %self.name, %reason, "a message that was told is lost");
+            let message = Some(waiting.message.clone());
+            self.system.dead_letter(self.name.clone(), reason, message);
+        }
+        waiting.answer(answer);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // What the actor never had when it ended.
+        self.give_up();
     }
 }
 
@@ -353,126 +392,9 @@ fn take(state: &mut State, ticket: u64) -> Option<Waiting> {
     let waiting = state.waiting.remove(&ticket)?;
     let place = (waiting.number.of(), waiting.number.seq);
     state.tickets.remove(&place);
+    state.rest -= usize::from(waiting.rest);
     Some(waiting)
 }
 
 #[cfg(test)]
-mod tests {
-    use cpe_actors::{AsActor, KindRegistry, Options, System};
-    use cpe_membership::{Incarnation, NodeId};
-    use cpe_space::{Name, Session};
-    use cpe_tuple::Value;
-
-    use super::*;
-
-    fn member(node: u64) -> Member {
-        Member {
-            node: NodeId(node),
-            inc: Incarnation(1),
-        }
-    }
-
-    fn number(seq: u64) -> Number {
-        let sender = Session {
-            member: member(7),
-            boot: 1,
-        };
-        Number {
-            sender,
-            seq,
-            low: 1,
-            actor: None,
-            take: None,
-        }
-    }
-
-    fn echo(inbox: &Arc<Inbox>) -> AnyAddress {
-        let kinds = KindRegistry::with_builtin();
-        let system = System::default();
-        let spawned = kinds.spawn(&system, "echo", Options::default(), Value::Null);
-        let address = spawned.unwrap();
-        inbox.serve(address.clone());
-        address
-    }
-
-    fn inbox(from: Option<Member>) -> Arc<Inbox> {
-        Inbox::new(("a", 1), &TaskTracker::new(), None, from)
-    }
-
-    #[tokio::test]
-    async fn what_is_handled_and_lasts_is_not_handled_again() {
-        let inbox = inbox(None);
-        echo(&inbox);
-        let ask = |seq| inbox.deliver(number(seq), false, false, Value::from(5));
-        let asked = ask(1).unwrap();
-        let again = ask(1).unwrap();
-        assert_eq!(asked.await.unwrap(), Answer::Value(Value::from(5)));
-        assert_eq!(again.await.unwrap(), Answer::Value(Value::from(5)));
-        inbox.lasts(&[number(2).marked()]);
-        assert_eq!(ask(2).unwrap_err(), Answer::Handled);
-        assert!(
-            ask(1).is_ok(),
-            "an earlier one that was overtaken is another"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_two_nodes_send_for_one_actor_under_one_number_is_one_message() {
-        let inbox = inbox(None);
-        echo(&inbox);
-        let of = |node, n| Number {
-            sender: Session {
-                member: member(node),
-                boot: 1,
-            },
-            seq: n,
-            low: n,
-            actor: Some((Name::new("b").unwrap(), 3)),
-            take: None,
-        };
-        let ask = |number| inbox.deliver(number, false, false, Value::from(5));
-        let asked = ask(of(1, 4)).unwrap();
-        assert_eq!(asked.await.unwrap(), Answer::Value(Value::from(5)));
-        inbox.lasts(&[of(1, 4).marked()]);
-        assert_eq!(ask(of(2, 4)).unwrap_err(), Answer::Handled);
-        assert_eq!(ask(of(2, 3)).unwrap_err(), Answer::Handled, "told before");
-        assert!(ask(of(2, 5)).is_ok());
-        assert!(ask(number(4)).is_ok(), "a node's own number is another");
-    }
-
-    #[tokio::test]
-    async fn what_comes_directly_waits_for_what_the_former_host_sends_on() {
-        let inbox = inbox(Some(member(1)));
-        echo(&inbox);
-        let ask = |seq, forwarded| inbox.deliver(number(seq), false, forwarded, Value::from(1));
-        let mut direct = ask(1, false).unwrap();
-        assert!(ask(2, true).unwrap().await.is_ok());
-        inbox.open(Some(member(2)));
-        assert!(inbox.is_holding(), "another host's end says nothing");
-        assert!(direct.try_recv().is_err());
-        inbox.open(Some(member(1)));
-        assert_eq!(direct.await.unwrap(), Answer::Value(Value::from(1)));
-    }
-
-    #[tokio::test]
-    async fn what_comes_while_an_actor_moves_is_kept_in_order() {
-        let inbox = inbox(None);
-        let address = echo(&inbox);
-        assert!(inbox.begin_move() && !inbox.begin_move());
-        inbox.left.store(true, Ordering::Relaxed);
-        address.stop();
-        address.as_actor().ended().await;
-        let asked = inbox.deliver(number(3), false, false, Value::Null).unwrap();
-        let told = inbox.deliver(number(2), true, false, Value::Null);
-        assert_eq!(told.unwrap_err(), Answer::Done);
-        let first = inbox.next_to_forward().unwrap();
-        assert_eq!((first.number.seq, first.tell), (3, false));
-        first.answer(Answer::Handled);
-        assert_eq!(asked.await.unwrap(), Answer::Handled);
-        let second = inbox.next_to_forward().unwrap();
-        assert_eq!((second.number.seq, second.tell), (2, true));
-        assert!(inbox.next_to_forward().is_none());
-        let late = inbox.deliver(number(4), false, false, Value::Null);
-        assert_eq!(late.unwrap_err(), Answer::NotHere);
-    }
-}
+mod tests;

@@ -1,27 +1,29 @@
 //! Durable actors that move to another node (rule A8, decision 013).
 //!
-//! The host halts the actor and keeps what comes for it, has its home make the other node its host,
-//! and sends after it what it kept, in order. The new host begins from the last commit, and gives
-//! the actor nothing that comes by another way before it has all of that. If the home refuses, the
+//! The host stops the actor after the message that it is at, and keeps what comes for it; has its
+//! home make the other node its host; and sends after it what it was told meanwhile, in order (see
+//! [`forward`]). Whoever asked is told where it is, and asks there. The new host begins from the
+//! last commit, and gives the actor nothing that comes by another way before it has handled all that
+//! is sent on. If the message takes longer than the move may, the actor stays. If the home refuses, the
 //! host makes itself the new host: a question that was not answered may still be decided, and this
 //! is what settles it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cpe_actors::AsActor;
+use cpe_actors::{ActorRef, AsActor};
 use cpe_membership::{Member, NodeId};
-use cpe_mesh::{Command, Failure, Reply};
+use cpe_mesh::{Command, Failure, Reply, Seen};
 use tokio::time::Instant;
 
 use super::durable::{Durable, PAUSE, TRY};
 use super::envelope::{Answer, Envelope};
-use super::inbox::Waiting;
-use super::numbered::Parcel;
+use super::forward::Order;
 use super::post::CallError;
-use super::{Actors, ActorsError, DEADLINE_MAX, Inner, LOOK_PAUSE, Place, TELL_DEADLINE, lock};
-use super::{milliseconds, place};
+use super::{Actors, ActorsError, DEADLINE_MAX, Inner, LOOK_PAUSE, Place, lock};
+use super::{forward, milliseconds, place};
 use crate::SpaceError;
 
 /// How long one question whether an actor has begun waits for that. The entry by which it is that
@@ -30,6 +32,10 @@ const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Actors of which a node remembers where it handed them to, the latest ones.
 const TRAIL_KEPT: usize = 4_096;
+
+/// So long before the deadline of a move it is given up if the actor is still at a message: whoever
+/// asked for it is to hear so in time.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// Where the durable actors went that this node has handed on, for those who still look here.
 #[derive(Debug, Default)]
@@ -59,6 +65,14 @@ impl Trail {
 }
 
 impl Inner {
+    /// An actor is not this node's any more.
+    fn drop_hosted(&self, name: &str, token: u64) {
+        let mut hosted = lock(&self.hosted);
+        if hosted.get(name).is_some_and(|it| it.token == token) {
+            hosted.remove(name);
+        }
+    }
+
     /// Waits until a durable actor has begun here under this token; false when it has not in time.
     pub(super) async fn has_begun(&self, name: &str, token: u64, until: Instant) -> bool {
         let until = until.min(Instant::now() + BEGIN_WITHIN);
@@ -185,34 +199,42 @@ pub(super) async fn hand_on(
         Ok(other) => return Answer::NotMoved(format!("the other node answered {other:?}")),
         Err(error) => return Answer::NotMoved(format!("the other node: {error:?}")),
     };
-    if !durable.inbox.begin_move() {
-        return Answer::NotMoved("it is on its way already".to_owned());
+    let left = until.saturating_duration_since(Instant::now());
+    let patience = until - MARGIN.min(left / 8);
+    if let Err(why) = durable.inbox.begin_move(patience).await {
+        return Answer::NotMoved(why.to_owned());
     }
     // In a task of its own: from here on the actor stands still until it is somewhere.
     let office = Arc::clone(&inner);
     let moving = async move {
-        durable
-            .inbox
-            .left
-            .store(true, std::sync::atomic::Ordering::Relaxed);
-        address.as_actor().stop();
-        address.as_actor().ended().await;
+        if !finish(&address.as_actor(), &durable, patience).await {
+            let why = "it is still at a message, and goes on with it; a move waits for that until \
+                       its deadline";
+            return Answer::NotMoved(why.to_owned());
+        }
         durable.inbox.settled().await;
         // The next host is to go on counting from there.
         durable.failures.settled().await;
+        let order = office.forwards.begin(&name, token);
         let moved = settle(&office, &name, token, &durable, life).await;
         let answer = match moved {
             Some((host, _)) if host == life => Answer::Done,
             Some(_) => Answer::NotMoved("the other node hosts no actors any more".to_owned()),
             None => Answer::NotMoved("its node has lost it meanwhile".to_owned()),
         };
-        if let Some((host, token)) = moved {
-            send_after(&office, &name, &durable, Place::durable(host, token)).await;
-        }
-        durable.inbox.give_up();
-        let mut hosted = lock(&office.hosted);
-        if hosted.get(&name).is_some_and(|it| it.token == token) {
-            hosted.remove(&name);
+        match moved {
+            Some((host, next)) => {
+                // Whoever is told where it is finds it there; until then they wait here. If nobody
+                // is there, they find that out themselves.
+                let until = Instant::now() + BEGIN_WITHIN * 2;
+                tell_moved(&office, &name, Place::durable(host, next), false, until).await;
+                leave(&office, &name, token, &durable, (host, next), order);
+            }
+            None => {
+                durable.inbox.give_up();
+                office.forwards.end(&order);
+                office.drop_hosted(&name, token);
+            }
         }
         answer
     };
@@ -220,6 +242,24 @@ pub(super) async fn hand_on(
         Ok(answer) => answer,
         Err(error) => Answer::NotMoved(error.to_string()),
     }
+}
+
+/// Ends the actor after the message that it is at. False if that took too long: then it goes on as
+/// if nothing had been.
+async fn finish(actor: &ActorRef, durable: &Durable, patience: Instant) -> bool {
+    let left = &durable.inbox.left;
+    left.store(true, Ordering::Relaxed);
+    // Nothing cuts the message short but somebody who stops or kills the actor.
+    let never = Instant::now() + DEADLINE_MAX;
+    actor.stop_by(never);
+    let ended = tokio::time::timeout_at(patience, actor.ended()).await;
+    if ended.is_err() && actor.take_stop_back(never) {
+        left.store(false, Ordering::Relaxed);
+        durable.inbox.stay();
+        return false;
+    }
+    actor.ended().await;
+    true
 }
 
 /// Asks the home until it has said whose the actor is: its host and token. Nobody known here if it
@@ -267,62 +307,45 @@ async fn settle(
     }
 }
 
-/// Sends on what waits here for an actor that has moved, in order, and says when that was all.
-async fn send_after(inner: &Arc<Inner>, name: &str, durable: &Durable, place: Place) {
-    let until = Instant::now() + TELL_DEADLINE;
-    if !tell_moved(inner, name, place, false, until).await {
-        // Whoever waits looks for it by itself.
-        return;
+/// The actor is another host's: says so to all who look for it here, and sends after it what waits.
+fn leave(
+    inner: &Arc<Inner>,
+    name: &str,
+    token: u64,
+    durable: &Durable,
+    (host, next): (Member, u64),
+    order: Arc<Order>,
+) {
+    if host.node != inner.me.node {
+        lock(&inner.trail).note(name, Place::durable(host, next));
     }
-    if place.host.node != inner.me.node {
-        lock(&inner.trail).note(name, place);
-    }
-    while let Some(waiting) = durable.inbox.next_to_forward() {
-        send_one(inner, name, place, waiting).await;
-    }
-    tell_moved(inner, name, place, true, until).await;
-}
-
-/// Sends one message on. Those who asked wait for the answer apart from this: the next message does
-/// not wait for it.
-async fn send_one(inner: &Arc<Inner>, name: &str, place: Place, waiting: Waiting) {
-    let until = Instant::now() + DEADLINE_MAX;
-    let (office, name) = (Arc::clone(inner), name.to_owned());
-    let tell = waiting.tell;
-    let mut sending = Box::pin(async move {
-        let parcel = Parcel {
-            name: &name,
-            number: waiting.number.clone(),
-            tell: waiting.tell,
-            forwarded: true,
-            message: &waiting.message,
-        };
-        let delivered = office.deliver(place, parcel, until).await;
-        let answer = delivered.unwrap_or(Answer::NotHere);
-        if waiting.tell && matches!(answer, Answer::NotHere | Answer::Busy) {
-            tracing::warn!(actor = %name, "a message that was told was lost with the next host");
-        }
-        waiting.answer(answer);
-    });
-    if tell {
-        // It was answered: nobody else sends it again.
-        return sending.await;
-    }
-    // The first look queues the frame, in the order of the messages.
-    if futures::FutureExt::now_or_never(&mut sending).is_none() {
-        inner.tasks.spawn(sending);
-    }
+    inner.drop_hosted(name, token);
+    let told = durable.inbox.leave(host, next);
+    let seen = Seen {
+        host,
+        token: next,
+        born: durable.born,
+        leased: true,
+    };
+    let forwarding = forward::send_after(Arc::clone(inner), order, name.to_owned(), seen, told);
+    inner.tasks.spawn(forwarding);
 }
 
 /// Tells the new host that the actor is its, or that all was sent; again until it knows. False when
 /// it did not in time.
-async fn tell_moved(inner: &Inner, name: &str, place: Place, end: bool, until: Instant) -> bool {
+pub(super) async fn tell_moved(
+    inner: &Inner,
+    name: &str,
+    place: Place,
+    end: bool,
+    until: Instant,
+) -> bool {
     let token = place.token;
     while Instant::now() < until {
         let known = if place.host.node == inner.me.node {
             let begun = inner.has_begun(name, token, until).await;
             if let Some(inbox) = inner.inbox(name, token).filter(|_| end) {
-                inbox.open(None);
+                inbox.open();
             }
             begun
         } else {

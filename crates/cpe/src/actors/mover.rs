@@ -30,7 +30,8 @@ const LOOK_AT_LEAST: Duration = Duration::from_millis(100);
 /// Actors under way at once from a node that should not run them.
 const HANDED_AT_ONCE: usize = 64;
 
-/// How long one move may take before it counts as failed. One that has begun goes on.
+/// How long one move may take before it counts as failed: so long it waits for the message that the
+/// actor is at. One that has come further goes on.
 const MOVE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The pause after the first failed move of an actor; it doubles with each.

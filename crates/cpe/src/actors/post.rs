@@ -138,7 +138,9 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::Migrate { id, .. }
         | Envelope::Receive { id, .. }
         | Envelope::Moved { id, .. }
-        | Envelope::TellMany { id, .. } => *id,
+        | Envelope::TellMany { id, .. }
+        | Envelope::Forward { id, .. }
+        | Envelope::Rest { id, .. } => *id,
     };
     if let Envelope::Answer { answer, .. } = envelope {
         return deliver(inner, from, id, answer);
@@ -266,7 +268,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         } => match inner.inbox(&name, token) {
             Some(inbox) => {
                 if end {
-                    inbox.open(None);
+                    inbox.open();
                 }
                 reply(inner, from, id, Answer::Done, permit);
             }
@@ -283,6 +285,19 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
                 });
             }
         },
+        Envelope::Forward {
+            name, token, told, ..
+        } => {
+            let inbox = inner.inbox(&name, token).ok_or(Answer::NotHere);
+            match inbox.and_then(|inbox| inbox.take_in(from, told)) {
+                Ok(taken) => answer_later(inner, from, id, permit, taken.answer()),
+                Err(answer) => reply(inner, from, id, answer, permit),
+            }
+        }
+        Envelope::Rest { name, token, .. } => {
+            let answer = Answer::Rest(inner.forwards.rest(&name, token));
+            reply(inner, from, id, answer, permit);
+        }
         Envelope::TellMany {
             name,
             token,

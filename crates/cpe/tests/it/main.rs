@@ -10,6 +10,7 @@ mod admission;
 mod effects;
 mod examples;
 mod failover;
+mod handing;
 mod harness;
 mod homes;
 mod large;
