@@ -175,7 +175,8 @@ impl DynActor for Picky {
         _: &'a mut DynContext,
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async move {
-            let n = message.as_int().ok_or(ActorError::failed("as always"))?;
+            let n = message.as_int();
+            let n = n.ok_or_else(|| ActorError::failed("as always"))?;
             self.0 += n;
             Ok(Some(Value::from(self.0)))
         })
