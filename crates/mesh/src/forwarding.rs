@@ -236,6 +236,7 @@ mod tests {
             host: Some(seen.host),
             leased: true,
             born: seen.born,
+            kept: false,
         }
     }
 

@@ -26,7 +26,7 @@ impl<'a> Liar<'a> {
     }
 
     /// Takes one and says nothing of it.
-    fn is_silent(self) {
+    fn says_nothing(self) {
         Ran::of(self.first.wait_with_output().unwrap()).code(0);
     }
 
@@ -161,7 +161,7 @@ fn a_grove_that_somebody_took_and_said_nothing_of_is_put_there_once_more() {
     let wanted = hash_here(a.folder(), csv, &SETTINGS);
     let silent = Liar::waits(&a);
     begin(&a, csv, "crowd");
-    silent.is_silent();
+    silent.says_nothing();
     let trained = attach(&a, "crowd");
     assert_eq!(trained["card"]["forest"], wanted.as_str());
     assert_eq!(trained["groves_by_node"], json!({"a": 20}));
