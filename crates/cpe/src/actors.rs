@@ -618,6 +618,28 @@ impl Actors {
     /// [`ActorsError::NoSuchActor`], and those of a node that did not answer or an actor that did
     /// not end in time.
     pub async fn stop(&self, name: &str, deadline: Duration) -> Result<Stopped, ActorsError> {
+        self.stop_as(name, deadline, false).await
+    }
+
+    /// As [`stop`](Self::stop), and what a durable actor has committed stays: the next one of its
+    /// name goes on from it, whatever else is asked of that.
+    ///
+    /// # Errors
+    /// As for [`stop`](Self::stop).
+    pub async fn stop_keeping(
+        &self,
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Stopped, ActorsError> {
+        self.stop_as(name, deadline, true).await
+    }
+
+    async fn stop_as(
+        &self,
+        name: &str,
+        deadline: Duration,
+        keeps: bool,
+    ) -> Result<Stopped, ActorsError> {
         let deadline = deadline.min(DEADLINE_MAX);
         let until = Instant::now() + deadline;
         let answer = self
@@ -627,7 +649,7 @@ impl Actors {
                     let token = place.token;
                     let here = place.host.node == inner.me.node;
                     if here || !inner.is_there(place).await.unwrap_or(true) {
-                        return Ok(host::stop(&inner, &name, token, until).await);
+                        return Ok(host::stop(&inner, &name, token, until, keeps).await);
                     }
                     let left = until.saturating_duration_since(Instant::now());
                     let within_ms = milliseconds(left);
@@ -636,13 +658,14 @@ impl Actors {
                         name,
                         token,
                         within_ms,
+                        keeps,
                     };
                     inner.call(place.host.node, until, request).await
                 }
             })
             .await;
         let answer = match answer {
-            Err(error @ ActorsError::NoSuchActor(_)) => {
+            Err(error @ ActorsError::NoSuchActor(_)) if !keeps => {
                 let cleared = self.inner.give_up_state(name, until).await?;
                 return if cleared {
                     Ok(Stopped::State)

@@ -14,7 +14,17 @@ use serde_json::{Value as JsonValue, json};
 use super::App;
 use super::error::ApiError;
 use super::forms::{Answer, Body, TimeoutMs, actor, done, value};
-use super::space::WaitQuery;
+
+/// Query of what stops an actor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StopQuery {
+    #[serde(default)]
+    timeout_ms: TimeoutMs,
+    /// What a durable one has committed stays, for the next one of its name.
+    #[serde(default)]
+    keep_state: bool,
+}
 
 /// Query of what looks at nodes.
 #[derive(Debug, Deserialize)]
@@ -103,10 +113,15 @@ pub(crate) async fn where_is(State(app): State<App>, name: Name) -> Answer {
 pub(crate) async fn stop(
     State(app): State<App>,
     name: Name,
-    query: Result<Query<WaitQuery>, QueryRejection>,
+    query: Result<Query<StopQuery>, QueryRejection>,
 ) -> Answer {
-    let deadline = query?.timeout_ms.deadline()?;
-    match app.actors.stop(&name?.0, deadline).await? {
+    let Query(query) = query?;
+    let (Path(name), deadline) = (name?, query.timeout_ms.deadline()?);
+    let stopped = match query.keep_state {
+        true => app.actors.stop_keeping(&name, deadline).await?,
+        false => app.actors.stop(&name, deadline).await?,
+    };
+    match stopped {
         Stopped::Actor => Ok(done()),
         Stopped::State => Ok(Json(json!({"state_only": true}))),
     }

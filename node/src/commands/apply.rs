@@ -74,7 +74,9 @@ async fn carry_out(
 ) -> Result<(), Fault> {
     if matches!(planned.step, Step::Change(_) | Step::Remove) {
         let (name, within_ms) = (segment(planned.name), millis(within));
-        let path = format!("/v1/actors/{name}?timeout_ms={within_ms}");
+        // Also of one that cannot be started as it is written: it is when that is put right.
+        let keep = planned.has_state && !ends_state(planned);
+        let path = format!("/v1/actors/{name}?timeout_ms={within_ms}&keep_state={keep}");
         client.delete(&path, within).await?;
     }
     if let Some(agent) = planned.agent
@@ -119,8 +121,10 @@ async fn see(crowd: &Crowd, client: &Client, within: Duration) -> Result<(), Fau
 }
 
 /// Whether carrying it out ends a state that was to last.
-const fn ends_state(planned: &Planned<'_>) -> bool {
-    planned.has_state && matches!(planned.step, Step::Change(_) | Step::Remove)
+fn ends_state(planned: &Planned<'_>) -> bool {
+    let lasts = planned.agent.is_some_and(|agent| agent.durable);
+    let stops = matches!(planned.step, Step::Change(_) | Step::Remove);
+    planned.has_state && stops && !lasts
 }
 
 fn show(crowd: &Crowd, steps: &[Planned<'_>], dry_run: bool, common: &Common) -> Result<(), Fault> {

@@ -137,6 +137,52 @@ fn what_cannot_be_applied_says_where_and_what_to_do() {
 }
 
 #[test]
+fn a_durable_agent_keeps_its_state_when_its_file_changes_it_wrongly_too() {
+    let node = Node::alone();
+    let file = node.folder().join("team.toml");
+    let write = |more: &str| {
+        let agent = "[[agent]]\nname = \"tally\"\ndurable = true\n";
+        fs::write(&file, format!("{agent}{more}")).unwrap();
+    };
+    let tally = || node.cpe(&["actor", "ask", "tally", "get"]).code(0).out;
+    write("kind = \"counter\"\nargs = 40");
+    applied(&node, &file);
+    node.cpe(&["actor", "ask", "tally", "{\"add\":1}"]).code(0);
+
+    write("kind = \"counter\"\nargs = 40\nrequire = { gpu = \"yse\" }");
+    apply(&node, &file, &[]).code(1).says("gpu=yse");
+    node.cpe(&["actor", "where", "tally"]).code(1);
+    write("kind = \"counter\"\nargs = 40\nnear = \"somebody\"");
+    assert_eq!(names(&applied(&node, &file), "added"), ["tally"]);
+    assert_eq!(tally(), "41\n");
+
+    // Another beginning is no reason to begin again.
+    write("kind = \"counter\"\nargs = 7");
+    let changed = applied(&node, &file);
+    let fields = json!([{"name": "tally", "fields": ["args", "near"]}]);
+    assert_eq!(changed["changed"], fields);
+    assert_eq!(tally(), "41\n");
+
+    write("kind = \"echo\"");
+    apply(&node, &file, &[])
+        .code(1)
+        .says("keeps the state of an actor of the kind `counter`");
+    write("kind = \"counter\"\nargs = 7");
+    applied(&node, &file);
+    assert_eq!(tally(), "41\n");
+
+    fs::write(&file, "").unwrap();
+    let removed = applied(&node, &file);
+    assert_eq!(
+        removed["removed"],
+        json!([{"name": "tally", "ends_state": true}])
+    );
+    write("kind = \"counter\"\nargs = 7");
+    applied(&node, &file);
+    assert_eq!(tally(), "7\n");
+}
+
+#[test]
 fn the_crowd_to_copy_is_applied() {
     let node = Node::alone();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/crowd.toml");

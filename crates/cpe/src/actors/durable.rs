@@ -376,6 +376,7 @@ fn run(
         left: Arc::clone(&inbox.left),
         asks: Arc::default(),
         mailbox: address.info().mailbox,
+        keeps: false,
         durable: Some(Durable {
             life: record.host,
             born: record.born,
@@ -649,7 +650,7 @@ mod tests {
         let inner = &actors.inner;
         let until = Instant::now() + Duration::from_secs(60);
         let record = granted(inner, &spec).await;
-        let stopping = super::super::host::stop(inner, "n", record.token, until);
+        let stopping = super::super::host::stop(inner, "n", record.token, until, false);
         tokio::pin!(stopping);
         let early = tokio::time::timeout(Duration::from_millis(500), &mut stopping).await;
         assert!(early.is_err(), "its name was given up: {early:?}");

@@ -56,6 +56,9 @@ pub(crate) enum Envelope {
         name: String,
         token: u64,
         within_ms: u64,
+        /// What it committed stays, for the next one of its name.
+        #[serde(default)]
+        keeps: bool,
     },
     /// What a request came to.
     Answer { id: u64, answer: Answer },
@@ -426,6 +429,7 @@ mod tests {
                 name: name(),
                 token,
                 within_ms,
+                keeps: true,
             },
             Envelope::Watch {
                 id,

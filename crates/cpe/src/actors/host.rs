@@ -37,6 +37,8 @@ pub(super) struct Hosted {
     pub(super) asks: Arc<AtomicUsize>,
     /// Messages that its mailbox holds.
     pub(super) mailbox: usize,
+    /// It was stopped so that what it has committed stays.
+    pub(super) keeps: bool,
 }
 
 impl Inner {
@@ -183,7 +185,7 @@ impl Inner {
                 if self.leave_to_others(&name, token, until).await {
                     return None;
                 }
-                match stop(self, &name, token, until).await {
+                match stop(self, &name, token, until, false).await {
                     Answer::Done | Answer::NotHere => None,
                     Answer::NotStopped(why) => Some(format!("actor `{name}`: {why}")),
                     other => Some(format!("actor `{name}`: {other:?}")),
@@ -241,6 +243,7 @@ pub(super) async fn start(
                 left: Arc::default(),
                 asks: Arc::default(),
                 mailbox: address.info().mailbox,
+                keeps: false,
             };
             let left = Arc::clone(&hosted.left);
             lock(&inner.hosted).insert(name.clone(), hosted);
@@ -321,8 +324,15 @@ async fn claimable(inner: &Inner, name: &str, until: Instant) -> Result<u64, Not
     }
 }
 
-/// Stops an actor of this node, or one whose node is gone, and gives up its name.
-pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) -> Answer {
+/// Stops an actor of this node, or one whose node is gone, and gives up its name; what it has
+/// committed stays if it `keeps` that.
+pub(super) async fn stop(
+    inner: &Inner,
+    name: &str,
+    token: u64,
+    until: Instant,
+    keeps: bool,
+) -> Answer {
     let mut here = inner.hosted(name, token);
     // It would begin after its name was given up, and run beside the next one of its name.
     while here.is_none() && inner.begins(name, token).await {
@@ -334,6 +344,9 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
     }
     if let Some(address) = &here {
         let actor = address.as_actor();
+        if let Some(hosted) = lock(&inner.hosted).get_mut(name) {
+            hosted.keeps |= keeps && hosted.token == token;
+        }
         actor.stop();
         let Ok(ended) = tokio::time::timeout_at(until, actor.ended()).await else {
             return Answer::NotStopped("it is still at its last message".to_owned());
@@ -348,7 +361,7 @@ pub(super) async fn stop(inner: &Inner, name: &str, token: u64, until: Instant) 
     }
     loop {
         let within = until.saturating_duration_since(Instant::now());
-        match release(inner, name, token, false, within).await {
+        match release(inner, name, token, keeps, within).await {
             // Nobody here gave it up: the actor has moved, and goes on under a later token.
             Ok(Released::Claimed) if here.is_none() => return inner.elsewhere(name, token),
             Ok(_) => return Answer::Done,
@@ -439,7 +452,9 @@ pub(super) async fn release_at_end(
         return;
     }
     // One that failed for good is not what its state was kept for: the next one goes on from it.
-    let keeps = matches!(ended.reason, ExitReason::Failed(_));
+    let keeps = |hosted: &Hosted| hosted.token == token && hosted.keeps;
+    let keeps = lock(&inner.hosted).get(&name).is_some_and(keeps)
+        || matches!(ended.reason, ExitReason::Failed(_));
     inner.note_end(&name, (token, born), durable, &ended.reason);
     release_at_last(&inner, &name, token, keeps, RELEASE_DEADLINE).await;
 }

@@ -240,12 +240,13 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             name,
             token,
             within_ms,
+            keeps,
             ..
         } => {
             let until = Instant::now() + within(within_ms);
             let host = Arc::clone(inner);
             answer_later(inner, from, id, permit, async move {
-                host::stop(&host, &name, token, until).await
+                host::stop(&host, &name, token, until, keeps).await
             });
         }
         Envelope::Deliver {
