@@ -290,6 +290,21 @@ impl Node {
         Ran::of(self.command(args).output().unwrap())
     }
 
+    /// Freezes it. When this returns none of its threads goes on: the signal alone stops them one
+    /// by one, as each is given a processor.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        until("all its threads are stopped", || {
+            let threads = std::fs::read_dir(&threads).unwrap();
+            threads.flatten().all(|thread| {
+                let stat = std::fs::read_to_string(thread.path().join("stat"));
+                // One that has ended meanwhile is not there.
+                stat.is_ok_and(|stat| stat.rsplit(')').next().unwrap().starts_with(" T"))
+            })
+        });
+    }
+
     /// How many requests wait at this node, of whomever: for an answer, or at their homes here.
     pub(crate) fn waiting(&self) -> u64 {
         let status = self.cpe(&["mesh", "status", "--json"]).json();

@@ -138,7 +138,7 @@ fn a_host_that_is_frozen_past_its_lease_does_not_act_when_it_wakes() {
         let (status, said) = answer(post(&b, "/v1/actors/pen/tell", &body));
         assert_eq!(status, 200, "{said}");
     }
-    b.signal(Signal::STOP);
+    b.freeze();
     // Its kernel takes what it will find when it wakes.
     let late = json!({"message": {"add": 1}, "timeout_ms": 60_000}).to_string();
     let late = post(&b, "/v1/actors/total/ask", &late);

@@ -97,7 +97,9 @@ fn another_node_does_not_have_files_read() {
     // Who names no node means its own.
     for node in [&a, &b] {
         node.cpe(&spawn).code(0);
-        let host = node.cpe(&["actor", "where", "r", "--json"]).json();
+        let known = || node.cpe(&["actor", "where", "r", "--json"]);
+        until("its host is known", || known().code == Some(0));
+        let host = known().json();
         let own = node.cpe(&["mesh", "status", "--json"]).json();
         assert_eq!(host["host"], own["node"], "{host} {own}");
         node.cpe(&["actor", "stop", "r"]).code(0);

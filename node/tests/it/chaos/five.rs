@@ -193,7 +193,7 @@ impl<'p> Five<'p> {
             Fault::Pause(n) => {
                 let slot = &mut self.slots[n];
                 if let Some(node) = &slot.node {
-                    node.signal(Signal::STOP);
+                    node.freeze();
                     slot.paused = true;
                 }
             }
