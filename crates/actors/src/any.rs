@@ -106,10 +106,11 @@ impl AnyAddress {
         self.0.ask(origin, message, deadline).await
     }
 
-    /// As [`ask_from`](Self::ask_from), with a number by which the asker knows the message. What a durable
-    /// actor commits says which numbers it has handled ([`Commit::handled`](crate::Commit)). If the
-    /// actor ends first, the asker is told so, and the message is no dead letter: whoever numbers
-    /// messages has a copy and sends it to whatever actor comes next.
+    /// As [`ask_from`](Self::ask_from), with a number by which the asker knows the message. What a
+    /// durable actor commits says which numbers it has handled
+    /// ([`Commit::handled`](crate::Commit)). If the actor ends first, the asker is told so, and the
+    /// message is no dead letter: whoever numbers messages has a copy and sends it to whatever
+    /// actor comes next.
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).

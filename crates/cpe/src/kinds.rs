@@ -64,8 +64,8 @@ pub struct KindStart {
     pub name: String,
     /// The arguments given when it was spawned; `Null` for none.
     pub args: Value,
-    /// An actor asked for it, or another node: nobody of this node. Its kind must not do for it what
-    /// only the node's own people may have done, such as to read a file.
+    /// An actor asked for it, or another node: nobody of this node. Its kind must not do for it
+    /// what only the node's own people may have done, such as to read a file.
     pub foreign: bool,
 }
 

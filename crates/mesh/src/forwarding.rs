@@ -1,9 +1,9 @@
 //! Messages that waited for a durable actor when its host handed it on (rule A8): whom to send them
 //! to and how often, and how long the next host waits for them.
 //!
-//! A [`Forwarding`] is with the former host, which keeps the messages. It sends them in batches, one
-//! at a time, and a batch is done when its messages are handled and that lasts. Until then it is
-//! sent again, to whoever has the actor by then: a host may die with what it was sent. An
+//! A [`Forwarding`] is with the former host, which keeps the messages. It sends them in batches,
+//! one at a time, and a batch is done when its messages are handled and that lasts. Until then it
+//! is sent again, to whoever has the actor by then: a host may die with what it was sent. An
 //! [`Awaiting`] is with the next host, which gives the actor nothing else before: so what comes by
 //! another way never overtakes what waited, also when that has to be sent twice.
 //!

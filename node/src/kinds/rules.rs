@@ -2,8 +2,9 @@
 //!
 //! Arguments: `{"file": PATH}`, read on the node where the actor starts, or `{"source": TEXT}`; and
 //! `{"seed": N}` for the program's random numbers. A file is the operator's own and its rules run
-//! in this process, with limits; nobody else may name one: neither an actor nor another node. A source came with the message, over the mesh for all we know: its
-//! rules run in a process of their own, which has nothing but two pipes.
+//! in this process, with limits; nobody else may name one: neither an actor nor another node. A
+//! source came with the message, over the mesh for all we know: its rules run in a process of their
+//! own, which has nothing but two pipes.
 //!
 //! Messages become facts as `cpe_rules::RuleAgent` describes; what rules ask for is carried out
 //! against this node's space and actors.

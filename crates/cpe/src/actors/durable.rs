@@ -404,8 +404,8 @@ fn run(
     Ok(address)
 }
 
-/// Tries to run an actor that could not begin, until it does or is not this node's any more: what it
-/// lacked may come, as a program that is mended.
+/// Tries to run an actor that could not begin, until it does or is not this node's any more: what
+/// it lacked may come, as a program that is mended.
 async fn try_again(inner: Weak<Inner>, name: String, spec: Spec, record: ActorRecord) {
     let (token, mut pause) = (record.token, AGAIN);
     loop {

@@ -100,8 +100,8 @@ impl Inner {
     }
 
     /// Ends a plain actor of this node whose name the registry shows to be another's, or nobody's:
-    /// while this node was frozen or cut off others believed it gone. A durable one is fenced by its
-    /// lease. A record that is older than the claim of the actor says nothing.
+    /// while this node was frozen or cut off others believed it gone. A durable one is fenced by
+    /// its lease. A record that is older than the claim of the actor says nothing.
     pub(super) fn end_replaced(&self, name: &str, now: Named) {
         let mut all = lock(&self.hosted);
         let replaced = |it: &&Hosted| {

@@ -3,10 +3,10 @@
 //! The host stops the actor after the message that it is at, and keeps what comes for it; has its
 //! home make the other node its host; and sends after it what it was told meanwhile, in order (see
 //! [`forward`]). Whoever asked is told where it is, and asks there. The new host begins from the
-//! last commit, and gives the actor nothing that comes by another way before it has handled all that
-//! is sent on. If the message takes longer than the move may, the actor stays. If the home refuses, the
-//! host makes itself the new host: a question that was not answered may still be decided, and this
-//! is what settles it.
+//! last commit, and gives the actor nothing that comes by another way before it has handled all
+//! that is sent on. If the message takes longer than the move may, the actor stays. If the home
+//! refuses, the host makes itself the new host: a question that was not answered may still be
+//! decided, and this is what settles it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! How much other nodes may have under way here, and for what: a slow actor, or many who ask it, are
-//! to keep nobody from other actors, nor anybody from stopping it.
+//! How much other nodes may have under way here, and for what: a slow actor, or many who ask it,
+//! are to keep nobody from other actors, nor anybody from stopping it.
 //!
 //! Questions share one room, and an actor may have as many of its places as its mailbox has, and as
-//! are still free: dynamic thresholds (Choudhury and Hahne 1998). So one slow actor has at most half of
-//! the room, the next one half of what is left, and however many there are, some is left. What is
-//! done at once, and what is asked of the node itself, has rooms of its own.
+//! are still free: dynamic thresholds (Choudhury and Hahne 1998). So one slow actor has at most
+//! half of the room, the next one half of what is left, and however many there are, some is left.
+//! What is done at once, and what is asked of the node itself, has rooms of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
