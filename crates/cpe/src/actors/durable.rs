@@ -376,7 +376,7 @@ fn run(
         left: Arc::clone(&inbox.left),
         asks: Arc::default(),
         mailbox: address.info().mailbox,
-        keeps: false,
+        keeps: Arc::default(),
         durable: Some(Durable {
             life: record.host,
             born: record.born,
@@ -388,7 +388,7 @@ fn run(
         }),
     };
     inbox.serve(address.clone());
-    let left = Arc::clone(&inbox.left);
+    let marks = (Arc::clone(&hosted.left), Arc::clone(&hosted.keeps));
     all.insert(name.to_owned(), hosted);
     drop(all);
     inner.begun.notify_waiters();
@@ -399,7 +399,7 @@ fn run(
     }
     let (host, name) = (Arc::clone(inner), name.to_owned());
     let claim = (record.token, record.born, true);
-    let watching = release_at_end(host, name, claim, address.clone(), left);
+    let watching = release_at_end(host, name, claim, address.clone(), marks);
     inner.tasks.spawn(watching);
     Ok(address)
 }

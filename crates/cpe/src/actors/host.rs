@@ -37,8 +37,9 @@ pub(super) struct Hosted {
     pub(super) asks: Arc<AtomicUsize>,
     /// Messages that its mailbox holds.
     pub(super) mailbox: usize,
-    /// It was stopped so that what it has committed stays.
-    pub(super) keeps: bool,
+    /// It was stopped so that what it has committed stays. Shared with who gives up its name at its
+    /// end, which may come after this is gone.
+    pub(super) keeps: Arc<AtomicBool>,
 }
 
 impl Inner {
@@ -198,6 +199,14 @@ impl Inner {
 }
 
 impl Inner {
+    /// What an actor of this node has committed is to stay when it stops.
+    fn let_keep(&self, name: &str, token: u64) {
+        let hosted = lock(&self.hosted);
+        if let Some(hosted) = hosted.get(name).filter(|hosted| hosted.token == token) {
+            hosted.keeps.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether an actor is this node's by its record, and has neither begun here nor ended.
     async fn begins(&self, name: &str, token: u64) -> bool {
         let Ok(Some(info)) = self.record(name).await else {
@@ -243,12 +252,12 @@ pub(super) async fn start(
                 left: Arc::default(),
                 asks: Arc::default(),
                 mailbox: address.info().mailbox,
-                keeps: false,
+                keeps: Arc::default(),
             };
-            let left = Arc::clone(&hosted.left);
+            let marks = (Arc::clone(&hosted.left), Arc::clone(&hosted.keeps));
             lock(&inner.hosted).insert(name.clone(), hosted);
             let claim = (token, token, false);
-            let watching = release_at_end(Arc::clone(&inner), name.clone(), claim, address, left);
+            let watching = release_at_end(Arc::clone(&inner), name.clone(), claim, address, marks);
             inner.tasks.spawn(watching);
             // What came of its name before it was among the hosted was told to nobody.
             if let Ok(Some(record)) = inner.record(&name).await {
@@ -344,8 +353,8 @@ pub(super) async fn stop(
     }
     if let Some(address) = &here {
         let actor = address.as_actor();
-        if let Some(hosted) = lock(&inner.hosted).get_mut(name) {
-            hosted.keeps |= keeps && hosted.token == token;
+        if keeps {
+            inner.let_keep(name, token);
         }
         actor.stop();
         let Ok(ended) = tokio::time::timeout_at(until, actor.ended()).await else {
@@ -444,7 +453,7 @@ pub(super) async fn release_at_end(
     name: String,
     (token, born, durable): (u64, u64, bool),
     address: AnyAddress,
-    left: Arc<AtomicBool>,
+    (left, keeps): (Arc<AtomicBool>, Arc<AtomicBool>),
 ) {
     let ended = address.as_actor().ended().await;
     tracing::info!(actor = %name, reason = %ended.reason, "actor ended");
@@ -452,9 +461,7 @@ pub(super) async fn release_at_end(
         return;
     }
     // One that failed for good is not what its state was kept for: the next one goes on from it.
-    let keeps = |hosted: &Hosted| hosted.token == token && hosted.keeps;
-    let keeps = lock(&inner.hosted).get(&name).is_some_and(keeps)
-        || matches!(ended.reason, ExitReason::Failed(_));
+    let keeps = keeps.load(Ordering::Relaxed) || matches!(ended.reason, ExitReason::Failed(_));
     inner.note_end(&name, (token, born), durable, &ended.reason);
     release_at_last(&inner, &name, token, keeps, RELEASE_DEADLINE).await;
 }
