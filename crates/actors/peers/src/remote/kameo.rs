@@ -17,6 +17,9 @@ use crate::MAILBOX;
 /// Streams at once, in and out: more than are ever in flight.
 const STREAMS_MAX: usize = 1_024;
 
+/// Times that the server is asked for its count, before none counts as arrived.
+const TRIES: usize = 1_000;
+
 #[derive(Actor, RemoteActor)]
 struct Echo(u64);
 
@@ -130,13 +133,13 @@ pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
                     answer.is_ok_and(|it| it.0.len() == case.bytes)
                 };
                 let done = many(*case, &mut timer, ask).await;
-                echo.ask(&Count).await.expect("it answers");
+                count(&echo).await;
                 done
             }
             Way::TellEach => {
                 let send = || async { echo.tell(&message()).send_ack().await.is_ok() };
                 many(*case, &mut timer, send).await;
-                echo.ask(&Count).await.expect("it answers")
+                count(&echo).await
             }
             Way::Tell => {
                 for _ in 0..case.count {
@@ -147,6 +150,19 @@ pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
         };
         tell(timer.stop(arrived));
     }
+}
+
+/// How many came since the last time. Its connection may just have been lost: it is asked again
+/// until there is another.
+async fn count(echo: &RemoteActorRef<Echo>) -> u64 {
+    for _ in 0..TRIES {
+        match echo.ask(&Count).await {
+            Ok(count) => return count,
+            Err(error) => tracing::debug!(%error, "asked again"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    0
 }
 
 /// How many came, once no more do: some never do, and the question overtakes others.
