@@ -19,6 +19,8 @@ mod forward;
 mod host;
 mod inbox;
 mod inspect;
+mod lives;
+pub(crate) mod location_cache;
 mod migrate;
 mod monitor;
 pub(crate) mod mover;
@@ -26,7 +28,6 @@ mod number;
 mod numbered;
 mod outlet;
 pub(crate) mod place;
-pub(crate) mod places;
 pub(crate) mod post;
 mod rooms;
 mod spec;
@@ -37,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cpe_actors::{ActorRef, AnyAddress, AskError, ExitReason, KindRegistry, System};
+use cpe_actors::{ActorRef, AnyAddress, ExitReason, KindRegistry, System};
 use cpe_membership::{Incarnation, Member, NodeId};
 use cpe_mesh::{ActorEnds, ActorInfo, Command, Reply, Seen};
 use cpe_network::Network;
@@ -50,6 +51,7 @@ use tokio_util::task::TaskTracker;
 pub use address::Address;
 pub use error::ActorsError;
 pub use inspect::{Found, Inspected};
+pub use lives::{SPAWN_DEADLINE, SpawnOptions, Stopped};
 pub use monitor::MONITORS_MAX;
 pub use mover::Rebalance;
 pub use outlet::Outlet;
@@ -57,22 +59,18 @@ pub use outlet::Outlet;
 use crate::desk::Desk;
 use crate::kinds::NodeHandle;
 use crate::{Mesh, Space, SpaceError};
-use envelope::{Answer, Envelope, NotStarted};
+use envelope::{Answer, Envelope};
 use forward::Forwards;
 use host::Hosted;
+use location_cache::LocationCache;
 use migrate::Trail;
 use number::Numbers;
 use place::Loads;
-use places::Places;
 use post::{CallError, Pending};
 use rooms::Rooms;
-use spec::{Spec, Wishes};
 
 /// How long a tell may wait for the actor's node to have the message in the mailbox.
 pub const TELL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long an actor may take to start unless set otherwise.
-pub const SPAWN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long this node's replica may lag behind a change of the registry: a name that is not
 /// found, or is found where it no longer is, is looked up again for so long. Feeds take 20 ms.
@@ -83,49 +81,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest deadline of a request about an actor; longer ones are cut to it.
 const DEADLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How an actor is started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SpawnOptions {
-    /// The node it is to live on: its name, node id or peer id. Any able one by default.
-    pub node: Option<String>,
-    /// Capabilities its node must have, also one that is named.
-    pub require: BTreeMap<String, String>,
-    /// The crowd it belongs to, by which `cpe apply` knows it again. None by default.
-    pub crowd: Option<String>,
-    /// How long it may take. [`SPAWN_DEADLINE`] by default.
-    pub deadline: Duration,
-    /// Keep its state at the home of its name, and let another node go on with it when its own is
-    /// gone: each message is answered once what it changed lasts. Its kind must have snapshots. Not
-    /// by default.
-    pub durable: bool,
-    /// The actor it will talk with most: it is placed on that one's node, whatever the load there,
-    /// if that node is able, and is not moved away from it for balance. A wish: if there is no such
-    /// actor, or its node is not able, it is placed as any other. It does not follow a move.
-    pub near: Option<String>,
-}
-
-impl Default for SpawnOptions {
-    fn default() -> Self {
-        Self {
-            node: None,
-            require: BTreeMap::new(),
-            crowd: None,
-            deadline: SPAWN_DEADLINE,
-            durable: false,
-            near: None,
-        }
-    }
-}
-
-/// What was stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
-    /// The actor of the name.
-    Actor,
-    /// No actor had the name: what one that failed for good had committed was given up.
-    State,
-}
 
 /// A cheap handle to the named actors of the mesh. Messages and answers are values.
 ///
@@ -191,7 +146,7 @@ pub(crate) struct Inner {
     begun: Notify,
     /// This node stops: it takes no more actors. Set under the lock of `hosted`.
     leaving: AtomicBool,
-    places: Mutex<Places>,
+    places: Mutex<LocationCache>,
     pending: Mutex<BTreeMap<u64, Pending>>,
     next: AtomicU64,
     rooms: Rooms,
@@ -404,96 +359,6 @@ impl Actors {
         Self { inner, from }
     }
 
-    /// Starts an actor under a name that no live actor has, here or on another node. Done when the
-    /// name is its own; for a durable one, when it has taken up its state and is through its
-    /// [`started`](cpe_actors::Actor::started).
-    ///
-    /// With the handle that an actor has (that of its [`KindStart`](crate::KindStart)), and on
-    /// another node, its kind learns that somebody else than that node's own people asked for it.
-    ///
-    /// # Errors
-    /// [`ActorsError::NameTaken`], [`ActorsError::NoSuchNode`] when nobody suits,
-    /// [`ActorsError::NotStarted`] when the kind refused or cannot take up what is kept under the
-    /// name ([`stop`](Self::stop) gives that up), [`ActorsError::TimedOut`] and
-    /// [`ActorsError::Unreachable`] for a node that did not answer: the actor may have started.
-    ///
-    /// # Cancel safety
-    /// Dropped before it is ready, the actor may or may not start; its name tells.
-    pub async fn spawn(
-        &self,
-        kind: &str,
-        name: &str,
-        args: Value,
-        options: SpawnOptions,
-    ) -> Result<ActorInfo, ActorsError> {
-        let inner = &self.inner;
-        let after = options.deadline.min(DEADLINE_MAX);
-        let until = Instant::now() + after;
-        let peers = inner.mesh.peers().await?;
-        let host = inner.place(&peers, name, kind, &options, until).await?;
-        let name = name.to_owned();
-        let spec = Spec {
-            kind: kind.to_owned(),
-            args,
-            wishes: Wishes {
-                require: options.require,
-                node: options.node,
-                crowd: options.crowd,
-                durable: options.durable,
-                near: options.near,
-                foreign: self.from.is_some(),
-            },
-        };
-        let record = spec.to_value();
-        let started = if host.node == inner.me.node {
-            let starting = host::start(Arc::clone(inner), name.clone(), spec, until);
-            // A task of its own: dropping this future must not leave a claim without an actor.
-            match inner.tasks.spawn(starting).await {
-                Ok(started) => started,
-                Err(error) => Err(NotStarted::Cannot(error.to_string())),
-            }
-        } else {
-            let request = |id| Envelope::Spawn {
-                id,
-                kind: spec.kind.clone(),
-                name: name.clone(),
-                args: spec.args.clone(),
-                within_ms: milliseconds(after),
-                wishes: spec.wishes.clone(),
-            };
-            match inner.call(host.node, until, request).await {
-                Ok(Answer::Started(token)) => Ok(token),
-                Ok(Answer::NotStarted(why)) => Err(why),
-                Ok(Answer::Busy) => Err(NotStarted::Cannot("the node is busy".to_owned())),
-                Ok(_) => Err(NotStarted::Cannot("it answered something else".to_owned())),
-                Err(error) => return Err(inner.not_called(&name, host.node, after, error).await),
-            }
-        };
-        match started {
-            Ok(token) => {
-                let (host, leased) = (Some(host), options.durable);
-                Ok(ActorInfo {
-                    name,
-                    spec: record,
-                    token,
-                    host,
-                    leased,
-                    born: token,
-                    kept: options.durable,
-                })
-            }
-            Err(NotStarted::Taken(by)) => Err(ActorsError::NameTaken { actor: name, by }),
-            Err(NotStarted::Cannot(reason) | NotStarted::Registry(reason)) => {
-                let node = inner.node_name(host.node).await;
-                Err(ActorsError::NotStarted {
-                    actor: name,
-                    node,
-                    reason,
-                })
-            }
-        }
-    }
-
     /// Puts a message into an actor's mailbox; done when it is there, not when it is handled.
     ///
     /// A durable actor's node that does not answer may have it: then it is sent again, also to the
@@ -610,78 +475,6 @@ impl Actors {
         }
     }
 
-    /// Stops an actor and gives up its name, with the state of a durable one. A name whose node is
-    /// gone is given up for it. If no actor has the name, as one that failed for good left it, the
-    /// state that is kept under it is given up.
-    ///
-    /// # Errors
-    /// [`ActorsError::NoSuchActor`], and those of a node that did not answer or an actor that did
-    /// not end in time.
-    pub async fn stop(&self, name: &str, deadline: Duration) -> Result<Stopped, ActorsError> {
-        self.stop_as(name, deadline, false).await
-    }
-
-    /// As [`stop`](Self::stop), and what a durable actor has committed stays: the next one of its
-    /// name goes on from it, whatever else is asked of that.
-    ///
-    /// # Errors
-    /// As for [`stop`](Self::stop).
-    pub async fn stop_keeping(
-        &self,
-        name: &str,
-        deadline: Duration,
-    ) -> Result<Stopped, ActorsError> {
-        self.stop_as(name, deadline, true).await
-    }
-
-    async fn stop_as(
-        &self,
-        name: &str,
-        deadline: Duration,
-        keeps: bool,
-    ) -> Result<Stopped, ActorsError> {
-        let deadline = deadline.min(DEADLINE_MAX);
-        let until = Instant::now() + deadline;
-        let answer = self
-            .request(name, deadline, until, |place, inner| {
-                let name = name.to_owned();
-                async move {
-                    let token = place.token;
-                    let here = place.host.node == inner.me.node;
-                    if here || !inner.is_there(place).await.unwrap_or(true) {
-                        return Ok(host::stop(&inner, &name, token, until, keeps).await);
-                    }
-                    let left = until.saturating_duration_since(Instant::now());
-                    let within_ms = milliseconds(left);
-                    let request = |id| Envelope::Stop {
-                        id,
-                        name,
-                        token,
-                        within_ms,
-                        keeps,
-                    };
-                    inner.call(place.host.node, until, request).await
-                }
-            })
-            .await;
-        let answer = match answer {
-            Err(error @ ActorsError::NoSuchActor(_)) if !keeps => {
-                let cleared = self.inner.give_up_state(name, until).await?;
-                return if cleared {
-                    Ok(Stopped::State)
-                } else {
-                    Err(error)
-                };
-            }
-            answer => answer?,
-        };
-        self.inner.forget(name);
-        match answer {
-            (Answer::Done, _) => Ok(Stopped::Actor),
-            (other, host) => Err(self.inner.refused(name, host, deadline, other).await),
-        }
-    }
-
     /// All named actors this node's replica shows.
     ///
     /// # Errors
@@ -747,105 +540,6 @@ impl Actors {
             }
             wrong = Some(place);
         }
-    }
-}
-
-impl Inner {
-    /// The error of a request that got no answer.
-    async fn not_called(
-        &self,
-        actor: &str,
-        node: NodeId,
-        after: Duration,
-        error: CallError,
-    ) -> ActorsError {
-        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
-        match error {
-            CallError::TimedOut => ActorsError::TimedOut { actor, node, after },
-            CallError::NoLink(reason) | CallError::Lost(reason) => ActorsError::Unreachable {
-                actor,
-                node,
-                reason,
-            },
-            CallError::TooLarge(reason) | CallError::Busy(reason) => ActorsError::Refused {
-                actor,
-                node,
-                reason,
-            },
-        }
-    }
-
-    /// The error of a request whose answer was no.
-    async fn refused(
-        &self,
-        actor: &str,
-        node: NodeId,
-        after: Duration,
-        answer: Answer,
-    ) -> ActorsError {
-        self.forget(actor);
-        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
-        match answer {
-            Answer::Asked(error) => asked(actor, node, after, error),
-            Answer::NotHere => ActorsError::Dead {
-                actor,
-                node,
-                reason: "its node does not run it any more; spawn it again".to_owned(),
-            },
-            Answer::Busy => ActorsError::Refused {
-                actor,
-                node,
-                reason: "too much is under way on its node; try again later".to_owned(),
-            },
-            Answer::NotStopped(reason) => ActorsError::Failed {
-                actor,
-                node,
-                reason,
-            },
-            Answer::NotStarted(NotStarted::Cannot(reason)) => ActorsError::Failed {
-                actor,
-                node,
-                reason: format!("it cannot begin there, which is tried again: {reason}"),
-            },
-            other => ActorsError::Failed {
-                actor,
-                node,
-                reason: format!("an answer of another kind: {other:?}"),
-            },
-        }
-    }
-}
-
-/// What the local runtime of the actor's node said.
-fn asked(actor: String, node: String, after: Duration, error: AskError) -> ActorsError {
-    match error {
-        AskError::NoSuchActor { .. } => ActorsError::NoSuchActor(actor),
-        AskError::Dead { reason, .. } => ActorsError::Dead {
-            actor,
-            node,
-            reason: reason.to_string(),
-        },
-        AskError::TimedOut { .. } => ActorsError::TimedOut { actor, node, after },
-        AskError::Full { .. } => ActorsError::Refused {
-            actor,
-            node,
-            reason: "its mailbox is full; try again later".to_owned(),
-        },
-        AskError::Refused { reason, .. } => ActorsError::Refused {
-            actor,
-            node,
-            reason,
-        },
-        AskError::Failed { reason, .. } => ActorsError::Failed {
-            actor,
-            node,
-            reason,
-        },
-        other => ActorsError::Failed {
-            actor,
-            node,
-            reason: other.to_string(),
-        },
     }
 }
 

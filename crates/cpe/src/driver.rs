@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::Inner;
-use crate::actors::places::Named;
+use crate::actors::location_cache::Named;
 use crate::actors::took::Due;
 use crate::clock::Clock;
 use crate::desk::{Answer, Desk, Order};

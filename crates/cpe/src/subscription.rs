@@ -65,10 +65,9 @@ impl Subscription {
 impl Space {
     /// Has a local actor get each tuple of a workspace that matches, as a message.
     ///
-    /// Every node can have subscribers; a tuple is not taken by them. A tuple comes at least once:
-    /// again when its store, seen while it was pending, is admitted, and when the node catches up.
-    /// Let the tuples carry a number where that matters. A full mailbox makes the subscription
-    /// wait.
+    /// Every node can have subscribers; a tuple is not taken by them. A tuple comes once, with the
+    /// exceptions of [`Watch`](crate::Watch): let the tuples carry a number where they matter. A
+    /// full mailbox makes the subscription wait.
     ///
     /// # Errors
     /// As for [`watch`](Self::watch).

@@ -7,8 +7,9 @@ use crate::desk::WatchReceiver;
 
 /// Matching tuples as a node learns of them; dropping it ends the watch.
 ///
-/// A tuple comes at least once: again when its store, seen while it was pending, is admitted, and
-/// when the node catches up after an absence.
+/// A tuple comes once, as soon as the node hears of it, be its store admitted or still pending. It
+/// comes again when a take that had it is undone, and may when it was pending while the node, back
+/// from an absence, fetched the state of a shard as a whole.
 ///
 /// At most 65,536 tuples and 64 MiB wait to be looked at. A watch further behind ends after those
 /// it holds, and [`fell_behind`](Self::fell_behind) says so: start another, which begins with

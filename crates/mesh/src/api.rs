@@ -141,7 +141,8 @@ pub enum Command {
         deadline: Duration,
     },
     /// Sends a [`Reply::Tuple`] for each matching tuple as this node learns of it, beginning with
-    /// those there are, until cancelled.
+    /// those there are, until cancelled; each once, be it admitted or still pending. One may come
+    /// again when its take is undone, and when its shard's state is fetched as a whole.
     Watch {
         /// Workspace.
         workspace: String,

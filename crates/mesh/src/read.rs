@@ -104,15 +104,17 @@ impl Peer {
         );
     }
 
+    /// Shows what the replica has, stores not yet admitted too, and from now on each that comes:
+    /// thus every watch has been shown every pending store.
     pub(crate) fn watch(&mut self, request: RequestId, workspace: Name, template: Template) {
         let mut there = Vec::new();
         for slot in &self.slots {
-            there.extend(
-                slot.shard
-                    .sm()
-                    .matches(&workspace, &template)
-                    .map(|(_, t)| t.clone()),
-            );
+            let decided = slot.shard.sm().matches(&workspace, &template);
+            there.extend(decided.map(|(_, tuple)| tuple.clone()));
+            let pending = slot.shard.pending().values();
+            let pending =
+                pending.filter(|item| item.workspace == workspace && template.matches(&item.tuple));
+            there.extend(pending.map(|item| item.tuple.clone()));
         }
         self.register(request, &workspace, &template);
         self.requests.insert(
@@ -129,18 +131,30 @@ impl Peer {
 
     /// A tuple has come into the local replica: whoever waits for it looks again.
     pub(crate) fn wake_readers(&mut self, workspace: &Name, tuple: &Tuple) {
-        if self.readers.is_empty() {
-            return;
+        for request in self.readers_of(workspace, tuple) {
+            self.wake(request, tuple);
         }
-        let variable = cpe_space::variable_of(tuple);
-        for key in [Some(variable), None] {
-            let Some(readers) = self.readers.get(&(workspace.clone(), key)) else {
-                continue;
-            };
-            for request in readers.clone() {
+    }
+
+    /// A store that the local replica showed as pending is admitted. Takes and fresh reads wait
+    /// for that; a watch has shown it.
+    pub(crate) fn wake_admitted(&mut self, workspace: &Name, tuple: &Tuple) {
+        for request in self.readers_of(workspace, tuple) {
+            if !matches!(self.requests.get(&request), Some(Request::Watch { .. })) {
                 self.wake(request, tuple);
             }
         }
+    }
+
+    /// Requests that wait where a tuple has come.
+    fn readers_of(&self, workspace: &Name, tuple: &Tuple) -> Vec<RequestId> {
+        if self.readers.is_empty() {
+            return Vec::new();
+        }
+        let variable = cpe_space::variable_of(tuple);
+        let places = [Some(variable), None].map(|key| (workspace.clone(), key));
+        let places = places.iter().filter_map(|place| self.readers.get(place));
+        places.flatten().copied().collect()
     }
 
     /// The local replica shows a tuple: whoever waits looks at it.

@@ -543,6 +543,7 @@ impl Peer {
         match applied {
             Applied::Added {
                 dot,
+                pending,
                 workspace,
                 tuple,
                 ..
@@ -552,7 +553,11 @@ impl Peer {
                 if dot.is_some_and(|dot| Some(dot.origin) == me) {
                     self.clear_outbox(shard);
                 }
-                self.wake_readers(&workspace, &tuple);
+                if pending {
+                    self.wake_admitted(&workspace, &tuple);
+                } else {
+                    self.wake_readers(&workspace, &tuple);
+                }
             }
             Applied::Sealed(config) => self.sealed(shard, config),
             Applied::Forked(config) => {

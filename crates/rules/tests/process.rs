@@ -394,6 +394,18 @@ fn a_check_in_another_process_tells_of_a_crash_and_of_faults_where_they_are() {
     cpe_rules::check_apart(missing, "a.clp", COUNTER).unwrap_err();
 }
 
+/// Twelve seconds of the clock: what loading may take, and what starting a process may.
+#[test]
+fn a_check_whose_process_says_nothing_is_ended_and_tells_so() {
+    let silent = ProcessCommand::new("sleep", ["600"]);
+    let found = cpe_rules::check_apart(silent, "a.clp", COUNTER).unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].message.contains("ended their process") && found[0].message.contains("time"),
+        "{found:?}"
+    );
+}
+
 /// Programs that try to run away, each in a worker: how each is stopped, and that a message is
 /// answered right after.
 #[test]

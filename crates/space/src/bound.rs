@@ -179,6 +179,7 @@ impl Sm {
                     return Applied::Added {
                         index: self.index(),
                         dot: None,
+                        pending: false,
                         workspace: workspace.clone(),
                         tuple,
                     };
@@ -204,6 +205,7 @@ impl Sm {
         Applied::Added {
             index,
             dot: None,
+            pending: false,
             workspace: workspace.clone(),
             tuple,
         }

@@ -42,6 +42,8 @@ pub enum Applied {
         index: u64,
         /// The store, when it was one.
         dot: Option<Dot>,
+        /// True when the replica had it as a store not yet admitted: it was to be seen before.
+        pending: bool,
         /// Workspace.
         workspace: Name,
         /// The tuple.
@@ -609,6 +611,7 @@ impl Sm {
         Applied::Added {
             index,
             dot: Some(dot),
+            pending: false,
             workspace: workspace.clone(),
             tuple,
         }
@@ -703,6 +706,7 @@ impl Sm {
             .then_some(Applied::Added {
                 index,
                 dot: None,
+                pending: false,
                 workspace,
                 tuple,
             })

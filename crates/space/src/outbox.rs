@@ -306,6 +306,7 @@ impl Sm {
         Applied::Added {
             index,
             dot: None,
+            pending: false,
             workspace: workspace.clone(),
             tuple,
         }

@@ -190,7 +190,15 @@ impl Shard {
     /// Applies the next entry. Only a home that decided it, or a feed, has one.
     pub fn push(&mut self, entry: Entry, command: &Command) -> Applied {
         let hash = entry.chain(self.sm.hash());
-        let applied = self.sm.apply(command, hash);
+        let mut applied = self.sm.apply(command, hash);
+        if let Applied::Added {
+            dot: Some(dot),
+            pending,
+            ..
+        } = &mut applied
+        {
+            *pending = self.pending.contains_key(dot);
+        }
         self.log_bytes += entry.as_bytes().len();
         self.applied_bytes += entry.as_bytes().len() as u64;
         self.log.push_back((entry, hash));

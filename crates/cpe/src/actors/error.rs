@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use cpe_actors::AskError;
+use cpe_membership::NodeId;
+
+use super::Inner;
+use super::envelope::{Answer, NotStarted};
+use super::post::CallError;
 use crate::SpaceError;
 
 /// An actor was not started, asked, told or stopped.
@@ -122,4 +128,103 @@ pub enum ActorsError {
     /// The registry of names could not be asked.
     #[error(transparent)]
     Space(#[from] SpaceError),
+}
+
+impl Inner {
+    /// The error of a request that got no answer.
+    pub(super) async fn not_called(
+        &self,
+        actor: &str,
+        node: NodeId,
+        after: Duration,
+        error: CallError,
+    ) -> ActorsError {
+        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
+        match error {
+            CallError::TimedOut => ActorsError::TimedOut { actor, node, after },
+            CallError::NoLink(reason) | CallError::Lost(reason) => ActorsError::Unreachable {
+                actor,
+                node,
+                reason,
+            },
+            CallError::TooLarge(reason) | CallError::Busy(reason) => ActorsError::Refused {
+                actor,
+                node,
+                reason,
+            },
+        }
+    }
+
+    /// The error of a request whose answer was no.
+    pub(super) async fn refused(
+        &self,
+        actor: &str,
+        node: NodeId,
+        after: Duration,
+        answer: Answer,
+    ) -> ActorsError {
+        self.forget(actor);
+        let (actor, node) = (actor.to_owned(), self.node_name(node).await);
+        match answer {
+            Answer::Asked(error) => asked(actor, node, after, error),
+            Answer::NotHere => ActorsError::Dead {
+                actor,
+                node,
+                reason: "its node does not run it any more; spawn it again".to_owned(),
+            },
+            Answer::Busy => ActorsError::Refused {
+                actor,
+                node,
+                reason: "too much is under way on its node; try again later".to_owned(),
+            },
+            Answer::NotStopped(reason) => ActorsError::Failed {
+                actor,
+                node,
+                reason,
+            },
+            Answer::NotStarted(NotStarted::Cannot(reason)) => ActorsError::Failed {
+                actor,
+                node,
+                reason: format!("it cannot begin there, which is tried again: {reason}"),
+            },
+            other => ActorsError::Failed {
+                actor,
+                node,
+                reason: format!("an answer of another kind: {other:?}"),
+            },
+        }
+    }
+}
+
+/// What the local runtime of the actor's node said.
+fn asked(actor: String, node: String, after: Duration, error: AskError) -> ActorsError {
+    match error {
+        AskError::NoSuchActor { .. } => ActorsError::NoSuchActor(actor),
+        AskError::Dead { reason, .. } => ActorsError::Dead {
+            actor,
+            node,
+            reason: reason.to_string(),
+        },
+        AskError::TimedOut { .. } => ActorsError::TimedOut { actor, node, after },
+        AskError::Full { .. } => ActorsError::Refused {
+            actor,
+            node,
+            reason: "its mailbox is full; try again later".to_owned(),
+        },
+        AskError::Refused { reason, .. } => ActorsError::Refused {
+            actor,
+            node,
+            reason,
+        },
+        AskError::Failed { reason, .. } => ActorsError::Failed {
+            actor,
+            node,
+            reason,
+        },
+        other => ActorsError::Failed {
+            actor,
+            node,
+            reason: other.to_string(),
+        },
+    }
 }

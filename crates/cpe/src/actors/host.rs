@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::durable::{self, Durable};
 use super::envelope::{Answer, NotStarted};
-use super::places::Named;
+use super::location_cache::Named;
 use super::spec::Spec;
 use super::{ActorsError, Inner, Place, lock};
 use crate::SpaceError;

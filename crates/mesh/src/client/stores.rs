@@ -47,7 +47,10 @@ impl Peer {
         let group = slot.seat.group().filter(|_| slot.home.is_some());
         let deciding = group.is_some_and(|group| !group.is_sealed());
         let direct = alone && deciding && ack == Ack::Home;
-        slot.shard.add_pending(Dot { origin, n }, item.clone());
+        if slot.shard.add_pending(Dot { origin, n }, item.clone()) {
+            self.wake_readers(&item.workspace, &item.tuple);
+        }
+        let Some(slot) = self.slot(shard) else { return };
         let waiting = Some((request, ack));
         if direct {
             let out = Out {
@@ -64,7 +67,6 @@ impl Peer {
             if proposed.is_none_or(|last| last < n) {
                 // There is no room: it has to wait where a crash does not reach it.
                 self.outbox_instead(shard);
-                self.wake_readers(&item.workspace, &item.tuple);
             }
             return;
         }
@@ -77,7 +79,6 @@ impl Peer {
         slot.client.outbox.insert(n, out);
         self.requests.insert(request, Request::Store);
         self.save_store(shard, n, &item);
-        self.wake_readers(&item.workspace, &item.tuple);
     }
 
     /// Writes a store into the outbox table.

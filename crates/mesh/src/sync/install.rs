@@ -1,5 +1,7 @@
 //! A fetched state becomes the replica's, and states become snapshots on disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use cpe_space::{ShardId, Sm};
 use cpe_tuple::Tuple;
 
@@ -7,12 +9,14 @@ use crate::RequestId;
 use crate::boot;
 use crate::peer::Peer;
 use crate::persist::Table;
+use crate::request::Request;
 
 impl Peer {
     /// Takes over a state that is further than the replica.
     pub(super) fn install(&mut self, shard: ShardId, sm: Sm, bytes: Vec<u8>) {
         let config = sm.config().clone();
         let index = sm.index();
+        let seen = self.seen_by_watches(shard, &sm);
         let Some(slot) = self.slot(shard) else { return };
         if slot.is_foreign(index) || !slot.shard.install(sm) {
             return;
@@ -23,7 +27,7 @@ impl Peer {
         self.clear_outbox(shard);
         self.learn_home(shard, config);
         self.saw_bodies_of(shard);
-        self.look_again(shard);
+        self.look_again(shard, &seen);
         self.hosts_installed(shard);
         self.settle_home(shard);
         for volatile in self.registered_in(shard) {
@@ -31,8 +35,30 @@ impl Peer {
         }
     }
 
+    /// Indices of the tuples that watches have been shown of the replica's history, which this
+    /// state goes on with; none if it does not.
+    fn seen_by_watches(&self, shard: ShardId, next: &Sm) -> BTreeMap<RequestId, BTreeSet<u64>> {
+        let slot = self.slot_ref(shard);
+        let now = slot.map(|slot| slot.shard.sm());
+        let Some(sm) = now.filter(|sm| sm.forked_at() == next.forked_at()) else {
+            return BTreeMap::new();
+        };
+        let waiting = self.readers.values().flatten();
+        let watches = waiting.filter_map(|id| match self.requests.get(id)? {
+            Request::Watch {
+                workspace,
+                template,
+            } => {
+                let indices = sm.matches(workspace, template).map(|(index, _)| index);
+                Some((*id, indices.collect()))
+            }
+            _ => None,
+        });
+        watches.collect()
+    }
+
     /// A snapshot may hold what readers wait for.
-    fn look_again(&mut self, shard: ShardId) {
+    fn look_again(&mut self, shard: ShardId, seen: &BTreeMap<RequestId, BTreeSet<u64>>) {
         let Some(slot) = self.slot_ref(shard) else {
             return;
         };
@@ -43,7 +69,10 @@ impl Peer {
             .filter_map(|(workspace, id)| Some((workspace, id, self.requests.get(id)?.template()?)))
             .flat_map(|(workspace, id, template)| {
                 let matches = slot.shard.sm().matches(workspace, template);
-                matches.map(|(_, tuple)| (*id, tuple.clone()))
+                let seen = seen.get(id);
+                let fresh = move |index| seen.is_none_or(|seen| !seen.contains(&index));
+                let fresh = matches.filter(move |(index, _)| fresh(*index));
+                fresh.map(|(_, tuple)| (*id, tuple.clone()))
             })
             .collect();
         for (request, tuple) in found {

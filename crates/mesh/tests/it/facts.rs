@@ -529,6 +529,97 @@ fn a_watch_sees_what_is_there_and_what_comes() {
     assert_eq!(seen, expected);
 }
 
+/// What watches of `w` on these nodes have been shown, in order of values.
+fn shown(net: &Net, watches: &[RequestId]) -> Vec<Vec<i64>> {
+    let of = |watch: &RequestId| {
+        let replies = net.replies.get(watch).into_iter().flatten();
+        let values = replies.filter_map(|reply| match reply {
+            Reply::Tuple(Some(tuple)) => tuple[1].as_int(),
+            _ => None,
+        });
+        let mut values: Vec<i64> = values.collect();
+        values.sort_unstable();
+        values
+    };
+    watches.iter().map(of).collect()
+}
+
+#[test]
+fn a_watch_shows_a_store_once_though_it_is_pending_first() {
+    let mut net = Net::of(3, true);
+    net.pass(SECOND);
+    let watch = |net: &mut Net, node| {
+        let (workspace, template) = ("w".to_owned(), Template::named("v").unwrap());
+        net.ask(
+            node,
+            Command::Watch {
+                workspace,
+                template,
+            },
+        )
+    };
+    let early: Vec<RequestId> = [1, 2, 3].map(|node| watch(&mut net, node)).into();
+    for value in 1..=9 {
+        net.out(1 + value as u64 % 3, "v", value);
+    }
+    net.pass(SECOND);
+    let first: Vec<i64> = (1..=9).collect();
+    assert_eq!(shown(&net, &early), vec![first; 3]);
+
+    // Without its home a store is pending: those who watch see it, and who begins now does.
+    let homes = net.peers.remove(&NodeId(1)).unwrap();
+    for value in 10..=12 {
+        net.out(2, "v", value);
+    }
+    let seen = shown(&net, &early[1..2]);
+    assert_eq!(seen, [(1..=12).collect::<Vec<i64>>()]);
+    let late = watch(&mut net, 2);
+    let seen = shown(&net, &[late]);
+    assert_eq!(seen, [(1..=12).collect::<Vec<i64>>()]);
+    net.peers.insert(NodeId(1), homes);
+    for value in 13..=15 {
+        net.out(3, "v", value);
+        net.pass(SECOND);
+    }
+    let all: Vec<i64> = (1..=15).collect();
+    assert_eq!(
+        shown(&net, &[early[0], early[1], early[2], late]),
+        vec![all; 4]
+    );
+}
+
+#[test]
+fn a_watch_is_shown_what_is_new_in_a_state_that_is_fetched_whole() {
+    let mut net = Net::of(2, true);
+    let (workspace, template) = ("w".to_owned(), Template::named("v").unwrap());
+    let watch = net.ask(
+        2,
+        Command::Watch {
+            workspace,
+            template,
+        },
+    );
+    net.out(1, "v", 1);
+    net.out(1, "v", 2);
+    net.pass(SECOND);
+    let away = net.peers.remove(&NodeId(2)).unwrap();
+    for value in 0..6_000 {
+        net.out(1, "other", value);
+        let taken = net.take(1, "other", false);
+        net.input(NodeId(1), Input::Received(taken));
+    }
+    net.out(1, "v", 3);
+    net.peers.insert(NodeId(2), away);
+    net.pass(10 * SECOND);
+    assert_eq!(shown(&net, &[watch]), [[1, 2, 3]]);
+    let status = net.ask(2, Command::Status);
+    let installed = match net.reply(status) {
+        Some(Reply::Status(status)) => status.counters.get("snapshots_installed").copied(),
+        other => panic!("{other:?}"),
+    };
+    assert!(installed > Some(0), "by snapshot and not entry by entry");
+}
+
 #[test]
 fn commands_before_the_mesh_is_known_wait_for_it() {
     let mut net = Net::of(1, true);

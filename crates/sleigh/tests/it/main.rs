@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod harness;
+mod masters;
+mod poison;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpe_sleigh::{
-    Chunk, Job, JobError, OnError, Outcome, TaskSpace, Worker, each_elem, each_elem_pending,
-    each_worker, imap, star,
+    Chunk, Job, Outcome, TaskSpace, Worker, each_elem, each_elem_pending, each_worker, imap, star,
 };
 use cpe_tuple::{Field, Kind, Template, Tuple, Value};
 use futures::StreamExt as _;
@@ -143,109 +144,6 @@ async fn a_task_longer_than_any_patience_is_begun_once() {
         (outcomes, begun.load(Ordering::Relaxed)),
         (vec![Ok(Value::Int(0))], 1)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_master_that_comes_back_finds_what_was_done_meanwhile() {
-    let space = Local::start();
-    let worker = work(&space, "a");
-    let mut job = job();
-    job.chunk = Chunk::Of(1);
-    {
-        // The first life ends in the middle; its tasks are done all the same.
-        let elements = futures::stream::iter(numbers(40).into_iter().filter(|n| *n != 7.into()));
-        let mut map = imap(&space, job.clone(), elements);
-        for index in 0..3 {
-            assert_eq!(map.next().await.unwrap().unwrap().index, index);
-        }
-    }
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    worker.abort();
-    // Nobody works now. What the first life took is gone, 13 never succeeds; the rest is there.
-    let elements = numbers(40).into_iter().filter(|n| *n != 7.into()).collect();
-    job.stall = Duration::from_secs(90);
-    let mut found = Vec::new();
-    let error = each_elem(&space, &job, elements, |arrival| {
-        found.push((arrival.index, arrival.outcome.clone()));
-    });
-    let said = error.await.unwrap_err().to_string();
-    assert!(said.starts_with("no worker was heard of"), "{said}");
-    assert!(found.len() >= 35, "{found:?}");
-    for (index, outcome) in found {
-        let n = if index < 7 { index } else { index + 1 };
-        assert!(
-            n == 13 || outcome == Ok(Value::from(2 * n as i64)),
-            "{index}"
-        );
-    }
-}
-
-/// Failures that an earlier life left are no outcomes as long as there are tries.
-#[tokio::test(start_paused = true)]
-async fn what_failed_while_no_master_was_there_is_tried_again() {
-    let space = Local::start();
-    let worker = Worker::new(space.clone(), "w", "double", "a");
-    let tried = std::sync::Mutex::new(std::collections::BTreeSet::new());
-    let working = worker.run(|value: Value| {
-        let first = tried.lock().unwrap().insert(value.as_int().unwrap());
-        async move {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if first {
-                Err("the first time".to_owned())
-            } else {
-                Ok(value)
-            }
-        }
-    });
-    let mut job = job();
-    (job.chunk, job.tries) = (Chunk::Of(1), 2);
-    let masters = async {
-        {
-            let mut map = imap(&space, job.clone(), futures::stream::iter(numbers(40)));
-            // Dropped as soon as the tasks are there.
-            let begun = tokio::time::timeout(Duration::from_millis(1), map.next());
-            assert!(begun.await.is_err());
-        }
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        each_elem(&space, &job, numbers(40), |_| ()).await
-    };
-    let outcomes = tokio::select! {
-        outcomes = masters => outcomes.unwrap(),
-        () = working => unreachable!(),
-    };
-    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-}
-
-/// What a map says of elements that were given up, once it is cleaned in the midst of its work.
-#[tokio::test(start_paused = true)]
-async fn what_is_given_up_is_counted_as_begun_only_if_it_was() {
-    let space = Local::start();
-    let worker = Worker::new(space.clone(), "w", "double", "a");
-    let working = worker.run(|_| std::future::pending());
-    let mut job = job();
-    (job.chunk, job.open_max) = (Chunk::Of(1), 20);
-    let mapping = async {
-        let mut map = imap(&space, job, futures::stream::iter(numbers(100)));
-        let waited = tokio::time::timeout(Duration::from_secs(1), map.next());
-        assert!(waited.await.is_err(), "the first never ends");
-        map.stopper().stop();
-        // Given up at any point of the withdrawal.
-        for _ in 0..5 {
-            let next = std::pin::pin!(map.next());
-            assert!(futures::FutureExt::now_or_never(next).is_none());
-            tokio::task::yield_now().await;
-        }
-        map.clean().await;
-        map.standing()
-    };
-    let standing = tokio::select! {
-        standing = mapping => standing,
-        () = working => unreachable!(),
-    };
-    // The worker has the first.
-    assert_eq!(standing.done, 0);
-    assert_eq!(standing.offered - standing.cancelled, 1, "{standing:?}");
-    assert_eq!(space.tuples("w").await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -406,25 +304,6 @@ async fn a_function_that_never_ends_is_given_up_and_others_are_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stopped_comes_to_its_end_and_the_rest_is_not_begun() {
-    let space = Local::start();
-    let worker = work(&space, "a");
-    let mut job = job();
-    job.chunk = Chunk::Of(1);
-    let mut map = imap(&space, job, futures::stream::iter((20..60).map(Value::Int)));
-    map.next().await.unwrap().unwrap();
-    map.stopper().stop();
-    let mut done = 1;
-    while let Some(next) = map.next().await.unwrap() {
-        assert!(next.outcome.is_ok());
-        done += 1;
-    }
-    assert!(done < 10, "{done}");
-    assert_eq!(map.standing().cancelled, 40 - done);
-    worker.abort();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_map_runs_beside_and_says_how_much_is_left() {
     let space = Local::start();
     let worker = work(&space, "a");
@@ -554,140 +433,6 @@ async fn a_result_that_comes_twice_counts_once() {
     assert_eq!((outcomes, told), (vec![Ok(Value::from("a"))], 1));
 }
 
-/// As a worker of any version computes it: FNV-1a over the encoding.
-fn mark_of_zero() -> Value {
-    let bytes = cpe_tuple::codec::encode(&Value::Int(0)).unwrap();
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-    Value::Int(hash.cast_signed())
-}
-
-#[tokio::test(start_paused = true)]
-async fn poison_is_set_aside_with_its_error() {
-    let space = Local::start();
-    let worker = work(&space, "a");
-    let mut job = job();
-    job.chunk = Chunk::Of(5);
-    let outcomes = each_elem(&space, &job, numbers(20), |_| ()).await.unwrap();
-    for (n, outcome) in outcomes.iter().enumerate() {
-        match n {
-            7 => assert_eq!(*outcome, Err("a seven".to_owned())),
-            13 => assert!(outcome.as_ref().unwrap_err().contains("an unlucky number")),
-            _ => assert_eq!(*outcome, Ok(Value::from(2 * n as i64))),
-        }
-    }
-    worker.abort();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_task_that_kills_every_worker_is_set_aside_and_its_neighbours_are_done() {
-    let space = Local::start();
-    let killed = AtomicUsize::new(0);
-    // Workers that end at 5, each followed by another.
-    let workers = async {
-        loop {
-            let worker = Worker::new(&space, "w", "double", "a");
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let sender = std::sync::Mutex::new(Some(sender));
-            let work = |value: Value| {
-                if value == Value::Int(5) {
-                    killed.fetch_add(1, Ordering::Relaxed);
-                    sender.lock().unwrap().take().unwrap().send(()).unwrap();
-                }
-                async move {
-                    if value == Value::Int(5) {
-                        std::future::pending::<()>().await;
-                    }
-                    Ok(value)
-                }
-            };
-            tokio::select! {
-                () = worker.run(work) => unreachable!(),
-                _ = receiver => {}
-            }
-        }
-    };
-    let mut job = job();
-    (job.chunk, job.losses) = (Chunk::Of(10), 2);
-    let outcomes = tokio::select! {
-        outcomes = each_elem(&space, &job, numbers(10), |_| ()) => outcomes.unwrap(),
-        () = workers => unreachable!(),
-    };
-    for (n, outcome) in outcomes.iter().enumerate() {
-        match n {
-            5 => assert!(
-                outcome.as_ref().unwrap_err().contains("lost with it"),
-                "{outcome:?}"
-            ),
-            _ => assert_eq!(*outcome, Ok(Value::from(n as i64))),
-        }
-    }
-    // Three times in the task of ten, and three times alone.
-    assert!(killed.load(Ordering::Relaxed) <= 6, "{killed:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_may_stop_at_the_first_error() {
-    let space = Local::start();
-    let worker = work(&space, "a");
-    let mut job = job();
-    (job.on_error, job.tries) = (OnError::Stop, 2);
-    let error = each_elem(&space, &job, numbers(20), |_| ())
-        .await
-        .unwrap_err();
-    assert!(matches!(&error, JobError::Failed { index: 7, tries: 2, node, .. } if node == "a"));
-    worker.abort();
-}
-
-#[tokio::test(start_paused = true)]
-async fn without_workers_a_job_ends_at_its_deadline_and_leaves_nothing() {
-    let space = Local::start();
-    let mut job = job();
-    job.deadline = Duration::from_secs(200);
-    let error = each_elem(&space, &job, numbers(5), |_| ())
-        .await
-        .unwrap_err();
-    assert_eq!(error.to_string(), "0 of 5 elements were done within 200s");
-    assert_eq!(space.tuples("w").await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_that_nobody_works_on_stalls() {
-    let space = Local::start();
-    let mut job = job();
-    job.stall = Duration::from_secs(20);
-    let error = each_elem(&space, &job, numbers(5), |_| ())
-        .await
-        .unwrap_err();
-    let said = error.to_string();
-    assert!(
-        said.starts_with("no worker was heard of for 20s; 0 of 5"),
-        "{said}"
-    );
-    assert_eq!(space.tuples("w").await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_result_that_fits_in_no_tuple_is_an_error() {
-    let space = Local::start();
-    let worker = Worker::new(&space, "w", "double", "a");
-    let calls = AtomicUsize::new(0);
-    let work = |_| {
-        calls.fetch_add(1, Ordering::Relaxed);
-        async { Ok(Value::Bytes(vec![0; cpe_tuple::limits::MAX_TUPLE_BYTES])) }
-    };
-    let job = job();
-    let outcomes = tokio::select! {
-        outcomes = each_elem(&space, &job, numbers(1), |_| ()) => outcomes.unwrap(),
-        () = worker.run(work) => unreachable!(),
-    };
-    assert!(
-        outcomes[0].as_ref().unwrap_err().contains("too large"),
-        "{outcomes:?}"
-    );
-    assert_eq!(calls.load(Ordering::Relaxed), 3);
-}
-
 /// Elements come one by one, while results are waited for.
 #[tokio::test(start_paused = true)]
 async fn no_result_is_lost_when_elements_come_while_one_is_taken() {
@@ -741,87 +486,6 @@ async fn what_stands_behind_a_slow_element_is_done_by_others() {
     assert_eq!(space.tuples("w").await, 0);
 }
 
-/// As when the quick elements that sized the tasks are followed by slow ones.
-#[tokio::test(start_paused = true)]
-async fn after_a_stop_a_worker_gives_back_within_a_second_what_it_has_not_begun() {
-    let space = Local::start();
-    let begun = AtomicUsize::new(0);
-    let worker = Worker::new(&space, "w", "double", "a");
-    let work = |value: Value| {
-        begun.fetch_add(1, Ordering::Relaxed);
-        async move {
-            let slow = value.as_int().unwrap() > 1_000;
-            tokio::time::sleep(Duration::from_millis(if slow { 300 } else { 0 })).await;
-            Ok(value)
-        }
-    };
-    let mut map = imap(
-        &space,
-        job(),
-        futures::stream::iter((0..5_000).map(Value::Int)),
-    );
-    let mapped = async {
-        while map.next().await.unwrap().unwrap().index < 1_000 {}
-        // In the midst of a task of hundreds.
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let before = begun.load(Ordering::Relaxed);
-        map.stopper().stop();
-        let mut done = 1_001;
-        while map.next().await.unwrap().is_some() {
-            done += 1;
-        }
-        (before, done)
-    };
-    let (before, done) = tokio::select! {
-        told = mapped => told,
-        () = worker.run(work) => unreachable!(),
-    };
-    let after = begun.load(Ordering::Relaxed);
-    // A second of them, and what was run came to its end and was told.
-    assert!(after - before <= 5, "{before} were begun, and then {after}");
-    assert_eq!(done, after);
-    let standing = map.standing();
-    assert_eq!(done + standing.cancelled, standing.offered);
-    map.clean().await;
-    assert_eq!(space.tuples("w").await, 0);
-}
-
-/// Nobody asks any more, and what is in the space is done all the same.
-#[tokio::test(start_paused = true)]
-async fn a_worker_has_back_what_no_master_takes() {
-    let space = Local::start();
-    let mut job = job();
-    job.chunk = Chunk::Of(50);
-    let elements = futures::stream::iter((0..50).map(Value::Int));
-    {
-        let mut map = imap(&space, job.clone(), elements.clone());
-        let second = Duration::from_secs(1);
-        tokio::time::timeout(second, map.next()).await.unwrap_err();
-    }
-    let begun = AtomicUsize::new(0);
-    let worker = Worker::new(&space, "w", "double", "a");
-    let work = |value: Value| {
-        begun.fetch_add(1, Ordering::Relaxed);
-        async move {
-            tokio::time::sleep(Duration::from_millis(700)).await;
-            Ok(value)
-        }
-    };
-    tokio::select! {
-        () = worker.run(work) => unreachable!(),
-        () = tokio::time::sleep(Duration::from_secs(60)) => {}
-    }
-    assert_eq!(begun.load(Ordering::Relaxed), 50);
-    let mut map = imap(&space, job, elements);
-    for index in 0..50 {
-        let done = map.next().await.unwrap().unwrap();
-        assert_eq!(
-            (done.index, done.outcome),
-            (index, Ok(Value::from(index as i64)))
-        );
-    }
-}
-
 /// Tasks are sized by quick short elements when the long ones come; one is too long for any tuple.
 #[tokio::test(start_paused = true)]
 async fn long_elements_after_many_short_ones_are_done_and_one_that_fits_nowhere_has_failed() {
@@ -856,4 +520,12 @@ async fn settings_outside_their_bounds_are_named() {
         error.to_string(),
         "the job's chunk is 0; it goes from 1 to 4096"
     );
+}
+
+/// As a worker of any version computes it: FNV-1a over the encoding.
+fn mark_of_zero() -> Value {
+    let bytes = cpe_tuple::codec::encode(&Value::Int(0)).unwrap();
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix);
+    Value::Int(hash.cast_signed())
 }

@@ -5,26 +5,29 @@
 //! effects of one delivery are carried out in theirs before the next. What waits for something
 //! (a find, an ask) becomes a task of its own that ends in a message to the queue.
 
+mod effects;
+mod questions;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cpe::{Ack, LeaseHandle, NodeHandle, SpaceError, SpawnOptions, Template, Tuple, Value};
-use cpe_rules::agent::CONSOLE;
+use cpe::{LeaseHandle, NodeHandle, Tuple, Value};
 use cpe_rules::process::Agent;
 use cpe_rules::{
     AgentError, AgentMessage, AgentSnapshot, Delivery, Effect, LaterFact, Level, Subscription,
-    Worker, WorkerError, message_value,
+    Worker, WorkerError,
 };
 use cpe_tuple::limits::MAX_TUPLE_BYTES;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::durable;
 use super::ledger::{Ledger, Waker};
 use super::log::Log;
 use crate::forest::model::Models;
-use crate::kinds::forest;
+use questions::question;
+
+pub(super) use questions::is_question;
 
 /// What may wait to be delivered. Whoever sends more waits.
 const QUEUE_MAX: usize = 1024;
@@ -372,30 +375,6 @@ impl Driver {
         }
     }
 
-    /// Answers a question about the rules themselves, or does what a person types; rules do not see
-    /// it.
-    async fn look(&mut self, question: Question) -> Answer {
-        let looked = match question {
-            Question::Trace => self.on_agent(traced).await,
-            Question::Inspect(command) => {
-                let inspect = move |agent: &mut Agent| agent.inspect(&command).map(Value::from);
-                self.on_agent(inspect).await
-            }
-            Question::Command(command) => {
-                let (error, printed) = self.deliver_heard(Delivery::Command(command)).await;
-                return match error {
-                    None => Ok(Some(Value::from(printed))),
-                    Some(error) => Err(printed + &error),
-                };
-            }
-        };
-        match looked {
-            Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// Does something on the agent's thread.
     async fn on_agent<R: Send + 'static>(
         &self,
@@ -474,268 +453,6 @@ impl Driver {
         (failed, printed)
     }
 
-    async fn carry_out(&mut self, effect: Effect) {
-        let effect = match &mut self.ledger {
-            Some(ledger) => ledger.note(effect),
-            None => Some(effect),
-        };
-        if let Some(effect) = effect {
-            self.act(effect).await;
-        }
-    }
-
-    pub(super) async fn act(&mut self, effect: Effect) {
-        match effect {
-            Effect::Store {
-                workspace,
-                name,
-                value,
-            } => match Tuple::new(vec![Value::from(name), value]) {
-                Ok(tuple) => self.put_out(&workspace, tuple).await,
-                Err(error) => self.complain("store", &error),
-            },
-            Effect::Out { workspace, tuple } => self.put_out(&workspace, tuple).await,
-            Effect::Find {
-                request,
-                workspace,
-                template,
-                wait,
-            } => {
-                self.await_tuple(request, workspace, template, wait, false);
-            }
-            Effect::Fetch {
-                request,
-                workspace,
-                template,
-                wait,
-            } => {
-                self.await_tuple(request, workspace, template, wait, true);
-            }
-            Effect::Subscribe {
-                subscription,
-                workspace,
-                template,
-            } => {
-                self.subscribe(subscription, workspace, template);
-            }
-            Effect::Send { to, kind, body } => self.send(to, message_value(&kind, body)).await,
-            Effect::Ask {
-                request,
-                to,
-                kind,
-                body,
-            } => {
-                let actors = self.node.actors().clone();
-                self.request(request, true, async move {
-                    let answer = actors
-                        .ask(&to, message_value(&kind, body), ASK_WITHIN)
-                        .await;
-                    answer.map_err(|error| error.to_string())
-                });
-            }
-            Effect::Reply { ask, value } => {
-                if self.asked.as_ref().is_some_and(|asked| asked.number == ask) {
-                    self.settle(Ok(Some(value)));
-                }
-            }
-            Effect::After { ms, fact } => {
-                let due_ms = now_ms().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
-                let ledger = self.ledger.as_mut();
-                let timer = ledger.map_or(0, |ledger| ledger.timer(due_ms, fact.clone()));
-                self.come_later(ms, fact, timer);
-            }
-            Effect::ForestPredict {
-                request,
-                model,
-                features,
-                probabilities,
-            } => {
-                let (space, models) = (self.node.space().clone(), self.models.clone());
-                self.request(request, true, async move {
-                    let forest = models.get(&space, &model).await;
-                    let forest = forest.map_err(|fault| fault.to_string())?;
-                    let told = forest::predict_apart(forest, Value::List(features)).await?;
-                    if probabilities {
-                        return forest::probabilities(told);
-                    }
-                    Ok(told)
-                });
-            }
-            Effect::Log { level, text } => self.log.line(level, text),
-            Effect::Spawn { kind, name, args } => self.spawn_actor(&kind, &name, args).await,
-            Effect::Stop => {
-                let (actors, name) = (self.node.actors().clone(), self.name.clone());
-                // Not a task of this agent: it ends with the agent and must outlive it.
-                tokio::spawn(async move { actors.stop(&name, EFFECT_WITHIN).await });
-            }
-            other => self.complain("an effect this node does not know", &format!("{other:?}")),
-        }
-    }
-
-    /// Durable here is enough: the order of an agent's stores is kept, and waiting for each home
-    /// would make rules as slow as the network.
-    async fn out(&self, workspace: &str, tuple: Tuple) -> Result<(), SpaceError> {
-        let space = self.node.space();
-        let stored = space.out_with(workspace, tuple, Ack::Local, EFFECT_WITHIN);
-        stored.await.map(drop)
-    }
-
-    async fn put_out(&mut self, workspace: &str, tuple: Tuple) {
-        if let Err(error) = self.out(workspace, tuple).await {
-            self.complain("store", &error);
-        }
-    }
-
-    pub(super) fn come_later(&mut self, ms: u64, fact: LaterFact, timer: u64) {
-        let queue = self.queue.clone();
-        self.spawn(async move {
-            tokio::time::sleep(Duration::from_millis(ms)).await;
-            put(&queue, Event::Later(timer, fact)).await;
-        });
-    }
-
-    async fn send(&mut self, to: String, message: Value) {
-        if to == self.name {
-            // Through the mailbox it would wait for itself.
-            let queue = self.queue.clone();
-            self.spawn(async move {
-                put(&queue, Event::Note(message)).await;
-            });
-            return;
-        }
-        let sent = tokio::time::timeout(EFFECT_WITHIN, self.node.actors().tell(&to, message)).await;
-        match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.complain("tell", &error),
-            Err(_) => self.complain("tell", &format!("{to} took nothing for {EFFECT_WITHIN:?}")),
-        }
-    }
-
-    async fn spawn_actor(&mut self, kind: &str, name: &str, args: Value) {
-        let options = SpawnOptions::default();
-        let started = self.node.actors().spawn(kind, name, args, options);
-        match tokio::time::timeout(EFFECT_WITHIN, started).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => self.complain("spawn", &error),
-            Err(_) => self.complain("spawn", &format!("no answer for {EFFECT_WITHIN:?}")),
-        }
-    }
-
-    fn await_tuple(
-        &mut self,
-        request: u64,
-        workspace: String,
-        template: Template,
-        wait: bool,
-        take: bool,
-    ) {
-        let space = self.node.space().clone();
-        let leased = self.ledger.is_some();
-        // One that waits may wait for ever: no reply is held up for it.
-        self.taking_request(request, !wait, async move {
-            loop {
-                let held = || {
-                    if take {
-                        Held::Tuple(workspace.clone())
-                    } else {
-                        Held::Nothing
-                    }
-                };
-                let whole = |tuple: Option<Tuple>| tuple.map(|tuple| (tuple, held()));
-                let found = match (wait, take) {
-                    (_, true) if leased => {
-                        let taken = durable::lease(&space, &workspace, template.clone(), wait);
-                        let taken = taken.await;
-                        taken.map(|taken| taken.map(|(tuple, lease)| (tuple, Held::Lease(lease))))
-                    }
-                    (true, true) => space
-                        .take(&workspace, template.clone(), WAIT_AGAIN)
-                        .await
-                        .map(|tuple| whole(Some(tuple))),
-                    (true, false) => space
-                        .rd(&workspace, template.clone(), WAIT_AGAIN)
-                        .await
-                        .map(|tuple| whole(Some(tuple))),
-                    (false, true) => space
-                        .try_take(&workspace, template.clone(), ASK_WITHIN)
-                        .await
-                        .map(whole),
-                    (false, false) => space
-                        .rdp(&workspace, template.clone(), None)
-                        .await
-                        .map(whole),
-                };
-                match found {
-                    Ok(Some((tuple, held))) => {
-                        return (Ok(Value::List(tuple.fields().to_vec())), held);
-                    }
-                    Ok(None) => return (Ok(Value::Null), Held::Nothing),
-                    Err(SpaceError::Failed(failure)) if wait && passes(&failure) => {
-                        tokio::time::sleep(REST).await;
-                    }
-                    Err(error) => return (Err(error.to_string()), Held::Nothing),
-                }
-            }
-        });
-    }
-
-    fn subscribe(&mut self, subscription: u64, workspace: String, template: Template) {
-        let (space, queue, name) = (
-            self.node.space().clone(),
-            self.queue.clone(),
-            self.name.clone(),
-        );
-        self.spawn(async move {
-            match space.watch(&workspace, template).await {
-                Ok(mut watch) => {
-                    while let Some(tuple) = watch.next().await {
-                        put(&queue, Event::Tuple(subscription, tuple)).await;
-                    }
-                    if watch.fell_behind() {
-                        tracing::warn!(
-                            actor = name,
-                            workspace,
-                            "its rules were too slow for what \
-                            they subscribed to: tuples were missed"
-                        );
-                    }
-                }
-                Err(error) => tracing::warn!(actor = name, workspace, %error, "cannot subscribe"),
-            }
-        });
-    }
-
-    /// Does something whose outcome the rules wait for.
-    fn request(
-        &mut self,
-        request: u64,
-        holds_reply: bool,
-        job: impl Future<Output = Result<Value, String>> + Send + 'static,
-    ) {
-        self.taking_request(
-            request,
-            holds_reply,
-            async move { (job.await, Held::Nothing) },
-        );
-    }
-
-    /// The same, for something that may have been taken.
-    fn taking_request(
-        &mut self,
-        request: u64,
-        holds_reply: bool,
-        job: impl Future<Output = (Result<Value, String>, Held)> + Send + 'static,
-    ) {
-        if let Some(asked) = self.asked.as_mut().filter(|_| holds_reply) {
-            asked.open.insert(request);
-        }
-        let queue = self.queue.clone();
-        self.spawn(async move {
-            let (answer, held) = job.await;
-            put(&queue, Event::Answer(request, answer, held)).await;
-        });
-    }
-
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         if self.tasks.len() >= TASKS_MAX {
             self.complain(
@@ -750,46 +467,6 @@ impl Driver {
     pub(super) fn complain(&self, what: &str, why: &dyn std::fmt::Display) {
         let what = format!("cannot {what}: {why}");
         self.log.line(Level::Warn, what);
-    }
-}
-
-/// Which rules fired on which facts, as text and as a picture.
-fn traced(agent: &mut Agent) -> Result<Value, AgentError> {
-    let trace = agent.trace()?;
-    let forms = [("text", trace.to_string()), ("dot", trace.to_dot())];
-    let forms = forms.map(|(name, form)| (name.to_owned(), Value::from(form)));
-    Ok(Value::Map(forms.into()))
-}
-
-/// A message that is not for the rules: `{"$rules": "trace"}`, `{"$rules": {"inspect": "(facts)"}}`
-/// or `{"$rules": {"do": "(assert (a))"}}`.
-enum Question {
-    /// Which rules fired on which facts.
-    Trace,
-    /// What a command of CLIPS that only looks prints.
-    Inspect(String),
-    /// What any command prints; rules fire afterwards.
-    Command(String),
-}
-
-/// Whether a message is one.
-pub(super) fn is_question(message: &Value) -> bool {
-    question(message).is_some()
-}
-
-fn question(message: &Value) -> Option<Question> {
-    let message = message.as_map().filter(|map| map.len() == 1)?;
-    let asked = message.get(CONSOLE)?;
-    if asked.as_str() == Some("trace") {
-        return Some(Question::Trace);
-    }
-    let asked = asked.as_map().filter(|map| map.len() == 1)?;
-    let (what, command) = asked.first_key_value()?;
-    let command = command.as_str()?.to_owned();
-    match what.as_str() {
-        "inspect" => Some(Question::Inspect(command)),
-        "do" => Some(Question::Command(command)),
-        _ => None,
     }
 }
 

@@ -60,7 +60,7 @@ struct Waiting {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct LocationCache {
     of: BTreeMap<String, Place>,
     /// Counts the changes of the registry.
     changes: u64,
@@ -68,7 +68,7 @@ pub(super) struct Places {
     next: u64,
 }
 
-impl Places {
+impl LocationCache {
     pub(super) fn get(&self, name: &str) -> Option<Place> {
         self.of.get(name).copied()
     }
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_change_is_not_remembered_after_it() {
-        let mut places = Places::default();
+        let mut places = LocationCache::default();
         let before = places.changes();
         places.named("a", named(2, Some(2), None));
         places.learned("a", place(1, 1), before);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_when_another_claims_the_name_or_it_is_given_up() {
-        let mut places = Places::default();
+        let mut places = LocationCache::default();
         for (id, now) in [named(2, Some(2), None), named(1, None, None)]
             .into_iter()
             .enumerate()
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_actor_that_moves_waits_as_long_as_its_former_host_may_send_it_on() {
-        let mut places = Places::default();
+        let mut places = LocationCache::default();
         let (_, mut ends, _) = places.wait("a", place(1, 1)).unwrap();
         places.named("a", named(2, Some(2), Some(1)));
         places.named("a", named(3, Some(3), Some(2)));
