@@ -13,6 +13,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Child;
 
 use crate::kinds;
 
@@ -46,22 +47,56 @@ pub(crate) fn start() -> Result<(), String> {
     Ok(())
 }
 
-/// A group of processes that ends with this process, until this is dropped: to be done once the
-/// group has ended.
+/// A program and what it started, which are a group of their own: they are killed when this is
+/// dropped before its end, and when the node ends, however that comes.
 #[derive(Debug)]
-pub(crate) struct Watched(Pid);
-
-/// Has a group end with this process.
-#[must_use]
-pub(crate) fn watch(group: Pid) -> Watched {
-    tell('+', group);
-    Watched(group)
+pub(crate) struct Group {
+    /// The program.
+    pub(crate) child: Child,
+    /// What the reaper was told to kill.
+    told: Option<Pid>,
 }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        tell('-', self.0);
+impl Group {
+    /// Starts a program.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub(crate) fn spawn(command: &mut tokio::process::Command) -> std::io::Result<Self> {
+        let child = command.kill_on_drop(true).process_group(0).spawn()?;
+        let told = pid(&child);
+        if let Some(group) = told {
+            tell('+', group);
+        }
+        Ok(Self { child, told })
     }
+
+    /// Its number, as long as the program was not waited for: until then it is that of no other.
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        pid(&self.child)
+    }
+
+    /// Kills the program, if it was not waited for, and what it started.
+    pub(crate) fn kill(&self) {
+        if let Some(group) = self.pid() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(group) = self.told {
+            tell('-', group);
+        }
+    }
+}
+
+/// No number: it has ended and was waited for.
+fn pid(child: &Child) -> Option<Pid> {
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    id.and_then(Pid::from_raw)
 }
 
 fn tell(what: char, group: Pid) {

@@ -347,14 +347,10 @@ impl Progress {
 pub(crate) struct Trained {
     /// The forest.
     pub(crate) forest: Forest,
-    /// Its card.
-    pub(crate) card: ModelCard,
     /// Its score on the training data, each row judged by trees that have not seen it.
     pub(crate) out_of_bag: Option<Score>,
     /// Who did what.
     pub(crate) progress: Progress,
-    /// The last state of the job.
-    pub(crate) state: State,
 }
 
 /// Has a forest grown by the workers of all nodes, and waits for it. The model is kept by no name.
@@ -371,7 +367,16 @@ pub(crate) async fn train(
 ) -> Result<Trained, Fault> {
     let name = nameless();
     let run = ask(space, &name, data, spec).await?;
-    let trained = follow(space, &name, Some(&run), stall, report).await;
+    let trained = async {
+        let state = follow(space, &name, Some(&run), stall, report).await?;
+        let (forest, card) = model::get(space, &name).await?;
+        Ok(Trained {
+            forest,
+            out_of_bag: card.out_of_bag,
+            progress: Progress::of(&state),
+        })
+    };
+    let trained = trained.await;
     // Whatever came of it, nobody else knows the name.
     forget(space, &name).await;
     trained
@@ -447,7 +452,7 @@ pub(crate) async fn ask(
     Ok(request.run)
 }
 
-/// Follows a job to its end, whoever asked for it. With a run, the last state of an earlier job of
+/// Follows a job to its end, whoever asked for it, and says how it ended. With a run, the last state of an earlier job of
 /// that name does not count.
 ///
 /// # Errors
@@ -458,7 +463,7 @@ pub(crate) async fn follow(
     run: Option<&str>,
     stall: Duration,
     mut report: impl FnMut(&Progress),
-) -> Result<Trained, Fault> {
+) -> Result<State, Fault> {
     let mut last = State::default();
     let mut heard = tokio::time::Instant::now();
     loop {
@@ -479,7 +484,7 @@ pub(crate) async fn follow(
         }
         match state.phase {
             Phase::Growing => {}
-            Phase::Done => return finished(space, name, state).await,
+            Phase::Done => return Ok(state),
             Phase::Failed => return Err(Fault::failed(format!("job `{name}`: {}", state.said))),
             Phase::Cancelled => return Err(Fault::failed(format!("job `{name}` was cancelled"))),
         }
@@ -508,17 +513,6 @@ pub(crate) async fn follow(
         last = state;
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-async fn finished(space: &impl Space, name: &str, state: State) -> Result<Trained, Fault> {
-    let (forest, card) = model::get(space, name).await?;
-    Ok(Trained {
-        forest,
-        out_of_bag: card.out_of_bag.clone(),
-        card,
-        progress: Progress::of(&state),
-        state,
-    })
 }
 
 /// Wishes that a job end; its steward sees to it.

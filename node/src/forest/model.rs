@@ -340,6 +340,20 @@ pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, Model
     Ok((forest, card))
 }
 
+/// The card of a model.
+///
+/// # Errors
+/// When there is no such model, or it cannot be read.
+pub(crate) async fn card(space: &impl Space, name: &str) -> Result<ModelCard, Fault> {
+    let record = known(space, name).await?;
+    match serde_json::from_str(&record.card) {
+        Ok(card) => Ok(card),
+        Err(_) => fetch(space, name, &record)
+            .await
+            .map(|it| ModelCard::new(&it)),
+    }
+}
+
 /// Where the groves of a model are, to read them one by one.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use cpe_forest::limits::MAX_DATASET_BYTES;
 use cpe_forest::{Dataset, ENGINE, Grove, OutOfBag, grow_grove, out_of_bag};
 use cpe_tuple::codec;
 use rand::RngExt;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::blob::{self, template, tuple};
@@ -45,6 +45,8 @@ pub(crate) struct Workers {
     pub(super) node: String,
     /// Known to this process alone: what it wrote itself it need not check.
     pub(super) key: [u8; 32],
+    /// Turns to grow: as many as there are workers.
+    turns: Semaphore,
     kept: Mutex<Kept>,
     groves: super::vote::Kept,
 }
@@ -112,6 +114,7 @@ impl Workers {
             space,
             node,
             key: rand::rng().random(),
+            turns: Semaphore::new(count),
             kept: Mutex::default(),
             groves: super::vote::Kept::default(),
         });
@@ -120,6 +123,9 @@ impl Workers {
             tokio::spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
+                    // By turns: one grows the next grove while the other takes its own to the
+                    // space, which is waiting for answers.
+                    () = shared.work() => {}
                     () = shared.work() => {}
                     () = shared.vote(n) => {}
                 }
@@ -138,13 +144,14 @@ impl Workers {
 
     async fn work(&self) {
         let Ok(any) = Task::any() else { return };
-        loop {
+        // Turns end with the node.
+        while let Ok(turn) = self.turns.acquire().await {
             match self
                 .space
                 .take_leased(WORKSPACE, any.clone(), LEASE, IDLE)
                 .await
             {
-                Ok(lease) => self.serve(&lease).await,
+                Ok(lease) => self.serve(&lease, turn).await,
                 Err(SpaceError::Failed(Failure::TimedOut(_))) => {}
                 Err(error) => {
                     tracing::debug!(%error, "no groves to grow can be had");
@@ -154,14 +161,14 @@ impl Workers {
         }
     }
 
-    async fn serve(&self, lease: &Leased) {
+    async fn serve(&self, lease: &Leased, turn: SemaphorePermit<'_>) {
         let Some(task) = Task::of(lease.tuple()) else {
             tracing::warn!("a task to grow a grove that is none is dropped");
             let _ = lease.commit(STEP).await;
             return;
         };
         let (job, grove) = (&task.request.name, task.index);
-        match while_held(lease, self.attempt(&task)).await {
+        match while_held(lease, self.attempt(&task, turn)).await {
             Some(Ok(())) => {
                 if let Err(error) = lease.commit(STEP).await {
                     // It comes back after a while, and whoever takes it finds what came of it.
@@ -178,7 +185,7 @@ impl Workers {
     }
 
     /// Grows a grove and says what came of it. An error is this node's, not the grove's.
-    async fn attempt(&self, task: &Task) -> Result<(), Fault> {
+    async fn attempt(&self, task: &Task, turn: SemaphorePermit<'_>) -> Result<(), Fault> {
         let Task { request, index } = task;
         if self.is_over(request).await? || self.is_grown(task).await? {
             return Ok(());
@@ -197,7 +204,7 @@ impl Workers {
                 .out(WORKSPACE, tuple(fields)?)
                 .await
                 .about("cannot say that it is begun")?;
-            let Some(outcome) = self.grow(task).await? else {
+            let Some(outcome) = self.grow(task, turn).await? else {
                 return Ok(());
             };
             outcome
@@ -240,10 +247,12 @@ impl Workers {
             .then(|| format!("grove {index} was begun {BEGUN_MAX} times, and nothing came of it")))
     }
 
-    /// Grows a grove and puts it there; nothing if the job ended meanwhile.
-    async fn grow(&self, task: &Task) -> Result<Option<Outcome>, Fault> {
+    /// Grows a grove, which ends the turn, and puts it there; nothing if the job ended meanwhile.
+    async fn grow(&self, task: &Task, turn: SemaphorePermit<'_>) -> Result<Option<Outcome>, Fault> {
         let (request, index) = (&task.request, task.index);
-        let grown = match self.grove(request, index).await? {
+        let grown = self.grove(request, index).await;
+        drop(turn);
+        let grown = match grown? {
             Ok(grown) => grown,
             Err(error) => return Ok(Some(Outcome::failed(error))),
         };

@@ -15,11 +15,10 @@ use std::time::Duration;
 
 use cpe::{ActorError, DynActor, DynContext, KindStart, NodeBuilder, Value, json};
 use futures::future::BoxFuture;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::reaper;
+use crate::reaper::Group;
 
 /// Bytes of an answer at most: the largest value a message carries is of this order.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -119,19 +118,14 @@ impl CommandActor {
             .args(&self.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            // What it starts itself ends with it.
-            .process_group(0);
-        let child = command
-            .spawn()
+            .stderr(Stdio::piped());
+        let group = Group::spawn(&mut command)
             .map_err(|error| refused(format!("cannot be started: {error}")))?;
-        let mut running = Running::of(child);
         let input = match message {
             Value::String(text) => text,
             other => json::value_to_json(&other).to_string(),
         };
-        match tokio::time::timeout(self.within, running.converse(input)).await {
+        match tokio::time::timeout(self.within, converse(group, input)).await {
             Err(_) => Err(refused(format!("did not end within {:?}", self.within))),
             Ok(Err(what)) => Err(refused(what)),
             Ok(Ok(answer)) => Ok(answer),
@@ -154,62 +148,35 @@ impl DynActor for CommandActor {
     }
 }
 
-/// A program and what it started; they are killed if it is dropped before its end.
-struct Running {
-    child: Child,
-    /// They are killed too if the node is.
-    _watched: Option<reaper::Watched>,
-}
-
-impl Running {
-    fn of(child: Child) -> Self {
-        let group = child.id().and_then(|id| i32::try_from(id).ok());
-        let watched = group.and_then(Pid::from_raw).map(reaper::watch);
-        Self {
-            child,
-            _watched: watched,
-        }
+/// Gives a program its input, and reads its answer. What it started ends with it.
+async fn converse(mut group: Group, input: String) -> Result<Value, String> {
+    let piped = "its pipes are taken once";
+    let mut stdin = group.child.stdin.take().ok_or(piped)?;
+    let stdout = group.child.stdout.take().ok_or(piped)?;
+    let stderr = group.child.stderr.take().ok_or(piped)?;
+    // All at once: a program may write before it has read all.
+    let (_, out, err) = tokio::join!(
+        async move {
+            // It need not read its input.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+        },
+        first(stdout),
+        last(stderr),
+    );
+    let out = out.map_err(|error| format!("cannot be read: {error}"))?;
+    if out.len() > ANSWER_BYTES_MAX {
+        return Err(format!(
+            "wrote more than {ANSWER_BYTES_MAX} bytes: let it put the data into the space"
+        ));
     }
-
-    async fn converse(&mut self, input: String) -> Result<Value, String> {
-        let piped = "its pipes are taken once";
-        let mut stdin = self.child.stdin.take().ok_or(piped)?;
-        let stdout = self.child.stdout.take().ok_or(piped)?;
-        let stderr = self.child.stderr.take().ok_or(piped)?;
-        // All at once: a program may write before it has read all.
-        let (_, out, err) = tokio::join!(
-            async move {
-                // It need not read its input.
-                let _ = stdin.write_all(input.as_bytes()).await;
-                drop(stdin);
-            },
-            first(stdout),
-            last(stderr),
-        );
-        let out = out.map_err(|error| format!("cannot be read: {error}"))?;
-        if out.len() > ANSWER_BYTES_MAX {
-            return Err(format!(
-                "wrote more than {ANSWER_BYTES_MAX} bytes: let it put the data into the space"
-            ));
-        }
-        let status = self.child.wait().await;
-        let status = status.map_err(|error| format!("cannot be waited for: {error}"))?;
-        if !status.success() {
-            let err = String::from_utf8_lossy(&err);
-            return Err(format!("ended with {status}: {}", err.trim_end()));
-        }
-        answer(out)
+    let status = group.child.wait().await;
+    let status = status.map_err(|error| format!("cannot be waited for: {error}"))?;
+    if !status.success() {
+        let err = String::from_utf8_lossy(&err);
+        return Err(format!("ended with {status}: {}", err.trim_end()));
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // No id: it has ended and was waited for.
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
+    answer(out)
 }
 
 /// The first bytes, one more than are allowed at most; the rest is not read.

@@ -10,13 +10,13 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use cpe::Value;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::user::User;
-use crate::reaper;
+use crate::reaper::Group;
 
 /// Exit status of what could not be started, as shells have it.
 const NOT_STARTED: i32 = 127;
@@ -154,10 +154,7 @@ pub(crate) async fn run(
             Stdio::null()
         })
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        // What it starts itself ends with it.
-        .process_group(0);
+        .stderr(Stdio::piped());
     if let Some(user) = &limits.user {
         command.uid(user.id).gid(user.group);
         // Those of the node's user would lead it where it may not be.
@@ -169,8 +166,8 @@ pub(crate) async fn run(
             command.env("USER", name).env("LOGNAME", name);
         }
     }
-    let child = match command.spawn() {
-        Ok(child) => child,
+    let mut group = match Group::spawn(&mut command) {
+        Ok(group) => group,
         Err(error) => {
             let why = match error.kind() {
                 ErrorKind::ArgumentListTooLong => "its arguments are too long".to_owned(),
@@ -179,9 +176,8 @@ pub(crate) async fn run(
             return Ran::failed(Some(NOT_STARTED), why);
         }
     };
-    let mut running = Running::of(child);
     let mut written = Written::default();
-    let conversing = running.converse(input, limits.output, &mut written);
+    let conversing = converse(&mut group, input, limits.output, &mut written);
     let ended = tokio::time::timeout(limits.within, conversing).await;
     let (code, why) = match ended {
         Ok(Ok(status)) => (status.code(), killed(status)),
@@ -232,104 +228,68 @@ struct Written {
     err: Vec<u8>,
 }
 
-fn group_of(child: &Child) -> Option<Pid> {
-    // No id: it has ended and was waited for.
-    let id = child.id().and_then(|id| i32::try_from(id).ok());
-    id.and_then(Pid::from_raw)
+/// Feeds it and reads what it writes, until it has ended. What it started ends with it, whether
+/// that holds its output open or not.
+async fn converse(
+    group: &mut Group,
+    input: Option<&[u8]>,
+    output_max: usize,
+    written: &mut Written,
+) -> Result<ExitStatus, String> {
+    let (stdin, stdout, stderr) = (
+        group.child.stdin.take(),
+        group.child.stdout.take(),
+        group.child.stderr.take(),
+    );
+    // All at once: a program may write before it has read all.
+    let feeding = async {
+        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+            // It need not read its input.
+            let _ = stdin.write_all(input).await;
+        }
+    };
+    let reading = async {
+        tokio::try_join!(
+            first(stdout, output_max, "standard output", &mut written.out),
+            first(stderr, output_max, "standard error", &mut written.err)
+        )
+    };
+    let mut conversing = pin!(async { tokio::join!(reading, feeding).0.map(drop) });
+    let read = tokio::select! {
+        read = &mut conversing => Some(read),
+        true = has_ended(group) => None,
+    };
+    let is_read = read.transpose()?.is_some();
+    // Before it is waited for: until then its number is that of no other group.
+    if has_ended(group).await {
+        group.kill();
+    }
+    if !is_read {
+        match tokio::time::timeout(READ_WITHIN, conversing).await {
+            Ok(read) => read?,
+            Err(_) => tracing::debug!("what a program started holds its output open"),
+        }
+    }
+    let status = group.child.wait().await;
+    status.map_err(|error| format!("it cannot be waited for: {error}"))
 }
 
-/// A program and what it started; they are killed if it is dropped before its end.
-struct Running {
-    child: Child,
-    /// They are killed too if the node is.
-    _watched: Option<reaper::Watched>,
-}
-
-impl Running {
-    fn of(child: Child) -> Self {
-        let _watched = group_of(&child).map(reaper::watch);
-        Self { child, _watched }
-    }
-
-    fn group(&self) -> Option<Pid> {
-        group_of(&self.child)
-    }
-
-    /// Feeds it and reads what it writes, until it has ended. What it started ends with it, whether
-    /// that holds its output open or not.
-    async fn converse(
-        &mut self,
-        input: Option<&[u8]>,
-        output_max: usize,
-        written: &mut Written,
-    ) -> Result<ExitStatus, String> {
-        let (stdin, stdout, stderr) = (
-            self.child.stdin.take(),
-            self.child.stdout.take(),
-            self.child.stderr.take(),
-        );
-        // All at once: a program may write before it has read all.
-        let feeding = async {
-            if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                // It need not read its input.
-                let _ = stdin.write_all(input).await;
-            }
-        };
-        let reading = async {
-            tokio::try_join!(
-                first(stdout, output_max, "standard output", &mut written.out),
-                first(stderr, output_max, "standard error", &mut written.err)
-            )
-        };
-        let mut conversing = pin!(async { tokio::join!(reading, feeding).0.map(drop) });
-        let read = tokio::select! {
-            read = &mut conversing => Some(read),
-            true = self.has_ended() => None,
-        };
-        let is_read = read.transpose()?.is_some();
-        // Before it is waited for: until then its number is that of no other group.
-        if self.has_ended().await {
-            self.kill();
+/// Waits for its end and leaves it to be waited for; false when that cannot be done here.
+async fn has_ended(group: &Group) -> bool {
+    let (Some(pid), Ok(mut ends)) = (group.pid(), signal(SignalKind::child())) else {
+        return false;
+    };
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(pid), how) {
+            Ok(Some(_)) => return true,
+            Ok(None) => {}
+            Err(_) => return false,
         }
-        if !is_read {
-            match tokio::time::timeout(READ_WITHIN, conversing).await {
-                Ok(read) => read?,
-                Err(_) => tracing::debug!("what a program started holds its output open"),
-            }
-        }
-        let status = self.child.wait().await;
-        status.map_err(|error| format!("it cannot be waited for: {error}"))
-    }
-
-    /// Waits for its end and leaves it to be waited for; false when that cannot be done here.
-    async fn has_ended(&self) -> bool {
-        let (Some(pid), Ok(mut ends)) = (self.group(), signal(SignalKind::child())) else {
+        // Of some child; one that ended since the look above is told too.
+        if ends.recv().await.is_none() {
             return false;
-        };
-        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        loop {
-            match waitid(WaitId::Pid(pid), how) {
-                Ok(Some(_)) => return true,
-                Ok(None) => {}
-                Err(_) => return false,
-            }
-            // Of some child; one that ended since the look above is told too.
-            if ends.recv().await.is_none() {
-                return false;
-            }
         }
-    }
-
-    fn kill(&self) {
-        if let Some(group) = self.group() {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 

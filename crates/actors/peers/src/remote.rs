@@ -108,24 +108,26 @@ pub fn serve(side: RemoteSide) {
     });
 }
 
-/// Connects to a server and does these things, one after the other; `tell` hears of each.
-pub fn drive(side: RemoteSide, address: &str, cases: &[Case], tell: fn(Outcome)) {
+/// Connects to a server and does this.
+#[must_use]
+pub fn drive(side: RemoteSide, address: &str, case: Case) -> Outcome {
     on_one_thread(async move {
         match side {
-            RemoteSide::Ours => ours::drive(address, cases, tell).await,
-            RemoteSide::Stream => stream::drive(address, cases, tell).await,
-            RemoteSide::Tcp => tcp::drive(address, cases, tell).await,
-            RemoteSide::Kameo => kameo::drive(address, cases, tell).await,
+            RemoteSide::Ours => ours::drive(address, case).await,
+            RemoteSide::Stream => stream::drive(address, case).await,
+            RemoteSide::Tcp => tcp::drive(address, case).await,
+            RemoteSide::Kameo => kameo::drive(address, case).await,
         }
-    });
+    })
 }
 
-fn on_one_thread(work: impl Future<Output = ()>) {
+fn on_one_thread<T>(work: impl Future<Output = T>) -> T {
     pin_to_one_core();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().expect("a runtime starts");
-    runtime.block_on(work);
+    let done = runtime.block_on(work);
     runtime.shutdown_background();
+    done
 }
 
 #[cfg(target_os = "linux")]

@@ -265,8 +265,8 @@ async fn follow(
         bar.set_message(format!("{trees}/{} trees, {nodes},", progress.trees));
     };
     let following = job::follow(space, name, run, common.timeout(), report);
-    let trained = tokio::select! {
-        trained = following => trained?,
+    let state = tokio::select! {
+        state = following => state?,
         _ = tokio::signal::ctrl_c() => {
             bar.finish_and_clear();
             return Err(Fault::failed(format!("no longer follows job `{name}`; it goes on")).next(
@@ -280,18 +280,21 @@ async fn follow(
     };
     bar.finish_and_clear();
     let mut out = name.to_owned();
-    if let Some(path) = file {
-        model::write_file(path, &trained.forest)?;
+    let card = if let Some(path) = file {
+        let (forest, card) = model::get(space, name).await?;
+        model::write_file(path, &forest)?;
         out = path.display().to_string();
-    }
-    let state = &trained.state;
+        card
+    } else {
+        model::card(space, name).await?
+    };
     let about = json!({
         "groves_by_node": state.nodes,
         "audited": state.audited,
         "liars": state.liars,
         "stewards": state.stewards,
     });
-    tell(&out, &trained.card, &about, common)
+    tell(&out, &card, &about, common)
 }
 
 /// Says what came of it.

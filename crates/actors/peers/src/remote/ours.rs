@@ -50,7 +50,7 @@ pub(super) async fn serve() {
     node.kill().await;
 }
 
-pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
+pub(super) async fn drive(address: &str, case: Case) -> Outcome {
     let (key, address) = address.split_once('|').expect("a key and an address");
     // Where the actor lives decides nothing about the space: the server is home of everything.
     let node = node("client", key).homes(false).bootstrap(address);
@@ -61,45 +61,44 @@ pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
     while let Err(error) = actors.ask("echo", Value::from("count"), LONG).await {
         tracing::debug!(%error, "not there yet");
     }
-    for case in cases {
-        let message = Value::Bytes(vec![7; case.bytes]);
-        let mut timer = Timer::start(*case);
-        let arrived = match case.way {
-            Way::Ask => {
-                let ask = || async {
-                    let answer = actors.ask("echo", message.clone(), LONG).await;
-                    answer.is_ok_and(|it| it.as_bytes().is_some_and(|it| it.len() == case.bytes))
-                };
-                let done = many(*case, &mut timer, ask).await;
-                actors
-                    .ask("echo", Value::from("count"), LONG)
-                    .await
-                    .expect("it answers");
-                done
-            }
-            Way::TellEach | Way::Tell => {
-                if case.way == Way::TellEach {
-                    for _ in 0..case.count {
-                        actors
-                            .tell("echo", message.clone())
-                            .await
-                            .expect("it is there");
-                    }
-                } else {
-                    let outlet = actors.outlet("echo");
-                    for _ in 0..case.count {
-                        outlet.tell(message.clone()).await.expect("it takes it");
-                    }
-                    outlet.flush().await.expect("it is there");
+    let message = Value::Bytes(vec![7; case.bytes]);
+    let mut timer = Timer::start(case);
+    let arrived = match case.way {
+        Way::Ask => {
+            let ask = || async {
+                let answer = actors.ask("echo", message.clone(), LONG).await;
+                answer.is_ok_and(|it| it.as_bytes().is_some_and(|it| it.len() == case.bytes))
+            };
+            let done = many(case, &mut timer, ask).await;
+            actors
+                .ask("echo", Value::from("count"), LONG)
+                .await
+                .expect("it answers");
+            done
+        }
+        Way::TellEach | Way::Tell => {
+            if case.way == Way::TellEach {
+                for _ in 0..case.count {
+                    actors
+                        .tell("echo", message.clone())
+                        .await
+                        .expect("it is there");
                 }
-                let count = actors.ask("echo", Value::from("count"), LONG).await;
-                let count = count.ok().and_then(|count| count.as_int());
-                count
-                    .and_then(|count| u64::try_from(count).ok())
-                    .unwrap_or_default()
+            } else {
+                let outlet = actors.outlet("echo");
+                for _ in 0..case.count {
+                    outlet.tell(message.clone()).await.expect("it takes it");
+                }
+                outlet.flush().await.expect("it is there");
             }
-        };
-        tell(timer.stop(arrived));
-    }
+            let count = actors.ask("echo", Value::from("count"), LONG).await;
+            let count = count.ok().and_then(|count| count.as_int());
+            count
+                .and_then(|count| u64::try_from(count).ok())
+                .unwrap_or_default()
+        }
+    };
+    let outcome = timer.stop(arrived);
     node.kill().await;
+    outcome
 }

@@ -82,7 +82,7 @@ pub(super) async fn serve() {
     tokio::join!(serving, end());
 }
 
-pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
+pub(super) async fn drive(address: &str, case: Case) -> Outcome {
     let mut transport = transport();
     let options = DialOpts {
         role: Endpoint::Dialer,
@@ -92,7 +92,5 @@ pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
     let dialled = transport.dial(address, options).expect("it dials").await;
     let (_, muxer) = dialled.expect("it listens");
     let mut stream = stream(muxer, true).await;
-    for case in cases {
-        tell(over_bytes(&mut stream, *case).await);
-    }
+    over_bytes(&mut stream, case).await
 }

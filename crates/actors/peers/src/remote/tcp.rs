@@ -16,10 +16,8 @@ pub(super) async fn serve() {
     tokio::join!(serving, end());
 }
 
-pub(super) async fn drive(address: &str, cases: &[Case], tell: fn(Outcome)) {
+pub(super) async fn drive(address: &str, case: Case) -> Outcome {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     stream.set_nodelay(true).expect("an option");
-    for case in cases {
-        tell(over_bytes(&mut stream, *case).await);
-    }
+    over_bytes(&mut stream, case).await
 }
