@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cpe::{Field, Kind, Template, Tuple, Value};
-use cpe_forest::{Dataset, ENGINE, Forest, ForestSpec, Manifest, ModelCard, Score};
+use cpe_forest::{Dataset, ENGINE, Forest, ForestSpec, Manifest, Score};
 use cpe_tuple::codec;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};

@@ -482,7 +482,10 @@ mod tests {
         let ran = ran.await.unwrap();
         assert_eq!((ran.code, ran.why.as_deref()), (Some(0), None));
         let pid: i32 = String::from_utf8_lossy(&ran.out).trim().parse().unwrap();
-        let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        );
     }
 
     #[tokio::test]

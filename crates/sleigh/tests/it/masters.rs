@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use cpe_sleigh::{Chunk, Worker, each_elem, imap};
 use cpe_tuple::Value;
-use futures::StreamExt as _;
 
 use crate::harness::Local;
 use crate::{job, numbers, work};
