@@ -10,6 +10,7 @@ use cpe_mesh::{Ack, Command, Genesis, Input, Message, Part, PeerConfig, RequestI
 use cpe_space::{Shard, ShardId, Sm};
 use cpe_tuple::{Template, Tuple, Value};
 
+use crate::facts::shown;
 use crate::{Net, SECOND, member};
 
 /// Node 1 is the home of everything and trims its log at once.
@@ -178,6 +179,43 @@ fn a_node_away_for_long_fetches_what_is_new_and_learns_what_is_gone() {
         "{beyond} bytes beyond the {bodies} of what is new; a snapshot has {}",
         whole.len()
     );
+}
+
+#[test]
+fn a_watch_is_shown_what_is_new_in_a_state_that_was_fetched() {
+    let mut net = net(2, 1);
+    for n in 0..100 {
+        store(&mut net, "v", n, 64);
+    }
+    net.pass(3 * SECOND);
+    let any = cpe_tuple::Field::Any;
+    let fields = vec![cpe_tuple::Field::Actual(Value::from("v")), any.clone(), any];
+    let watch = net.ask(
+        2,
+        Command::Watch {
+            workspace: "w".to_owned(),
+            template: Template::new(fields).unwrap(),
+        },
+    );
+    let installed =
+        |net: &Net| ["sketches_installed", "snapshots_installed"].map(|tier| count(net, 2, tier));
+    let before = installed(&net);
+    // Cut off, and not killed: its watch goes on.
+    unlink(&mut net, 1, 2);
+    let away = net.peers.remove(&NodeId(2)).unwrap();
+    for n in 0..100 {
+        store(&mut net, "brief", n, 64);
+        take(&mut net, "brief", n);
+    }
+    take(&mut net, "v", 7);
+    store(&mut net, "v", 100, 64);
+    assert!(replica(&net, 1, 0).base() > away.shards().next().unwrap().version().index);
+    net.peers.insert(NodeId(2), away);
+    link(&mut net, 1, 2);
+    net.pass(10 * SECOND);
+    assert!(equal(&net, 1, 2));
+    assert!(installed(&net) > before, "entry by entry");
+    assert_eq!(shown(&net, &[watch]), [(0..=100).collect::<Vec<i64>>()]);
 }
 
 #[test]

@@ -530,7 +530,7 @@ fn a_watch_sees_what_is_there_and_what_comes() {
 }
 
 /// What watches of `w` on these nodes have been shown, in order of values.
-fn shown(net: &Net, watches: &[RequestId]) -> Vec<Vec<i64>> {
+pub(crate) fn shown(net: &Net, watches: &[RequestId]) -> Vec<Vec<i64>> {
     let of = |watch: &RequestId| {
         let replies = net.replies.get(watch).into_iter().flatten();
         let values = replies.filter_map(|reply| match reply {
@@ -586,38 +586,6 @@ fn a_watch_shows_a_store_once_though_it_is_pending_first() {
         shown(&net, &[early[0], early[1], early[2], late]),
         vec![all; 4]
     );
-}
-
-#[test]
-fn a_watch_is_shown_what_is_new_in_a_state_that_is_fetched_whole() {
-    let mut net = Net::of(2, true);
-    let (workspace, template) = ("w".to_owned(), Template::named("v").unwrap());
-    let watch = net.ask(
-        2,
-        Command::Watch {
-            workspace,
-            template,
-        },
-    );
-    net.out(1, "v", 1);
-    net.out(1, "v", 2);
-    net.pass(SECOND);
-    let away = net.peers.remove(&NodeId(2)).unwrap();
-    for value in 0..6_000 {
-        net.out(1, "other", value);
-        let taken = net.take(1, "other", false);
-        net.input(NodeId(1), Input::Received(taken));
-    }
-    net.out(1, "v", 3);
-    net.peers.insert(NodeId(2), away);
-    net.pass(10 * SECOND);
-    assert_eq!(shown(&net, &[watch]), [[1, 2, 3]]);
-    let status = net.ask(2, Command::Status);
-    let installed = match net.reply(status) {
-        Some(Reply::Status(status)) => status.counters.get("snapshots_installed").copied(),
-        other => panic!("{other:?}"),
-    };
-    assert!(installed > Some(0), "by snapshot and not entry by entry");
 }
 
 #[test]
