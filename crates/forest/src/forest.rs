@@ -41,6 +41,9 @@ pub struct Forest {
     out_of_bag: Option<Score>,
 }
 
+/// Bytes between two groves in a forest's own, at most, and before the first.
+const BETWEEN_MAX: usize = 64;
+
 #[derive(Serialize, Deserialize)]
 struct Stored {
     manifest: Manifest,
@@ -240,18 +243,18 @@ impl Forest {
     #[must_use]
     pub fn places(&self, bytes: &[u8]) -> Option<Vec<(usize, usize)>> {
         let mut from = codec::encode(&self.manifest).ok()?.len();
-        let place = |grove: &Grove| {
-            let own = grove.encode();
-            // What stands between two groves is a length or two.
-            let found = bytes
-                .get(from..)?
-                .windows(own.len())
-                .position(|at| at == own)?;
-            let at = from + found;
-            from = at + own.len();
-            Some((at, own.len()))
+        let place = |(hash, length): &([u8; 32], usize)| {
+            let is_there = |at: &usize| {
+                let own = bytes.get(*at..at.saturating_add(*length));
+                own.is_some_and(|own| blake3::hash(own).as_bytes() == hash)
+            };
+            // What stands between two groves is a length or two: that of most is five bytes.
+            let between = std::iter::once(5).chain(0..=BETWEEN_MAX);
+            let at = between.map(|bytes| from + bytes).find(is_there)?;
+            from = at + length;
+            Some((at, *length))
         };
-        self.groves.iter().map(place).collect()
+        self.seals.iter().map(place).collect()
     }
 
     /// Reads a forest, and holds it to all that [`assemble`](Self::assemble) asks.

@@ -25,7 +25,10 @@ use super::worker::{IDLE, LEASE, REST, STEP, Workers, task, while_held};
 use super::{WORKSPACE, model};
 use crate::exit::{About, Fault};
 
+mod ahead;
 mod assembly;
+
+use ahead::Ahead;
 
 /// Jobs a node sees to at once; further ones wait for another node or for one of these.
 const STEWARDS: usize = 4;
@@ -137,6 +140,8 @@ struct Job<'a> {
     /// Groves of the model of this name, if it is this forest with another number of trees.
     kept: BTreeMap<u32, Grove>,
     brought: BTreeMap<u32, Brought>,
+    /// What is put together before all are there.
+    ahead: Option<Ahead>,
     /// Groves that are grown again, and what they should be.
     audits: JoinSet<Result<Audited, Fault>>,
     chosen: BTreeSet<u32>,
@@ -172,6 +177,7 @@ impl<'a> Job<'a> {
             state,
             kept: BTreeMap::new(),
             brought: BTreeMap::new(),
+            ahead: None,
             audits: JoinSet::new(),
             chosen: BTreeSet::new(),
             auditors: Arc::new(Semaphore::new(hands())),
@@ -220,6 +226,9 @@ impl<'a> Job<'a> {
 
     async fn grow(&mut self) -> Result<(Phase, String), Fault> {
         self.keep().await?;
+        if self.kept.is_empty() {
+            self.ahead = Some(Ahead::begin(self.workers, self.request));
+        }
         self.issue().await?;
         match self.gather().await? {
             Gathered::All => self.assemble().await,
@@ -391,6 +400,9 @@ impl<'a> Job<'a> {
             return Ok(Some(why));
         }
         let foreign = !brought.own;
+        if let Some(ahead) = &self.ahead {
+            ahead.take(index, &brought);
+        }
         self.brought.insert(index, brought);
         self.state.done += 1;
         *self.state.nodes.entry(node.to_owned()).or_insert(0) += 1;

@@ -1,6 +1,7 @@
 //! The end of a job: its forest is put together, of what was brought and can be believed, and of
 //! what cannot, grown here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cpe_forest::limits::{MAX_DATASET_BYTES, MAX_FOREST_BYTES, MAX_GROVE_BYTES};
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::{Brought, Job, LOOK_EVERY, hands};
 use crate::exit::{About, Fault};
 use crate::forest::job::{Phase, Request, hex};
+use crate::forest::worker::Workers;
 use crate::forest::{blob, model};
 
 /// A grove, and its votes if those who grew it gave them.
@@ -27,16 +29,17 @@ impl Job<'_> {
     pub(super) async fn assemble(&mut self) -> Result<(Phase, String), Fault> {
         let data = self.workers.data(self.request).await?;
         let manifest = Manifest::new(&data, &self.request.spec).about("cannot grow this forest")?;
-        let mut groves = Groves {
-            data: Arc::clone(&data),
-            votes: Some(OutOfBagSum::new(&manifest)),
-            groves: Vec::new(),
-            bytes: 0,
+        let ahead = match self.ahead.take() {
+            Some(ahead) => ahead.finish().await,
+            None => None,
         };
+        let liars = &self.state.liars;
+        let ahead = ahead.filter(|groves| !liars.iter().any(|liar| groves.by.contains(liar)));
+        let mut groves = ahead.unwrap_or_else(|| Groves::new(data, &manifest));
         let mut kept = std::mem::take(&mut self.kept);
         let job = &*self;
         // In their order, in which numbers are added up; the next ones are grown meanwhile.
-        let ready = (0..self.request.spec.groves()).map(|index| {
+        let ready = (groves.next()..self.request.spec.groves()).map(|index| {
             let kept = kept.remove(&index);
             let manifest = &manifest;
             async move {
@@ -48,15 +51,10 @@ impl Job<'_> {
         });
         let mut ready = stream::iter(ready).buffered(hands());
         let mut state = self.state.clone();
+        state.assembled = groves.next();
         let mut told = Instant::now();
-        while let Some(grove) = ready.next().await {
-            let (grove, votes) = match grove? {
-                Ok(grove) => grove,
-                Err(why) => return Ok((Phase::Failed, why)),
-            };
-            groves.push(self.request, grove, votes).await?;
-            state.assembled += 1;
-            if groves.bytes > MAX_FOREST_BYTES {
+        loop {
+            if groves.is_too_large() {
                 let why = format!(
                     "its first {} groves have {} bytes, a forest may have {MAX_FOREST_BYTES}: \
                      ask for fewer trees, or raise min_leaf",
@@ -64,6 +62,15 @@ impl Job<'_> {
                 );
                 return Ok((Phase::Failed, why));
             }
+            let Some(grove) = ready.next().await else {
+                break;
+            };
+            let (grove, votes) = match grove? {
+                Ok(grove) => grove,
+                Err(why) => return Ok((Phase::Failed, why)),
+            };
+            groves.push(self.request, grove, votes).await?;
+            state.assembled = groves.next();
             if told.elapsed() >= LOOK_EVERY {
                 told = Instant::now();
                 if self.is_cancelled().await? {
@@ -89,7 +96,9 @@ impl Job<'_> {
     /// The inner error is the grove's.
     async fn grove(&self, index: u32, manifest: &Manifest) -> Result<Result<Read, String>, Fault> {
         let read = match self.brought.get(&index) {
-            Some(brought) if self.believes(brought) => self.read(index, brought, manifest).await,
+            Some(brought) if self.believes(brought) => {
+                read(self.workers, self.request, index, brought, manifest).await
+            }
             _ => None,
         };
         if let Some(read) = read {
@@ -98,38 +107,46 @@ impl Job<'_> {
         let grown = self.workers.grove(self.request, index).await?;
         Ok(grown.map(|grown| (grown.grove, Some(grown.votes))))
     }
+}
 
-    /// A grove as a node put it there, if it is what that node said, and its votes, if they are.
-    async fn read(&self, index: u32, brought: &Brought, manifest: &Manifest) -> Option<Read> {
-        let (space, Brought { node, outcome, .. }) = (&self.workers.space, brought);
-        let name = self.request.grove_name(index, node);
-        let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES).await;
-        let bytes = bytes.ok()?;
-        let name = self.request.votes_name(index, node);
-        let votes = if outcome.votes_hash.is_empty() {
-            None
-        } else {
-            let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
-            read.ok()
-        };
-        let (hash, votes_hash) = (outcome.hash.clone(), outcome.votes_hash.clone());
-        let decoding = tokio::task::spawn_blocking(move || {
-            let same = |bytes: &[u8], hash: &str| hex(blake3::hash(bytes).as_bytes()) == hash;
-            let grove = same(&bytes, &hash).then(|| Grove::decode(&bytes).ok());
-            let votes = votes.filter(|votes| same(votes, &votes_hash));
-            let votes = votes.and_then(|bytes| codec::decode(&bytes, MAX_DATASET_BYTES).ok());
-            Some((grove??, votes))
-        });
-        let (grove, votes) = decoding.await.ok()??;
-        manifest.accept(&grove).ok()?;
-        (grove.index() == index).then_some((grove, votes))
-    }
+/// A grove as a node put it there, if it is what that node said, and its votes, if they are.
+pub(super) async fn read(
+    workers: &Workers,
+    request: &Request,
+    index: u32,
+    brought: &Brought,
+    manifest: &Manifest,
+) -> Option<Read> {
+    let (space, Brought { node, outcome, .. }) = (&workers.space, brought);
+    let name = request.grove_name(index, node);
+    let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES).await;
+    let bytes = bytes.ok()?;
+    let name = request.votes_name(index, node);
+    let votes = if outcome.votes_hash.is_empty() {
+        None
+    } else {
+        let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
+        read.ok()
+    };
+    let (hash, votes_hash) = (outcome.hash.clone(), outcome.votes_hash.clone());
+    let decoding = tokio::task::spawn_blocking(move || {
+        let same = |bytes: &[u8], hash: &str| hex(blake3::hash(bytes).as_bytes()) == hash;
+        let grove = same(&bytes, &hash).then(|| Grove::decode(&bytes).ok());
+        let votes = votes.filter(|votes| same(votes, &votes_hash));
+        let votes = votes.and_then(|bytes| codec::decode(&bytes, MAX_DATASET_BYTES).ok());
+        Some((grove??, votes))
+    });
+    let (grove, votes) = decoding.await.ok()??;
+    manifest.accept(&grove).ok()?;
+    (grove.index() == index).then_some((grove, votes))
 }
 
 /// The groves of a forest that is put together, and the sum of their votes: the votes of a single
 /// one are as large as the data.
-struct Groves {
+pub(super) struct Groves {
     data: Arc<Dataset>,
+    /// Which other nodes brought those that were read ahead.
+    pub(super) by: BTreeSet<String>,
     /// None once those of some grove could not be had.
     votes: Option<OutOfBagSum>,
     groves: Vec<Grove>,
@@ -138,8 +155,28 @@ struct Groves {
 }
 
 impl Groves {
+    pub(super) fn new(data: Arc<Dataset>, manifest: &Manifest) -> Self {
+        Self {
+            data,
+            by: BTreeSet::new(),
+            votes: Some(OutOfBagSum::new(manifest)),
+            groves: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The index of the next one.
+    pub(super) fn next(&self) -> u32 {
+        u32::try_from(self.groves.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether no forest may be that large.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.bytes > MAX_FOREST_BYTES
+    }
+
     /// Adds the next grove. Votes that nobody brought, or that are not its, are counted here.
-    async fn push(
+    pub(super) async fn push(
         &mut self,
         request: &Request,
         grove: Grove,
