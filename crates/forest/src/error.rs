@@ -337,6 +337,11 @@ pub enum ModelError {
     /// The manifest contradicts itself or its groves.
     #[error("the forest does not fit together: {0}")]
     Inconsistent(String),
+    /// Its bytes are not those that were written.
+    #[error(
+        "the forest is damaged, its bytes are not those that were written: copy or train it again"
+    )]
+    Damaged,
 }
 
 /// Why a forest could not predict or be scored.

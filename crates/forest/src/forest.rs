@@ -50,6 +50,22 @@ struct Stored {
     groves: Vec<ByteBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     out_of_bag: Option<Score>,
+    /// BLAKE3 of all this without it: a file may be damaged. None of a forest that an earlier
+    /// version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    check: Option<ByteBuf>,
+}
+
+impl Stored {
+    fn encode(&self) -> Result<Vec<u8>, ModelError> {
+        codec::encode(self).map_err(|error| ModelError::Inconsistent(error.to_string()))
+    }
+
+    /// The hash of all but the check, which is taken out.
+    fn take_check(&mut self) -> Result<([u8; 32], Option<ByteBuf>), ModelError> {
+        let check = self.check.take();
+        Ok((*blake3::hash(&self.encode()?).as_bytes(), check))
+    }
 }
 
 /// What a forest says of rows, beside what is so.
@@ -221,7 +237,7 @@ impl Forest {
     /// # Errors
     /// [`ModelError::TooLarge`] beyond [`MAX_FOREST_BYTES`].
     pub fn encode(&self) -> Result<Vec<u8>, ModelError> {
-        let stored = Stored {
+        let mut stored = Stored {
             manifest: self.manifest.clone(),
             groves: self
                 .groves
@@ -229,9 +245,11 @@ impl Forest {
                 .map(|grove| ByteBuf::from(grove.encode()))
                 .collect(),
             out_of_bag: self.out_of_bag.clone(),
+            check: None,
         };
-        let bytes =
-            codec::encode(&stored).map_err(|error| ModelError::Inconsistent(error.to_string()))?;
+        let (hash, _) = stored.take_check()?;
+        stored.check = Some(ByteBuf::from(hash));
+        let bytes = stored.encode()?;
         if bytes.len() > MAX_FOREST_BYTES {
             return Err(too_large(bytes.len()));
         }
@@ -265,12 +283,17 @@ impl Forest {
         if bytes.len() > MAX_FOREST_BYTES {
             return Err(too_large(bytes.len()));
         }
-        let stored: Stored =
+        let mut stored: Stored =
             codec::decode(bytes, MAX_FOREST_BYTES).map_err(|error| ModelError::Decode {
                 what: "forest",
                 reason: error.to_string(),
                 offset: 0,
             })?;
+        if let (hash, Some(check)) = stored.take_check()?
+            && check.as_slice() != hash
+        {
+            return Err(ModelError::Damaged);
+        }
         let groves = stored
             .groves
             .iter()

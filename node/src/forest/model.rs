@@ -9,6 +9,7 @@ use cpe::{Field, Kind, Value};
 use cpe_forest::limits::MAX_FOREST_BYTES;
 use cpe_forest::{Forest, Manifest, ModelCard};
 use cpe_tuple::codec;
+use rand::RngExt as _;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -17,6 +18,9 @@ use super::blob::{self, template, tuple};
 use super::job::hex;
 use crate::exit::{About, Fault};
 use crate::remote::Space;
+
+/// Signs of a model's name at most.
+const NAME_MAX: usize = 128;
 
 /// How long to wait for a model that may be on its way to this replica.
 const MODEL_WITHIN: Duration = Duration::from_secs(2);
@@ -52,9 +56,11 @@ const DETAILS_MAX: usize = 1 << 28;
 /// What the space says of a model.
 #[derive(Clone, Debug)]
 struct Record {
-    /// The forest's hash, in hexadecimal. Its bytes lie under a name made with it, so that a
-    /// reader never mixes two versions.
+    /// The forest's hash, in hexadecimal.
     hash: String,
+    /// Where its bytes lie: each that is put there has a place of its own, so that a reader never
+    /// mixes two.
+    blob: String,
     /// How many bytes.
     bytes: usize,
     /// Its card as JSON.
@@ -187,7 +193,6 @@ pub(crate) struct Listed {
 pub(crate) async fn list(space: &impl Space) -> Result<Vec<Listed>, Fault> {
     let variables = space.variables(WORKSPACE).await?;
     let mut listed = Vec::new();
-    // The bytes of a model have names that begin so too, but hold no record.
     for name in variables.iter().filter_map(|it| it.strip_prefix(NAMED)) {
         let Some(record) = record(space, name, Duration::ZERO).await? else {
             continue;
@@ -215,13 +220,15 @@ fn variable(name: &str) -> String {
     format!("{NAMED}{name}")
 }
 
-fn blob_name(name: &str, hash: &str) -> String {
-    format!("model {name} {hash}")
+/// A place for the bytes of a model, where nobody has put any. No model's own variable begins so,
+/// whatever its name is.
+fn new_blob() -> String {
+    format!("bytes {:032x}", rand::rng().random::<u128>())
 }
 
 /// Where the details of a model are that has many.
-fn details_name(name: &str, hash: &str) -> String {
-    format!("model {name} {hash} details")
+fn details_name(blob: &str) -> String {
+    format!("{blob} details")
 }
 
 /// A model as it is put into the space.
@@ -297,18 +304,18 @@ pub(crate) async fn put_packed(
     packed: &Packed,
 ) -> Result<(), Fault> {
     let hash = &packed.hash;
+    check_name_itself(name)?;
     let old = entry(space, name, Duration::ZERO).await?;
-    let old = old.as_ref().map(hash_of);
-    if old != Some(hash) {
-        blob::put(space, &blob_name(name, hash), &packed.bytes).await?;
-        if let Some(details) = &packed.apart {
-            blob::put(space, &details_name(name, hash), details).await?;
-        }
+    let blob = new_blob();
+    blob::put(space, &blob, &packed.bytes).await?;
+    if let Some(details) = &packed.apart {
+        blob::put(space, &details_name(&blob), details).await?;
     }
     let length = i64::try_from(packed.bytes.len()).unwrap_or(i64::MAX);
     let mut map = packed.details.clone();
     map.extend(named([
         ("hash", Value::from(hash.as_str())),
+        ("at", Value::from(blob)),
         ("bytes", Value::Int(length)),
     ]));
     if old.is_none() {
@@ -320,10 +327,10 @@ pub(crate) async fn put_packed(
             tuple(vec![Value::from(variable(name)), Value::Map(map)])?,
         )
         .await?;
-    if let Some(old) = old.filter(|old| *old != hash) {
+    if let Some(old) = old.as_ref().and_then(blob_of) {
         // Best effort: old bytes only take room.
-        for old in [blob_name(name, old), details_name(name, old)] {
-            let _ = space.delete(WORKSPACE, &old).await;
+        for old in [old, &details_name(old)] {
+            let _ = space.delete(WORKSPACE, old).await;
         }
     }
     Ok(())
@@ -381,7 +388,7 @@ pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fau
         });
     Ok(Placed {
         manifest,
-        blob: blob_name(name, &record.hash),
+        blob: record.blob,
         groves: groves.collect(),
     })
 }
@@ -394,10 +401,11 @@ pub(crate) async fn delete(space: &impl Space, name: &str) -> Result<bool, Fault
     let Some(old) = entry(space, name, Duration::ZERO).await? else {
         return Ok(false);
     };
-    let hash = hash_of(&old);
-    let (blob, details) = (blob_name(name, hash), details_name(name, hash));
-    for gone in [variable(name), blob, details] {
-        space.delete(WORKSPACE, &gone).await?;
+    space.delete(WORKSPACE, &variable(name)).await?;
+    if let Some(blob) = blob_of(&old) {
+        for gone in [blob, &details_name(blob)] {
+            space.delete(WORKSPACE, gone).await?;
+        }
     }
     Ok(true)
 }
@@ -434,20 +442,26 @@ async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
 }
 
 async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest, Fault> {
-    let blob = blob_name(name, &record.hash);
-    let bytes = blob::read(space, &blob, record.bytes, MAX_FOREST_BYTES).await?;
+    let bytes = blob::read(space, &record.blob, record.bytes, MAX_FOREST_BYTES).await?;
     // Perhaps seconds of arithmetic: off the threads that move messages.
     let decoding = tokio::task::spawn_blocking(move || Forest::decode(&bytes));
     let decoded = decoding.await.about("reading a model failed")?;
-    decoded.about(format!("model `{name}` cannot be read"))
+    let forest = decoded.about(format!("model `{name}` cannot be read"))?;
+    if hex(&forest.hash()) == record.hash {
+        return Ok(forest);
+    }
+    Err(
+        Fault::failed(format!("the bytes of model `{name}` are those of another"))
+            .next("train it again under this name"),
+    )
 }
 
 /// What the space says of a model.
 type Entry = BTreeMap<String, Value>;
 
-fn hash_of(entry: &Entry) -> &str {
-    let hash = entry.get("hash").and_then(Value::as_str);
-    hash.unwrap_or_default()
+/// Where a model's bytes lie, if its entry says so.
+fn blob_of(entry: &Entry) -> Option<&str> {
+    entry.get("at")?.as_str()
 }
 
 async fn entry(space: &impl Space, name: &str, within: Duration) -> Result<Option<Entry>, Fault> {
@@ -471,8 +485,10 @@ async fn read(space: &impl Space, name: &str, entry: &Entry) -> Result<Option<Re
         return Ok(record_of(entry, entry));
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let blob = details_name(name, hash_of(entry));
-    let bytes = blob::read(space, &blob, length, DETAILS_MAX).await?;
+    let Some(blob) = blob_of(entry) else {
+        return Ok(None);
+    };
+    let bytes = blob::read(space, &details_name(blob), length, DETAILS_MAX).await?;
     let details = codec::decode::<Entry>(&bytes, DETAILS_MAX);
     let details = details.about(format!("the details of model `{name}` cannot be read"))?;
     Ok(record_of(entry, &details))
@@ -481,6 +497,7 @@ async fn read(space: &impl Space, name: &str, entry: &Entry) -> Result<Option<Re
 fn record_of(map: &Entry, details: &Entry) -> Option<Record> {
     Some(Record {
         hash: map.get("hash")?.as_str()?.to_owned(),
+        blob: blob_of(map)?.to_owned(),
         bytes: usize::try_from(map.get("bytes")?.as_int()?).ok()?,
         card: details.get("card")?.as_str()?.to_owned(),
         placed: placed_of(details),
@@ -513,9 +530,25 @@ pub(crate) fn read_file(path: &Path) -> Result<Forest, Fault> {
 /// Makes sure that a model can be put into the space under this name once there is one.
 ///
 /// # Errors
-/// When the space cannot be reached.
+/// When the space cannot be reached, and for a name that no model can have.
 pub(crate) async fn check_name(space: &impl Space, name: &str) -> Result<(), Fault> {
+    check_name_itself(name)?;
     entry(space, name, Duration::ZERO).await.map(drop)
+}
+
+/// Makes sure that a model may have this name.
+///
+/// # Errors
+/// When it is empty, too long, or of signs that nobody could type.
+pub(crate) fn check_name_itself(name: &str) -> Result<(), Fault> {
+    let letters = name.chars().count();
+    if (1..=NAME_MAX).contains(&letters) && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(NAME_MAX).collect();
+    Err(Fault::usage(format!(
+        "{shown:?} is no name of a model: 1 to {NAME_MAX} signs that can be printed"
+    )))
 }
 
 /// Makes sure that a model can be written to a file once there is one.

@@ -155,10 +155,10 @@ fn a_job_that_no_steward_brings_to_its_end_fails() {
 #[test]
 fn a_model_that_cannot_be_read_is_trained_anew() {
     let node = Node::start(&["--name", "a"]);
-    let hash = "ab".repeat(32);
+    let entry = json!({"hash": "ab".repeat(32), "at": "bytes 1", "bytes": 3, "card": "{}"});
     let broken = [
-        json!([format!("model my model {hash}"), 0, {"bytes": "AAAA"}]),
-        json!(["model my model", {"hash": hash, "bytes": 3, "card": "{}"}]),
+        json!(["bytes 1", 0, {"bytes": "AAAA"}]),
+        json!(["model my model", entry]),
     ];
     let declare = ["space", "declare", "#forest", "model my model", "single"];
     node.cpe(&declare).code(0);
@@ -172,6 +172,57 @@ fn a_model_that_cannot_be_read_is_trained_anew() {
     begin(&node);
     assert_eq!(attach(&node, "my model")["groves_by_node"]["a"], 2);
     node.cpe(&["forest", "inspect", "my model"]).code(0);
+}
+
+/// Growing is a pure function: the new one has the hash of the one whose bytes are gone.
+#[test]
+fn a_model_whose_bytes_are_gone_is_whole_once_it_is_trained_again() {
+    let node = Node::start(&["--name", "a"]);
+    begin(&node);
+    attach(&node, "my model");
+    let before = hash_of(&node, "my model");
+    let bytes = |node: &Node| -> Vec<String> {
+        let all = variables(node).into_iter();
+        all.filter(|name| name.starts_with("bytes ")).collect()
+    };
+    let gone = bytes(&node);
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    node.cpe(&["space", "delete", "#forest", &gone[0]]).code(0);
+    begin(&node);
+    attach(&node, "my model");
+    node.cpe(&["forest", "inspect", "my model"]).code(0);
+    assert_eq!(hash_of(&node, "my model"), before);
+    // The place of the ones that are gone is given up.
+    let there = bytes(&node);
+    assert!(there.len() == 1 && there != gone, "{there:?}");
+}
+
+fn hash_of(node: &Node, name: &str) -> String {
+    let models = node.cpe(&["forest", "models", "--json"]).json();
+    let models = models.as_array().unwrap().clone();
+    let model = models.into_iter().find(|model| model["name"] == name);
+    model.unwrap()["forest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn no_models_name_is_the_place_of_anothers_bytes() {
+    let node = Node::start(&["--name", "a"]);
+    begin(&node);
+    attach(&node, "my model");
+    let hash = hash_of(&node, "my model");
+    let csv = csv(node.folder());
+    let csv = csv.to_str().unwrap();
+    for other in [format!("my model {hash}"), "my model 0".to_owned()] {
+        let train = [
+            "forest", "train", csv, "--target", "kind", "--trees", "10", "--out", &other,
+        ];
+        node.cpe(&train).code(0);
+        node.cpe(&["forest", "inspect", "my model"]).code(0);
+    }
+    for name in ["a\nb", &"n".repeat(129)] {
+        let train = ["forest", "train", csv, "--target", "kind", "--out", name];
+        node.cpe(&train).code(2).says("is no name of a model");
+    }
 }
 
 #[test]
