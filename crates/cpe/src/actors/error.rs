@@ -125,6 +125,19 @@ pub enum ActorsError {
         /// What it said.
         reason: String,
     },
+    /// The actor failed on the message, was begun anew, and failed on it again: whoever sends it
+    /// once more has it fail once more.
+    #[error(
+        "the message is poison to actor `{actor}` on node {node}, which failed on it twice: {reason}"
+    )]
+    Poisoned {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// What it said.
+        reason: String,
+    },
     /// The registry of names could not be asked.
     #[error(transparent)]
     Space(#[from] SpaceError),
@@ -217,6 +230,11 @@ fn asked(actor: String, node: String, after: Duration, error: AskError) -> Actor
             reason,
         },
         AskError::Failed { reason, .. } => ActorsError::Failed {
+            actor,
+            node,
+            reason,
+        },
+        AskError::Poisoned { reason, .. } => ActorsError::Poisoned {
             actor,
             node,
             reason,
