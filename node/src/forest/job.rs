@@ -452,8 +452,8 @@ pub(crate) async fn ask(
     Ok(request.run)
 }
 
-/// Follows a job to its end, whoever asked for it, and says how it ended. With a run, the last state of an earlier job of
-/// that name does not count.
+/// Follows a job to its end, whoever asked for it, and says how it ended. With a run, the last
+/// state of an earlier job of that name does not count.
 ///
 /// # Errors
 /// When there is none, it fails, or nothing comes for `stall`: then it goes on all the same.

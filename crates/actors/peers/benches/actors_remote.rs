@@ -4,9 +4,9 @@
 //! cargo xtask bench actors_remote     # or: cargo bench -p cpe-actors-peers --bench actors_remote
 //! ```
 //!
-//! A server and a client for each side are started anew for each case and round, this program again,
-//! both on one core: kameo's client does not come back from a connection that it lost, which would
-//! spoil the cases that follow. The sides take turns. Medians over the rounds are reported.
+//! A server and a client for each side are started anew for each case and round, this program
+//! again, both on one core: kameo's client does not come back from a connection that it lost, which
+//! would spoil the cases that follow. The sides take turns. Medians over the rounds are reported.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports on stdout")]
 

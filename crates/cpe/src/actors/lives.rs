@@ -1,4 +1,5 @@
-//! How named actors begin and end: on which node, under which options, and what becomes of the name.
+//! How named actors begin and end: on which node, under which options, and what becomes of the
+//! name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

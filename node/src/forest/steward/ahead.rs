@@ -36,7 +36,8 @@ impl Ahead {
         let _ = self.brought.try_send((index, brought.clone()));
     }
 
-    /// The first groves, once all that came is looked at; nothing if there was something wrong here.
+    /// The first groves, once all that came is looked at; nothing if there was something wrong
+    /// here.
     pub(super) async fn finish(mut self) -> Option<Groves> {
         drop(self.brought);
         self.reading.join_next().await?.ok()?

@@ -1,5 +1,5 @@
-//! What rules ask for is carried out, each effect before the next; what takes its time comes back as
-//! an event of its own.
+//! What rules ask for is carried out, each effect before the next; what takes its time comes back
+//! as an event of its own.
 
 use std::time::Duration;
 
