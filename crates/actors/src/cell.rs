@@ -13,6 +13,7 @@ use std::{
 use futures::FutureExt as _;
 use tokio::time::{Instant, Sleep};
 
+use crate::timers::Payload;
 use crate::{
     Actor, ActorError, ActorState, Context, ExitReason,
     envelope::{Back, Envelope},
@@ -213,6 +214,13 @@ impl<A: Actor> Cell<A> {
             Next::Stop(reason) => Flow::Break(reason),
             Next::Halt(halt) => self.halt(shared, *halt).await,
             Next::Notice(notice) => self.notice(shared, *notice).await,
+            Next::Snapshot => {
+                self.ctx.rare().snapshot_awaited = false;
+                match self.take_snapshot(shared) {
+                    Ok(()) => Flow::Continue(()),
+                    Err(reason) => self.recover(shared, reason).await,
+                }
+            }
             Next::Broken(reason) => self.recover(shared, reason).await,
             // The caller has taken the messages out.
             Next::Message(_) => Flow::Continue(()),
@@ -274,10 +282,16 @@ impl<A: Actor> Cell<A> {
         let every = shared.options.snapshot_every;
         let crossed = |every: u64| handled / every != (handled - messages) / every;
         if self.ctx.snapshot_due || every.is_some_and(crossed) {
-            self.take_snapshot(shared)
-        } else {
-            Ok(())
+            return self.take_snapshot(shared);
         }
+        if let Some(within) = shared.options.snapshot_within
+            && !self.ctx.rare().snapshot_awaited
+        {
+            // With no room for a timer the next message tries again.
+            let set = shared.set_timer(Instant::now() + within, Payload::Snapshot);
+            self.ctx.rare().snapshot_awaited = set.is_ok();
+        }
+        Ok(())
     }
 
     fn take_snapshot(&mut self, shared: &Peer<A>) -> Result<(), String> {
@@ -341,6 +355,9 @@ impl<A: Actor> Cell<A> {
     fn leave_behind(&mut self, shared: &Peer<A>) {
         self.ctx.take_effects();
         shared.clear_timers();
+        if let Some(rare) = &mut self.ctx.rare {
+            rare.snapshot_awaited = false;
+        }
         let watching = self
             .ctx
             .rare

@@ -64,6 +64,8 @@ pub(crate) struct Rare {
     pub(crate) effects_bytes: usize,
     /// A call of this instance was cancelled half-way.
     pub(crate) broken: bool,
+    /// A timer is set for the next snapshot.
+    pub(crate) snapshot_awaited: bool,
     /// Who sent the present message.
     origin: Origin,
 }

@@ -74,6 +74,8 @@ pub(crate) enum Next<M, R> {
     Halt(Box<Halt>),
     Notice(Box<Notice>),
     Message(Envelope<M, R>),
+    /// The time has come to take a snapshot.
+    Snapshot,
     /// A timer's function panicked.
     Broken(String),
 }
@@ -515,6 +517,7 @@ impl<M: Send + 'static, R: Send + 'static> Shared<M, R> {
         };
         let message = match fired? {
             Due::Message(message) => message,
+            Due::Snapshot => return Some(Next::Snapshot),
             Due::Make(make) => match catch_unwind(AssertUnwindSafe(|| make())) {
                 Ok(message) => message,
                 Err(panic) => return Some(Next::Broken(crate::cell::panic_text(&*panic))),

@@ -29,6 +29,7 @@ pub struct Options {
     pub(crate) heir: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) grace: Duration,
     pub(crate) snapshot_every: Option<u64>,
+    pub(crate) snapshot_within: Option<Duration>,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) journal: Option<SharedJournal>,
     pub(crate) gated: bool,
@@ -49,6 +50,7 @@ impl Default for Options {
             heir: None,
             grace: DEFAULT_GRACE,
             snapshot_every: None,
+            snapshot_within: None,
             snapshot: None,
             journal: None,
             gated: false,
@@ -118,6 +120,14 @@ impl Options {
         self
     }
 
+    /// Takes a snapshot so long after a message was handled at the latest, of all that were handled
+    /// until then: an idle actor takes none. Only on request by default.
+    #[must_use]
+    pub const fn snapshot_within(mut self, time: Duration) -> Self {
+        self.snapshot_within = Some(time);
+        self
+    }
+
     /// The snapshot to start from: handed to [`Actor::restore`](crate::Actor::restore), or
     /// [`restore_older`](crate::Actor::restore_older), before the first message.
     #[must_use]
@@ -180,6 +190,7 @@ impl std::fmt::Debug for Options {
             .field("strategy", &self.strategy)
             .field("grace", &self.grace)
             .field("snapshot_every", &self.snapshot_every)
+            .field("snapshot_within", &self.snapshot_within)
             .field("durable", &self.journal.is_some())
             .field("restores", &self.snapshot.is_some())
             .finish_non_exhaustive()

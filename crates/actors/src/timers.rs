@@ -23,12 +23,15 @@ pub struct TooManyTimers;
 pub(crate) enum Payload<M> {
     Once(M),
     Every(Duration, Arc<dyn Fn() -> M + Send + Sync>),
+    /// The actor's own: it takes a snapshot.
+    Snapshot,
 }
 
 /// What is due now.
 pub(crate) enum Due<M> {
     Message(M),
     Make(Arc<dyn Fn() -> M + Send + Sync>),
+    Snapshot,
 }
 
 /// Ordered by time, then by number: timers due at one instant fire in the order they were set.
@@ -83,6 +86,7 @@ impl<M> Timers<M> {
         let ((at, id), payload) = self.entries.pop_first()?;
         match payload {
             Payload::Once(message) => Some(Due::Message(message)),
+            Payload::Snapshot => Some(Due::Snapshot),
             Payload::Every(period, make) => {
                 // Beats that were missed while the actor was busy are skipped, not made up for:
                 // the next one is the first multiple of the period that lies ahead.

@@ -65,6 +65,30 @@ async fn restart_takes_up_the_last_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_is_taken_some_time_after_what_was_handled_and_none_while_idle() {
+    let system = System::default();
+    let taken = Arc::new(AtomicU32::new(0));
+    let sink = Arc::clone(&taken);
+    let options = Options::default()
+        .snapshot_within(SECOND)
+        .on_snapshot(move |_, _| drop(sink.fetch_add(1, Ordering::Relaxed)));
+    let actor = spawn(&system, &log(), options);
+    actor.ask(Do::Add(5)).await.unwrap();
+    tokio::time::sleep(SECOND / 2).await;
+    actor.ask(Do::Add(5)).await.unwrap();
+    assert_eq!(taken.load(Ordering::Relaxed), 0);
+    // One for both, and no more while nothing is handled.
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(taken.load(Ordering::Relaxed), 1);
+    actor.ask(Do::Add(1)).await.unwrap();
+    actor.ask(Do::Fail).await.unwrap_err();
+    assert_eq!(actor.ask(Do::Add(0)).await.unwrap(), 10);
+    // The timer of the instance that failed went with it, and the next one has its own.
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(taken.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_failures_than_the_limit_end_the_actor() {
     let system = System::default();
     let policy = Supervision::restart()

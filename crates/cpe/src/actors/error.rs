@@ -127,9 +127,7 @@ pub enum ActorsError {
     },
     /// The actor failed on the message, was begun anew, and failed on it again: whoever sends it
     /// once more has it fail once more.
-    #[error(
-        "the message is poison to actor `{actor}` on node {node}, which failed on it twice: {reason}"
-    )]
+    #[error("the message is poison to actor `{actor}` on node {node}, failed on twice: {reason}")]
     Poisoned {
         /// The actor.
         actor: String,
