@@ -71,7 +71,9 @@ async fn a_snapshot_is_taken_some_time_after_what_was_handled_and_none_while_idl
     let sink = Arc::clone(&taken);
     let options = Options::default()
         .snapshot_within(SECOND)
-        .on_snapshot(move |_, _| drop(sink.fetch_add(1, Ordering::Relaxed)));
+        .on_snapshot(move |_, _| {
+            sink.fetch_add(1, Ordering::Relaxed);
+        });
     let actor = spawn(&system, &log(), options);
     actor.ask(Do::Add(5)).await.unwrap();
     tokio::time::sleep(SECOND / 2).await;
