@@ -187,7 +187,8 @@ impl Timer {
             singles.get(singles.len() / 2).copied().unwrap_or_default()
         });
         Outcome {
-            wall_ns: median.unwrap_or(sample.value * self.count as f64 / arrived.max(1) as f64),
+            wall_ns: median
+                .unwrap_or_else(|| sample.value * self.count as f64 / arrived.max(1) as f64),
             cpu_ns: sample.cpu_ns,
             arrived,
         }

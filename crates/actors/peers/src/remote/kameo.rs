@@ -17,6 +17,9 @@ use crate::MAILBOX;
 /// Streams at once, in and out: more than are ever in flight.
 const STREAMS_MAX: usize = 1_024;
 
+/// Connections that are told of: the first is waited for.
+const CONNECTIONS_MAX: usize = 16;
+
 /// Times that the server is asked for its count, before none counts as arrived.
 const TRIES: usize = 100;
 
@@ -71,7 +74,7 @@ fn swarm() -> Swarm<remote::Behaviour> {
 }
 
 /// Runs a swarm; says where it listens and when it is connected.
-fn run(mut swarm: Swarm<remote::Behaviour>, connected: mpsc::UnboundedSender<()>) {
+fn run(mut swarm: Swarm<remote::Behaviour>, connected: mpsc::Sender<()>) {
     tokio::spawn(async move {
         let me = *swarm.local_peer_id();
         loop {
@@ -84,7 +87,7 @@ fn run(mut swarm: Swarm<remote::Behaviour>, connected: mpsc::UnboundedSender<()>
                     // of.
                     swarm.add_peer_address(peer_id, endpoint.get_remote_address().clone());
                     // Nobody waiting is no harm.
-                    let _ = connected.send(());
+                    let _ = connected.try_send(());
                 }
                 _ => {}
             }
@@ -97,7 +100,7 @@ pub(super) async fn serve() {
     let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
     swarm.listen_on(any).expect("a port");
     let echo: ActorRef<Echo> = Echo::spawn_with_mailbox(Echo(0), mailbox::bounded(MAILBOX));
-    let (connected, mut client) = mpsc::unbounded_channel();
+    let (connected, mut client) = mpsc::channel(CONNECTIONS_MAX);
     run(swarm, connected);
     let registering = async {
         // Its registry is a hash table over all nodes: there has to be another one.
@@ -114,7 +117,7 @@ pub(super) async fn drive(address: &str, case: Case) -> Outcome {
     let mut swarm = swarm();
     let address: Multiaddr = address.parse().expect("an address");
     swarm.dial(address).expect("it dials");
-    let (connected, mut server) = mpsc::unbounded_channel();
+    let (connected, mut server) = mpsc::channel(CONNECTIONS_MAX);
     run(swarm, connected);
     server.recv().await;
     let echo = loop {
