@@ -841,6 +841,11 @@ fn asked(actor: String, node: String, after: Duration, error: AskError) -> Actor
             node,
             reason,
         },
+        AskError::Poisoned { reason, .. } => ActorsError::Poisoned {
+            actor,
+            node,
+            reason,
+        },
         other => ActorsError::Failed {
             actor,
             node,

@@ -130,6 +130,7 @@ impl From<ActorsError> for ApiError {
             | ActorsError::Refused { .. } => (StatusCode::CONFLICT, "refused"),
             ActorsError::Dead { .. } => (StatusCode::CONFLICT, "dead"),
             ActorsError::Failed { .. } => (StatusCode::CONFLICT, "failed"),
+            ActorsError::Poisoned { .. } => (StatusCode::CONFLICT, "poisoned"),
             ActorsError::Unreachable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ActorsError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "timed_out"),
             ActorsError::AnswerLost { .. } => (StatusCode::CONFLICT, "answer_lost"),

@@ -122,4 +122,17 @@ pub enum ActorsError {
     /// The registry of names could not be asked.
     #[error(transparent)]
     Space(#[from] SpaceError),
+    /// The actor failed on the message, and on it again: it is not tried a third time, and sending
+    /// it once more would only fail the actor again.
+    #[error(
+        "actor `{actor}` on node {node} failed twice on this message, which is poison: {reason}"
+    )]
+    Poisoned {
+        /// The actor.
+        actor: String,
+        /// The node it lives on.
+        node: String,
+        /// What it said the second time.
+        reason: String,
+    },
 }
