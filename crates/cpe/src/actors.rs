@@ -27,6 +27,7 @@ mod numbered;
 mod outlet;
 pub(crate) mod place;
 pub(crate) mod places;
+pub(crate) mod poison;
 pub(crate) mod post;
 mod rooms;
 mod spec;
