@@ -104,7 +104,8 @@ pub trait Actor: Send + Sized + 'static {
     }
 
     /// A message that this actor sent with [`Context::tell`] failed its receiver twice and comes
-    /// back. By default nothing is done: it is also among the dead letters.
+    /// back. By default nothing is done: it is also among the dead letters. What a named actor of a
+    /// mesh told another by its name comes back too, as a [`Value`].
     ///
     /// # Errors
     /// Any error is a failure of this actor.

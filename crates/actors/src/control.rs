@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
-    ActorState, ExitReason, Strategy, Supervision,
+    ActorState, ExitReason, Poisoned, Strategy, Supervision,
     mailbox::{Notice, Shared},
     siblings::Halt,
 };
@@ -259,6 +259,12 @@ impl ActorRef {
     /// incarnation of it may be there already.
     pub fn fence(&self, reason: ExitReason) {
         self.0.request_stop(reason, Instant::now());
+    }
+
+    /// Gives it back a message of its own that was poison where it went: see
+    /// [`returned`](crate::Actor::returned).
+    pub fn give_back(&self, poisoned: Poisoned) {
+        self.0.notify(Notice::Returned(poisoned));
     }
 
     /// Waits until it has taken up its snapshot, its [`started`](crate::Actor::started) is through

@@ -120,6 +120,16 @@ pub struct Poisoned {
 }
 
 impl Poisoned {
+    /// One that comes from elsewhere: its message is a value, whatever the receiver made of it.
+    #[must_use]
+    pub fn new(actor: String, reason: String, message: cpe_tuple::Value) -> Self {
+        Self {
+            actor,
+            reason,
+            message: Box::new(message),
+        }
+    }
+
     /// The message, if it is of this type; otherwise all of it again.
     ///
     /// # Errors

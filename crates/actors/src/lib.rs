@@ -98,6 +98,7 @@ mod options;
 mod origin;
 mod pool;
 mod reply;
+mod returns;
 mod siblings;
 mod stash;
 mod supervision;

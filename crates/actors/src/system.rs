@@ -17,9 +17,10 @@ use tracing::Instrument as _;
 
 use crate::{
     Actor, ActorError, ActorId, ActorInfo, ActorRef, ActorTree, Address, AnyAddress, AsActor,
-    DeadLetter, DeadReason, ExitReason, Gate, Options, Pool, PoolOptions, Published, SpawnError,
-    Strategy, TooManySubscribers, Topic, cell, control::Control, dead_letters::DeadLetters,
-    error::bounded, mailbox::Shared, siblings::Family, topic::Topics,
+    DeadLetter, DeadReason, ExitReason, Gate, Options, Poisoned, Pool, PoolOptions, Published,
+    SpawnError, Strategy, TooManySubscribers, Topic, cell, control::Control,
+    dead_letters::DeadLetters, error::bounded, mailbox::Shared, returns::Returns, siblings::Family,
+    topic::Topics,
 };
 
 /// Actors a system holds unless set otherwise.
@@ -46,6 +47,7 @@ struct Inner {
     dead_letters: DeadLetters,
     topics: Topics,
     gate: Gate,
+    returns: Returns,
 }
 
 #[derive(Default)]
@@ -112,6 +114,7 @@ impl SystemBuilder {
             dead_letters: DeadLetters::default(),
             topics: Topics::default(),
             gate: Gate::new(),
+            returns: Returns::default(),
         }))
     }
 }
@@ -333,6 +336,19 @@ impl System {
     #[must_use]
     pub fn subscribe_dead_letters(&self) -> broadcast::Receiver<DeadLetter> {
         self.0.dead_letters.subscribe()
+    }
+
+    /// Has `carrier` give poison back to senders that are known by their names
+    /// ([`Origin::Actor`](crate::Origin)) and wait for no answer: it gets the name, and the message
+    /// as a [`Value`](cpe_tuple::Value), if the receiver can show it
+    /// ([`Actor::describe`](crate::Actor::describe)). It is called in the receiver's task, and must
+    /// not wait. The first one stays.
+    pub fn on_return(&self, carrier: impl Fn(&str, Poisoned) + Send + Sync + 'static) {
+        self.0.returns.set(Box::new(carrier));
+    }
+
+    pub(crate) fn return_to(&self, sender: &str, poisoned: Poisoned) {
+        self.0.returns.give(sender, poisoned);
     }
 
     /// Stops all actors, children first, and waits for them.

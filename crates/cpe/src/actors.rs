@@ -28,6 +28,7 @@ mod number;
 mod numbered;
 mod outlet;
 pub(crate) mod place;
+pub(crate) mod poison;
 pub(crate) mod post;
 mod rooms;
 mod spec;

@@ -166,6 +166,7 @@ impl Node {
             registry,
             seed: rand::random(),
         });
+        actors.give_poison_back();
         // Only this call fills it.
         drop(home.set(Arc::downgrade(&actors)));
 

@@ -6,7 +6,7 @@ use cpe_tuple::Value;
 
 use super::{Flow, Peer, caught, panic_text};
 use crate::{
-    Actor, ActorError, AskError, DeadReason, ExitReason, Poisoned,
+    Actor, ActorError, AskError, DeadReason, ExitReason, Origin, Poisoned,
     envelope::{Back, Envelope},
     mailbox::{Local, Notice},
     pool::Heir,
@@ -146,6 +146,13 @@ pub(super) fn poison<A: Actor>(
     detail: Option<Value>,
 ) {
     let actor = shared.label();
+    if let Some(Origin::Actor(sender)) = back.origin()
+        && !back.is_asked()
+        && let Some(message) = &detail
+    {
+        let poisoned = Poisoned::new(actor.clone(), reason.clone(), message.clone());
+        shared.system.return_to(sender, poisoned);
+    }
     let why = DeadReason::Poisoned(reason.clone());
     shared.system.dead_letter(actor.clone(), why, detail);
     match (back.plain(), message) {

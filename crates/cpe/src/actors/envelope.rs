@@ -11,6 +11,7 @@ use cpe_tuple::codec::{self, CodecError};
 use serde::{Deserialize, Serialize};
 
 use super::inspect::Inspection;
+use super::poison::Poison;
 use super::spec::Wishes;
 
 /// Bytes of a frame: what the message lane carries.
@@ -130,6 +131,13 @@ pub(crate) enum Envelope {
     Rest { id: u64, name: String, token: u64 },
     /// Nobody waits for the answer to this `Ask` or `Deliver` any more.
     GivenUp { id: u64 },
+    /// Give this actor back what it told another, which failed on it twice.
+    Poisoned {
+        id: u64,
+        name: String,
+        token: u64,
+        poison: Poison,
+    },
 }
 
 /// A message that was told to a durable actor.
@@ -489,6 +497,16 @@ mod tests {
             },
         ];
         all.push(Envelope::GivenUp { id });
+        all.push(Envelope::Poisoned {
+            id,
+            name: name(),
+            token,
+            poison: Poison {
+                actor: name(),
+                reason: "why".to_owned(),
+                message: message(),
+            },
+        });
         for what in [Inspection::Actors, Inspection::DeadLetters] {
             all.push(Envelope::Inspect { id, what });
         }
@@ -519,6 +537,7 @@ mod tests {
             Envelope::Forward { .. } => return vec![('e', 12)],
             Envelope::Rest { .. } => return vec![('e', 13)],
             Envelope::GivenUp { .. } => return vec![('e', 14)],
+            Envelope::Poisoned { .. } => return vec![('e', 15)],
         };
         let place = match answer {
             Answer::Done => 0,
@@ -554,7 +573,7 @@ mod tests {
     fn every_variant_has_an_example() {
         let seen: std::collections::BTreeSet<_> = all().iter().flat_map(places).collect();
         let numbers = |kind, count| (0..count).map(move |n| (kind, n));
-        let wanted = numbers('e', 15)
+        let wanted = numbers('e', 16)
             .chain(numbers('a', 18))
             .chain(numbers('n', 3));
         assert_eq!(seen, wanted.collect());

@@ -125,20 +125,22 @@ pub enum ActorsError {
         /// What it said.
         reason: String,
     },
-    /// The actor failed on the message, was begun anew, and failed on it again: whoever sends it
-    /// once more has it fail once more.
-    #[error("the message is poison to actor `{actor}` on node {node}, failed on twice: {reason}")]
+    /// The registry of names could not be asked.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The actor failed on the message, and on it again: it is not tried a third time, and sending
+    /// it once more would only fail the actor again.
+    #[error(
+        "actor `{actor}` on node {node} failed twice on this message, which is poison: {reason}"
+    )]
     Poisoned {
         /// The actor.
         actor: String,
         /// The node it lives on.
         node: String,
-        /// What it said.
+        /// What it said the second time.
         reason: String,
     },
-    /// The registry of names could not be asked.
-    #[error(transparent)]
-    Space(#[from] SpaceError),
 }
 
 impl Inner {

@@ -166,6 +166,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         | Envelope::TellMany { id, .. }
         | Envelope::Forward { id, .. }
         | Envelope::Rest { id, .. }
+        | Envelope::Poisoned { id, .. }
         | Envelope::GivenUp { id } => *id,
     };
     match envelope {
@@ -356,6 +357,15 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
             answer_later(inner, from, id, permit, async move {
                 host.end_of(&name, born, within(within_ms)).await
             });
+        }
+        Envelope::Poisoned {
+            name,
+            token,
+            poison,
+            ..
+        } => {
+            let answer = inner.take_back(&name, token, poison);
+            reply(inner, from, id, answer, permit);
         }
         Envelope::Answer { .. } | Envelope::GivenUp { .. } => {}
     }

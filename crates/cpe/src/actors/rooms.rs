@@ -136,6 +136,7 @@ impl Inner {
             Envelope::Tell { .. }
             | Envelope::TellMany { .. }
             | Envelope::Deliver { .. }
+            | Envelope::Poisoned { .. }
             | Envelope::Rest { .. } => &rooms.quick,
             // Answered when all of it is handled. Who is told that this node is busy comes again.
             Envelope::Forward { .. } => &rooms.asks,

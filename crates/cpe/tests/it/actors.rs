@@ -475,47 +475,6 @@ impl DynActor for Late {
     }
 }
 
-/// Fails on anything but a number.
-struct Numbers;
-
-impl DynActor for Numbers {
-    fn handle<'a>(
-        &'a mut self,
-        message: Value,
-        _: &'a mut DynContext,
-    ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
-        Box::pin(async move {
-            match message {
-                Value::Int(_) => Ok(Some(message)),
-                _ => Err(ActorError::failed("not a number")),
-            }
-        })
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_from_another_node_is_told_that_a_message_is_poison() {
-    let ground = Ground::new();
-    let kind = |_: KindStart| Ok(Box::new(Numbers) as Box<dyn DynActor>);
-    let a = ground.ephemeral("a").start().await.unwrap();
-    let b = join(ground.ephemeral("b").kind("numbers", kind), &a);
-    let nodes = [a, b.start().await.unwrap()];
-    all_linked(&nodes).await;
-    let [a, b] = &nodes;
-    let spawned = a.actors().spawn("numbers", "n", Value::Null, on("b")).await;
-    spawned.unwrap();
-    for node in [a, b] {
-        let asked = node.actors().ask("n", Value::from("poison"), LONG).await;
-        let Err(ActorsError::Poisoned { reason, .. }) = asked else {
-            panic!("{asked:?}");
-        };
-        assert!(reason.contains("not a number"), "{reason}");
-        // It was begun anew, and goes on.
-        let asked = node.actors().ask("n", Value::from(1), LONG).await;
-        assert_eq!(asked, Ok(Value::from(1)));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_too_late_is_nobody_elses() {
     let ground = Ground::new();

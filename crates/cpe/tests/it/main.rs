@@ -19,6 +19,7 @@ mod minority;
 mod monitors;
 mod moving;
 mod one_node;
+mod poison;
 mod three_nodes;
 
 #[path = "../../../../examples/chat.rs"]
