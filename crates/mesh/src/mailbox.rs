@@ -78,6 +78,9 @@ enum Phase {
 #[derive(Debug)]
 struct Waiting<T> {
     marked: Marked,
+    /// Its place in the order in which all are handled: what a former host sends on while it is
+    /// waited for comes before everything else, also before what came sooner.
+    place: (bool, u64),
     /// It goes to the actor when its turn comes, or has gone.
     goes: bool,
     /// The actor has it.
@@ -183,8 +186,10 @@ impl<T> Mailbox<T> {
         if goes {
             self.ready.push_back(ticket);
         }
+        let first = goes && self.is_holding();
         let waiting = Waiting {
             marked,
+            place: (!first, ticket),
             goes,
             handed: false,
             rest,
@@ -259,6 +264,8 @@ impl<T> Mailbox<T> {
             return;
         }
         if !std::mem::replace(&mut waiting.goes, true) {
+            waiting.place = (false, self.next);
+            self.next += 1;
             self.ready.push_back(ticket);
         }
     }
@@ -365,13 +372,15 @@ impl<T> Mailbox<T> {
     /// Gives the actor all that waits, from now on.
     fn go_on(&mut self) {
         self.phase = Phase::Open;
-        self.ready.clear();
+        let mut ready = Vec::new();
         for (ticket, waiting) in &mut self.waiting {
             waiting.goes = true;
             if !waiting.handed {
-                self.ready.push_back(*ticket);
+                ready.push((waiting.place, *ticket));
             }
         }
+        ready.sort_unstable();
+        self.ready = ready.into_iter().map(|(_, ticket)| ticket).collect();
     }
 
     /// Whether messages of a former host may be still to come.
@@ -413,14 +422,17 @@ impl<T> Mailbox<T> {
         self.handed == 0
     }
 
-    /// The actor is not this node's any more: all that waited, in the order in which it came.
+    /// The actor is not this node's any more: all that waited, in the order in which it would have
+    /// been handled.
     pub fn leave(&mut self) -> impl Iterator<Item = T> + use<T> {
         self.phase = Phase::Gone;
         self.tickets.clear();
         self.ready.clear();
         (self.handed, self.rest) = (0, 0);
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_values().map(|it| it.what)
+        let mut waiting: Vec<Waiting<T>> = waiting.into_values().collect();
+        waiting.sort_unstable_by_key(|it| it.place);
+        waiting.into_iter().map(|it| it.what)
     }
 }
 

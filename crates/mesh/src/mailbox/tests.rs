@@ -72,6 +72,23 @@ fn what_a_former_host_has_too_late_is_not_handled_after_later_ones_that_wait() {
 }
 
 #[test]
+fn what_a_former_host_sent_on_and_died_without_comes_first_also_over_the_next_move() {
+    let mut mailbox: Mailbox<u64> = Mailbox::new(4, None, Some(member(1)));
+    let direct = mailbox.deliver(message(6), false, || 6);
+    let sent_on = mailbox.take_in(NodeId(1), message(5), || 5);
+    assert_eq!((direct, sent_on), (Delivered::New(1), TakenIn::New(2)));
+    // The actor has it, and is not through with it when its former host is gone.
+    assert_eq!(mailbox.give(), Some(2));
+    assert!(mailbox.open());
+    assert_eq!(mailbox.begin_move(), Moves::Begun);
+    assert!(mailbox.comes_back(2) && mailbox.stay());
+    assert_eq!(mailbox.give(), Some(2));
+    assert_eq!(mailbox.begin_move(), Moves::Begun);
+    assert!(mailbox.comes_back(2));
+    assert_eq!(mailbox.leave().collect::<Vec<_>>(), [5, 6]);
+}
+
+#[test]
 fn only_the_host_that_is_waited_for_says_that_it_has_sent_all() {
     let mut mailbox = after(2);
     assert!(!mailbox.all_sent(NodeId(1)) && mailbox.is_holding());
