@@ -4,7 +4,8 @@
 //! sender before it answers. What is checked: at no instant may two nodes run the same name; the
 //! commits of a name are one chain, its numbers one by one and its tokens never falling; each
 //! message that was answered is in the list once, and none is twice; after the faults every name is
-//! run by somebody, and every client is answered.
+//! run by somebody, and every client is answered. Messages that are told once, through mailboxes,
+//! are in [`crate::posts`], and plain actors in [`crate::plain`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

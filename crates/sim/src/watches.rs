@@ -307,9 +307,10 @@ impl World {
             WatchEnd::Lost(_) => true,
         };
         self.report.told_why += u64::from(matches!(end, WatchEnd::Told(_)));
-        // The node of a plain one may only have been cut off: told is told.
-        let lost = actor >= PLAIN && matches!(end, WatchEnd::Lost(_));
-        if !(lost || self.watches.over.contains(&(actor, born))) || !true_reason {
+        // A plain one has ended when its node says so. Who is told that it is lost is told, also if
+        // its node was only cut off.
+        let over = actor >= PLAIN || self.watches.over.contains(&(actor, born));
+        if !over || !true_reason {
             self.violation = Some(Violation::ToldWrong { actor, born });
         }
     }
