@@ -64,6 +64,15 @@ pub fn meets(capabilities: &BTreeMap<String, String>, needs: &BTreeMap<String, S
     })
 }
 
+/// Whether a plain actor that this node runs under a token is to be ended, as its record has this
+/// token and host by now: while the node was frozen or cut off others believed it gone (decision
+/// 034). A record that is older than the claim of the actor says nothing.
+#[must_use]
+pub fn is_replaced(me: Member, token: u64, (now, host): (u64, Option<Member>)) -> bool {
+    let mine = token == now && host == Some(me);
+    now >= token && !mine && holds(Guard::EndReplaced)
+}
+
 fn weight(name: &str, node: NodeId) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&node.0.to_be_bytes());

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use cpe_membership::Member;
 
+use crate::guard::{Guard, holds};
 use crate::{ActorInfo, Seen};
 
 /// Pause before a batch is sent again that was not handled, and between two questions of an
@@ -137,7 +138,7 @@ impl Forwarding {
                 let why = "the actor has ended: its name was given up";
                 return ForwardStep::Over(ForwardEnd::Undelivered(why));
             };
-            if there.token > self.to.token {
+            if there.token > self.to.token && holds(Guard::ForwardFollows) {
                 self.to = there;
                 self.stuck_since = None;
                 return self.send();
@@ -191,6 +192,7 @@ impl Awaiting {
     /// the messages all the same.
     pub fn heard(&mut self, now: Duration, rest: Rest, is_over: bool) -> AwaitStep {
         match rest {
+            Rest::Some if !holds(Guard::AwaitWhoAnswers) && is_over => AwaitStep::Lost,
             Rest::None => AwaitStep::Open,
             Rest::Some => {
                 self.silent_since = None;

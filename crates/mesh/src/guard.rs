@@ -83,12 +83,30 @@ pub enum Guard {
     EffectsOfOthers,
     /// A6: what an actor took is remembered until the actor has handled it.
     TakeUntilHandled,
+    /// A8: the next host gives the actor nothing else while its former host has messages for it.
+    HoldForFormer,
+    /// A8: the former host keeps what it sends on until it is handled.
+    ForwardUntilHandled,
+    /// A8: what is not handled is sent to whoever has the actor by then.
+    ForwardFollows,
+    /// A8: what a former host sends on too late is not handled after later messages.
+    PassedOver,
+    /// A8: the same, if the later ones wait where it comes to.
+    PassedByWaiting,
+    /// A8: what is sent on comes in its place, also if it came by another way before.
+    ComesInPlace,
+    /// A8: only who is waited for says that it has sent all.
+    EndOfFormer,
+    /// A8: a former host that answers is waited for, however long it takes.
+    AwaitWhoAnswers,
+    /// A3: a plain actor is ended once its name is another's.
+    EndReplaced,
 }
 
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 43] = [
         Self::ThisRound,
         Self::DiskBeforeWord,
         Self::KeepVote,
@@ -123,6 +141,15 @@ impl Guard {
         Self::EffectsUntilDone,
         Self::EffectsOfOthers,
         Self::TakeUntilHandled,
+        Self::HoldForFormer,
+        Self::ForwardUntilHandled,
+        Self::ForwardFollows,
+        Self::PassedOver,
+        Self::PassedByWaiting,
+        Self::ComesInPlace,
+        Self::EndOfFormer,
+        Self::AwaitWhoAnswers,
+        Self::EndReplaced,
     ];
 }
 

@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 70] = [
+const EXPECTED: [Expected; 79] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -214,6 +214,28 @@ const EXPECTED: [Expected; 70] = [
     space("A8", Space::MigrateToken, actors(38, 200)),
     space("A8", Space::MigrateLast, actors(2, 50)),
     mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
+    mesh("A8", Mesh::HoldForFormer, actors(1, 50)),
+    mesh("A8", Mesh::ForwardUntilHandled, actors(5, 200)),
+    mesh("A8", Mesh::ForwardFollows, actors(1, 50)),
+    mesh("A8", Mesh::PassedOver, actors(1, 400)),
+    mesh("A8", Mesh::PassedByWaiting, actors(69, 400)),
+    mesh(
+        "A8",
+        Mesh::ComesInPlace,
+        mesh_unit_test(
+            "mailbox::tests::\
+             what_two_former_hosts_have_is_handled_in_the_place_of_the_one_that_is_waited_for",
+        ),
+    ),
+    mesh(
+        "A8",
+        Mesh::EndOfFormer,
+        mesh_unit_test(
+            "mailbox::tests::only_the_host_that_is_waited_for_says_that_it_has_sent_all",
+        ),
+    ),
+    mesh("A8", Mesh::AwaitWhoAnswers, actors(116, 400)),
+    mesh("A3", Mesh::EndReplaced, actors(6, 100)),
     mesh("watches", Mesh::WatchBorn, actors(1, 50)),
     mesh("watches", Mesh::WatchStands, actors(1, 50)),
     mesh("watches", Mesh::WatchQuestion, actors(24, 50)),

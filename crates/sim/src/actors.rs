@@ -4,7 +4,8 @@
 //! sender before it answers. What is checked: at no instant may two nodes run the same name; the
 //! commits of a name are one chain, its numbers one by one and its tokens never falling; each
 //! message that was answered is in the list once, and none is twice; after the faults every name is
-//! run by somebody, and every client is answered.
+//! run by somebody, and every client is answered. Messages that are told once, through mailboxes,
+//! are in [`crate::posts`], and plain actors in [`crate::plain`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use rand::RngExt;
 use crate::check::Violation;
 use crate::effects::effects_of;
 use crate::migrate::{MOVE_MS, Moving};
+use crate::posts::Why;
 use crate::release::RELEASE_MS;
 use crate::schedule::up_to;
 use crate::world::{Happening, World};
@@ -95,6 +97,12 @@ pub(crate) enum From {
         n: u64,
         value: i64,
     },
+    /// A start of a node that tells and asks through mailboxes.
+    Teller {
+        teller: usize,
+        boot: u32,
+        value: i64,
+    },
 }
 
 /// A message to an actor.
@@ -167,6 +175,8 @@ pub(crate) enum Asked {
         actor: usize,
         token: u64,
     },
+    /// For a plain actor.
+    Plain(usize),
     /// A node says that an effect is done.
     Effect,
 }
@@ -188,27 +198,34 @@ pub(crate) struct ActorBooks {
     answered: BTreeSet<i64>,
 }
 
+/// From here on they are plain ones, with names of their own.
+pub(crate) const PLAIN: usize = 100;
+
 pub(crate) fn name(actor: usize) -> String {
-    format!("a{actor}")
+    match actor.checked_sub(PLAIN) {
+        Some(plain) => format!("p{plain}"),
+        None => format!("a{actor}"),
+    }
 }
 
 pub(crate) fn number(name: &str) -> Option<usize> {
     name.strip_prefix('a')?.parse().ok()
 }
 
-fn sender(from: From) -> Option<Sender> {
-    let client = match from {
-        From::Client(client) => client,
+pub(crate) fn sender(from: From) -> Option<Sender> {
+    let (node, boot) = match from {
+        From::Client(client) => (1_000 + client as u64, 1_u32),
+        From::Teller { teller, boot, .. } => (10_000 + teller as u64, boot),
         From::Take { born, n, .. } => return Some(Sender::Take { born, n }),
         From::Actor { actor, born, .. } => {
             let name = Name::new(&name(actor)).ok()?;
             return Some(Sender::Actor { name, born });
         }
     };
-    let node = NodeId(1_000 + client as u64);
+    let node = NodeId(node);
     let inc = Incarnation(1);
     let member = Member { node, inc };
-    Some(Sender::Start(Session { member, boot: 1 }))
+    Some(Sender::Start(Session { member, boot }))
 }
 
 /// What makes a message unlike all others.
@@ -217,7 +234,7 @@ fn id(client: usize, message: u64) -> i64 {
 }
 
 impl Parcel {
-    fn marked(self) -> Option<Marked> {
+    pub(crate) fn marked(self) -> Option<Marked> {
         Some(Marked {
             sender: sender(self.from)?,
             seq: self.message,
@@ -229,7 +246,9 @@ impl Parcel {
     fn id(self) -> i64 {
         match self.from {
             From::Client(client) => id(client, self.message),
-            From::Actor { value, .. } | From::Take { value, .. } => value,
+            From::Actor { value, .. } | From::Take { value, .. } | From::Teller { value, .. } => {
+                value
+            }
         }
     }
 }
@@ -366,6 +385,7 @@ impl World {
         match (asked, reply) {
             (Asked::Claim, Reply::Hosted(record)) => self.run_actor(n, None, record),
             (Asked::Claim | Asked::Effect, _) => {}
+            (Asked::Plain(actor), reply) => self.plain_claimed(n, actor, reply),
             (Asked::Commit { actor, token, seq }, reply) => {
                 self.commit_ended(n, actor, (token, seq), reply);
             }
@@ -408,6 +428,7 @@ impl World {
             moving: None,
         };
         self.actors.running.insert((n, actor), instance);
+        self.begin_mailbox(n, actor, record);
         self.look_at_runners(actor);
     }
 
@@ -483,11 +504,15 @@ impl World {
         let Some(sender) = sender(parcel.from) else {
             return;
         };
+        let busy = self.posts.is_at_one(n, actor) || self.posts.holds_back(n, actor);
         let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
             return;
         };
         if let Some(moving) = &mut instance.moving {
             return moving.hold(parcel);
+        }
+        if busy {
+            return;
         }
         // What another incarnation was to be told may be gone.
         if matches!(parcel.from, From::Take { token, .. } if token != instance.token) {
@@ -508,6 +533,30 @@ impl World {
         if had || mark.is_some_and(|mark| mark.contains(parcel.message)) {
             return self.pass_on(Step::Answer(parcel));
         }
+        self.handle(n, actor, parcel);
+    }
+
+    /// Whether an actor may begin with a message that waits for it.
+    pub(crate) fn is_idle(&self, n: usize, actor: usize) -> bool {
+        let running = self.actors.running.get(&(n, actor));
+        !self.stands_still(n)
+            && running.is_some_and(|it| {
+                let acts = self.hosts.until(it.life) > self.now;
+                acts && it.pending.is_none() && it.moving.is_none()
+            })
+    }
+
+    /// Whether a commit of an actor is under way.
+    pub(crate) fn commits(&self, n: usize, actor: usize) -> bool {
+        let running = self.actors.running.get(&(n, actor));
+        running.is_some_and(|it| it.pending.is_some())
+    }
+
+    /// An actor has handled a message: what it did is committed.
+    pub(crate) fn handle(&mut self, n: usize, actor: usize, parcel: Parcel) {
+        let Some(instance) = self.actors.running.get_mut(&(n, actor)) else {
+            return;
+        };
         let mut state = instance.state.clone();
         state.push(parcel.id());
         let actors = self.scenario.workload.actors as usize;
@@ -562,6 +611,7 @@ impl World {
             Reply::Failed(Failure::Fenced { .. }) => {
                 self.report.fenced += 1;
                 self.actors.running.remove(&(n, actor));
+                self.mailbox_lost(n, actor, Why::Lost);
             }
             Reply::Failed(Failure::OutOfTurn { .. }) => {
                 self.violation = Some(Violation::NoChain { actor, token, seq });
@@ -588,7 +638,10 @@ impl World {
             instance.marks.entry(sender).or_default().insert(seq, low);
         }
         self.report.commits += 1;
-        self.pass_on(Step::Answer(parcel));
+        if !matches!(parcel.from, From::Teller { .. }) {
+            self.pass_on(Step::Answer(parcel));
+        }
+        self.mail_lasts(n, actor, parcel);
     }
 
     fn answer(&mut self, parcel: Parcel) {

@@ -89,6 +89,18 @@ pub struct Report {
     pub emitted: u64,
     /// Commits of incarnations that had been replaced.
     pub fenced: u64,
+    /// Messages to actors that were told or asked through their mailboxes, and acknowledged.
+    pub posted: u64,
+    /// Of those told, the ones that a former host sent on and that were handled.
+    pub sent_on: u64,
+    /// Those that nobody handled, as their hosts said.
+    pub buried: u64,
+    /// Plain actors that were started.
+    pub plain_run: u64,
+    /// Of those, the ones whose nodes ended them because their names were others' by then.
+    pub plain_ended: u64,
+    /// Former hosts for which a next one did not wait any longer.
+    pub given_up: u64,
     /// Homes that moved.
     pub moves: u64,
     /// Volatile shards that began anew, because they had lost their majority.
@@ -279,6 +291,38 @@ pub enum Violation {
     /// A message to an actor was answered, and its effect is gone.
     #[error("the effect of message {0} to an actor is gone, though it was answered")]
     EffectLost(i64),
+    /// A message was acknowledged, and is gone though nobody who had it was killed or gave it up.
+    #[error("message {0} was acknowledged by a host of its actor, and is gone")]
+    PostLost(i64),
+    /// A message was handled after a later one of its sender.
+    #[error("actor a{actor} handled message {message} after a later one of its sender")]
+    PostOrder {
+        /// The number of the actor.
+        actor: usize,
+        /// The message.
+        message: i64,
+    },
+    /// A former host gave a message up as too late, though the next one had waited for it.
+    #[error("message {0} was passed over, though the next host waited for it")]
+    PostPassed(i64),
+    /// A plain actor went on at a node that showed its name to be another's.
+    #[error("a second incarnation of plain actor p{0} went on")]
+    PlainGoesOn(usize),
+    /// Messages waited on after all was healed.
+    #[error(
+        "{waits} messages waited in mailboxes, {orders} former hosts had some and {held} were \
+         waited for, {seconds} s after all was healed"
+    )]
+    PostWaits {
+        /// Messages in mailboxes.
+        waits: usize,
+        /// Former hosts that had some to send on.
+        orders: usize,
+        /// Mailboxes that waited for a former host.
+        held: usize,
+        /// The bound.
+        seconds: u64,
+    },
     /// What an actor asked for was not done, or not as it was asked.
     #[error("in {place}, the effect of message {message} {what}")]
     Effect {

@@ -125,6 +125,7 @@ impl World {
         self.hosts.trouble = self.now;
         self.hosts.gone(n, self.now);
         self.actors.gone(n);
+        self.mailboxes_lost(n);
         self.ends_life_over(n);
         self.host_later(n);
     }

@@ -15,6 +15,7 @@ use rand::RngExt;
 
 use crate::actors::{Asked, Parcel, Step, name};
 use crate::check::Violation;
+use crate::posts::Why;
 use crate::world::{Happening, World};
 
 /// Milliseconds. So often somebody hands an actor on.
@@ -82,6 +83,7 @@ impl World {
         let pick = self.rng.random_range(0..others.len().max(1));
         let gave_up = self.rng.random_bool(GIVE_UP);
         if let Some(to) = others.get(pick).copied()
+            && self.mailbox_moves(n, actor, gave_up)
             && let Some(instance) = self.actors.running.get_mut(&(n, actor))
         {
             instance.moving = Some(Moving {
@@ -107,9 +109,14 @@ impl World {
         if moving.asked || (instance.pending.is_some() && !moving.gave_up) {
             return;
         }
+        // It finishes the message that it is at.
+        if instance.pending.is_none() && self.posts.is_at_one(n, actor) {
+            return;
+        }
         moving.asked = true;
         let (token, seq, to) = (instance.token, instance.seq, moving.to);
         self.actors.handed.insert((actor, token), seq);
+        self.begin_order(n, actor, token);
         let command = Command::Migrate {
             name: name(actor),
             token,
@@ -142,20 +149,24 @@ impl World {
             return;
         };
         match reply {
-            Reply::Moved { host, .. } => {
+            Reply::Moved { host, token: next } => {
                 let held = std::mem::take(&mut moving.held);
                 self.actors.running.remove(&(n, actor));
                 self.report.moved += 1;
                 if let Some(host) = host {
+                    self.mailbox_leaves(n, actor, (*host, *next));
                     let to = usize::try_from(host.node.0 - 1).unwrap_or(usize::MAX);
                     for parcel in held {
                         self.pass_on(Step::Arrive(to, parcel));
                     }
+                } else {
+                    self.mailbox_lost(n, actor, Why::Ended);
                 }
             }
             Reply::Failed(Failure::Fenced { .. }) => {
                 self.report.fenced += 1;
                 self.actors.running.remove(&(n, actor));
+                self.mailbox_lost(n, actor, Why::Lost);
             }
             // What was given up lasts after all.
             Reply::Failed(Failure::OutOfTurn { last }) => {
@@ -214,6 +225,7 @@ impl World {
         let moving = instance.moving.take();
         let commits = instance.pending.is_some();
         self.note(n, || format!("keeps a{actor}"));
+        self.mailbox_stays(n, actor);
         self.look_at_runners(actor);
         if commits && moving.is_some_and(|it| it.gave_up) {
             self.commit(n, actor);

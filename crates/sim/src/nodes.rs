@@ -177,6 +177,8 @@ impl World {
     fn end(&mut self, n: usize, down: Option<Duration>) {
         self.count_catch_ups(n);
         self.watches_gone(n);
+        self.posts_gone(n);
+        self.plains.gone(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -510,8 +512,14 @@ impl World {
                 ..
             } => self.took(n, &name, (born, token, at), (request, &*took)),
             Output::Host { name, record } => self.run_actor(n, Some(&name), &record),
-            Output::Event(Event::Voided(life)) => self.life_is_over(n, life),
-            Output::Named { .. } | Output::Event(_) => {}
+            Output::Event(Event::Voided(life)) => {
+                self.posts.life_over(n, life);
+                self.life_is_over(n, life);
+            }
+            Output::Named {
+                name, token, host, ..
+            } => self.plain_named(n, &name, (token, host)),
+            Output::Event(_) => {}
         }
     }
 }

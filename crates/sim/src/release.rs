@@ -6,6 +6,7 @@ use std::time::Duration;
 use cpe_mesh::{Command, Failure, Reply};
 
 use crate::actors::{Asked, Step, name};
+use crate::posts::Why;
 use crate::world::{Happening, World};
 
 /// Milliseconds. So often somebody gives a name up.
@@ -56,6 +57,7 @@ impl World {
             // A host stops what it gives up before it says so.
             let born = instance.born;
             self.actors.running.remove(&(n, actor));
+            self.mailbox_lost(n, actor, Why::Ended);
             self.actor_ended(n, actor, token, born);
         }
         self.release(n, actor, token);

@@ -12,6 +12,7 @@ use cpe_tuple::{Template, Tuple, Value};
 
 use crate::actors::{Asked, From, Parcel, Step, list_of, name, number};
 use crate::check::Violation;
+use crate::posts::POST;
 use crate::world::World;
 
 /// Where actors put jobs and take them from.
@@ -209,7 +210,7 @@ impl World {
                         _ => {}
                     }
                 }
-                answered += usize::from(message >= TOOK);
+                answered += usize::from((TOOK..POST).contains(&message));
                 if (TOOK..NOTHING).contains(&message) && !had.insert(message - TOOK) {
                     return broken("was taken twice", message - TOOK);
                 }

@@ -13,7 +13,7 @@ use cpe_mesh::{ActorEnds, ActorWatch, Heard, Peer, Seen, WatchEnd, WatchStep, Wa
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::actors::name;
+use crate::actors::{PLAIN, name};
 use crate::check::Violation;
 use crate::schedule::up_to;
 use crate::world::{Happening, World};
@@ -118,6 +118,11 @@ impl World {
         }
     }
 
+    /// Plans the first one of a plain actor.
+    pub(crate) fn watch_plain(&mut self, actor: usize) {
+        self.watch_in(WATCH_MS, Step::Begin(actor));
+    }
+
     fn watch_in(&mut self, ms: std::ops::Range<u64>, step: Step) {
         let pause = Duration::from_millis(self.watch_rng().random_range(ms));
         self.at(self.now + pause, Happening::Watch(step));
@@ -182,7 +187,7 @@ impl World {
     }
 
     /// The peer of a node that is up and does not stand still.
-    fn awake(&self, n: usize) -> Option<&Peer> {
+    pub(crate) fn awake(&self, n: usize) -> Option<&Peer> {
         let node = self.nodes.get(n).filter(|node| !node.is_held())?;
         node.peer.as_ref()
     }
@@ -262,7 +267,8 @@ impl World {
             return self.at(self.now + LOOK, again);
         }
         let running = self.actors.running.get(&(at, actor));
-        let answer = if running.is_some_and(|it| it.born == born) {
+        let plain = self.plains.runs(at, actor, born);
+        let answer = if plain || running.is_some_and(|it| it.born == born) {
             Heard::Lives
         } else {
             let ends = self.watches.ends.get(&at);
@@ -301,7 +307,10 @@ impl World {
             WatchEnd::Lost(_) => true,
         };
         self.report.told_why += u64::from(matches!(end, WatchEnd::Told(_)));
-        if !self.watches.over.contains(&(actor, born)) || !true_reason {
+        // A plain one has ended when its node says so. Who is told that it is lost is told, also if
+        // its node was only cut off.
+        let over = actor >= PLAIN || self.watches.over.contains(&(actor, born));
+        if !over || !true_reason {
             self.violation = Some(Violation::ToldWrong { actor, born });
         }
     }
@@ -333,6 +342,15 @@ impl World {
         of_it.insert(reason);
         let ends = self.watches.ends.entry(n).or_default();
         ends.note(&name(actor), (token, born), reason, false);
+    }
+
+    /// A plain actor has ended on a node.
+    pub(crate) fn plain_ended(&mut self, n: usize, actor: usize, token: u64) {
+        let reason = self.watch_rng().random();
+        let of_it = self.watches.reasons.entry((actor, token)).or_default();
+        of_it.insert(reason);
+        let ends = self.watches.ends.entry(n).or_default();
+        ends.note(&name(actor), (token, token), reason, true);
     }
 
     /// The home has it from this node that a name is given up.

@@ -19,6 +19,8 @@ use crate::effects::Tells;
 use crate::hosts::Hosts;
 use crate::links::Links;
 use crate::nodes::SimNode;
+use crate::plain::{self, Plains};
+use crate::posts::{self, Posts};
 use crate::prefix::Prefixes;
 use crate::progress::Progress;
 use crate::queue::EventQueue;
@@ -112,6 +114,8 @@ pub(crate) enum Happening {
     Actor(Step),
     Watch(watches::Step),
     Deletion(deletions::Step),
+    Post(posts::Step),
+    Plain(plain::Step),
     /// A node wants to host actors.
     Enlist {
         node: usize,
@@ -154,6 +158,8 @@ pub struct World {
     pub(crate) answers: Answers,
     pub(crate) watches: Watches,
     pub(crate) deletions: Deletions,
+    pub(crate) posts: Posts,
+    pub(crate) plains: Plains,
     /// Clients of actors have stopped.
     pub(crate) actors_end: bool,
     pub(crate) record: Record,
@@ -208,6 +214,8 @@ impl World {
             answers: Answers::default(),
             watches: Watches::default(),
             deletions: Deletions::default(),
+            posts: Posts::default(),
+            plains: Plains::default(),
             actors_end: false,
             record: Record::default(),
             prefixes: Prefixes::default(),
@@ -266,6 +274,8 @@ impl World {
         for node in 0..self.nodes.len() {
             self.start(node);
         }
+        self.demand_posts()?;
+        self.demand_one_plain()?;
         self.demand_steady_hosts()?;
         self.demand_told()?;
         let limit = self.now + self.scenario.settle();
@@ -276,6 +286,7 @@ impl World {
             settled = self.is_settled();
         }
         self.close_actors()?;
+        self.close_posts()?;
         self.close_effects()?;
         self.close_jobs()?;
         self.close_deletions()?;
@@ -326,6 +337,8 @@ impl World {
         self.plan_actors();
         self.plan_watches();
         self.plan_deletions();
+        self.plan_posts();
+        self.plan_plains();
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -404,6 +417,8 @@ impl World {
             Happening::Actor(step) => self.actor_step(step),
             Happening::Watch(step) => self.watch_step(step),
             Happening::Deletion(step) => self.deletion_step(step),
+            Happening::Post(step) => self.post_step(step),
+            Happening::Plain(step) => self.plain_step(step),
             Happening::Enlist { node, boot } => {
                 if self.is_boot(node, boot) {
                     self.enlist(node);

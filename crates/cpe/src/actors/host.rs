@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AsActor, AskError, ExitReason, Options};
-use cpe_mesh::{ActorInfo, Command, Failure, Reply};
+use cpe_mesh::{ActorInfo, Command, Failure, Reply, is_replaced};
 use cpe_tuple::Value;
 use tokio::time::Instant;
 
@@ -106,8 +106,7 @@ impl Inner {
     pub(super) fn end_replaced(&self, name: &str, now: Named) {
         let mut all = lock(&self.hosted);
         let replaced = |it: &&Hosted| {
-            let mine = it.token == now.token && now.host == Some(self.me);
-            it.durable.is_none() && now.token >= it.token && !mine
+            it.durable.is_none() && is_replaced(self.me, it.token, (now.token, now.host))
         };
         if all.get(name).filter(replaced).is_none() {
             return;

@@ -8,14 +8,14 @@
 
 mod moving;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cpe_actors::{AnyAddress, AskError, DeadReason, ExitReason, Numbered, System};
 use cpe_membership::Member;
-use cpe_space::{Kept, Mark, Marked, Sender, TAKES_MAX, Takes};
+use cpe_mesh::{Delivered, Mailbox};
+use cpe_space::{Kept, Marked};
 use cpe_tuple::Value;
 use futures::FutureExt;
 use tokio::sync::{Notify, oneshot};
@@ -40,10 +40,6 @@ pub(super) struct Waiting {
     tell: bool,
     message: Value,
     answers: Vec<oneshot::Sender<Answer>>,
-    /// The actor has it.
-    handed: bool,
-    /// A former host sent it on, and keeps it until it is handled.
-    rest: bool,
 }
 
 impl Waiting {
@@ -74,58 +70,10 @@ fn again(answer: &Answer) -> Answer {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// What comes goes to the actor.
-    Open,
-    /// Until this former host has sent on what it had, nothing else goes to the actor.
-    Holding(Member),
-    /// The actor is being handed to another host: what comes is kept for it.
-    Moving,
-    /// It is not this node's any more.
-    Gone,
-}
-
 #[derive(Debug)]
 struct State {
-    phase: Phase,
     actor: Option<AnyAddress>,
-    /// Counts the messages as they come.
-    next: u64,
-    waiting: BTreeMap<u64, Waiting>,
-    /// Messages for the actor that it does not have yet, in order.
-    ready: VecDeque<u64>,
-    /// Messages that it has.
-    handed: usize,
-    /// Messages that a former host sent on.
-    rest: usize,
-    tickets: BTreeMap<(Sender, u64), u64>,
-    /// What is handled and lasts.
-    marks: BTreeMap<Sender, Mark>,
-    /// Takes of the actor as it had committed them when it began, and its birth.
-    takes: (u64, Takes),
-}
-
-impl State {
-    /// Whether a message is not to be handled.
-    fn is_handled(&self, sender: &Sender, seq: u64) -> bool {
-        if let Sender::Take { born, n } = sender {
-            let (own, takes) = &self.takes;
-            if born < own || (born == own && takes.is_handled(*n)) {
-                return true;
-            }
-        }
-        let mark = self.marks.get(sender);
-        mark.is_some_and(|mark| mark.contains(seq))
-    }
-
-    /// The lowest number that this sender may still send, which is not above those that wait here.
-    fn low(&self, Marked { sender, seq, low }: Marked) -> Marked {
-        let any = (sender.clone(), 0)..=(sender.clone(), u64::MAX);
-        let waits = self.tickets.range(any).next().map(|((_, seq), _)| *seq);
-        let low = waits.map_or(low, |waits| low.min(waits));
-        Marked { sender, seq, low }
-    }
+    mailbox: Mailbox<Waiting>,
 }
 
 /// See the module.
@@ -164,18 +112,8 @@ impl Inbox {
             settled: Notify::new(),
             opened: Notify::new(),
             state: Mutex::new(State {
-                phase: from.map_or(Phase::Open, Phase::Holding),
                 actor: None,
-                next: 1,
-                waiting: BTreeMap::new(),
-                ready: VecDeque::new(),
-                handed: 0,
-                rest: 0,
-                tickets: BTreeMap::new(),
-                marks: kept.map_or_else(BTreeMap::new, |kept| kept.marks().clone()),
-                takes: kept.map_or_else(Default::default, |kept| {
-                    (kept.outbox.born(), kept.outbox.takes.clone())
-                }),
+                mailbox: Mailbox::new(WAITING_MAX, kept, from),
             }),
         })
     }
@@ -195,82 +133,57 @@ impl Inbox {
         message: Value,
     ) -> Result<oneshot::Receiver<Answer>, Answer> {
         let mut state = lock(&self.state);
-        let (sender, seq) = (number.of(), number.seq);
-        if state.phase == Phase::Gone {
-            return Err(Answer::NotHere);
-        }
         // What another incarnation was to be told of its takes is told to this one by its own host.
         let other = number.take.is_some_and(|(_, token)| token != self.token);
-        if other || state.is_handled(&sender, seq) {
+        if other {
             return Err(Answer::Handled);
         }
         let (answer, answered) = oneshot::channel();
-        let place = (sender, seq);
-        if let Some(ticket) = state.tickets.get(&place).copied() {
-            if let Some(waiting) = state.waiting.get_mut(&ticket).filter(|_| !tell) {
-                waiting.answers.push(answer);
-                return Ok(answered);
+        let mut answer = Some(answer).filter(|_| !tell);
+        let delivered = state
+            .mailbox
+            .deliver(number.marked(), forwarded, || Waiting {
+                number,
+                tell,
+                message,
+                answers: answer.take().into_iter().collect(),
+            });
+        match delivered {
+            Delivered::Gone => return Err(Answer::NotHere),
+            Delivered::Handled => return Err(Answer::Handled),
+            Delivered::Full => {
+                let (actor, after) = (self.name.clone(), Duration::ZERO);
+                return Err(Answer::Asked(AskError::Full { actor, after }));
             }
-            return Err(Answer::Done);
+            Delivered::Here(ticket) => {
+                if let Some(waiting) = state.mailbox.get_mut(ticket) {
+                    waiting.answers.extend(answer);
+                }
+            }
+            Delivered::New(_) => self.hand_on(&mut state),
         }
-        if state.waiting.len() - state.rest >= WAITING_MAX {
-            let (actor, after) = (self.name.clone(), Duration::ZERO);
-            return Err(Answer::Asked(AskError::Full { actor, after }));
-        }
-        let goes = match state.phase {
-            Phase::Open => true,
-            Phase::Holding(_) => forwarded,
-            Phase::Moving | Phase::Gone => false,
-        };
-        let waiting = Waiting {
-            number,
-            tell,
-            message,
-            answers: if tell { Vec::new() } else { vec![answer] },
-            handed: false,
-            rest: false,
-        };
-        self.put(&mut state, waiting, goes);
         if tell {
             return Err(Answer::Done);
         }
         Ok(answered)
     }
 
-    /// Puts a message to those that wait, and gives it to the actor if it is its turn.
-    fn put(self: &Arc<Self>, state: &mut State, waiting: Waiting, goes: bool) {
-        let ticket = state.next;
-        state.next += 1;
-        let place = (waiting.number.of(), waiting.number.seq);
-        state.tickets.insert(place, ticket);
-        state.rest += usize::from(waiting.rest);
-        state.waiting.insert(ticket, waiting);
-        if goes {
-            state.ready.push_back(ticket);
-            self.hand_on(state);
-        }
-    }
-
     /// Gives the actor what there is for it, as far as there is room in its mailbox.
     fn hand_on(self: &Arc<Self>, state: &mut State) {
-        while state.handed < WAITING_MAX
-            && matches!(state.phase, Phase::Open | Phase::Holding(_))
-            && let Some(ticket) = state.ready.pop_front()
-        {
-            self.hand(state, ticket);
+        let Some(actor) = state.actor.clone() else {
+            return;
+        };
+        while let Some(ticket) = state.mailbox.give() {
+            self.hand(state, &actor, ticket);
         }
     }
 
     /// Gives a message to the actor.
-    fn hand(self: &Arc<Self>, state: &mut State, ticket: u64) {
-        let Some(actor) = state.actor.clone() else {
+    fn hand(self: &Arc<Self>, state: &mut State, actor: &AnyAddress, ticket: u64) {
+        let Some(waiting) = state.mailbox.get(ticket) else {
             return;
         };
-        let Some(waiting) = state.waiting.get_mut(&ticket).filter(|it| !it.handed) else {
-            return;
-        };
-        waiting.handed = true;
-        state.handed += 1;
+        let actor = actor.clone();
         let message = waiting.message.clone();
         let number = Numbered {
             number: ticket,
@@ -295,10 +208,7 @@ impl Inbox {
 
     /// The actor is through with a message, or has ended.
     fn handled(&self, state: &mut State, ticket: u64, result: Result<Value, AskError>) {
-        if state.waiting.get(&ticket).is_some_and(|it| it.handed) {
-            state.handed -= 1;
-        }
-        if state.phase == Phase::Moving {
+        if state.mailbox.is_moving() {
             self.settled.notify_one();
         }
         let answer = match result {
@@ -307,11 +217,7 @@ impl Inbox {
                 let fenced = matches!(reason, ExitReason::Fenced(_));
                 if !fenced && !self.left.load(Ordering::Relaxed) {
                     Answer::Asked(AskError::Dead { actor, reason })
-                } else if state.phase == Phase::Moving {
-                    // It goes where the actor goes. If it was handled after all, they know there.
-                    if let Some(waiting) = state.waiting.get_mut(&ticket) {
-                        waiting.handed = false;
-                    }
+                } else if state.mailbox.comes_back(ticket) {
                     return;
                 } else {
                     Answer::NotHere
@@ -319,35 +225,19 @@ impl Inbox {
             }
             Err(error) => Answer::Asked(error),
         };
-        if let Some(waiting) = take(state, ticket) {
+        if let Some(waiting) = state.mailbox.done(ticket) {
             self.end(waiting, answer);
         }
     }
 
     /// The messages of a commit, by the tickets that the actor has of them.
     pub(super) fn marked(&self, tickets: &[u64]) -> Vec<Marked> {
-        let state = lock(&self.state);
-        let found = tickets.iter().filter_map(|it| state.waiting.get(it));
-        found.map(|it| state.low(it.number.marked())).collect()
+        lock(&self.state).mailbox.marked(tickets)
     }
 
     /// A commit lasts, and with it that these were handled.
     pub(super) fn lasts(&self, marked: &[Marked]) {
-        let mut state = lock(&self.state);
-        for Marked { sender, seq, low } in marked {
-            let mark = state.marks.entry(sender.clone()).or_default();
-            mark.insert(*seq, *low);
-        }
-        // Of takes only the latest can come once more.
-        let any = Sender::Take { born: 0, n: 0 };
-        while state.marks.range(&any..).count() > TAKES_MAX {
-            let first = state
-                .marks
-                .range(&any..)
-                .next()
-                .map(|(sender, _)| sender.clone());
-            state.marks.remove(&first.unwrap_or_else(|| any.clone()));
-        }
+        lock(&self.state).mailbox.lasts(marked);
     }
 
     /// The actor is not this node's any more: whoever waits is to look for it elsewhere, and what
@@ -359,13 +249,9 @@ impl Inbox {
     }
 
     fn empty(&self) -> impl Iterator<Item = Waiting> + use<> {
-        let mut state = lock(&self.state);
-        state.phase = Phase::Gone;
-        state.tickets.clear();
-        state.ready.clear();
-        (state.handed, state.rest) = (0, 0);
+        let left = lock(&self.state).mailbox.leave();
         self.opened.notify_waiters();
-        std::mem::take(&mut state.waiting).into_values()
+        left
     }
 
     /// Nothing more comes of a message here. One that was told and not handled nobody sends again,
@@ -392,14 +278,6 @@ impl Drop for Inbox {
         // What the actor never had when it ended.
         self.give_up();
     }
-}
-
-fn take(state: &mut State, ticket: u64) -> Option<Waiting> {
-    let waiting = state.waiting.remove(&ticket)?;
-    let place = (waiting.number.of(), waiting.number.seq);
-    state.tickets.remove(&place);
-    state.rest -= usize::from(waiting.rest);
-    Some(waiting)
 }
 
 #[cfg(test)]

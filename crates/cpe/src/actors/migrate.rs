@@ -345,7 +345,7 @@ pub(super) async fn tell_moved(
         let known = if place.host.node == inner.me.node {
             let begun = inner.has_begun(name, token, until).await;
             if let Some(inbox) = inner.inbox(name, token).filter(|_| end) {
-                inbox.open();
+                inbox.all_sent(inner.me.node);
             }
             begun
         } else {

@@ -303,7 +303,7 @@ fn receive(inner: &Arc<Inner>, from: NodeId, envelope: Envelope) {
         } => match inner.inbox(&name, token) {
             Some(inbox) => {
                 if end {
-                    inbox.open();
+                    inbox.all_sent(from);
                 }
                 reply(inner, from, id, Answer::Done, permit);
             }

@@ -141,7 +141,15 @@ fn every_promise_holds_while_hosts_are_cut_off_and_clocks_are_wrong() {
         seen.released += report.released;
         seen.watchers_told += report.watchers_told;
         seen.told_why += report.told_why;
+        seen.posted += report.posted;
+        seen.sent_on += report.sent_on;
+        seen.given_up += report.given_up;
+        seen.plain_ended += report.plain_ended;
     }
+    assert!(seen.posted > 5_000, "only {} posted", seen.posted);
+    assert!(seen.sent_on > 500, "only {} sent on", seen.sent_on);
+    assert!(seen.given_up > 10, "only {} given up", seen.given_up);
+    assert!(seen.plain_ended > 20, "only {} ended", seen.plain_ended);
     assert!(seen.voided > 20, "only {} lives ended early", seen.voided);
     assert!(seen.taken_over > 60, "only {} taken over", seen.taken_over);
     assert!(seen.commits > 3_000, "only {} commits", seen.commits);

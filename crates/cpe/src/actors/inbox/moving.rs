@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use cpe_actors::AskError;
 use cpe_membership::{Member, NodeId};
+use cpe_mesh::{Moves, Room, TakenIn as Taken};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Inbox, Phase, State, WAITING_MAX, Waiting};
+use super::{Inbox, State, Waiting};
 use crate::actors::envelope::{Answer, Told};
 use crate::actors::lock;
 
@@ -48,82 +49,60 @@ impl Inbox {
         told: Vec<Told>,
     ) -> Result<TakenIn, Answer> {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Gone {
-            return Err(Answer::NotHere);
+        match state.mailbox.room(told.len()) {
+            Room::There => {}
+            Room::Busy => return Err(Answer::Busy),
+            Room::Gone => return Err(Answer::NotHere),
         }
-        if state.rest + told.len() > 2 * WAITING_MAX {
-            return Err(Answer::Busy);
-        }
-        // Else it was not waited for, and later messages may have been handled.
-        let in_time = matches!(state.phase, Phase::Holding(held) if held.node == from);
-        let goes = in_time || state.phase == Phase::Open;
         let mut taken = TakenIn::default();
         for (at, Told { number, message }) in (0..).zip(told) {
-            let (sender, seq) = (number.of(), number.seq);
-            let mark = state.marks.get(&sender);
-            if !in_time && mark.is_some_and(|mark| mark.has_passed(seq)) {
-                taken.passed.push(at);
-                continue;
-            }
-            if state.is_handled(&sender, seq) {
-                continue;
-            }
-            let (answer, answered) = oneshot::channel();
-            taken.waits.push(answered);
-            if let Some(ticket) = state.tickets.get(&(sender, seq)).copied() {
-                if let Some(waiting) = state.waiting.get_mut(&ticket) {
-                    waiting.answers.push(answer);
-                }
-                if in_time {
-                    self.comes_twice(&mut state, ticket);
-                }
-                continue;
-            }
-            let waiting = Waiting {
+            let came = state.mailbox.take_in(from, number.marked(), || Waiting {
                 number,
                 tell: true,
                 message,
-                answers: vec![answer],
-                handed: false,
-                rest: true,
-            };
-            self.put(&mut state, waiting, goes);
+                answers: Vec::new(),
+            });
+            match came {
+                Taken::Passed => taken.passed.push(at),
+                Taken::Handled => {}
+                Taken::Here(ticket) | Taken::New(ticket) => {
+                    let (answer, answered) = oneshot::channel();
+                    taken.waits.push(answered);
+                    if let Some(waiting) = state.mailbox.get_mut(ticket) {
+                        waiting.answers.push(answer);
+                    }
+                }
+            }
         }
+        self.hand_on(&mut state);
         Ok(taken)
-    }
-
-    /// A message that is sent on is here already. If its sender has sent it here too, because its
-    /// former host did not answer, it comes in its place among those that are sent on: these end
-    /// before anything else begins.
-    fn comes_twice(self: &Arc<Self>, state: &mut State, ticket: u64) {
-        if let Some(waiting) = state.waiting.get_mut(&ticket).filter(|it| !it.rest) {
-            waiting.rest = true;
-            state.rest += 1;
-            state.ready.push_back(ticket);
-            self.hand_on(state);
-        }
     }
 
     /// Nothing is to come any more from a former host: what came directly goes to the actor now.
     pub(in crate::actors) fn open(self: &Arc<Self>) {
         let mut state = lock(&self.state);
-        if let Phase::Holding(_) = state.phase {
+        if state.mailbox.open() {
             self.go_on(&mut state);
         }
     }
 
-    /// Gives the actor all that waits, from now on.
+    /// The same, as this node says that it has sent all it had.
+    pub(in crate::actors) fn all_sent(self: &Arc<Self>, from: NodeId) {
+        let mut state = lock(&self.state);
+        if state.mailbox.all_sent(from) {
+            self.go_on(&mut state);
+        }
+    }
+
+    /// The actor takes what waited.
     fn go_on(self: &Arc<Self>, state: &mut State) {
-        state.phase = Phase::Open;
         self.opened.notify_waiters();
-        let waiting = state.waiting.iter().filter(|(_, it)| !it.handed);
-        state.ready = waiting.map(|(ticket, _)| *ticket).collect();
         self.hand_on(state);
     }
 
     /// Whether messages of a former host may be still to come.
     pub(in crate::actors) fn is_holding(&self) -> bool {
-        matches!(lock(&self.state).phase, Phase::Holding(_))
+        lock(&self.state).mailbox.is_holding()
     }
 
     /// The actor is to be handed to another host: what comes is kept for it. One that has just come
@@ -134,16 +113,11 @@ impl Inbox {
             tokio::pin!(opened);
             // What opens from here on is heard.
             opened.as_mut().enable();
-            {
-                let mut state = lock(&self.state);
-                match state.phase {
-                    Phase::Open => {
-                        state.phase = Phase::Moving;
-                        return Ok(());
-                    }
-                    Phase::Holding(_) => {}
-                    Phase::Moving | Phase::Gone => return Err("it is on its way already"),
-                }
+            let moves = lock(&self.state).mailbox.begin_move();
+            match moves {
+                Moves::Begun => return Ok(()),
+                Moves::Holding => {}
+                Moves::Already => return Err("it is on its way already"),
             }
             if tokio::time::timeout_at(until, opened).await.is_err() {
                 return Err("it has come from another node, which still sends on its messages");
@@ -154,7 +128,7 @@ impl Inbox {
     /// The actor stays after all, and takes what has come meanwhile.
     pub(in crate::actors) fn stay(self: &Arc<Self>) {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Moving {
+        if state.mailbox.stay() {
             self.go_on(&mut state);
         }
     }
@@ -162,7 +136,7 @@ impl Inbox {
     /// Waits until the actor, which has ended, has said of all messages what came of them: those it
     /// answered are not to be sent on. For one who waits, after [`begin_move`](Self::begin_move).
     pub(in crate::actors) async fn settled(&self) {
-        while lock(&self.state).waiting.values().any(|it| it.handed) {
+        while !lock(&self.state).mailbox.is_settled() {
             // One that was through since that look has left a permit.
             self.settled.notified().await;
         }
