@@ -228,6 +228,9 @@ pub enum Command {
         /// this node. At most [`cpe_space::OUTBOX_MAX`] and [`cpe_space::OUTBOX_BYTES_MAX`] with
         /// those that are not done yet; else [`Failure::Unsent`].
         effects: Vec<Effect>,
+        /// Its host waits for no more messages of the one before it: it had them all, or has given
+        /// that one up. From then on they are late (rule A8).
+        rest_over: bool,
         /// How long to wait for the home.
         deadline: Duration,
     },

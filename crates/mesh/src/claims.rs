@@ -100,6 +100,7 @@ pub(crate) struct Commit {
     pub(crate) marks: Vec<Marked>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sent: Sent,
+    pub(crate) rest_over: bool,
 }
 
 impl Commit {
@@ -132,6 +133,7 @@ impl Commit {
             marks: self.marks,
             effects: self.effects,
             sent: self.sent,
+            rest_over: self.rest_over,
         })
     }
 }

@@ -438,6 +438,7 @@ impl Peer {
                 snapshot,
                 marks,
                 effects,
+                rest_over,
                 deadline,
             } => {
                 let shard = self.actor_shard(&name(&actor)?);
@@ -450,6 +451,7 @@ impl Peer {
                     marks,
                     effects,
                     sent,
+                    rest_over,
                 };
                 let commit = without_reference(commit.operation()?)?;
                 self.operate(request, shard, commit, deadline);

@@ -318,6 +318,7 @@ impl Peer {
                 marks,
                 effects,
                 sent,
+                rest_over,
             } => Command::Commit {
                 op,
                 name,
@@ -327,6 +328,7 @@ impl Peer {
                 marks,
                 effects,
                 sent,
+                rest_over,
             },
             Operation::Emit {
                 name,

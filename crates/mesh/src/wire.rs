@@ -235,6 +235,10 @@ pub enum Operation {
         /// How far the effects of earlier commits are done.
         #[serde(default)]
         sent: Sent,
+        /// Its host waits for no more messages of the one before it: it had them all, or has given
+        /// that one up. From then on they are late (rule A8).
+        #[serde(default)]
+        rest_over: bool,
     },
     /// Hand a named actor to another host.
     Migrate {

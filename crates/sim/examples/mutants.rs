@@ -104,7 +104,7 @@ const fn mesh_test(name: &'static str) -> By {
 use By::{Group, Mesh as Peers};
 
 /// All guards, in the order of the rules.
-const EXPECTED: [Expected; 79] = [
+const EXPECTED: [Expected; 80] = [
     mesh("R1", Mesh::ThisRound, mixed(1, 50)),
     home("R2", Home::Lead, Group(28_710, 40_000)),
     home("R3", Home::PromiseFirst, Group(46, 100)),
@@ -213,6 +213,7 @@ const EXPECTED: [Expected; 79] = [
     space("A9", Space::MarkEach, actors(1, 50)),
     space("A8", Space::MigrateToken, actors(38, 200)),
     space("A8", Space::MigrateLast, actors(2, 50)),
+    space("A8", Space::RestOver, actors(1068, 1600)),
     mesh("A8", Mesh::MovedToThisLife, actors(1, 50)),
     mesh("A8", Mesh::HoldForFormer, actors(1, 50)),
     mesh("A8", Mesh::ForwardUntilHandled, actors(5, 200)),

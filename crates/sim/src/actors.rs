@@ -587,6 +587,7 @@ impl World {
             snapshot: list(&pending.state),
             marks: pending.parcel.marked().into_iter().collect(),
             effects: pending.effects.clone(),
+            rest_over: !self.posts.holds_back(n, actor),
             deadline: DEADLINE,
         };
         self.ask_actor(n, Asked::Commit { actor, token, seq }, command);

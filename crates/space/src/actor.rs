@@ -263,6 +263,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) effects: &'a [Effect],
     /// How far the effects of earlier commits are done.
     pub(crate) sent: Sent,
+    /// No more messages of a former host are waited for.
+    pub(crate) rest_over: bool,
 }
 
 impl Sm {
@@ -435,6 +437,10 @@ impl Sm {
                         kept.raise(new.marks, at);
                         kept.outbox.trim(new.sent);
                         kept.outbox.add(new.effects);
+                        // The next host would have them before what this one has handled since.
+                        if new.rest_over && holds(Guard::RestOver) {
+                            record.rest = None;
+                        }
                         Outcome::Done
                     } else {
                         Outcome::Unsent(kept.outbox.len() as u64)

@@ -39,6 +39,8 @@ pub enum Guard {
     MigrateToken,
     /// A8: whoever hands an actor on knows its last commit.
     MigrateLast,
+    /// A8: a commit says whether a former host's messages are still to come before others.
+    RestOver,
     /// A5: an effect that a shard has is not done again there.
     EmitOnce,
     /// A5: effects are done as far as was said of an actor of that birth, and of no other.
@@ -55,7 +57,7 @@ pub enum Guard {
 #[cfg(feature = "mutants")]
 impl Guard {
     /// All of them, in the order of the rules.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::OneOutcome,
         Self::NextOfOrigin,
         Self::RetiredForGood,
@@ -70,6 +72,7 @@ impl Guard {
         Self::MarkEach,
         Self::MigrateToken,
         Self::MigrateLast,
+        Self::RestOver,
         Self::EmitOnce,
         Self::SentBorn,
         Self::ReleaseSent,

@@ -449,6 +449,7 @@ impl Sm {
                 marks,
                 effects,
                 sent,
+                rest_over,
             } => {
                 let commit = Commit {
                     name,
@@ -458,6 +459,7 @@ impl Sm {
                     marks,
                     effects,
                     sent: *sent,
+                    rest_over: *rest_over,
                 };
                 self.commit(*op, &commit)
             }

@@ -113,6 +113,7 @@ impl HomeJournal {
         let effects = effects.map_err(NotCommitted::Refused)?;
         let snapshot = to_value(commit.snapshot, &self.kind);
         let marks = self.inbox.marked(&commit.handled);
+        let rest_over = !self.inbox.is_holding();
         // Of a commit before this one that was given up half-way.
         let given_up = std::mem::take(&mut *lock(&self.last.open));
         loop {
@@ -128,6 +129,7 @@ impl HomeJournal {
                 snapshot: snapshot.clone(),
                 marks: marks.clone(),
                 effects: effects.clone(),
+                rest_over,
                 deadline: TRY,
             };
             let Err(failed) = inner.desk.ask(command).await else {

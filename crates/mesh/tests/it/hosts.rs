@@ -178,6 +178,7 @@ impl Net {
                 low: 1,
             }],
             effects,
+            rest_over: true,
             deadline: SECOND,
         };
         let asked = self.ask(n, command);
@@ -257,6 +258,7 @@ fn a_commit_counts_in_its_turn_and_once() {
             snapshot,
             marks: Vec::new(),
             effects: Vec::new(),
+            rest_over: true,
             deadline: SECOND,
         },
     );

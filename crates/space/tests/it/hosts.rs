@@ -97,6 +97,16 @@ fn commit(home: &mut Home, token: u64, seq: u64, marks: Vec<(Sender, u64)>) -> O
 }
 
 fn commit_marked(home: &mut Home, token: u64, seq: u64, marks: Vec<Marked>) -> Outcome {
+    commit_as(home, token, seq, marks, true)
+}
+
+fn commit_as(
+    home: &mut Home,
+    token: u64,
+    seq: u64,
+    marks: Vec<Marked>,
+    rest_over: bool,
+) -> Outcome {
     let (effects, sent) = (Vec::new(), Sent::default());
     let op = home.op();
     let command = Command::Commit {
@@ -108,6 +118,7 @@ fn commit_marked(home: &mut Home, token: u64, seq: u64, marks: Vec<Marked>) -> O
         marks,
         effects,
         sent,
+        rest_over,
     };
     match home.decide(&command) {
         Applied::Done(_, outcome) => outcome,
@@ -318,6 +329,20 @@ fn who_claims_what_was_handed_on_hears_the_rest_from_whoever_handed_it_on() {
     assert!(matches!(done, Applied::Done(_, Outcome::Done)));
     claim(&mut home, 3, life(1), None);
     assert_eq!(rest(&home), None, "it is another actor");
+}
+
+/// What the second host has handled may have come after what the first one still has.
+#[test]
+fn who_takes_over_from_a_host_that_gave_the_former_one_up_waits_for_it_no_more() {
+    let mut home = Home::new();
+    let rest = |home: &Home| home.shard.sm().actor("a").unwrap().rest;
+    claim(&mut home, 0, life(1), None);
+    migrate(&mut home, 1, 0, Some(life(2)));
+    assert_eq!(commit_as(&mut home, 2, 1, vec![], false), Outcome::Done);
+    assert_eq!(rest(&home), Some(life(1)), "it is waited for");
+    assert_eq!(commit_as(&mut home, 2, 2, vec![], true), Outcome::Done);
+    claim(&mut home, 2, life(3), Some(life(2)));
+    assert_eq!(rest(&home), None);
 }
 
 #[test]

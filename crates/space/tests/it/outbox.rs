@@ -64,6 +64,7 @@ impl Home {
             marks: Vec::new(),
             effects,
             sent,
+            rest_over: true,
         };
         outcome(self.decide(&command))
     }

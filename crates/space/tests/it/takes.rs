@@ -71,6 +71,7 @@ impl Home {
             marks: handled.iter().map(marked).collect(),
             effects: (1..=takes).map(|n| Effect::Take(taking(n))).collect(),
             sent: Sent::default(),
+            rest_over: true,
         };
         match self.decide(&command) {
             Applied::Done(_, outcome) => outcome,

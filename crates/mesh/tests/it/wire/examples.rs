@@ -427,6 +427,7 @@ pub(super) fn all() -> Vec<Message> {
             marks: vec![marked(), marked_by_actor(), marked_by_take()],
             effects: effects(),
             sent: sent(),
+            rest_over: true,
         },
         Operation::Emit {
             name: "a".to_owned(),

@@ -155,6 +155,7 @@ pub(crate) fn commands() -> Vec<Command> {
             marks: vec![marked(), marked_by_actor(), marked_by_take()],
             effects: effects(),
             sent: sent(),
+            rest_over: true,
         },
         Command::Emit {
             op,
