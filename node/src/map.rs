@@ -149,6 +149,8 @@ impl Offer {
         variables.extend([
             format!("task:{tasks}"),
             format!("result:{tasks}"),
+            format!("kept:{tasks}:0"),
+            format!("kept:{tasks}:1"),
             note(&self.job),
         ]);
         variables
@@ -190,8 +192,8 @@ impl Offer {
 /// Whether something of a job stands in a variable, whatever it runs: all but its offer.
 pub(crate) fn is_of(variable: &str, job: &str) -> bool {
     let file = format!("file {job} ");
-    let (task, result) = (format!("task:{job}."), format!("result:{job}."));
-    [file, task, result]
+    let of = |what: &str| format!("{what}:{job}.");
+    [file, of("task"), of("result"), of("kept")]
         .iter()
         .any(|of| variable.starts_with(of.as_str()))
         || variable == note(job)

@@ -66,6 +66,10 @@ pub struct Job {
     /// element is begun until it has come. What is under way then is kept besides. 64 MiB by
     /// default.
     pub look_ahead_bytes: usize,
+    /// Bytes of results, about, that stay in the space when they are taken, until the job ends in an
+    /// orderly way: a master that comes back finds them, and has nothing of it done again. 0 by
+    /// default: it finds what nobody had taken. Failures do not stay.
+    pub keep_bytes: usize,
     /// What to do about an element that used up its tries.
     pub on_error: OnError,
     /// How long nothing may be heard at all: probably there are no workers. 1 hour by default.
@@ -105,6 +109,7 @@ impl Job {
             is_failure: None,
             look_ahead: 1 << 16,
             look_ahead_bytes: 64 << 20,
+            keep_bytes: 0,
             on_error: OnError::SetAside,
             stall: Duration::from_secs(3600),
             deadline: Duration::from_secs(3600),

@@ -45,6 +45,7 @@
 //! ```
 
 mod job;
+mod keeping;
 mod ledger;
 mod master;
 mod pending;

@@ -189,6 +189,8 @@ pub fn imap<S: TaskSpace, I: Stream<Item = Value> + Unpin>(
         moving: None,
         variable: None,
         taking: Mutex::new(None),
+        kept_bytes: 0,
+        unkept: VecDeque::new(),
     }
 }
 
@@ -201,9 +203,9 @@ fn rand_start() -> u64 {
 
 /// A map over a stream that is under way; see [`imap`].
 pub struct Imap<'a, S: TaskSpace, I> {
-    space: &'a S,
-    job: Job,
-    ledger: Ledger,
+    pub(crate) space: &'a S,
+    pub(crate) job: Job,
+    pub(crate) ledger: Ledger,
     /// None once all elements have come.
     source: Option<I>,
     ordered: bool,
@@ -233,6 +235,10 @@ pub struct Imap<'a, S: TaskSpace, I> {
     /// The take of a result that is under way: dropped in the midst of it, it could lose one.
     /// Behind a lock only to be shared; nothing is awaited under it.
     taking: Mutex<Option<Taking<'a, S::Error>>>,
+    /// Bytes of the results that stay in the space.
+    pub(crate) kept_bytes: usize,
+    /// Results that are to stay there, and do not stand there yet.
+    pub(crate) unkept: VecDeque<Report>,
 }
 
 /// A take that is under way.
@@ -305,6 +311,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
             self.take_up().await?;
             self.taken_up = true;
         }
+        self.put_noted().await;
         loop {
             if let Some(done) = self.ready.pop_front() {
                 if let (Err(reason), OnError::Stop) = (&done.outcome, self.job.on_error) {
@@ -353,6 +360,9 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     /// Takes up what an earlier life of this job left: results are kept for their elements, tasks
     /// that nobody has begun are made anew.
     async fn take_up(&mut self) -> Result<(), JobError> {
+        if self.job.keep_bytes > 0 {
+            self.take_up_kept().await?;
+        }
         let results = self.results()?;
         let waiting = Task::waiting(&self.tasks(), &self.job.id, None);
         let waiting = waiting.map_err(|source| JobError::Names { source })?;
@@ -363,7 +373,9 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                     Ok(None) => break,
                     Ok(Some(tuple)) if is_result => {
                         if let Some(report) = Report::of(&tuple) {
+                            self.keep(&report);
                             self.ledger.remember(report);
+                            self.put_noted().await;
                         }
                     }
                     Ok(Some(_)) => {}
@@ -464,8 +476,10 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
             Heard::Taken(Ok(Some(tuple))) => {
                 if let Some(report) = Report::of(&tuple) {
                     self.heard = Instant::now();
+                    self.keep(&report);
                     let settled = self.ledger.accept(report, self.now());
                     self.settle(settled);
+                    self.put_noted().await;
                     if self.withdrawn {
                         // What a worker gave back is not begun again.
                         self.cancelled += self.ledger.cancel_fresh();
@@ -581,14 +595,14 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
     }
 
     /// Keeps in mind what went wrong with the space, and gives it time.
-    async fn trouble(&mut self, error: S::Error) {
+    pub(crate) async fn trouble(&mut self, error: S::Error) {
         tracing::debug!(job = self.job.id, %error, "the space cannot be reached");
         self.why = Some(error.to_string());
         tokio::time::sleep(REST).await;
     }
 
     /// The time that is left.
-    fn left(&self) -> Result<Duration, JobError> {
+    pub(crate) fn left(&self) -> Result<Duration, JobError> {
         let (done, of) = (self.ledger.done(), self.ledger.offered());
         if self.heard.elapsed() > self.job.stall {
             return Err(JobError::Stalled {
@@ -635,6 +649,9 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         }
         let results = Report::variable(&self.job.id);
         let _ = self.space.delete(&self.job.workspace, &results).await;
+        if self.job.keep_bytes > 0 {
+            self.drop_kept().await;
+        }
     }
 
     /// The outcomes that came and were not given out: those that waited for their turn, after a map

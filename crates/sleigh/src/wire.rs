@@ -155,9 +155,19 @@ impl Report {
         format!("result:{job}")
     }
 
+    /// Where results stay that a master has taken: in one of two places, to be moved from one to
+    /// the other by a master that reads them.
+    pub(crate) fn kept(job: &str, place: usize) -> String {
+        format!("kept:{job}:{place}")
+    }
+
     pub(crate) fn any(job: &str) -> Result<Template, LimitError> {
+        Self::any_in(Self::variable(job))
+    }
+
+    pub(crate) fn any_in(variable: String) -> Result<Template, LimitError> {
         Template::new(vec![
-            Field::Actual(Value::from(Self::variable(job))),
+            Field::Actual(Value::from(variable)),
             Field::Typed(Kind::Int),
             Field::Typed(Kind::String),
             Field::Typed(Kind::Int),
@@ -177,6 +187,10 @@ impl Report {
     }
 
     pub(crate) fn to_tuple(&self, job: &str) -> Result<Tuple, LimitError> {
+        self.to_tuple_in(Self::variable(job))
+    }
+
+    pub(crate) fn to_tuple_in(&self, variable: String) -> Result<Tuple, LimitError> {
         let answer = |answer: &Answer| {
             let (right, value) = match &answer.outcome {
                 Ok(value) => (true, value.clone()),
@@ -203,7 +217,7 @@ impl Report {
             ),
         };
         Tuple::new(vec![
-            Value::from(Self::variable(job)),
+            Value::from(variable),
             number(self.id),
             Value::from(self.node.as_str()),
             Value::Int(took),

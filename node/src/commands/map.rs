@@ -37,6 +37,9 @@ mod lines;
 mod show;
 mod signals;
 
+/// Bytes of results of a job with a name that are found when it is run again after a kill.
+const KEEP_BYTES: usize = 64 << 20;
+
 /// What is done about jobs there are.
 #[derive(Debug, Subcommand)]
 enum JobsCommand {
@@ -79,7 +82,7 @@ pub(crate) struct MapArgs {
     #[arg(long, value_name = "K=V", value_parser = parse_pair)]
     require: Vec<(String, String)>,
     /// End a command after so long, and not only after the node's own limit
-    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", value_parser = task_span)]
     task_timeout: Option<Duration>,
     /// Put this file into the folder where the command runs (again for more)
     #[arg(long, value_name = "FILE")]
@@ -111,6 +114,15 @@ pub(crate) struct MapArgs {
     /// The command; what it needs must be on the nodes or be sent along
     #[arg(last = true, required_unless_present = "function")]
     command: Vec<std::ffi::OsString>,
+}
+
+/// A time that a node can keep to.
+fn task_span(text: &str) -> Result<Duration, String> {
+    let span = parse_span(text)?;
+    if span < Duration::from_millis(1) {
+        return Err(format!("`{text}` is no time for a command: at least 1ms"));
+    }
+    Ok(span)
 }
 
 fn job_name(text: &str) -> Result<String, String> {
@@ -375,6 +387,9 @@ async fn work(
 ) -> Result<Standing, Fault> {
     let mut job = Job::new(WORKSPACE, offer.tasks(), offer.tasks());
     job.tries = args.retries.saturating_add(1);
+    if args.name.is_some() {
+        job.keep_bytes = KEEP_BYTES;
+    }
     job.is_failure = Some(Ran::is_failure);
     job.on_error = OnError::SetAside;
     job.stall = common.timeout();

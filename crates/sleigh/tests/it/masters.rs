@@ -44,6 +44,49 @@ async fn a_master_that_comes_back_finds_what_was_done_meanwhile() {
     }
 }
 
+/// Three lives, of which the first two are killed: nothing that one of them had is done again.
+#[tokio::test(start_paused = true)]
+async fn what_a_master_had_taken_stays_for_one_that_comes_back() {
+    let space = Local::start();
+    let begun = AtomicUsize::new(0);
+    let worker = Worker::new(space.clone(), "w", "double", "a");
+    let working = worker.run(|value: Value| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Ok(value)
+        }
+    });
+    let mut job = job();
+    (job.chunk, job.open_max, job.keep_bytes) = (Chunk::Of(3), 4, 1 << 20);
+    let lives = async {
+        for taken in [20, 25] {
+            let mut map = imap(&space, job.clone(), futures::stream::iter(numbers(60)));
+            for index in 0..taken {
+                let done = map.next().await.unwrap().unwrap();
+                assert_eq!(
+                    (done.index, done.outcome),
+                    (index, Ok(Value::Int(index as i64)))
+                );
+            }
+            drop(map);
+            // What is in the space is done all the same.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        let outcomes = each_elem(&space, &job, numbers(60), |_| ()).await.unwrap();
+        assert_eq!(
+            outcomes,
+            numbers(60).into_iter().map(Ok).collect::<Vec<_>>()
+        );
+    };
+    tokio::select! {
+        () = lives => {}
+        () = working => unreachable!(),
+    }
+    assert_eq!(begun.load(Ordering::Relaxed), 60);
+    assert_eq!(space.tuples("w").await, 0);
+}
+
 /// Failures that an earlier life left are no outcomes as long as there are tries.
 #[tokio::test(start_paused = true)]
 async fn what_failed_while_no_master_was_there_is_tried_again() {
