@@ -112,6 +112,9 @@ pub(crate) struct NwsConfig {
 pub(crate) struct ForestConfig {
     /// Groves it grows at once for whoever asks in the mesh.
     pub(crate) workers: u16,
+    /// How long nobody may wait for votes before what is left of them is removed.
+    #[serde(deserialize_with = "span")]
+    pub(crate) orphaned: Duration,
 }
 
 /// Section `[actors]`: how durable actors are handed to a node that has come, and how many agents

@@ -23,6 +23,15 @@ pub(crate) trait Space: Sync {
         within: Duration,
     ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
 
+    /// A tuple that is there now: in the node's replica or, if that shows none, at its home, which
+    /// is asked within that time. `None` only when the home has said so.
+    fn rd_now(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> impl Future<Output = Result<Option<Tuple>, Fault>> + Send;
+
     /// Waits for a tuple and takes it; `None` when none matched in time. With no time at all its
     /// home is asked once.
     fn take(
@@ -78,10 +87,23 @@ impl Remote {
         template: &Template,
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
+        let fresh = how == "rdp";
+        self.find_where(how, workspace, template, fresh, within)
+            .await
+    }
+
+    async fn find_where(
+        &self,
+        how: &str,
+        workspace: &str,
+        template: &Template,
+        fresh: bool,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
         let path = format!("/v1/spaces/{}/{how}", segment(workspace));
         let body = json!({
             "template": template_to_json(template),
-            "fresh": how == "rdp",
+            "fresh": fresh,
             "timeout_ms": u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         });
         match self.0.post(&path, &body, within).await {
@@ -113,6 +135,21 @@ impl Space for Remote {
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
         self.find("rd", workspace, &template, within).await
+    }
+
+    async fn rd_now(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        for fresh in [false, true] {
+            let found = self.find_where("rdp", workspace, &template, fresh, within);
+            if let Some(found) = found.await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     async fn take(
@@ -245,6 +282,22 @@ impl Space for cpe::Space {
         within: Duration,
     ) -> Result<Option<Tuple>, Fault> {
         in_time(Self::rd(self, workspace, template, within).await)
+    }
+
+    async fn rd_now(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        for fresh in [None, Some(within)] {
+            let found = self.rdp(workspace, template.clone(), fresh).await;
+            let found = found.map_err(|error| Fault::unavailable(error.to_string()))?;
+            if let Some(found) = found {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     async fn take(

@@ -187,6 +187,37 @@ impl Tally {
         Ok(())
     }
 
+    /// Holds a tally that came from elsewhere to what was asked for: the votes of one grove of a
+    /// forest, with all its trees, on so many rows. Whether they are what these trees say of these
+    /// rows, only who asks the trees can tell.
+    ///
+    /// # Errors
+    /// [`PredictError::Unlike`] says what it is instead.
+    pub fn check(&self, manifest: &Manifest, grove: u32, rows: usize) -> Result<(), PredictError> {
+        let unlike = |reason: String| Err(PredictError::Unlike(reason));
+        if self.recipe != manifest.recipe() {
+            return unlike("the votes are of another forest".to_owned());
+        }
+        if self.rows != rows {
+            let found = self.rows;
+            return unlike(format!("the votes are on {found} rows instead of {rows}"));
+        }
+        let trees = manifest.spec().trees_of(grove);
+        if !self.groves.iter().eq([(&grove, &trees)]) {
+            return unlike(format!(
+                "the votes are not those of grove {grove} with its {trees} trees"
+            ));
+        }
+        let classes = match &self.sums {
+            Sums::Classes { classes, .. } => *classes,
+            Sums::Numbers(_) => 0,
+        };
+        if classes != manifest.classes().len() || !self.sound() {
+            return unlike("there are not as many votes as there should be".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether a tally that came from elsewhere has the lengths it says.
     fn sound(&self) -> bool {
         match &self.sums {

@@ -264,6 +264,52 @@ fn partial_answers_add_up_to_the_whole_in_any_order() {
 }
 
 #[test]
+fn votes_of_elsewhere_are_held_to_what_was_asked() {
+    for (data, spec) in [
+        (quarters(), small()),
+        (Dataset::diabetes(), ForestSpec::regress().with_trees(30)),
+    ] {
+        let forest = Forest::grow(&data, &spec).unwrap();
+        let other = Forest::grow(&data, &spec.clone().with_seed(5)).unwrap();
+        let (manifest, rows) = (forest.manifest(), data.rows());
+        let [first, second, ..] = forest.groves() else {
+            panic!("it has three groves");
+        };
+        let tally = first.tally(&rows).unwrap();
+        tally.check(manifest, 0, rows.len()).unwrap();
+        let why = |tally: &Tally, manifest, grove, rows| {
+            let error = tally.check(manifest, grove, rows).unwrap_err();
+            error.to_string()
+        };
+        let said = why(&tally, other.manifest(), 0, rows.len());
+        assert!(said.ends_with("the votes are of another forest"), "{said}");
+        let said = why(&tally, manifest, 0, 7);
+        let on = format!("on {} rows instead of 7", rows.len());
+        assert!(said.ends_with(&on), "{said}");
+        let said = why(&tally, manifest, 1, rows.len());
+        assert!(
+            said.ends_with("not those of grove 1 with its 10 trees"),
+            "{said}"
+        );
+        let mut both = tally.clone();
+        both.merge(second.tally(&rows).unwrap()).unwrap();
+        let said = why(&both, manifest, 0, rows.len());
+        assert!(
+            said.ends_with("not those of grove 0 with its 10 trees"),
+            "{said}"
+        );
+        // The last grove of a smaller forest has fewer trees: these are too many.
+        let fewer = spec.clone().with_trees(5);
+        let fewer = Manifest::new(&data, &fewer).unwrap();
+        let said = why(&tally, &fewer, 0, rows.len());
+        assert!(
+            said.ends_with("not those of grove 0 with its 5 trees"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn one_row_is_told_as_it_is_among_many() {
     let data = Dataset::breast_cancer();
     let forest = Forest::grow(&data, &small()).unwrap();

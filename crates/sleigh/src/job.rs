@@ -66,8 +66,8 @@ pub struct Job {
     /// element is begun until it has come. What is under way then is kept besides. 64 MiB by
     /// default.
     pub look_ahead_bytes: usize,
-    /// Bytes of results, about, that stay in the space when they are taken, until the job ends in an
-    /// orderly way: a master that comes back finds them, and has nothing of it done again. 0 by
+    /// Bytes of results, about, that stay in the space when they are taken, until the job ends in
+    /// an orderly way: a master that comes back finds them, and has nothing of it done again. 0 by
     /// default: it finds what nobody had taken. Failures do not stay.
     pub keep_bytes: usize,
     /// What to do about an element that used up its tries.

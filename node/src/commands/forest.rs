@@ -16,12 +16,14 @@ use crate::cli::Common;
 use crate::client::Client;
 use crate::exit::{About, Fault, Status};
 use crate::forest::model::{self, Place};
-use crate::forest::{WORKSPACE, job, vote};
+use crate::forest::vote::Missing;
+use crate::forest::{WORKSPACE, job};
 use crate::output;
 use crate::remote::{Remote, Space as _};
 
 use self::train::TrainArgs;
 
+mod spread;
 mod table;
 mod train;
 
@@ -130,7 +132,7 @@ pub(crate) async fn run(command: ForestCommand, common: Common) -> Result<Status
             let none = format!("no model is called `{name}` in the mesh");
             Err(Fault::failed(none).next("`cpe forest models` lists those there are"))
         }
-        ForestCommand::Predict(args) if args.spread => spread(&args, &common).await,
+        ForestCommand::Predict(args) if args.spread => spread::run(&args, &common).await,
         ForestCommand::Predict(args) => {
             let (forest, _) = load(&args.model, &common).await?;
             predict(&forest, &args, &common)
@@ -206,7 +208,7 @@ async fn load(model: &str, common: &Common) -> Result<(Forest, ModelCard), Fault
             let card = ModelCard::new(&forest);
             Ok((forest, card))
         }
-        Place::Mesh(name) => model::get(&Remote(Client::of(common)), &name).await,
+        Place::Mesh(name) => model::get(&Remote(Client::of(common)), &name, common.timeout()).await,
     }
 }
 
@@ -235,38 +237,26 @@ fn predict(forest: &Forest, args: &PredictArgs, common: &Common) -> Result<Statu
         }
         _ => Vec::new(),
     };
-    write_told(forest.manifest(), &told, &quantiles, args, common)
-}
-
-/// What a model says when all nodes vote.
-async fn spread(args: &PredictArgs, common: &Common) -> Result<Status, Fault> {
-    let Place::Mesh(name) = Place::of(&args.model) else {
-        return Err(Fault::usage(
-            "nodes vote with a model in the mesh, not with a file",
-        ));
-    };
-    let space = Remote(Client::of(common));
-    let placed = model::placed(&space, &name).await?;
-    let rows = rows(&placed.manifest, &args.csv, args.delimiter)?;
-    let told = vote::predict(&space, &placed, &rows, common.timeout(), |_, _| ()).await?;
-    if told.trees < told.of {
-        let (trees, of) = (told.trees, told.of);
-        output::warn(format_args!("warning: {trees} of {of} trees voted"));
-    }
-    write_told(&placed.manifest, &told, &[], args, common)
+    write_told(forest.manifest(), &told, &[], &quantiles, args, common)
 }
 
 fn write_told(
     manifest: &Manifest,
     told: &Predictions,
+    missing: &[Missing],
     quantiles: &[Vec<f64>],
     args: &PredictArgs,
     common: &Common,
 ) -> Result<Status, Fault> {
     if common.json {
         let mut answer = serde_json::to_value(told).about("cannot write the predictions")?;
-        if let (Some(answer), false) = (answer.as_object_mut(), quantiles.is_empty()) {
-            answer.insert("quantiles".to_owned(), json!(quantiles));
+        if let Some(answer) = answer.as_object_mut() {
+            if !quantiles.is_empty() {
+                answer.insert("quantiles".to_owned(), json!(quantiles));
+            }
+            if !missing.is_empty() {
+                answer.insert("missing".to_owned(), json!(missing));
+            }
         }
         output::json(&answer)?;
         return Ok(Status::Done);

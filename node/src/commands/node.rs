@@ -227,7 +227,8 @@ pub(crate) async fn run(args: NodeArgs, common: Common) -> Result<Status, Fault>
     });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = usize::from(config.forest.workers).min(cores);
-    Workers::start(node.space(), node.name().to_owned(), workers, &stop);
+    let (name, orphaned) = (node.name().to_owned(), config.forest.orphaned);
+    Workers::start(node.space(), name, workers, orphaned, &stop);
     // Lives as long as the node: programs run in it.
     let _folder = start_commands(&node, &config, cores, &stop)?;
     let api = server.address().to_owned();

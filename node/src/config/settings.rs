@@ -173,6 +173,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: || json!(256),
     },
     Setting {
+        key: "forest.orphaned",
+        env: "CPE_FOREST_ORPHANED",
+        shape: Shape::Span {
+            low: Duration::from_secs(3),
+            high: Duration::from_secs(30 * 24 * 3600),
+        },
+        default: || json!("2m"),
+    },
+    Setting {
         key: "actors.rebalance",
         env: "CPE_ACTORS_REBALANCE",
         shape: Shape::Flag,

@@ -83,6 +83,20 @@ impl Space for Door<'_> {
         .await
     }
 
+    async fn rd_now(
+        &self,
+        workspace: &str,
+        template: Template,
+        within: Duration,
+    ) -> Result<Option<Tuple>, Fault> {
+        let template = &template;
+        self.ask(|client| async move {
+            let node = Remote(client);
+            node.rd_now(workspace, template.clone(), within).await
+        })
+        .await
+    }
+
     async fn take(
         &self,
         workspace: &str,

@@ -369,7 +369,7 @@ pub(crate) async fn train(
     let run = ask(space, &name, data, spec).await?;
     let trained = async {
         let state = follow(space, &name, Some(&run), stall, report).await?;
-        let (forest, card) = model::get(space, &name).await?;
+        let (forest, card) = model::get(space, &name, stall).await?;
         Ok(Trained {
             forest,
             out_of_bag: card.out_of_bag,

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use super::WORKSPACE;
 use super::blob::{self, template, tuple};
 use super::job::hex;
-use crate::exit::{About, Fault};
+use crate::exit::{About, Fault, Status};
 use crate::remote::Space;
 
 /// Signs of a model's name at most.
@@ -24,6 +24,13 @@ const NAME_MAX: usize = 128;
 
 /// How long to wait for a model that may be on its way to this replica.
 const MODEL_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a part of a model may take to come that can as well be grown anew.
+const FIND_WITHIN: Duration = Duration::from_secs(5);
+
+/// What to do about a model of which parts are missing.
+pub(crate) const AGAIN: &str = "if no node that has what is missing comes back, train it again \
+                                under this name";
 
 /// Where a model is: what a user wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +80,8 @@ struct Record {
 /// A model of which one grove can be read without the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
+    /// What it is called.
+    pub(crate) name: String,
     /// What is known of it besides its trees.
     pub(crate) manifest: Manifest,
     /// Where its bytes lie.
@@ -84,6 +93,8 @@ pub(crate) struct Placed {
 /// Where a grove is.
 #[derive(Clone, Debug)]
 pub(crate) struct GrovePlace {
+    /// Which.
+    pub(crate) index: u32,
     /// Where it begins.
     pub(crate) at: usize,
     /// How many bytes.
@@ -147,16 +158,23 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    /// The model of this name as the space has it now. Asking again costs a look at the replica.
+    /// The model of this name as the space has it now; a part of it may take `within` to come.
+    /// Asking again costs a look at the replica.
     ///
     /// # Errors
     /// As [`get`].
-    pub(crate) async fn get(&self, space: &impl Space, name: &str) -> Result<Arc<Forest>, Fault> {
-        let record = known(space, name).await?;
+    pub(crate) async fn get(
+        &self,
+        space: &impl Space,
+        name: &str,
+        within: Duration,
+    ) -> Result<Arc<Forest>, Fault> {
+        let record = known(space, name, within).await?;
         if let Some(forest) = self.kept.lock().await.get(name, &record.hash) {
             return Ok(forest);
         }
-        let forest = Arc::new(fetch(space, name, &record).await?);
+        let (record, forest) = fetch_now(space, name, record, within).await?;
+        let forest = Arc::new(forest);
         self.kept.lock().await.put(Held {
             name: name.to_owned(),
             hash: record.hash,
@@ -172,7 +190,7 @@ impl Models {
 /// # Errors
 /// When there is none.
 pub(crate) async fn is_there(space: &impl Space, name: &str) -> Result<(), Fault> {
-    known(space, name).await.map(drop)
+    known(space, name, MODEL_WITHIN).await.map(drop)
 }
 
 /// What a list of models says of one.
@@ -194,7 +212,8 @@ pub(crate) async fn list(space: &impl Space) -> Result<Vec<Listed>, Fault> {
     let variables = space.variables(WORKSPACE).await?;
     let mut listed = Vec::new();
     for name in variables.iter().filter_map(|it| it.strip_prefix(NAMED)) {
-        let Some(record) = record(space, name, Duration::ZERO).await? else {
+        let found = record(space, name, Duration::ZERO, FIND_WITHIN);
+        let Some(record) = found.await? else {
             continue;
         };
         let Ok(card) = serde_json::from_str::<ModelCard>(&record.card) else {
@@ -336,13 +355,17 @@ pub(crate) async fn put_packed(
     Ok(())
 }
 
-/// Reads a model from the space.
+/// Reads a model from the space; a part of it may take `within` to come.
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
-pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, ModelCard), Fault> {
-    let record = known(space, name).await?;
-    let forest = fetch(space, name, &record).await?;
+pub(crate) async fn get(
+    space: &impl Space,
+    name: &str,
+    within: Duration,
+) -> Result<(Forest, ModelCard), Fault> {
+    let record = known(space, name, within).await?;
+    let (record, forest) = fetch_now(space, name, record, within).await?;
     let card = serde_json::from_str(&record.card).unwrap_or_else(|_| ModelCard::new(&forest));
     Ok((forest, card))
 }
@@ -351,11 +374,15 @@ pub(crate) async fn get(space: &impl Space, name: &str) -> Result<(Forest, Model
 ///
 /// # Errors
 /// When there is no such model, or it cannot be read.
-pub(crate) async fn card(space: &impl Space, name: &str) -> Result<ModelCard, Fault> {
-    let record = known(space, name).await?;
+pub(crate) async fn card(
+    space: &impl Space,
+    name: &str,
+    within: Duration,
+) -> Result<ModelCard, Fault> {
+    let record = known(space, name, within).await?;
     match serde_json::from_str(&record.card) {
         Ok(card) => Ok(card),
-        Err(_) => fetch(space, name, &record)
+        Err(_) => fetch(space, name, &record, within)
             .await
             .map(|it| ModelCard::new(&it)),
     }
@@ -365,8 +392,12 @@ pub(crate) async fn card(space: &impl Space, name: &str) -> Result<ModelCard, Fa
 ///
 /// # Errors
 /// When there is no such model, or an older version put it there.
-pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fault> {
-    let record = known(space, name).await?;
+pub(crate) async fn placed(
+    space: &impl Space,
+    name: &str,
+    within: Duration,
+) -> Result<Placed, Fault> {
+    let record = known(space, name, within).await?;
     let old = || {
         Fault::failed(format!("model `{name}` does not say where its groves are"))
             .next("train it again under this name: that keeps its groves")
@@ -382,11 +413,13 @@ pub(crate) async fn placed(space: &impl Space, name: &str) -> Result<Placed, Fau
         .into_iter()
         .zip(places)
         .map(|(grove, at)| GrovePlace {
+            index: grove.index,
             at,
             bytes: grove.bytes,
             hash: grove.hash,
         });
     Ok(Placed {
+        name: name.to_owned(),
         manifest,
         blob: record.blob,
         groves: groves.collect(),
@@ -419,8 +452,8 @@ pub(crate) async fn find(space: &impl Space, name: &str) -> Result<Option<Forest
         return Ok(None);
     };
     let found = async {
-        match read(space, name, &entry).await? {
-            Some(record) => fetch(space, name, &record).await.map(Some),
+        match read(space, name, &entry, FIND_WITHIN).await? {
+            Some(record) => fetch(space, name, &record, FIND_WITHIN).await.map(Some),
             None => Ok(None),
         }
     };
@@ -433,16 +466,42 @@ pub(crate) async fn find(space: &impl Space, name: &str) -> Result<Option<Forest
     }
 }
 
-async fn known(space: &impl Space, name: &str) -> Result<Record, Fault> {
-    let found = record(space, name, MODEL_WITHIN).await?;
+async fn known(space: &impl Space, name: &str, within: Duration) -> Result<Record, Fault> {
+    let found = record(space, name, MODEL_WITHIN.min(within), within).await?;
     found.ok_or_else(|| {
         Fault::failed(format!("no model is called `{name}` in the mesh"))
             .next("train one with `cpe forest train ... --out NAME`; a file needs a dot or a slash")
     })
 }
 
-async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest, Fault> {
-    let bytes = blob::read(space, &record.blob, record.bytes, MAX_FOREST_BYTES).await?;
+/// As [`fetch`]; a model that was replaced while it was read is read as it is now.
+async fn fetch_now(
+    space: &impl Space,
+    name: &str,
+    record: Record,
+    within: Duration,
+) -> Result<(Record, Forest), Fault> {
+    match fetch(space, name, &record, within).await {
+        Ok(forest) => Ok((record, forest)),
+        Err(fault) => {
+            let now = known(space, name, within).await?;
+            if now.blob == record.blob {
+                return Err(fault);
+            }
+            let forest = fetch(space, name, &now, within).await?;
+            Ok((now, forest))
+        }
+    }
+}
+
+async fn fetch(
+    space: &impl Space,
+    name: &str,
+    record: &Record,
+    within: Duration,
+) -> Result<Forest, Fault> {
+    let bytes = blob::read(space, &record.blob, record.bytes, MAX_FOREST_BYTES, within).await;
+    let bytes = bytes.map_err(|fault| not_whole(name, fault))?;
     // Perhaps seconds of arithmetic: off the threads that move messages.
     let decoding = tokio::task::spawn_blocking(move || Forest::decode(&bytes));
     let decoded = decoding.await.about("reading a model failed")?;
@@ -454,6 +513,14 @@ async fn fetch(space: &impl Space, name: &str, record: &Record) -> Result<Forest
         Fault::failed(format!("the bytes of model `{name}` are those of another"))
             .next("train it again under this name"),
     )
+}
+
+/// Says of which model something is missing, and what to do.
+fn not_whole(name: &str, fault: Fault) -> Fault {
+    if fault.status != Status::Unavailable {
+        return fault;
+    }
+    Fault::unavailable(format!("model `{name}` is not there as a whole: {fault}")).next(AGAIN)
 }
 
 /// What the space says of a model.
@@ -473,14 +540,25 @@ async fn entry(space: &impl Space, name: &str, within: Duration) -> Result<Optio
     Ok(found.and_then(|found| found.fields().get(1)?.as_map().cloned()))
 }
 
-async fn record(space: &impl Space, name: &str, within: Duration) -> Result<Option<Record>, Fault> {
+/// What the space says of a model within that time; a part of it may take `parts_within` to come.
+async fn record(
+    space: &impl Space,
+    name: &str,
+    within: Duration,
+    parts_within: Duration,
+) -> Result<Option<Record>, Fault> {
     match entry(space, name, within).await? {
-        Some(entry) => read(space, name, &entry).await,
+        Some(entry) => read(space, name, &entry, parts_within).await,
         None => Ok(None),
     }
 }
 
-async fn read(space: &impl Space, name: &str, entry: &Entry) -> Result<Option<Record>, Fault> {
+async fn read(
+    space: &impl Space,
+    name: &str,
+    entry: &Entry,
+    within: Duration,
+) -> Result<Option<Record>, Fault> {
     let Some(length) = entry.get("details").and_then(Value::as_int) else {
         return Ok(record_of(entry, entry));
     };
@@ -488,7 +566,9 @@ async fn read(space: &impl Space, name: &str, entry: &Entry) -> Result<Option<Re
     let Some(blob) = blob_of(entry) else {
         return Ok(None);
     };
-    let bytes = blob::read(space, &details_name(blob), length, DETAILS_MAX).await?;
+    let blob = details_name(blob);
+    let bytes = blob::read(space, &blob, length, DETAILS_MAX, within).await;
+    let bytes = bytes.map_err(|fault| not_whole(name, fault))?;
     let details = codec::decode::<Entry>(&bytes, DETAILS_MAX);
     let details = details.about(format!("the details of model `{name}` cannot be read"))?;
     Ok(record_of(entry, &details))

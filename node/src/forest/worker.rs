@@ -108,8 +108,15 @@ pub(super) fn task(request: &Request, index: u32) -> Result<Tuple, Fault> {
 }
 
 impl Workers {
-    /// Starts so many workers, and stewards if there is one, which work until `stop`.
-    pub(crate) fn start(space: cpe::Space, node: String, count: usize, stop: &CancellationToken) {
+    /// Starts so many workers, and stewards if there is one, which work until `stop`. What is left
+    /// of votes is removed once nobody has been at them for `orphaned`.
+    pub(crate) fn start(
+        space: cpe::Space,
+        node: String,
+        count: usize,
+        orphaned: Duration,
+        stop: &CancellationToken,
+    ) {
         let shared = Arc::new(Self {
             space,
             node,
@@ -133,6 +140,13 @@ impl Workers {
         }
         if count > 0 {
             steward::start(&shared, stop);
+            let (space, stop) = (shared.space.clone(), stop.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = super::vote::remove_left(space, orphaned) => {}
+                }
+            });
         }
     }
 
@@ -322,7 +336,8 @@ impl Workers {
 
     async fn read_data(&self, request: &Request) -> Result<Arc<Dataset>, Fault> {
         let name = request.data_name();
-        let bytes = blob::read(&self.space, &name, request.data_bytes, MAX_DATASET_BYTES).await?;
+        let (length, within) = (request.data_bytes, blob::PART_WITHIN);
+        let bytes = blob::read(&self.space, &name, length, MAX_DATASET_BYTES, within).await?;
         let decoding = tokio::task::spawn_blocking(move || {
             let data = Dataset::decode(&bytes)?;
             Ok::<_, cpe_forest::DataError>((hex(&data.hash()), data))

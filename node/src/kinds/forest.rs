@@ -16,6 +16,7 @@ use cpe::{ActorError, DynActor, DynContext, KindStart, Value};
 use cpe_forest::{Feature, Forest, Manifest, Prediction, Predictions, Rows};
 use futures::future::BoxFuture;
 
+use crate::forest::blob::PART_WITHIN;
 use crate::forest::job::hex;
 use crate::forest::model::Models;
 
@@ -54,7 +55,7 @@ impl DynActor for ForestActor {
         _: &'a mut DynContext,
     ) -> BoxFuture<'a, Result<Option<Value>, ActorError>> {
         Box::pin(async move {
-            let forest = self.models.get(&self.space, &self.model).await;
+            let forest = self.models.get(&self.space, &self.model, PART_WITHIN).await;
             let forest = forest.map_err(|fault| ActorError::refused(fault.to_string()))?;
             let answer = if message.as_str() == Some("model") {
                 Ok(describe(&self.model, &forest))

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::harness::{Node, run};
 
+mod abandoned;
 mod crowd;
 mod ends;
 mod liars;

@@ -281,12 +281,12 @@ async fn follow(
     bar.finish_and_clear();
     let mut out = name.to_owned();
     let card = if let Some(path) = file {
-        let (forest, card) = model::get(space, name).await?;
+        let (forest, card) = model::get(space, name, common.timeout()).await?;
         model::write_file(path, &forest)?;
         out = path.display().to_string();
         card
     } else {
-        model::card(space, name).await?
+        model::card(space, name, common.timeout()).await?
     };
     let about = json!({
         "groves_by_node": state.nodes,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Brought, Job, LOOK_EVERY, hands};
 use crate::exit::{About, Fault};
+use crate::forest::blob::PART_WITHIN;
 use crate::forest::job::{Phase, Request, hex};
 use crate::forest::worker::Workers;
 use crate::forest::{blob, model};
@@ -119,13 +120,13 @@ pub(super) async fn read(
 ) -> Option<Read> {
     let (space, Brought { node, outcome, .. }) = (&workers.space, brought);
     let name = request.grove_name(index, node);
-    let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES).await;
+    let bytes = blob::read(space, &name, outcome.bytes, MAX_GROVE_BYTES, PART_WITHIN).await;
     let bytes = bytes.ok()?;
     let name = request.votes_name(index, node);
     let votes = if outcome.votes_hash.is_empty() {
         None
     } else {
-        let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES).await;
+        let read = blob::read(space, &name, outcome.votes, MAX_DATASET_BYTES, PART_WITHIN).await;
         read.ok()
     };
     let (hash, votes_hash) = (outcome.hash.clone(), outcome.votes_hash.clone());

@@ -9,6 +9,7 @@ use cpe_rules::{Effect, LaterFact, message_value};
 use super::{
     ASK_WITHIN, Driver, EFFECT_WITHIN, Event, Held, REST, WAIT_AGAIN, now_ms, passes, put,
 };
+use crate::forest::blob::PART_WITHIN;
 use crate::kinds::forest;
 use crate::kinds::rules::durable;
 
@@ -91,7 +92,7 @@ impl Driver {
             } => {
                 let (space, models) = (self.node.space().clone(), self.models.clone());
                 self.request(request, true, async move {
-                    let forest = models.get(&space, &model).await;
+                    let forest = models.get(&space, &model, PART_WITHIN).await;
                     let forest = forest.map_err(|fault| fault.to_string())?;
                     let told = forest::predict_apart(forest, Value::List(features)).await?;
                     if probabilities {
