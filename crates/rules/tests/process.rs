@@ -401,7 +401,9 @@ fn a_check_whose_process_says_nothing_is_ended_and_tells_so() {
     let found = cpe_rules::check_apart(silent, "a.clp", COUNTER).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].message.contains("ended their process") && found[0].message.contains("time"),
+        found[0]
+            .message
+            .contains("ended their process while they were loaded: deadline"),
         "{found:?}"
     );
 }
