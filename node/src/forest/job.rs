@@ -37,7 +37,7 @@ pub(crate) const JOBS: &str = "job";
 pub(crate) const GROVES: &str = "grove";
 
 /// How often a job's state is looked at by who follows it.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long it is waited for a steward to take up a job.
 const BEGUN_WITHIN: Duration = Duration::from_secs(5);
