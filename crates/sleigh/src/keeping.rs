@@ -24,6 +24,9 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
         let News::Answers { took, answers } = &report.news else {
             return;
         };
+        if self.job.keep_bytes == 0 {
+            return;
+        }
         let is_failure = self.job.is_failure;
         let good = |outcome: &Outcome| match outcome {
             Ok(value) => !is_failure.is_some_and(|is| is(value)),
@@ -46,20 +49,29 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
 
     /// Puts what was noted into the space: before anybody hears of it, and again if the future that
     /// did it was dropped.
-    pub(crate) async fn put_noted(&mut self) {
+    pub(crate) async fn put_noted(&mut self) -> Result<(), JobError> {
         while let Some(report) = self.unkept.front().cloned() {
-            self.put_kept(&report, HOME).await;
+            self.put_kept(&report, HOME).await?;
             self.unkept.pop_front();
         }
+        Ok(())
     }
 
-    async fn put_kept(&mut self, report: &Report, place: usize) {
-        // One that cannot be kept is had again by whoever comes back.
+    /// Puts a report there, however long that takes.
+    async fn put_kept(&mut self, report: &Report, place: usize) -> Result<(), JobError> {
+        // One that fits in no tuple is had again by whoever comes back.
         let Ok(tuple) = report.to_tuple_in(Report::kept(&self.job.id, place)) else {
-            return;
+            return Ok(());
         };
-        if let Err(error) = self.space.out(&self.job.workspace, tuple).await {
-            self.trouble(error).await;
+        loop {
+            let left = self.left()?;
+            let put = self.space.out(&self.job.workspace, tuple.clone());
+            match tokio::time::timeout(left, put).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => self.trouble(error).await,
+                // Nothing was heard for as long as the job waits at all.
+                Err(_) => {}
+            }
         }
     }
 
@@ -76,7 +88,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                         let Some(report) = Report::of(&tuple) else {
                             continue;
                         };
-                        self.put_kept(&report, to).await;
+                        self.put_kept(&report, to).await?;
                         if to == HOME
                             && let News::Answers { answers, .. } = &report.news
                         {

@@ -311,7 +311,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
             self.take_up().await?;
             self.taken_up = true;
         }
-        self.put_noted().await;
+        self.put_noted().await?;
         loop {
             if let Some(done) = self.ready.pop_front() {
                 if let (Err(reason), OnError::Stop) = (&done.outcome, self.job.on_error) {
@@ -375,7 +375,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                         if let Some(report) = Report::of(&tuple) {
                             self.keep(&report);
                             self.ledger.remember(report);
-                            self.put_noted().await;
+                            self.put_noted().await?;
                         }
                     }
                     Ok(Some(_)) => {}
@@ -479,7 +479,7 @@ impl<S: TaskSpace, I: Stream<Item = Value> + Unpin> Imap<'_, S, I> {
                     self.keep(&report);
                     let settled = self.ledger.accept(report, self.now());
                     self.settle(settled);
-                    self.put_noted().await;
+                    self.put_noted().await?;
                     if self.withdrawn {
                         // What a worker gave back is not begun again.
                         self.cancelled += self.ledger.cancel_fresh();

@@ -93,7 +93,8 @@ pub(crate) struct MapArgs {
     /// Lines end with a zero byte, as `find -print0` writes them
     #[arg(short = '0', long)]
     null: bool,
-    /// Name of the job: run again with the same lines after this was killed, it finds what was done
+    /// Name of the job: run again with the same lines after this was killed, it finds what was
+    /// done, up to 64 MiB of results
     #[arg(long, value_name = "NAME", value_parser = job_name)]
     name: Option<String>,
     /// Keep so many tasks per worker in the space or at work at most, 1 to 65536: few leave more to
@@ -462,5 +463,18 @@ fn fault(error: JobError) -> Fault {
         JobError::Stalled { .. } => Fault::unavailable(error.to_string())
             .next("`cpe mesh peers` shows who is there; --timeout says how long to wait"),
         other => Fault::failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_a_millisecond_at_least() {
+        for short in ["0s", "500us", "999us"] {
+            task_span(short).unwrap_err();
+        }
+        assert_eq!(task_span("1ms"), Ok(Duration::from_millis(1)));
     }
 }
